@@ -1,0 +1,1 @@
+//! Project to component graph to builder containers to collected packages

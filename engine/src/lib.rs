@@ -1,0 +1,1 @@
+//! What runs containers: run, build, copy out, load, save

@@ -1,0 +1,1 @@
+//! OCI images and layers: archives, trees, audit

@@ -1,0 +1,130 @@
+//! SHA-256 digests and the one way they are written: 64 lower-case hex digits.
+
+use crate::{Class, Error, Result};
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+use std::fmt;
+use std::str::FromStr;
+
+/// A SHA-256 digest. Written as 64 lower-case hex digits, without a prefix.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha256([u8; 32]);
+
+impl Sha256 {
+    /// The digest of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut hasher = Hasher::default();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// The first 12 hex digits: what people see.
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_string()
+    }
+
+    /// The raw 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Sha256 {
+    type Err = Error;
+
+    /// Takes exactly 64 lower-case hex digits; `sha256:` before them is allowed, as engines write it.
+    fn from_str(text: &str) -> Result<Self> {
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        let wrong = || Error::new(Class::Repository, format!("{text:?} is not a SHA-256 digest (64 lower-case hex digits)"));
+        if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(wrong());
+        }
+        let mut bytes = [0; 32];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).map_err(|_| wrong())?;
+        }
+        Ok(Sha256(bytes))
+    }
+}
+
+impl TryFrom<String> for Sha256 {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Sha256> for String {
+    fn from(digest: Sha256) -> String {
+        digest.to_string()
+    }
+}
+
+/// Hashes while bytes go by. Also a [`std::io::Write`] so that `io::copy` can feed it.
+#[derive(Clone, Default)]
+pub struct Hasher(sha2::Sha256);
+
+impl Hasher {
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Adds a field with its length before it, so that no two lists of fields hash alike.
+    pub fn field(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    /// The digest of all that was added.
+    pub fn finish(self) -> Sha256 {
+        Sha256(self.0.finalize().into())
+    }
+}
+
+impl std::io::Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_written_one_way_only() {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Sha256::of(b"").to_string(), empty);
+        assert_eq!(format!("sha256:{empty}").parse::<Sha256>().ok(), Some(Sha256::of(b"")));
+        assert!(empty.to_uppercase().parse::<Sha256>().is_err());
+        assert!("e3b0".parse::<Sha256>().is_err());
+    }
+
+    #[test]
+    fn fields_cannot_be_shifted_into_each_other() {
+        let hash = |fields: &[&str]| {
+            let mut hasher = Hasher::default();
+            fields.iter().for_each(|field| hasher.field(field.as_bytes()));
+            hasher.finish()
+        };
+        assert_ne!(hash(&["ab", "c"]), hash(&["a", "bc"]));
+    }
+}

@@ -1,0 +1,181 @@
+//! One error type for every crate: what could not be done, to what, why, and what to do.
+//!
+//! The command prints it as
+//!
+//! ```text
+//! error: greet: the build failed (exit status 2)
+//!   because: ...
+//!   hint: the whole log is in .twostage/logs/greet.log
+//! ```
+
+use std::fmt;
+
+/// The kind of thing that went wrong. Each kind has a stable exit status and a stable code for
+/// `--json`, so that scripts can tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// An audit found residue, or a check that the user asked for said no.
+    Verdict,
+    /// The command line is wrong.
+    Usage,
+    /// The project file, the lock, or a file that they name is wrong.
+    Project,
+    /// A component could not be built.
+    Build,
+    /// A package or the repository is not what it claims to be.
+    Repository,
+    /// The engine could not be reached or refused.
+    Engine,
+    /// The runtime image could not be made.
+    Runtime,
+    /// The machine said no: disk, permission, network.
+    System,
+}
+
+impl Class {
+    /// The exit status of the command for this class.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Class::Verdict => 1,
+            Class::Usage => 2,
+            Class::Project => 3,
+            Class::Build => 4,
+            Class::Repository => 5,
+            Class::Engine => 6,
+            Class::Runtime => 7,
+            Class::System => 8,
+        }
+    }
+
+    /// The stable word for this class in `--json` output.
+    pub fn code(self) -> &'static str {
+        match self {
+            Class::Verdict => "verdict",
+            Class::Usage => "usage",
+            Class::Project => "project",
+            Class::Build => "build",
+            Class::Repository => "repository",
+            Class::Engine => "engine",
+            Class::Runtime => "runtime",
+            Class::System => "system",
+        }
+    }
+}
+
+/// What could not be done, to what, why, and what to do about it.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    class: Class,
+    what: String,
+    hint: Option<String>,
+    because: Option<Box<dyn std::error::Error + Send + Sync + 'static>>,
+}
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// `what` is a sentence without a full stop that names the thing: `pool: cannot write x`.
+    pub fn new(class: Class, what: impl Into<String>) -> Self {
+        Error(Box::new(Inner { class, what: what.into(), hint: None, because: None }))
+    }
+
+    /// A machine error about a path or a resource.
+    pub fn system(what: impl Into<String>, because: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Error::new(Class::System, what).because(because)
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync + 'static>>) -> Self {
+        self.0.because = Some(cause.into());
+        self
+    }
+
+    /// Adds what the user can do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// The class, which decides the exit status.
+    pub fn class(&self) -> Class {
+        self.0.class
+    }
+
+    /// The sentence that says what could not be done, without cause and hint.
+    pub fn what(&self) -> &str {
+        &self.0.what
+    }
+
+    /// What the user can do: this error's own hint, else the nearest hint among its causes.
+    pub fn hint_text(&self) -> Option<&str> {
+        if let Some(hint) = &self.0.hint {
+            return Some(hint);
+        }
+        let cause: &(dyn std::error::Error + 'static) = self.0.because.as_deref()?;
+        cause.downcast_ref::<Error>().and_then(Error::hint_text)
+    }
+
+    /// The causes, outermost first, each without its own causes.
+    pub fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if causes.last() != Some(&text) {
+                causes.push(text);
+            }
+            next = cause.source();
+        }
+        causes
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.what)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.because.as_deref().map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// Gives a plain error its sentence: `fs::read(p).or_fail(Class::System, || format!("cannot read {p}"))`.
+pub trait OrFail<T> {
+    /// Turns the error into an [`Error`] of `class` that says `what` and keeps the cause.
+    ///
+    /// # Errors
+    /// The error that was there, with its sentence.
+    fn or_fail(self, class: Class, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E> OrFail<T> for std::result::Result<T, E>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync + 'static>>,
+{
+    fn or_fail(self, class: Class, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|cause| Error::new(class, what()).because(cause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_deep_in_the_causes_is_still_shown() {
+        let inner = Error::new(Class::Engine, "no socket").hint("start docker");
+        let outer = Error::new(Class::Runtime, "cannot build the image").because(inner);
+        assert_eq!(outer.hint_text(), Some("start docker"));
+        assert_eq!(outer.causes(), ["no socket"]);
+        assert_eq!(outer.class().exit_status(), 7);
+    }
+}

@@ -1,0 +1,24 @@
+//! The words of twostage as types, in the order of the flow.
+//!
+//! ```text
+//! project ─► lock ─► package ─► snapshot
+//! ```
+//!
+//! No tokio and no I/O here: texts come in, values or an [`Error`] go out, so that every rule can
+//! be tested without a file. The words themselves are explained in `ARCHITECTURE.md`.
+
+pub mod digest;
+pub mod error;
+pub mod event;
+pub mod lock;
+pub mod package;
+pub mod project;
+pub mod snapshot;
+
+pub use digest::{Hasher, Sha256};
+pub use error::{Class, Error, Result};
+pub use event::{Event, Sink};
+pub use lock::Lock;
+pub use package::{Format, PackageId};
+pub use project::Project;
+pub use snapshot::{Manifest, SnapshotId};

@@ -1,0 +1,3 @@
+//! The lock: the exact closures. (written next)
+/// The lock.
+pub struct Lock;

@@ -1,0 +1,112 @@
+//! What names a package.
+
+use crate::{Class, Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The package formats that twostage knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Debian binary packages, read by apt.
+    Deb,
+}
+
+/// Name, version and architecture: within one repository they mean one content.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PackageId {
+    /// Package name.
+    pub name: String,
+    /// Whole version, with epoch and revision.
+    pub version: String,
+    /// Architecture as the format writes it (`amd64`, `all`, `source`).
+    pub arch: String,
+}
+
+impl PackageId {
+    /// Takes the three names after checking them against Debian policy (sections 5.6.1, 5.6.7,
+    /// 5.6.8 and 5.6.12), so that they are safe in file names, URLs and shell words.
+    ///
+    /// # Errors
+    /// Names the field that breaks the rule.
+    pub fn new(name: &str, version: &str, arch: &str) -> Result<Self> {
+        check("package name", name, 2, 200, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c))?;
+        check("version", version, 1, 200, |c| c.is_ascii_alphanumeric() || ".+-~:".contains(c))?;
+        check("architecture", arch, 2, 40, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')?;
+        let (epoch, rest) = version.split_once(':').unwrap_or(("0", version));
+        let upstream = rest.rsplit_once('-').map_or(rest, |(upstream, _)| upstream);
+        if epoch.is_empty() || epoch.len() > 9 || !epoch.bytes().all(|b| b.is_ascii_digit()) || rest.contains(':') {
+            return Err(bad("version", version, "its epoch is not a number"));
+        }
+        if !upstream.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(bad("version", version, "it does not start with a digit"));
+        }
+        if rest.ends_with('-') {
+            return Err(bad("version", version, "its revision is empty"));
+        }
+        Ok(PackageId { name: name.into(), version: version.into(), arch: arch.into() })
+    }
+
+    /// The file name that `dpkg-deb` and apt's archive cache use: the epoch's colon as `%3a`.
+    pub fn deb_file_name(&self) -> String {
+        format!("{}_{}_{}.deb", self.name, self.version.replace(':', "%3a"), self.arch)
+    }
+}
+
+impl fmt::Display for PackageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.name, self.version, self.arch)
+    }
+}
+
+fn bad(field: &str, value: &str, why: &str) -> Error {
+    let shown: String = value.chars().take(80).collect();
+    Error::new(Class::Repository, format!("{field} {shown:?} is not valid: {why}"))
+}
+
+fn check(field: &str, value: &str, least: usize, most: usize, allowed: impl Fn(char) -> bool) -> Result<()> {
+    if value.len() < least || value.len() > most {
+        return Err(bad(field, value, &format!("it has {} characters, {least} to {most} are allowed", value.len())));
+    }
+    if let Some(c) = value.chars().find(|c| !allowed(*c)) {
+        return Err(bad(field, value, &format!("the character {c:?} is not allowed")));
+    }
+    if !value.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(bad(field, value, "it does not start with a letter or digit"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_ids_are_taken() {
+        for (name, version, arch) in
+            [("libc6", "2.36-9+deb12u14", "amd64"), ("g++", "4:12.2.0-3", "amd64"), ("tzdata", "2025b-0+deb12u2", "all")]
+        {
+            assert!(PackageId::new(name, version, arch).is_ok(), "{name} {version}");
+        }
+        let gpp = PackageId::new("g++", "4:12.2.0-3", "amd64").map(|id| id.deb_file_name());
+        assert_eq!(gpp.ok().as_deref(), Some("g++_4%3a12.2.0-3_amd64.deb"));
+    }
+
+    #[test]
+    fn names_that_could_leave_a_folder_or_a_shell_word_are_refused() {
+        for (name, version, arch) in [
+            ("../etc", "1", "all"),
+            ("a b", "1", "all"),
+            ("x", "1", "all"),
+            ("ok", "1/2", "all"),
+            ("ok", "$(x)", "all"),
+            ("ok", "1:2:3", "all"),
+            ("ok", "1-", "all"),
+            ("ok", "", "all"),
+            ("ok", "1", "../x"),
+            ("ok", "1\n", "all"),
+        ] {
+            assert!(PackageId::new(name, version, arch).is_err(), "{name:?} {version:?} {arch:?}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The project file. (written next)
+/// The project.
+pub struct Project;

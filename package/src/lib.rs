@@ -1,0 +1,1 @@
+//! One package: read hostile input, write, compare; the dpkg database

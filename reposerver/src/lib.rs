@@ -1,0 +1,1 @@
+//! Packages to pool to snapshot to signed metadata to HTTP
