@@ -1,3 +1,292 @@
-//! The lock: the exact closures. (written next)
-/// The lock.
-pub struct Lock;
+//! The lock, `twostage.lock`: what the project takes from the distribution, exactly.
+//!
+//! One line a package, so that a change reads well in a review:
+//!
+//! ```toml
+//! version = 1
+//!
+//! [[base]]
+//! name = "bootstrap debian:bookworm"
+//! digest = "9f2c…"
+//!
+//! [[closure]]
+//! of = "runtime:hello"
+//! base = "9f2c…"
+//! asked = ["libxml2"]
+//! packages = [
+//!   "libicu72 72.1-3 amd64 9376456 51a1… Debian:12.14/oldstable",
+//! ]
+//! ```
+//!
+//! The project's own packages are not in it: a snapshot is their record.
+
+use crate::{Class, Error, PackageId, Result, Sha256};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+/// The whole lock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lock {
+    /// Base as the project file names it (`bootstrap debian:bookworm`) to what it is.
+    pub bases: BTreeMap<String, LockedBase>,
+    /// What a closure is of (`build:greet`, `runtime:hello`) to its packages.
+    pub closures: BTreeMap<String, Closure>,
+    /// Component name to the distribution's source package that it is built from.
+    pub sources: BTreeMap<String, LockedSource>,
+}
+
+/// One base image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedBase {
+    /// The chain id of its layers (OCI image-spec, config.md: "Layer ChainID"); for a single layer
+    /// that is the digest of its tar.
+    pub digest: Sha256,
+    /// What an engine can pull it by, if it came from a registry: `debian@sha256:…`.
+    pub pull: Option<String>,
+}
+
+/// Packages of the distribution that something needs beyond its base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closure {
+    /// The base it was found on.
+    pub base: Sha256,
+    /// What was asked of the package manager. When this changes, the closure is stale.
+    pub asked: Vec<String>,
+    /// The answer, in order of name.
+    pub packages: Vec<LockedPackage>,
+}
+
+/// One package of a closure.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LockedPackage {
+    /// Name, version, architecture.
+    pub id: PackageId,
+    /// Bytes.
+    pub size: u64,
+    /// Digest of its bytes.
+    pub sha256: Sha256,
+    /// Where the package manager found it: `Debian:12.14/oldstable`.
+    pub origin: String,
+}
+
+/// The distribution's source package of one component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedSource {
+    /// Source package name.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// Its files; one of them is the `.dsc`.
+    pub files: BTreeMap<String, (u64, Sha256)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    #[serde(default)]
+    base: Vec<BaseTable>,
+    #[serde(default)]
+    closure: Vec<ClosureTable>,
+    #[serde(default)]
+    source: Vec<SourceTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BaseTable {
+    name: String,
+    digest: Sha256,
+    pull: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClosureTable {
+    of: String,
+    base: Sha256,
+    asked: Vec<String>,
+    packages: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceTable {
+    of: String,
+    name: String,
+    version: String,
+    files: Vec<String>,
+}
+
+impl Lock {
+    /// Reads the text of a lock; `file` is its name for messages.
+    ///
+    /// # Errors
+    /// Class `Project`: not a lock, or one of a newer twostage.
+    pub fn parse(text: &str, file: &str) -> Result<Lock> {
+        let wrong = |what: String| {
+            Error::new(Class::Project, format!("{file}: {what}"))
+                .hint("take the lock from version control again, or delete it and run `twostage lock`")
+        };
+        let raw: File = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            wrong(format!("line {line}: {}", error.message()))
+        })?;
+        if raw.version != 1 {
+            return Err(Error::new(Class::Project, format!("{file}: it has version {}, this twostage reads version 1", raw.version))
+                .hint("use the twostage that wrote it, or a newer one"));
+        }
+        let mut lock = Lock::default();
+        for base in raw.base {
+            lock.bases.insert(base.name, LockedBase { digest: base.digest, pull: base.pull });
+        }
+        for closure in raw.closure {
+            let packages = closure
+                .packages
+                .iter()
+                .map(|line| parse_package(line).ok_or_else(|| wrong(format!("{line:?} is not a locked package"))))
+                .collect::<Result<Vec<_>>>()?;
+            lock.closures.insert(closure.of, Closure { base: closure.base, asked: closure.asked, packages });
+        }
+        for source in raw.source {
+            PackageId::new(&source.name, &source.version, "source").map_err(|cause| wrong("a locked source".into()).because(cause))?;
+            let files = source
+                .files
+                .iter()
+                .map(|line| parse_file(line).ok_or_else(|| wrong(format!("{line:?} is not a file of a locked source"))))
+                .collect::<Result<_>>()?;
+            lock.sources.insert(source.of, LockedSource { name: source.name, version: source.version, files });
+        }
+        Ok(lock)
+    }
+
+    /// Every locked package by digest, once.
+    pub fn packages(&self) -> BTreeMap<Sha256, &LockedPackage> {
+        self.closures.values().flat_map(|closure| &closure.packages).map(|package| (package.sha256, package)).collect()
+    }
+}
+
+fn parse_package(line: &str) -> Option<LockedPackage> {
+    let mut words = line.splitn(6, ' ');
+    let (name, version, arch) = (words.next()?, words.next()?, words.next()?);
+    Some(LockedPackage {
+        id: PackageId::new(name, version, arch).ok()?,
+        size: words.next()?.parse().ok()?,
+        sha256: words.next()?.parse().ok()?,
+        origin: words.next()?.to_string(),
+    })
+}
+
+fn parse_file(line: &str) -> Option<(String, (u64, Sha256))> {
+    let mut words = line.split(' ');
+    let name = words.next()?;
+    let size = words.next()?.parse().ok()?;
+    let digest = words.next()?.parse().ok()?;
+    let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']) && words.next().is_none();
+    plain.then(|| (name.to_string(), (size, digest)))
+}
+
+/// A TOML basic string. The values here have no control characters, but a lock is read by people
+/// and merged by tools, so nothing is left to chance.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+impl fmt::Display for LockedPackage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {}", self.id, self.size, self.sha256, self.origin)
+    }
+}
+
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# Written by `twostage lock`; commit it. What this project takes from the distribution, exactly.\nversion = 1")?;
+        for (name, base) in &self.bases {
+            write!(f, "\n[[base]]\nname = {}\ndigest = \"{}\"\n", quoted(name), base.digest)?;
+            if let Some(pull) = &base.pull {
+                writeln!(f, "pull = {}", quoted(pull))?;
+            }
+        }
+        for (of, source) in &self.sources {
+            let (of, name, version) = (quoted(of), quoted(&source.name), quoted(&source.version));
+            write!(f, "\n[[source]]\nof = {of}\nname = {name}\nversion = {version}\nfiles = [\n")?;
+            for (file, (size, digest)) in &source.files {
+                writeln!(f, "  {},", quoted(&format!("{file} {size} {digest}")))?;
+            }
+            writeln!(f, "]")?;
+        }
+        for (of, closure) in &self.closures {
+            write!(f, "\n[[closure]]\nof = {}\nbase = \"{}\"\nasked = [", quoted(of), closure.base)?;
+            let asked: Vec<String> = closure.asked.iter().map(|word| quoted(word)).collect();
+            write!(f, "{}]\npackages = [\n", asked.join(", "))?;
+            for package in &closure.packages {
+                writeln!(f, "  {},", quoted(&package.to_string()))?;
+            }
+            writeln!(f, "]")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Lock {
+        let digest = Sha256::of(b"x");
+        let mut lock = Lock::default();
+        lock.bases.insert("bootstrap debian:bookworm".into(), LockedBase { digest, pull: None });
+        lock.bases.insert("image debian:12".into(), LockedBase { digest, pull: Some("debian@sha256:00".into()) });
+        let id = PackageId { name: "libicu72".into(), version: "72.1-3".into(), arch: "amd64".into() };
+        let package = LockedPackage { id, size: 7, sha256: digest, origin: "Debian:12.14/oldstable, Other:1/x".into() };
+        let asked = vec!["libxml2 (>= 2.9) | \"odd\\".to_string()];
+        lock.closures.insert("runtime:hello".into(), Closure { base: digest, asked, packages: vec![package] });
+        let files = BTreeMap::from([("hello_2.10-3.dsc".to_string(), (9, digest))]);
+        lock.sources.insert("hello".into(), LockedSource { name: "hello".into(), version: "2.10-3".into(), files });
+        lock
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        let text = sample().to_string();
+        assert_eq!(Lock::parse(&text, "twostage.lock").map_err(|e| e.to_string()), Ok(sample()), "{text}");
+    }
+
+    /// Golden: the identity of a lock entry is name, version, architecture, size, digest, origin.
+    #[test]
+    fn the_line_of_a_locked_package_never_changes() {
+        let digest = Sha256::of(b"x");
+        assert!(
+            sample().to_string().contains(&format!("  \"libicu72 72.1-3 amd64 7 {digest} Debian:12.14/oldstable, Other:1/x\",\n")),
+            "{}",
+            sample()
+        );
+    }
+
+    #[test]
+    fn a_lock_that_was_merged_badly_is_refused_with_a_way_out() {
+        let text = sample().to_string().replace("[[closure]]", "<<<<<<< HEAD\n[[closure]]");
+        let refused = Lock::parse(&text, "twostage.lock").map_err(|e| (e.to_string(), e.hint_text().map(str::to_string)));
+        let (what, hint) = refused.expect_err("conflict markers are no TOML");
+        assert!(what.starts_with("twostage.lock: line "), "{what}");
+        assert!(hint.is_some_and(|hint| hint.contains("twostage lock")));
+        let text = sample().to_string().replace("libicu72 72.1-3", "../icu 72.1-3");
+        assert!(Lock::parse(&text, "twostage.lock").is_err());
+        assert!(Lock::parse("version = 2\n", "twostage.lock").is_err_and(|e| e.to_string().contains("version 2")));
+    }
+}

@@ -1,3 +1,315 @@
-//! The project file. (written next)
-/// The project.
-pub struct Project;
+//! The project file, `twostage.toml`: what the two stages are, nothing about this machine.
+//!
+//! Reading happens in two steps: `raw` mirrors the file's keys for serde, then this module checks
+//! what serde cannot (names, references, cycles). Every complaint names file, line and the edit
+//! that mends it.
+
+mod raw;
+
+use crate::{Class, Error, Format, Result};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A value and the line of the project file that it stands in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct At<T> {
+    /// Line of the project file, counted from 1.
+    pub line: usize,
+    /// The value.
+    pub value: T,
+}
+
+/// One `twostage.toml`.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// The file's name as people know it, for messages.
+    pub file: String,
+    /// `[project] name`: also the Origin of the repository.
+    pub name: String,
+    /// `[project] format`.
+    pub format: Format,
+    /// `[project] architectures`; empty means the engine's own.
+    pub architectures: Vec<String>,
+    /// `[base]`: the distribution both stages start from.
+    pub base: At<Base>,
+    /// `[[component]]`, in the file's order; `needs` has no cycle.
+    pub components: Vec<Component>,
+    /// `[repository]`.
+    pub repository: RepositorySettings,
+    /// `[runtime.<image>]`.
+    pub images: BTreeMap<String, RuntimeImage>,
+}
+
+/// The distribution that a stage starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// A reference that the engine has or can pull.
+    Image(String),
+    /// Made from the distribution's own mirror: `debian:bookworm`.
+    Bootstrap {
+        /// `debian`, `ubuntu`.
+        distribution: String,
+        /// The codename.
+        suite: String,
+        /// One-line apt sources to use; empty means those of this host's apt.
+        mirrors: Vec<String>,
+    },
+    /// An OCI layout folder.
+    Layout(String),
+    /// A docker or OCI archive.
+    Archive(String),
+    /// A tar of a root file system.
+    Rootfs(String),
+}
+
+impl std::fmt::Display for Base {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Base::Image(reference) => write!(f, "image {reference}"),
+            Base::Bootstrap { distribution, suite, .. } => write!(f, "bootstrap {distribution}:{suite}"),
+            Base::Layout(path) => write!(f, "layout {path}"),
+            Base::Archive(path) => write!(f, "archive {path}"),
+            Base::Rootfs(path) => write!(f, "rootfs {path}"),
+        }
+    }
+}
+
+/// One source tree that the build stage turns into packages.
+#[derive(Debug, Clone)]
+pub struct Component {
+    /// Its name, unique in the project.
+    pub name: At<String>,
+    /// Where the source comes from.
+    pub source: At<Source>,
+    /// Patches, applied in this order with `-p1`.
+    pub patches: Vec<At<String>>,
+    /// Components whose packages this one is built against.
+    pub needs: Vec<At<String>>,
+    /// How it is built.
+    pub recipe: Recipe,
+    /// `DEB_BUILD_OPTIONS` words, such as `nocheck`.
+    pub options: Vec<String>,
+}
+
+/// Where a component's source comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A folder, relative to the project file.
+    Folder(String),
+    /// A tarball, fetched once and checked.
+    Tarball {
+        /// `http`, `https` or `file` URL.
+        url: String,
+        /// What its bytes must hash to.
+        sha256: crate::Sha256,
+    },
+    /// A git repository at one revision.
+    Git {
+        /// Anything that `git fetch` takes.
+        url: String,
+        /// A full commit id.
+        revision: String,
+    },
+    /// The distribution's own source package.
+    Distribution {
+        /// Source package name.
+        name: String,
+        /// Exact version; none means the newest, which the lock then pins.
+        version: Option<String>,
+    },
+}
+
+/// How a component is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipe {
+    /// The tree has `debian/`.
+    Native,
+    /// The team's own builder Dockerfile.
+    Dockerfile {
+        /// The Dockerfile, relative to the source folder.
+        dockerfile: String,
+        /// The folder in the built image that holds the packages.
+        packages: String,
+    },
+}
+
+/// `[repository]`: where packages are kept and how they are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositorySettings {
+    /// Folder, relative to the project file.
+    pub path: String,
+    /// The channel that `twostage repo` moves.
+    pub channel: String,
+    /// Signing key file, relative to the project file; none means one inside the repository.
+    pub key: Option<String>,
+    /// Address that `twostage serve` listens on.
+    pub listen: String,
+    /// How many earlier snapshots of a channel stay.
+    pub keep: usize,
+}
+
+/// `[runtime.<image>]`: one image.
+#[derive(Debug, Clone)]
+pub struct RuntimeImage {
+    /// Its name, which is also the tag it gets.
+    pub name: At<String>,
+    /// Base, when it is not the project's.
+    pub base: Option<At<Base>>,
+    /// Packages to install.
+    pub packages: Vec<At<String>>,
+    /// The user it runs as.
+    pub user: Option<User>,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// ENTRYPOINT in exec form.
+    pub entrypoint: Vec<String>,
+    /// CMD in exec form.
+    pub cmd: Vec<String>,
+    /// Ports, `8080` or `8080/udp`.
+    pub expose: Vec<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Files of the `<image>-config` package: absolute path in the image to its source.
+    pub files: BTreeMap<String, ImageFile>,
+    /// Leaves out documentation and translations of what is installed.
+    pub slim: bool,
+    /// A command that must succeed in a container of the image before it is tagged.
+    pub check: Vec<String>,
+}
+
+/// The user an image runs as. It is made when the packages have not made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Name, or a number.
+    pub name: String,
+    /// Its uid, and its group's gid.
+    pub uid: u32,
+}
+
+/// A file of the generated config package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFile {
+    /// Relative to the project file.
+    pub source: At<String>,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// What a path named in the project file must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File,
+}
+
+impl Project {
+    /// Reads the text of a project file; `file` is its name for messages.
+    ///
+    /// # Errors
+    /// Class `Project`, with file, line and the edit that mends it.
+    pub fn parse(text: &str, file: &str) -> Result<Project> {
+        let project = raw::parse(text, file)?;
+        project.check_components()?;
+        Ok(project)
+    }
+
+    /// An error about one line of the project file.
+    pub fn error_at(&self, line: usize, what: impl std::fmt::Display) -> Error {
+        error_at(&self.file, line, what)
+    }
+
+    /// The component of that name.
+    pub fn component(&self, name: &str) -> Option<&Component> {
+        self.components.iter().find(|component| component.name.value == name)
+    }
+
+    /// The base of an image: its own, else the project's.
+    pub fn base_of<'a>(&'a self, image: &'a RuntimeImage) -> &'a At<Base> {
+        image.base.as_ref().unwrap_or(&self.base)
+    }
+
+    /// The folder of `component`'s source, if it is one in this project.
+    pub fn paths(&self) -> Vec<(At<String>, Expect)> {
+        let mut paths = Vec::new();
+        let at = |line: usize, path: &str| At { line, value: path.to_string() };
+        for base in std::iter::once(&self.base).chain(self.images.values().filter_map(|image| image.base.as_ref())) {
+            match &base.value {
+                Base::Layout(path) => paths.push((at(base.line, path), Expect::Folder)),
+                Base::Archive(path) | Base::Rootfs(path) => paths.push((at(base.line, path), Expect::File)),
+                Base::Image(_) | Base::Bootstrap { .. } => {}
+            }
+        }
+        for component in &self.components {
+            if let Source::Folder(folder) = &component.source.value {
+                paths.push((at(component.source.line, folder), Expect::Folder));
+                match &component.recipe {
+                    Recipe::Native => paths.push((at(component.source.line, &format!("{folder}/debian/control")), Expect::File)),
+                    Recipe::Dockerfile { dockerfile, .. } => {
+                        paths.push((at(component.source.line, &format!("{folder}/{dockerfile}")), Expect::File));
+                    }
+                }
+            }
+            paths.extend(component.patches.iter().map(|patch| (patch.clone(), Expect::File)));
+        }
+        for image in self.images.values() {
+            paths.extend(image.files.values().map(|file| (file.source.clone(), Expect::File)));
+        }
+        paths
+    }
+
+    fn check_components(&self) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for component in &self.components {
+            let name = &component.name;
+            if !seen.insert(&name.value) {
+                return Err(self.error_at(name.line, format!("component `{}` is there twice", name.value)).hint("rename one of the two"));
+            }
+            for need in &component.needs {
+                if self.component(&need.value).is_none() {
+                    let names = self.components.iter().map(|c| c.name.value.as_str());
+                    return Err(self
+                        .error_at(need.line, format!("component `{}` needs `{}`, which is no component", name.value, need.value))
+                        .hint(near_miss(&need.value, names).unwrap_or_else(|| format!("add a [[component]] named `{}`", need.value))));
+                }
+            }
+        }
+        self.components.iter().try_for_each(|component| self.check_cycle(component, &mut Vec::new()))
+    }
+
+    fn check_cycle<'a>(&'a self, component: &'a Component, path: &mut Vec<&'a str>) -> Result<()> {
+        let name = component.name.value.as_str();
+        path.push(name);
+        for need in &component.needs {
+            if let Some(start) = path.iter().position(|earlier| *earlier == need.value) {
+                let circle =
+                    path[start..].iter().chain(std::iter::once(&need.value.as_str())).map(|n| format!("`{n}`")).collect::<Vec<_>>();
+                return Err(self
+                    .error_at(need.line, format!("components need each other in a circle: {}", circle.join(" needs ")))
+                    .hint(format!("remove `{}` from the `needs` of `{name}`", need.value)));
+            }
+            if let Some(next) = self.component(&need.value) {
+                self.check_cycle(next, path)?;
+            }
+        }
+        path.pop();
+        Ok(())
+    }
+}
+
+/// An error about one line of a file of the user's.
+pub fn error_at(file: &str, line: usize, what: impl std::fmt::Display) -> Error {
+    Error::new(Class::Project, format!("{file}:{line}: {what}"))
+}
+
+/// `write `needs`` for the candidate nearest to `word`, if one is near enough to be meant.
+pub fn near_miss<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .min()
+        .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
+        .map(|(_, candidate)| format!("write `{candidate}`"))
+}
+
+#[cfg(test)]
+mod tests;

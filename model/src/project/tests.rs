@@ -1,0 +1,135 @@
+use super::*;
+
+const HEAD: &str = "[project]\nname = \"demo\"\n[base]\nbootstrap = \"debian:bookworm\"\n";
+
+fn refuse(rest: &str) -> String {
+    match Project::parse(&format!("{HEAD}{rest}"), "twostage.toml") {
+        Ok(_) => "taken".to_string(),
+        Err(error) => format!("{error} | {}", error.hint_text().unwrap_or("no hint")),
+    }
+}
+
+#[test]
+fn a_whole_project_is_read() {
+    let text = r#"
+[project]
+name = "demo"
+format = "deb"
+architectures = ["amd64"]
+[base]
+image = "debian:bookworm"
+[[component]]
+name = "libgreet"
+source = "libgreet"
+[[component]]
+name = "greet"
+source = { git = "https://example.org/greet.git", revision = "0123456789abcdef0123456789abcdef01234567" }
+needs = ["libgreet"]
+options = ["nocheck"]
+[[component]]
+name = "hello"
+source = { distribution = "hello" }
+patches = ["patches/hello.patch"]
+[[component]]
+name = "tools"
+source = "tools"
+dockerfile = "builder.Dockerfile"
+packages = "/packages"
+[repository]
+channel = "testing"
+listen = "127.0.0.1:9999"
+[runtime.demo]
+packages = ["greet"]
+user = { name = "app", uid = 1234 }
+cmd = ["greet"]
+env = { LANG = "C.UTF-8" }
+expose = [8080, "53/udp"]
+labels = { "org.example.team" = "one" }
+files = { "/etc/greet.conf" = "greet.conf", "/usr/bin/run" = { source = "run.sh", mode = "0755" } }
+slim = true
+"#;
+    let project = Project::parse(text, "twostage.toml").expect("it is right");
+    assert_eq!(project.components.len(), 4);
+    assert_eq!(project.components[1].needs[0], At { line: 14, value: "libgreet".into() });
+    let image = &project.images["demo"];
+    assert_eq!(image.expose, ["8080", "53/udp"]);
+    assert_eq!(image.files["/usr/bin/run"].mode, 0o755);
+    assert_eq!(image.user, Some(User { name: "app".into(), uid: 1234 }));
+    assert_eq!(project.repository.channel, "testing");
+    let paths: Vec<String> = project.paths().into_iter().map(|(path, _)| path.value).collect();
+    assert!(paths.contains(&"libgreet/debian/control".to_string()), "{paths:?}");
+}
+
+#[test]
+fn an_unknown_key_names_line_and_near_miss() {
+    assert_eq!(
+        refuse("[[component]]\nname = \"greet\"\nsource = \"greet\"\nneed = [\"x\"]\n"),
+        "twostage.toml:8: unknown key `need` | write `needs`"
+    );
+    assert!(refuse("[runtime.demo]\npackages = [\"greet\"]\nzzz = 1\n").contains("unknown key `zzz` | remove it; the keys here are base"));
+    assert_eq!(
+        refuse("[[component]]\nname = \"greet\"\nsource = { distributon = \"hello\" }\n"),
+        "twostage.toml:7: unknown key `distributon` | write `distribution`"
+    );
+}
+
+#[test]
+fn a_wrong_type_names_line_and_the_edit() {
+    let refused = refuse("[runtime.demo]\npackages = \"greet\"\n");
+    assert_eq!(refused, "twostage.toml:6: invalid type: string \"greet\", expected a sequence | write a list: [\"…\"]");
+    let refused = refuse("[[component]]\nname = 3\nsource = \"x\"\n");
+    assert!(refused.starts_with("twostage.toml:6: invalid type: integer `3`, expected a string"), "{refused}");
+    assert!(refused.ends_with("write it in quotes: \"…\""), "{refused}");
+    assert!(refuse("[runtime.demo]\npackages = [\n").starts_with("twostage.toml:6"), "{}", refuse("[runtime.demo]\npackages = [\n"));
+}
+
+#[test]
+fn a_missing_key_is_named() {
+    let refused = refuse("[[component]]\nname = \"greet\"\n");
+    assert!(refused.contains("the key `source` is missing | add `source = …` to this table"), "{refused}");
+}
+
+#[test]
+fn a_circle_in_needs_is_shown_whole() {
+    let component = |name: &str, needs: &str| format!("[[component]]\nname = \"{name}\"\nsource = \"{name}\"\nneeds = [\"{needs}\"]\n");
+    let text = component("aa", "bb") + &component("bb", "cc") + &component("cc", "aa");
+    assert_eq!(
+        refuse(&text),
+        "twostage.toml:16: components need each other in a circle: `aa` needs `bb` needs `cc` needs `aa` | remove `aa` from the `needs` of `cc`"
+    );
+    assert!(refuse(&component("aa", "aa")).contains("circle: `aa` needs `aa`"));
+}
+
+#[test]
+fn a_need_that_is_no_component_gets_the_near_miss() {
+    let text =
+        "[[component]]\nname = \"libgreet\"\nsource = \"l\"\n[[component]]\nname = \"greet\"\nsource = \"g\"\nneeds = [\"libgret\"]\n";
+    assert_eq!(refuse(text), "twostage.toml:11: component `greet` needs `libgret`, which is no component | write `libgreet`");
+}
+
+#[test]
+fn paths_that_leave_the_project_are_refused() {
+    for source in ["/etc", "../other", "a/../../b", ""] {
+        let refused = refuse(&format!("[[component]]\nname = \"greet\"\nsource = \"{source}\"\n"));
+        assert!(refused.contains("is not a path below the project file's folder"), "{refused}");
+    }
+    assert!(
+        refuse("[runtime.demo]\npackages = [\"greet\"]\nfiles = { \"/etc/../x\" = \"f\" }\n")
+            .contains("is not an absolute path of the image")
+    );
+}
+
+#[test]
+fn values_that_could_break_out_of_a_dockerfile_line_are_refused() {
+    for line in [
+        "packages = [\"greet\"]\nenv = { LANG = \"C\\nRUN x\" }",
+        "packages = [\"greet\"]\nlabels = { \"a b\" = \"c\" }",
+        "packages = [\"greet; rm -rf /\"]",
+        "packages = [\"greet\"]\ncmd = [\"a\\nb\"]",
+        "packages = [\"greet\"]\nuser = \"root; x\"",
+        "packages = [\"greet\"]\nexpose = [70000]",
+    ] {
+        let refused = refuse(&format!("[runtime.demo]\n{line}\n"));
+        assert!(refused.starts_with("twostage.toml:"), "{line}: {refused}");
+    }
+}
