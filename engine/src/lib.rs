@@ -1,1 +1,333 @@
-//! What runs containers: run, build, copy out, load, save
+//! What runs containers: run, build, copy out, load, save.
+//!
+//! ```text
+//! Engine::connect ─► image / pull / import / load      images come in
+//!                 ─► build, run, create ─► Container   work is done
+//!                 ─► Container::copy_out, save         results leave as tar streams
+//! ```
+//!
+//! Callers see an [`Engine`] and never an engine's API: everything that knows Docker's is in
+//! `docker/`. Tar streams leave as plain [`std::io::Read`], so that the strict readers of
+//! packages and layers stay synchronous; read them in `tokio::task::spawn_blocking`.
+
+mod docker;
+mod lines;
+pub mod reach;
+mod reference;
+mod stream;
+
+pub use docker::Container;
+pub use reach::{Probe, Reach};
+pub use reference::Reference;
+pub use stream::{PipeWriter, TarReader, file_stream, pipe};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+use twostage_model::{Result, Sha256, Sink};
+
+/// A connection to what runs containers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    docker: docker::Session,
+}
+
+/// An image as its engine describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// The engine's id, `sha256:…`: the digest of the image's config.
+    pub id: String,
+    /// Digests of the uncompressed layers, lowest first.
+    pub diff_ids: Vec<Sha256>,
+    /// Labels of the config.
+    pub labels: BTreeMap<String, String>,
+    /// Debian's name of the architecture: `amd64`, `arm64`, `armhf`.
+    pub architecture: String,
+    /// Bytes of all layers, uncompressed, as the engine counts them.
+    pub size: i64,
+    /// `name@sha256:…` as registries know it; empty for an image that no registry gave.
+    pub repo_digests: Vec<String>,
+    /// `name:tag`, all of them.
+    pub tags: Vec<String>,
+    /// Environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// `ENTRYPOINT`.
+    pub entrypoint: Vec<String>,
+    /// `CMD`.
+    pub cmd: Vec<String>,
+    /// The user, empty for root.
+    pub user: String,
+    /// The working directory, empty for `/`.
+    pub workdir: String,
+}
+
+/// What a container can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Network {
+    /// The network of the machine that the engine runs on.
+    Host,
+    /// The engine's own network.
+    Bridge,
+    /// Nothing.
+    None,
+}
+
+impl Network {
+    /// The engine's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Network::Host => "host",
+            Network::Bridge => "bridge",
+            Network::None => "none",
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+static NO_WORDS: BTreeMap<String, String> = BTreeMap::new();
+
+/// A build of a Dockerfile.
+#[derive(Debug, Clone)]
+pub struct Build<'a> {
+    /// The build context, a tar. It holds the Dockerfile.
+    pub context: Vec<u8>,
+    /// Path of the Dockerfile in the context.
+    pub dockerfile: &'a str,
+    /// The tag that the image gets when every step succeeded.
+    pub tag: Option<&'a str>,
+    /// Build arguments. `http_proxy` and its kin need no `ARG` and leave no trace in the image.
+    pub build_args: &'a BTreeMap<String, String>,
+    /// What the RUN steps can reach.
+    pub network: Network,
+    /// Takes no step from the engine's cache.
+    pub no_cache: bool,
+    /// Labels that the image gets.
+    pub labels: &'a BTreeMap<String, String>,
+    /// Asks a registry for the base even if the engine has it.
+    pub pull: bool,
+    /// The stage to build; none means the last.
+    pub target: Option<&'a str>,
+}
+
+impl<'a> Build<'a> {
+    /// A build without arguments, tag or labels, on the bridge network.
+    pub fn new(context: Vec<u8>, dockerfile: &'a str) -> Self {
+        Build {
+            context,
+            dockerfile,
+            tag: None,
+            build_args: &NO_WORDS,
+            network: Network::Bridge,
+            no_cache: false,
+            labels: &NO_WORDS,
+            pull: false,
+            target: None,
+        }
+    }
+}
+
+/// A command in a container of an image. The image's entrypoint is not used.
+#[derive(Debug, Clone)]
+pub struct Run<'a> {
+    /// Image reference or id.
+    pub image: &'a str,
+    /// Program and arguments.
+    pub cmd: &'a [String],
+    /// Environment, over the image's.
+    pub env: &'a [(String, String)],
+    /// `name`, `uid` or `uid:gid`; none means the image's.
+    pub user: Option<&'a str>,
+    /// Working directory; none means the image's.
+    pub workdir: Option<&'a str>,
+    /// What it can reach.
+    pub network: Network,
+    /// Labels of the container, for [`Engine::sweep`], besides those of [`Engine::labelled`].
+    pub labels: &'a BTreeMap<String, String>,
+    /// A tar that is unpacked into the container before it starts.
+    pub input: Option<Vec<u8>>,
+    /// The folder that `input` is unpacked in; it must be there.
+    pub input_path: &'a str,
+    /// `source:target[:ro]`, paths of the engine's machine.
+    pub binds: &'a [String],
+    /// Bytes of memory, swap included.
+    pub memory: Option<i64>,
+    /// After this long the container is killed and the run fails.
+    pub timeout: Option<Duration>,
+}
+
+impl<'a> Run<'a> {
+    /// A run as the image's user, on the bridge network, without limits.
+    pub fn new(image: &'a str, cmd: &'a [String]) -> Self {
+        Run {
+            image,
+            cmd,
+            env: &[],
+            user: None,
+            workdir: None,
+            network: Network::Bridge,
+            labels: &NO_WORDS,
+            input: None,
+            input_path: "/",
+            binds: &[],
+            memory: None,
+            timeout: None,
+        }
+    }
+}
+
+impl Engine {
+    /// Connects to `host` (`unix:///path`, a path, or `tcp://host:port`), else to what
+    /// `DOCKER_HOST` says, else to `/var/run/docker.sock`.
+    ///
+    /// # Errors
+    /// Nothing answers there, with the address and what to do.
+    pub async fn connect(host: Option<&str>) -> Result<Engine> {
+        Ok(Engine { docker: docker::Session::connect(host).await? })
+    }
+
+    /// The same engine, but every container that it makes has these labels, for [`Engine::sweep`].
+    #[must_use]
+    pub fn labelled(&self, labels: BTreeMap<String, String>) -> Engine {
+        Engine { docker: self.docker.labelled(labels) }
+    }
+
+    /// Name and version for people: `docker 20.10.24`.
+    pub fn name(&self) -> String {
+        self.docker.name().to_string()
+    }
+
+    /// Debian's name of the architecture that the engine runs: `amd64`.
+    pub fn architecture(&self) -> &str {
+        self.docker.architecture()
+    }
+
+    /// The image of that name or id, if the engine has it.
+    ///
+    /// # Errors
+    /// The engine does not answer, or `reference` cannot be a reference.
+    pub async fn image(&self, reference: &str) -> Result<Option<ImageInfo>> {
+        self.docker.image(reference).await
+    }
+
+    /// Fetches an image from its registry; progress goes to `sink` as log lines of `subject`.
+    ///
+    /// # Errors
+    /// No registry answers, or it has no such image.
+    pub async fn pull(&self, reference: &str, sink: &Sink, subject: &str) -> Result<()> {
+        self.docker.pull(reference, sink, subject).await
+    }
+
+    /// Makes an image of one layer from the tar of a root file system ([`file_stream`], [`pipe`])
+    /// and names it `reference`; `changes` are Dockerfile instructions. Gives the image's id.
+    ///
+    /// # Errors
+    /// The engine refuses the tar, or the stream itself fails, in which case no image is made.
+    pub async fn import(
+        &self,
+        tar: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        reference: &str,
+        changes: &[String],
+    ) -> Result<String> {
+        self.docker.import(tar, reference, changes).await
+    }
+
+    /// Takes in an image archive; gives the names (or, for images without a name, the ids) in it.
+    ///
+    /// # Errors
+    /// The engine refuses the archive, or the stream itself fails.
+    pub async fn load(&self, archive: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Result<Vec<String>> {
+        self.docker.load(archive).await
+    }
+
+    /// The image as an archive (docker-archive, and an OCI layout too from newer engines). A
+    /// stream that is cut short ends in an `io::Error`, never in a silent end.
+    ///
+    /// # Errors
+    /// The engine has no such image.
+    pub async fn save(&self, reference: &str) -> Result<TarReader> {
+        self.docker.save(reference).await
+    }
+
+    /// Builds a Dockerfile with the engine's classic builder and gives the image's id. `on_line`
+    /// gets each line of the log. Dropping the future cancels the build in the engine too.
+    ///
+    /// # Errors
+    /// Class `Build` when a step failed, with the step, its exit status and what the engine said;
+    /// nothing is tagged then.
+    pub async fn build(&self, build: Build<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<String> {
+        self.docker.build(build, on_line).await
+    }
+
+    /// Runs a command to its end; `on_line` gets each line that it writes. A command that fails is
+    /// no error here: see [`Container::exit_code`]. Dropping the future removes the container.
+    ///
+    /// # Errors
+    /// The container could not be made or started, or its time was up (class `Build`).
+    pub async fn run(&self, run: Run<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<Container> {
+        self.docker.run(run, on_line).await
+    }
+
+    /// A container that is never started, to copy files out of an image.
+    ///
+    /// # Errors
+    /// The engine has no such image.
+    pub async fn create(&self, image: &str) -> Result<Container> {
+        self.docker.create(image).await
+    }
+
+    /// Gives an image one more name.
+    ///
+    /// # Errors
+    /// The engine has no such image, or `reference` is no name.
+    pub async fn tag(&self, image_id: &str, reference: &str) -> Result<()> {
+        self.docker.tag(image_id, reference).await
+    }
+
+    /// Takes a name away; an image without another name goes with it. A name that is not there is
+    /// fine.
+    ///
+    /// # Errors
+    /// A container uses the image.
+    pub async fn untag(&self, reference: &str) -> Result<()> {
+        self.docker.remove_image(reference, false).await
+    }
+
+    /// Removes an image with all its names. One that is not there is fine.
+    ///
+    /// # Errors
+    /// A container, or another image, uses it.
+    pub async fn remove_image(&self, id: &str) -> Result<()> {
+        self.docker.remove_image(id, true).await
+    }
+
+    /// Removes every container, running ones too, that has this label (`key=value`): what a killed
+    /// run left. Gives how many there were.
+    ///
+    /// # Errors
+    /// The engine does not answer or refuses.
+    pub async fn sweep(&self, label: &str) -> Result<usize> {
+        self.docker.sweep(label).await
+    }
+
+    /// Waits for the removals that dropped [`Container`]s began. Call it before the program ends.
+    pub async fn settle(&self) {
+        self.docker.settle().await;
+    }
+
+    /// The address at which containers on the bridge network see the engine's machine.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn gateway(&self) -> Result<Option<IpAddr>> {
+        self.docker.gateway().await
+    }
+}

@@ -12,7 +12,8 @@
 //! [[closure]]
 //! of = "runtime:hello"
 //! base = "9f2c…"
-//! asked = ["libxml2"]
+//! asked = ["libxml2", "own hello"]
+//! own = ["hello"]
 //! packages = [
 //!   "libicu72 72.1-3 amd64 9376456 51a1… Debian:12.14/oldstable",
 //! ]
@@ -53,7 +54,9 @@ pub struct Closure {
     pub base: Sha256,
     /// What was asked of the package manager. When this changes, the closure is stale.
     pub asked: Vec<String>,
-    /// The answer, in order of name.
+    /// Names of the project's own packages in the answer. Their versions are the channel's affair.
+    pub own: Vec<String>,
+    /// The distribution's packages in the answer, in order of name.
     pub packages: Vec<LockedPackage>,
 }
 
@@ -107,6 +110,8 @@ struct ClosureTable {
     of: String,
     base: Sha256,
     asked: Vec<String>,
+    #[serde(default)]
+    own: Vec<String>,
     packages: Vec<String>,
 }
 
@@ -147,7 +152,7 @@ impl Lock {
                 .iter()
                 .map(|line| parse_package(line).ok_or_else(|| wrong(format!("{line:?} is not a locked package"))))
                 .collect::<Result<Vec<_>>>()?;
-            lock.closures.insert(closure.of, Closure { base: closure.base, asked: closure.asked, packages });
+            lock.closures.insert(closure.of, Closure { base: closure.base, asked: closure.asked, own: closure.own, packages });
         }
         for source in raw.source {
             PackageId::new(&source.name, &source.version, "source").map_err(|cause| wrong("a locked source".into()).because(cause))?;
@@ -231,9 +236,9 @@ impl fmt::Display for Lock {
             writeln!(f, "]")?;
         }
         for (of, closure) in &self.closures {
-            write!(f, "\n[[closure]]\nof = {}\nbase = \"{}\"\nasked = [", quoted(of), closure.base)?;
-            let asked: Vec<String> = closure.asked.iter().map(|word| quoted(word)).collect();
-            write!(f, "{}]\npackages = [\n", asked.join(", "))?;
+            let list = |words: &[String]| words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
+            write!(f, "\n[[closure]]\nof = {}\nbase = \"{}\"\nasked = [{}]\n", quoted(of), closure.base, list(&closure.asked))?;
+            write!(f, "own = [{}]\npackages = [\n", list(&closure.own))?;
             for package in &closure.packages {
                 writeln!(f, "  {},", quoted(&package.to_string()))?;
             }
@@ -255,7 +260,7 @@ mod tests {
         let id = PackageId { name: "libicu72".into(), version: "72.1-3".into(), arch: "amd64".into() };
         let package = LockedPackage { id, size: 7, sha256: digest, origin: "Debian:12.14/oldstable, Other:1/x".into() };
         let asked = vec!["libxml2 (>= 2.9) | \"odd\\".to_string()];
-        lock.closures.insert("runtime:hello".into(), Closure { base: digest, asked, packages: vec![package] });
+        lock.closures.insert("runtime:hello".into(), Closure { base: digest, asked, own: vec!["hello".into()], packages: vec![package] });
         let files = BTreeMap::from([("hello_2.10-3.dsc".to_string(), (9, digest))]);
         lock.sources.insert("hello".into(), LockedSource { name: "hello".into(), version: "2.10-3".into(), files });
         lock

@@ -1,0 +1,279 @@
+//! Containers: run, copy out, commit, remove, sweep.
+
+use super::Session;
+use super::fault::{fault, is_missing};
+use crate::Run;
+use crate::lines::Lines;
+use crate::reference::Reference;
+use crate::stream::{TarReader, read_tar};
+use bollard::container::LogOutput;
+use bollard::errors::Error as ApiError;
+use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, HostConfigLogConfig};
+use bollard::query_parameters::{
+    AttachContainerOptions, CommitContainerOptions, CreateContainerOptions, DownloadFromContainerOptions, InspectContainerOptions,
+    InspectNetworkOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions, UploadToContainerOptions,
+    WaitContainerOptions,
+};
+use futures_util::StreamExt;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+use twostage_model::{Class, Error, Result};
+
+/// How long output may still come once the container has ended.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// A container that has ended, or never started. Dropping it removes it in the background;
+/// [`Container::remove`] also waits and says whether that worked.
+#[derive(Debug)]
+pub struct Container {
+    /// The engine's id.
+    pub id: String,
+    /// What the command ended with; 0 if it never started.
+    pub exit_code: i64,
+    /// Whether the kernel killed something in it for want of memory.
+    pub oom_killed: bool,
+    session: Session,
+    labels: Vec<String>,
+    removed: bool,
+}
+
+impl Container {
+    /// Copies a file or folder out, as a tar stream: a folder `/a/b` gives entries `b/…`.
+    ///
+    /// # Errors
+    /// There is no such path in the container.
+    pub async fn copy_out(&self, path: &str) -> Result<TarReader> {
+        let options = DownloadFromContainerOptions { path: path.to_string() };
+        let archive = self.session.patient().download_from_container(&self.id, Some(options));
+        read_tar(Box::pin(archive)).await.map_err(|error| fault(format!("cannot copy {path} out of the container"), error))
+    }
+
+    /// Makes an image of the container's files and gives its id. `changes` are Dockerfile
+    /// instructions; without them the image gets the command and environment of the run. It never gets
+    /// the base's entrypoint, and the labels of the run are empty in it.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn commit(&self, reference: &str, changes: &[String]) -> Result<String> {
+        let name = Reference::parse(reference)?;
+        // The engine gives the container's labels to the image, and the image's to its containers: a
+        // sweep would then take containers that are none of ours. A label cannot be taken away, so
+        // it is emptied.
+        let emptied = self.labels.iter().map(|key| format!("LABEL \"{key}\"=\"\""));
+        let changes: Vec<String> = emptied.chain(changes.iter().cloned()).collect();
+        let options = CommitContainerOptions {
+            container: Some(self.id.clone()),
+            repo: Some(name.repository.clone()),
+            tag: Some(name.writable_tag()?.to_string()),
+            changes: (!changes.is_empty()).then(|| changes.join("\n")),
+            ..Default::default()
+        };
+        let committed = self.session.patient().commit_container(options, ContainerConfig::default()).await;
+        committed.map(|image| image.id).map_err(|error| fault(format!("cannot commit the container as {reference}"), error))
+    }
+
+    /// Removes the container and its volumes.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn remove(mut self) -> Result<()> {
+        let result = self.session.remove_container(&self.id).await;
+        self.removed = true;
+        result
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if !self.removed {
+            self.session.remove_later(std::mem::take(&mut self.id));
+        }
+    }
+}
+
+impl Session {
+    pub(crate) async fn run(&self, mut run: Run<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<Container> {
+        let Some(program) = run.cmd.first() else {
+            return Err(Error::new(Class::Engine, format!("cannot run a container of {}: no command is given", run.image)));
+        };
+        let body = ContainerCreateBody {
+            image: Some(Reference::check(run.image)?.to_string()),
+            // One empty word is Docker's way to say: not the image's own entrypoint.
+            entrypoint: Some(vec![String::new()]),
+            cmd: Some(run.cmd.to_vec()),
+            env: Some(run.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            user: run.user.map(str::to_string),
+            working_dir: run.workdir.map(str::to_string),
+            labels: Some(run.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            host_config: Some(HostConfig {
+                network_mode: Some(run.network.name().to_string()),
+                binds: (!run.binds.is_empty()).then(|| run.binds.to_vec()),
+                memory: run.memory,
+                memory_swap: run.memory,
+                // The output goes to us as it comes; the engine need not keep it on disk.
+                log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let mut container = self.create_container(body).await?;
+        if let Some(input) = run.input.take() {
+            let options = UploadToContainerOptions { path: run.input_path.to_string(), ..Default::default() };
+            let uploaded = self.patient().upload_to_container(&container.id, Some(options), bollard::body_full(input.into())).await;
+            uploaded.map_err(|error| fault(format!("cannot copy files into a container of {}", run.image), error))?;
+        }
+        self.start_and_wait(&mut container, &run, program, on_line).await?;
+        Ok(container)
+    }
+
+    pub(crate) async fn create(&self, image: &str) -> Result<Container> {
+        let body = ContainerCreateBody {
+            image: Some(Reference::check(image)?.to_string()),
+            // An image may have no command of its own, and the engine wants one.
+            entrypoint: Some(vec!["/never-started".into()]),
+            cmd: Some(Vec::new()),
+            network_disabled: Some(true),
+            ..Default::default()
+        };
+        self.create_container(body).await
+    }
+
+    /// In a task of its own: when the caller goes away meanwhile, the container that nobody
+    /// receives is dropped there, and so removed.
+    async fn create_container(&self, mut body: ContainerCreateBody) -> Result<Container> {
+        let labels = body.labels.get_or_insert_default();
+        for (key, value) in self.labels.iter() {
+            labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        let mut labels: Vec<String> = labels.keys().cloned().collect();
+        labels.sort();
+        let session = self.clone();
+        let what = format!("cannot make a container of {}", body.image.as_deref().unwrap_or_default());
+        let creation = tokio::spawn(async move {
+            let created = session.patient().create_container(None::<CreateContainerOptions>, body).await?;
+            Ok::<_, ApiError>(Container { id: created.id, exit_code: 0, oom_killed: false, session, labels, removed: false })
+        });
+        match creation.await {
+            Ok(created) => created.map_err(|error| fault(what, error)),
+            Err(stopped) => Err(Error::new(Class::Engine, what).because(stopped)),
+        }
+    }
+
+    async fn start_and_wait(
+        &self,
+        container: &mut Container,
+        run: &Run<'_>,
+        program: &str,
+        on_line: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<()> {
+        let id = container.id.clone();
+        let lost = |error| fault(format!("lost sight of a container of {}", run.image), error);
+        let attach = AttachContainerOptions { stream: true, stdout: true, stderr: true, ..Default::default() };
+        let mut output = self.quick().attach_container(&id, Some(attach)).await.map_err(lost)?.output;
+        let started = self.patient().start_container(&id, None::<StartContainerOptions>).await;
+        started.map_err(|error| fault(format!("cannot start {program} in a container of {}", run.image), error))?;
+
+        let mut waiting = self.patient().wait_container(&id, Some(WaitContainerOptions { condition: "not-running".into() }));
+        let mut lines = [Lines::default(), Lines::default()];
+        let (mut talking, mut running) = (true, true);
+        // Far enough away for a run without a limit.
+        let deadline = tokio::time::sleep(run.timeout.unwrap_or(Duration::from_secs(365 * 24 * 3600)));
+        tokio::pin!(deadline);
+        while talking || running {
+            tokio::select! {
+                piece = output.next(), if talking => match piece {
+                    Some(Ok(LogOutput::StdErr { message })) => lines[1].push(&message, on_line),
+                    Some(Ok(LogOutput::StdOut { message } | LogOutput::Console { message } | LogOutput::StdIn { message })) => {
+                        lines[0].push(&message, on_line);
+                    }
+                    Some(Err(_)) | None => talking = false,
+                },
+                ended = waiting.next(), if running => match ended {
+                    // bollard calls a non-zero exit an error; one without words is only that.
+                    Some(Err(ApiError::DockerContainerWaitError { error, .. })) if error.is_empty() => running = false,
+                    Some(Ok(_)) | None => running = false,
+                    Some(Err(error)) => return Err(lost(error)),
+                },
+                () = &mut deadline, if running => {
+                    lines.iter_mut().for_each(|lines| lines.finish(on_line));
+                    let limit = run.timeout.unwrap_or_default();
+                    return Err(Error::new(Class::Build, format!("{program} did not end within {limit:?} and was killed"))
+                        .hint("see its last lines for what it waited for"));
+                },
+                () = tokio::time::sleep(LAST_WORDS), if !running => talking = false,
+            }
+        }
+        lines.iter_mut().for_each(|lines| lines.finish(on_line));
+
+        let state = self.quick().inspect_container(&id, None::<InspectContainerOptions>).await.map_err(lost)?.state.unwrap_or_default();
+        if state.running.unwrap_or_default() {
+            return Err(Error::new(Class::Engine, format!("lost sight of a container of {}", run.image))
+                .because("the engine stopped telling while the container ran".to_string())
+                .hint("see whether the engine was restarted, and try again"));
+        }
+        container.exit_code = state.exit_code.unwrap_or_default();
+        container.oom_killed = state.oom_killed.unwrap_or_default();
+        Ok(())
+    }
+
+    pub(super) async fn remove_container(&self, id: &str) -> Result<()> {
+        let options = RemoveContainerOptions { v: true, force: true, ..Default::default() };
+        match self.patient().remove_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            // 409: someone else is removing it.
+            Err(error) if is_missing(&error) || matches!(&error, ApiError::DockerResponseServerError { status_code: 409, .. }) => Ok(()),
+            Err(error) => Err(fault(format!("cannot remove container {}", &id[..id.len().min(12)]), error)),
+        }
+    }
+
+    pub(crate) async fn sweep(&self, label: &str) -> Result<usize> {
+        let filters = HashMap::from([("label".to_string(), vec![label.to_string()])]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let listed = self.quick().list_containers(Some(options)).await;
+        let left = listed.map_err(|error| fault(format!("cannot list the containers labelled {label}"), error))?;
+        let ids: Vec<String> = left.into_iter().filter_map(|container| container.id).collect();
+        for id in &ids {
+            self.remove_container(id).await?;
+        }
+        Ok(ids.len())
+    }
+
+    pub(crate) async fn gateway(&self) -> Result<Option<IpAddr>> {
+        let network = match self.quick().inspect_network("bridge", None::<InspectNetworkOptions>).await {
+            Ok(network) => network,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(fault("cannot inspect the engine's bridge network", error)),
+        };
+        let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let addresses: Vec<IpAddr> =
+            configs.iter().filter_map(|config| gateway(config.gateway.as_deref(), config.subnet.as_deref())).collect();
+        Ok(addresses.iter().find(|address| address.is_ipv4()).or(addresses.first()).copied())
+    }
+}
+
+/// A gateway that the engine does not name is the first address of the subnet.
+fn gateway(gateway: Option<&str>, subnet: Option<&str>) -> Option<IpAddr> {
+    // Some versions write the prefix length behind the gateway.
+    let named = gateway.and_then(|gateway| gateway.split('/').next()?.parse().ok());
+    named.or_else(|| {
+        let network: Ipv4Addr = subnet?.split('/').next()?.parse().ok()?;
+        Some(IpAddr::V4(Ipv4Addr::from(u32::from(network).checked_add(1)?)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_named_or_the_first_of_its_subnet() {
+        let address = |text: &str| text.parse::<IpAddr>().ok();
+        assert_eq!(gateway(Some("172.17.0.1"), Some("172.17.0.0/16")), address("172.17.0.1"));
+        assert_eq!(gateway(Some("172.17.0.1/16"), None), address("172.17.0.1"));
+        assert_eq!(gateway(None, Some("10.1.0.0/16")), address("10.1.0.1"));
+        assert_eq!(gateway(Some(""), None), None);
+    }
+}

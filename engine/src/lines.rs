@@ -1,0 +1,87 @@
+//! Log bytes into lines: bounded, and text whatever the program wrote.
+
+/// Longer lines are given in pieces of this size.
+const LIMIT: usize = 8 * 1024;
+
+/// Holds the line that has not ended yet.
+#[derive(Default)]
+pub(crate) struct Lines(Vec<u8>);
+
+impl Lines {
+    /// Takes bytes and gives every line that is complete.
+    pub(crate) fn push(&mut self, mut bytes: &[u8], on_line: &mut (dyn FnMut(&str) + Send)) {
+        while !bytes.is_empty() {
+            let room = LIMIT - self.0.len();
+            match bytes.iter().take(room).position(|byte| *byte == b'\n') {
+                Some(end) => {
+                    self.0.extend_from_slice(&bytes[..end]);
+                    bytes = &bytes[end + 1..];
+                    self.emit(self.0.len(), on_line);
+                }
+                None => {
+                    let taken = room.min(bytes.len());
+                    self.0.extend_from_slice(&bytes[..taken]);
+                    bytes = &bytes[taken..];
+                    if self.0.len() == LIMIT {
+                        self.emit(whole_characters(&self.0), on_line);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives what is left at the end of the stream.
+    pub(crate) fn finish(&mut self, on_line: &mut (dyn FnMut(&str) + Send)) {
+        if !self.0.is_empty() {
+            self.emit(self.0.len(), on_line);
+        }
+    }
+
+    fn emit(&mut self, length: usize, on_line: &mut (dyn FnMut(&str) + Send)) {
+        let text = String::from_utf8_lossy(&self.0[..length]);
+        // A progress meter overwrites its line; what a terminal would show in the end is kept.
+        let shown = text.trim_end_matches('\r');
+        on_line(shown.rsplit('\r').next().unwrap_or(shown));
+        self.0.drain(..length);
+    }
+}
+
+/// The length without a UTF-8 character that is cut at the end.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let tail = bytes.len().saturating_sub(3);
+    match bytes[tail..].iter().rposition(|byte| *byte >= 0xC0) {
+        Some(start) if std::str::from_utf8(&bytes[tail + start..]).is_err() => tail + start,
+        _ => bytes.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(chunks: &[&[u8]]) -> Vec<String> {
+        let mut seen = Vec::new();
+        let mut on_line = |line: &str| seen.push(line.to_string());
+        let mut lines = Lines::default();
+        chunks.iter().for_each(|chunk| lines.push(chunk, &mut on_line));
+        lines.finish(&mut on_line);
+        seen
+    }
+
+    #[test]
+    fn chunks_do_not_show_in_lines() {
+        assert_eq!(lines(&[b"one\ntw", b"o\n\nthree"]), ["one", "two", "", "three"]);
+        assert_eq!(lines(&[b"windows\r\n", b" 10%\r 50%\r100%\n"]), ["windows", "100%"]);
+        assert!(lines(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_line_without_end_is_split_between_characters_and_bad_bytes_become_marks() {
+        let seen = lines(&["ü".repeat(6000).as_bytes(), b"\n"]);
+        assert_eq!(seen.iter().map(String::len).collect::<Vec<_>>(), [8192, 3808]);
+        let seen = lines(&[format!("x{}", "ü".repeat(6000)).as_bytes()]);
+        assert_eq!(seen.concat(), format!("x{}", "ü".repeat(6000)));
+        assert_eq!(lines(&[b"\xff\n"]), ["\u{fffd}"]);
+        assert_eq!(lines(&[&[0xC0; 20_000]]).concat().chars().count(), 20_000);
+    }
+}
