@@ -1,1 +1,39 @@
-fn main() {}
+//! twostage: sources → packages → signed snapshots → one RUN → an audited image.
+//!
+//! The arms below are the flow. Each is one file in `commands/`.
+
+mod cli;
+mod commands;
+mod output;
+mod session;
+
+use clap::Parser as _;
+use cli::{Cli, Command};
+use output::Output;
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json, cli.quiet, cli.verbose);
+    let project = &cli.project;
+    let result = match cli.command {
+        Command::Init(arguments) => commands::init::run(&arguments, project, &output),
+        Command::Lock(arguments) => commands::lock::run(&arguments, project, &output).await,
+        Command::Outdated(arguments) => commands::outdated::run(&arguments, project, &output).await,
+        Command::Update(arguments) => commands::update::run(&arguments, project, &output).await,
+        Command::Repo(arguments) => commands::repo::run(&arguments, project, &output).await,
+        Command::Publish(arguments) => commands::publish::run(&arguments, project, &output),
+        Command::Serve(arguments) => commands::serve::run(&arguments, project, &output).await,
+        Command::Runtime(arguments) => commands::runtime::run(&arguments, project, &output).await,
+        Command::Audit(arguments) => commands::audit::run(&arguments, &output).await,
+        Command::Export(arguments) => commands::export::run(&arguments, project, &output),
+        Command::Import(arguments) => commands::import::run(&arguments, project, &output),
+        Command::Completions(arguments) => commands::completions::run(&arguments),
+    };
+    output.close();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output.error(&error),
+    }
+}

@@ -1,1 +1,36 @@
-//! OCI images and layers: archives, trees, audit
+//! Container images as data: read from archives and layouts, seen as one tree, audited against
+//! the package database inside them. Sync; knows no engine.
+//!
+//! ```text
+//! archive or layout ─► Image (layers of entries) ─► Tree (merged view) ─► audit ─► Report
+//! ```
+//!
+//! Everything read is hostile until its digests are checked: sizes, depths and counts are bounded
+//! by [`Limits`], no path leaves the image, and nothing is ever written to disk.
+
+pub mod archive;
+pub mod audit;
+mod config;
+pub mod image;
+mod layer;
+mod layout;
+pub mod limits;
+pub mod path;
+mod report;
+pub mod rules;
+mod tarball;
+pub mod tree;
+
+pub use archive::{read_archive, read_layout, read_path};
+pub use audit::{Base, Known, audit, audit_with, wanted};
+pub use image::{Config, Entry, History, Image, Kind, Layer};
+pub use limits::Limits;
+pub use report::{LayerReport, Report, Residue};
+pub use tree::Tree;
+
+use twostage_model::{Class, Error};
+
+/// An image that is not what it claims to be.
+fn broken(what: impl Into<String>) -> Error {
+    Error::new(Class::Runtime, what)
+}

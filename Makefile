@@ -1,0 +1,46 @@
+# make repo      builds the project's packages and publishes one signed snapshot of them
+# make runtime   installs them into images with one RUN each, audits and runs these
+# make test      runs every test, with the real engine and the real package managers
+# make bench     measures against the peers
+#
+# PROJECT=dir    the project to work on (default: examples/hello)
+
+PROJECT ?= examples/hello
+TWOSTAGE = target/release/twostage
+SOURCES := $(shell find Cargo.toml Cargo.lock src model package image engine builder reposerver runtime-templates -type f \
+	-not -path '*/tests/*' -not -path '*/target/*')
+
+.PHONY: all repo runtime serve test bench lint setup clean
+all: repo runtime
+
+repo: setup $(TWOSTAGE)
+	@$(TWOSTAGE) --project $(PROJECT) repo
+
+runtime: setup $(TWOSTAGE)
+	@$(TWOSTAGE) --project $(PROJECT) runtime
+
+serve: $(TWOSTAGE)
+	@$(TWOSTAGE) --project $(PROJECT) serve
+
+$(TWOSTAGE): $(SOURCES)
+	@scripts/setup.sh compiler
+	cargo build --release --locked
+	@touch $@
+
+setup:
+	@scripts/setup.sh engine
+
+test:
+	@scripts/setup.sh compiler engine tests
+	scripts/test.sh
+
+bench: $(TWOSTAGE)
+	@scripts/setup.sh engine tests
+	scripts/bench.sh
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+
+clean:
+	cargo clean

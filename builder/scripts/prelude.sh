@@ -1,0 +1,22 @@
+# Every script of a builder container starts with this. What apt writes is below $T, so that
+# nothing of it can be mistaken for the base's.
+set -eu
+umask 022
+T=/var/cache/twostage
+mkdir -p "$T/lists/partial" "$T/cache/archives/partial" "$T/log" "$T/sources" "$T/preferences" "$T/out"
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C TZ=UTC HOME="$T"
+export APT_CONFIG="$T/apt.conf"
+# Our own server is reached as a proxy for its fixed host, everything else as the base says.
+cat > "$APT_CONFIG" <<END
+Dir::State::lists "$T/lists"; Dir::Cache "$T/cache"; Dir::Log "$T/log";
+Acquire::http::Proxy::repository.twostage.invalid "$TWOSTAGE_PROXY";
+APT::Update::Error-Mode "any"; APT::Get::Assume-Yes "true"; APT::Install-Recommends "false"; Acquire::Languages "none";
+Dpkg::Options { "--force-unsafe-io"; "--force-confnew"; };
+END
+# only_snapshot: from here on apt knows no source but the snapshot in $T/sources.
+only_snapshot() {
+    cat >> "$APT_CONFIG" <<END
+Dir::Etc::main "/dev/null"; Dir::Etc::parts "/dev/null"; Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "$T/sources";
+Dir::Etc::preferences "/dev/null"; Dir::Etc::preferencesparts "/dev/null"; Dir::Etc::netrc "/dev/null";
+END
+}

@@ -1,0 +1,419 @@
+//! The base image that both stages start from: found, pulled, or made, and pinned by the lock.
+
+use crate::Context;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use twostage_engine::{ImageInfo, file_stream};
+use twostage_model::error::OrFail as _;
+use twostage_model::lock::LockedBase;
+use twostage_model::project::Base;
+use twostage_model::{Class, Error, Result, Sha256};
+
+/// A base image that the engine has.
+#[derive(Debug, Clone)]
+pub struct BaseImage {
+    /// What FROM and the engine call it.
+    pub reference: String,
+    /// The chain id of its layers: what the lock pins.
+    pub digest: Sha256,
+    /// The digest of its top layer.
+    pub top: Sha256,
+    /// Bytes, unpacked.
+    pub size: i64,
+}
+
+/// The chain id of a stack of layers (OCI image-spec, config.md, "Layer ChainID").
+pub fn chain_id(diff_ids: &[Sha256]) -> Option<Sha256> {
+    let (first, rest) = diff_ids.split_first()?;
+    Some(rest.iter().fold(*first, |chain, layer| Sha256::of(format!("sha256:{chain} sha256:{layer}").as_bytes())))
+}
+
+/// The base, in the engine. When the lock names one it is exactly that; else it is found or made
+/// now, and the lock names it from then on. `fresh` takes the distribution's newest instead.
+///
+/// # Errors
+/// It cannot be had, or it is not the one that is locked.
+pub async fn ensure(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<BaseImage> {
+    let name = base.to_string();
+    let locked = context.lock().bases.get(&name).cloned().filter(|_| !fresh);
+    if locked.is_none() && !context.may_lock {
+        return Err(Error::new(Class::Project, format!("the lock names no base {name}")).hint("run `twostage lock` and commit twostage.lock"));
+    }
+    let (image, pull) = match base {
+        Base::Image(reference) => pulled(context, reference, locked.as_ref(), fresh).await?,
+        Base::Bootstrap { distribution, suite, mirrors } => {
+            (imported(context, &name, locked.as_ref(), || bootstrap(distribution, suite, mirrors, context.now)).await?, None)
+        }
+        Base::Rootfs(path) => {
+            let path = context.folder.join(path);
+            (imported(context, &name, locked.as_ref(), || rootfs(&path)).await?, None)
+        }
+        Base::Archive(path) => {
+            let path = context.folder.join(path);
+            let file = tokio::fs::File::open(&path).await.or_fail(Class::Project, || format!("cannot read {}", path.display()))?;
+            (loaded(context, &name, context.engine.load(file_stream(file)).await?).await?, None)
+        }
+        Base::Layout(path) => {
+            let path = context.folder.join(path);
+            let archive = Context::blocking(move || layout_as_archive(&path)).await?;
+            (loaded(context, &name, context.engine.load(file_stream(tokio::fs::File::from_std(archive))).await?).await?, None)
+        }
+    };
+    let digest = chain_id(&image.info.diff_ids).ok_or_else(|| Error::new(Class::Engine, format!("{name}: the image has no layer")))?;
+    let top = image.info.diff_ids.last().copied().unwrap_or(digest);
+    match locked {
+        Some(locked) if locked.digest != digest => {
+            return Err(Error::new(Class::Project, format!("base {name} is not the one that is locked: {} instead of {}", digest.short(), locked.digest.short()))
+                .hint("run `twostage update` to move to it"));
+        }
+        Some(_) => {}
+        None => {
+            context.lock().bases.insert(name, LockedBase { digest, pull });
+        }
+    }
+    Ok(BaseImage { reference: image.reference, digest, top, size: image.info.size })
+}
+
+struct Found {
+    reference: String,
+    info: ImageInfo,
+}
+
+async fn pulled(context: &Arc<Context>, reference: &str, locked: Option<&LockedBase>, fresh: bool) -> Result<(Found, Option<String>)> {
+    let mut found = None;
+    let wanted = locked.and_then(|locked| locked.pull.as_deref());
+    for candidate in wanted.into_iter().chain([reference]) {
+        if let Some(info) = context.engine.image(candidate).await? {
+            if !fresh && locked.is_none_or(|locked| chain_id(&info.diff_ids) == Some(locked.digest)) {
+                found = Some((candidate.to_string(), info));
+                break;
+            }
+        }
+    }
+    if found.is_none() {
+        let candidate = wanted.unwrap_or(reference);
+        let before = context.engine.image(candidate).await?;
+        context.events.started("base", &format!("pulling {candidate}"));
+        match (context.engine.pull(candidate, &context.events, "base").await, before) {
+            (Ok(()), _) => {}
+            // An image that exists only here cannot be pulled; what is here is then the newest.
+            (Err(_), Some(_)) if fresh || locked.is_some() => {}
+            (Err(cause), _) => return Err(cause),
+        }
+        let info = context.engine.image(candidate).await?;
+        found = info.map(|info| (candidate.to_string(), info));
+    }
+    let (candidate, info) =
+        found.ok_or_else(|| Error::new(Class::Engine, format!("the engine pulled {reference} but does not have it")))?;
+    let by_digest = info.repo_digests.first().cloned();
+    let reference = by_digest.clone().unwrap_or(candidate);
+    Ok((Found { reference, info }, by_digest))
+}
+
+/// A base that is one tar: kept as a blob, so that it can be had again without its mirror.
+async fn imported<F>(context: &Arc<Context>, name: &str, locked: Option<&LockedBase>, make: impl FnOnce() -> Result<F>) -> Result<Found>
+where
+    F: FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
+{
+    let tag = |digest: &Sha256| format!("twostage-base:{}", digest.short());
+    if let Some(locked) = locked {
+        let reference = tag(&locked.digest);
+        if let Some(info) = context.engine.image(&reference).await? {
+            return Ok(Found { reference, info });
+        }
+    }
+    let digest = match locked.filter(|locked| context.packages.blob(&locked.digest).is_some()) {
+        Some(locked) => locked.digest,
+        None => {
+            if let Some(locked) = locked {
+                context.events.note(
+                    "base",
+                    format!("{name}: the locked base {} is neither in the engine nor in the repository; making it again", locked.digest.short()),
+                );
+            }
+            context.events.started("base", &format!("making {name}"));
+            let write = make()?;
+            let packages = context.packages.clone();
+            let state = context.state.clone();
+            Context::blocking(move || {
+                let mut file = tempfile::tempfile_in(&state).or_fail(Class::System, || format!("cannot write in {}", state.display()))?;
+                write(&mut file)?;
+                std::io::Seek::rewind(&mut file).or_fail(Class::System, || "cannot read the base again".into())?;
+                packages.put_blob(&mut file).map(|(digest, _)| digest)
+            })
+            .await?
+        }
+    };
+    if let Some(locked) = locked.filter(|locked| locked.digest != digest) {
+        return Err(Error::new(
+            Class::Project,
+            format!("base {name} has changed since it was locked: {} instead of {}", digest.short(), locked.digest.short()),
+        )
+        .hint("copy the repository from a machine that has the locked base, or move on with `twostage update`"));
+    }
+    let reference = tag(&digest);
+    let blob = context.packages.blob(&digest).ok_or_else(|| Error::new(Class::Repository, format!("base {name} is not in the repository")))?;
+    let file = tokio::fs::File::open(&blob).await.or_fail(Class::System, || format!("cannot read {}", blob.display()))?;
+    context.events.started("base", "importing it");
+    context.engine.import(file_stream(file), &reference, &["CMD [\"/bin/sh\"]".to_string()]).await?;
+    let info = context
+        .engine
+        .image(&reference)
+        .await?
+        .filter(|info| chain_id(&info.diff_ids) == Some(digest))
+        .ok_or_else(|| Error::new(Class::Engine, format!("the engine did not import base {name} as it is")))?;
+    Ok(Found { reference, info })
+}
+
+async fn loaded(context: &Arc<Context>, name: &str, loaded: Vec<String>) -> Result<Found> {
+    for reference in &loaded {
+        if let Some(info) = context.engine.image(reference).await? {
+            let reference = match chain_id(&info.diff_ids) {
+                Some(digest) => {
+                    let tag = format!("twostage-base:{}", digest.short());
+                    context.engine.tag(&info.id, &tag).await?;
+                    tag
+                }
+                None => reference.clone(),
+            };
+            return Ok(Found { reference, info });
+        }
+    }
+    Err(Error::new(Class::Project, format!("base {name} holds no image")))
+}
+
+/// Runs mmdebstrap, and leaves out of its tar what belongs to this host.
+fn bootstrap(
+    distribution: &str,
+    suite: &str,
+    mirrors: &[String],
+    now: i64,
+) -> Result<impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static + use<>> {
+    let sources = if mirrors.is_empty() { host_sources(distribution, suite)? } else { mirrors.to_vec() };
+    let suite = suite.to_string();
+    Ok(move |out: &mut dyn Write| {
+        let what = || format!("cannot bootstrap {suite}");
+        let mut child = Command::new("mmdebstrap")
+            .args(["--quiet", "--variant=minbase", "--format=tar", &suite, "-", "-"])
+            // The same day's mirror gives the same base.
+            .env("SOURCE_DATE_EPOCH", (now - now.rem_euclid(86_400)).to_string())
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|cause| {
+                let error = Error::new(Class::System, format!("{}: cannot run mmdebstrap", what())).because(cause);
+                error.hint("install it: apt-get install mmdebstrap; or name a ready base with `image`, `archive` or `rootfs`")
+            })?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all((sources.join("\n") + "\n").as_bytes()).or_fail(Class::System, what)?;
+        }
+        let errors = child.stderr.take().map(|mut stderr| {
+            std::thread::spawn(move || {
+                let mut text = Vec::new();
+                let _ = stderr.read_to_end(&mut text);
+                String::from_utf8_lossy(&text).into_owned()
+            })
+        });
+        let filtered = match child.stdout.take() {
+            Some(stdout) => without_host(stdout, out),
+            None => Ok(()),
+        };
+        let status = child.wait().or_fail(Class::System, what)?;
+        if !status.success() {
+            let said = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
+            let last: Vec<&str> = said.lines().rev().take(4).collect();
+            return Err(Error::new(Class::System, format!("{}: mmdebstrap failed", what()))
+                .because(last.into_iter().rev().collect::<Vec<_>>().join("\n"))
+                .hint("can this machine reach the distribution's mirror? `mirrors` in [base] names others"));
+        }
+        filtered
+    })
+}
+
+/// Copies a root file system's tar without the host's name, resolver and device nodes, and
+/// without caches that the package tools keep for themselves.
+fn without_host(input: impl Read, out: &mut dyn Write) -> Result<()> {
+    let what = || "cannot read the bootstrapped base".to_string();
+    let mut archive = tar::Archive::new(input);
+    let mut tar = tar::Builder::new(out);
+    for entry in archive.entries().or_fail(Class::System, what)? {
+        let mut entry = entry.or_fail(Class::System, what)?;
+        let path = entry.path_bytes().into_owned();
+        let text = String::from_utf8_lossy(&path);
+        let plain = text.trim_start_matches("./").trim_end_matches('/');
+        let of_host = matches!(plain, "etc/hostname" | "etc/resolv.conf" | "var/cache/ldconfig/aux-cache") || plain.starts_with("dev/");
+        if of_host {
+            continue;
+        }
+        let mut header = entry.header().clone();
+        let link = entry.link_name_bytes().map(|link| link.into_owned());
+        let extensions: Vec<(String, Vec<u8>)> = match entry.pax_extensions().or_fail(Class::System, what)? {
+            Some(all) => all
+                .filter_map(std::result::Result::ok)
+                .filter_map(|e| Some((e.key().ok()?.to_string(), e.value_bytes().to_vec())))
+                .filter(|(key, _)| key.starts_with("SCHILY.xattr."))
+                .collect(),
+            None => Vec::new(),
+        };
+        tar.append_pax_extensions(extensions.iter().map(|(key, value)| (key.as_str(), value.as_slice()))).or_fail(Class::System, what)?;
+        let path = Path::new(std::ffi::OsStr::new(text.as_ref()));
+        match link {
+            Some(link) => tar.append_link(&mut header, path, Path::new(&*String::from_utf8_lossy(&link))).or_fail(Class::System, what)?,
+            None => tar.append_data(&mut header, path, &mut entry).or_fail(Class::System, what)?,
+        }
+    }
+    tar.finish().or_fail(Class::System, || "cannot write the base".into())
+}
+
+/// The apt sources of this host, for another suite of the same distribution: taken from apt
+/// itself, so that both ways of writing them and all of its own settings count.
+fn host_sources(distribution: &str, suite: &str) -> Result<Vec<String>> {
+    let what = || format!("cannot find a mirror of {distribution} in this host's apt configuration");
+    let hint = "write `mirrors = [\"deb http://… bookworm main\"]` into [base]";
+    let output = Command::new("apt-get")
+        .args(["indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Identifier: Packages"])
+        .env("LC_ALL", "C")
+        .output()
+        .map_err(|cause| Error::new(Class::System, what()).because(cause).hint(hint))?;
+    let host = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let field = |key: &str| host.lines().find_map(|l| l.strip_prefix(key)).map(|value| value.trim_matches('"').to_string());
+    let codename = field("VERSION_CODENAME=").unwrap_or_default();
+    if field("ID=").as_deref() != Some(distribution) || codename.is_empty() {
+        return Err(Error::new(Class::Project, what()).because(format!("this host is no {distribution}")).hint(hint));
+    }
+    let sources = translate_sources(&String::from_utf8_lossy(&output.stdout), &codename, suite);
+    if sources.is_empty() {
+        return Err(Error::new(Class::Project, what()).because(format!("apt names no source of {codename}")).hint(hint));
+    }
+    Ok(sources)
+}
+
+/// `URI release component` lines of the host's codename → one-line sources of `suite`, each once.
+fn translate_sources(targets: &str, codename: &str, suite: &str) -> Vec<String> {
+    let mut sources: Vec<String> = Vec::new();
+    for line in targets.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [uri, release, component] = words.as_slice() else { continue };
+        let Some(pocket) = release.strip_prefix(codename).filter(|p| matches!(*p, "" | "-updates" | "-security" | "/updates")) else {
+            continue;
+        };
+        let source = format!("deb {uri} {suite}{pocket} {component}");
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    sources
+}
+
+/// A rootfs tar, uncompressed if need be.
+fn rootfs(path: &Path) -> Result<impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static + use<>> {
+    let path = path.to_path_buf();
+    Ok(move |out: &mut dyn Write| {
+        let what = || format!("cannot read {}", path.display());
+        let mut file = File::open(&path).or_fail(Class::Project, what)?;
+        let mut magic = [0; 4];
+        let count = file.read(&mut magic).or_fail(Class::Project, what)?;
+        std::io::Seek::rewind(&mut file).or_fail(Class::Project, what)?;
+        let mut reader: Box<dyn Read> = match &magic[..count] {
+            [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(file)),
+            [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(file).or_fail(Class::Project, what)?),
+            [0xfd, b'7', b'z', b'X'] => {
+                return Err(Error::new(Class::Project, format!("{}: xz is not read here", path.display())).hint("unpack it first: xz -d"));
+            }
+            _ => Box::new(file),
+        };
+        std::io::copy(&mut reader, out).or_fail(Class::Project, what)?;
+        Ok(())
+    })
+}
+
+/// An OCI layout as an archive that every engine loads: the same blobs, with docker's own
+/// `manifest.json` beside them.
+fn layout_as_archive(folder: &Path) -> Result<File> {
+    let what = || format!("{} is not an OCI layout", folder.display());
+    let read = |path: &Path| -> Result<serde_json::Value> {
+        let text = std::fs::read(path).or_fail(Class::Project, what)?;
+        serde_json::from_slice(&text).or_fail(Class::Project, what)
+    };
+    let blob = |digest: &serde_json::Value| -> Result<String> {
+        let digest: Sha256 = digest.as_str().unwrap_or_default().parse().or_fail(Class::Project, what)?;
+        Ok(format!("blobs/sha256/{digest}"))
+    };
+    let mut document = read(&folder.join("index.json"))?;
+    let mut blobs = Vec::new();
+    let (config, layers) = loop {
+        if let Some(next) = document["manifests"].as_array() {
+            let chosen = next.first().ok_or_else(|| Error::new(Class::Project, format!("{}: it holds no image", folder.display())))?;
+            let name = blob(&chosen["digest"])?;
+            document = read(&folder.join(&name))?;
+            blobs.push(name);
+            if blobs.len() > 8 {
+                return Err(Error::new(Class::Project, format!("{}: its indexes are nested too deep", folder.display())));
+            }
+            continue;
+        }
+        let config = blob(&document["config"]["digest"])?;
+        let layers: Vec<String> =
+            document["layers"].as_array().into_iter().flatten().map(|layer| blob(&layer["digest"])).collect::<Result<_>>()?;
+        break (config, layers);
+    };
+    let manifest = serde_json::json!([{ "Config": config, "RepoTags": null, "Layers": layers }]).to_string();
+    let file = tempfile::tempfile().or_fail(Class::System, || "cannot write a temporary file".into())?;
+    let mut tar = tar::Builder::new(file);
+    for name in std::iter::once(&config).chain(&layers).chain(&blobs).collect::<std::collections::BTreeSet<_>>() {
+        tar.append_path_with_name(folder.join(name), name).or_fail(Class::Project, what)?;
+    }
+    for name in ["index.json", "oci-layout"] {
+        tar.append_path_with_name(folder.join(name), name).or_fail(Class::Project, what)?;
+    }
+    crate::source::add_file(&mut tar, "manifest.json", 0o644, 0, manifest.as_bytes())?;
+    let mut file = tar.into_inner().or_fail(Class::System, || "cannot write a temporary file".into())?;
+    std::io::Seek::rewind(&mut file).or_fail(Class::System, || "cannot read a temporary file".into())?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_id_is_what_the_image_specification_says() {
+        let (a, b) = (Sha256::of(b"a"), Sha256::of(b"b"));
+        assert_eq!(chain_id(&[a]), Some(a));
+        assert_eq!(chain_id(&[a, b]), Some(Sha256::of(format!("sha256:{a} sha256:{b}").as_bytes())));
+        assert_eq!(chain_id(&[]), None);
+    }
+
+    #[test]
+    fn the_hosts_mirror_serves_other_suites_too() {
+        let targets = "http://mirror.example/debian/ bookworm main\nhttp://mirror.example/debian/ bookworm main\n\
+                       http://mirror.example/debian-security/ bookworm-security main\nhttp://else.example/ nodistro main\n";
+        assert_eq!(
+            translate_sources(targets, "bookworm", "trixie"),
+            ["deb http://mirror.example/debian/ trixie main", "deb http://mirror.example/debian-security/ trixie-security main"]
+        );
+    }
+
+    #[test]
+    fn a_bootstrapped_tar_loses_what_belongs_to_the_host() {
+        let mut tar = tar::Builder::new(Vec::new());
+        for name in ["./etc/hostname", "./etc/passwd", "./etc/resolv.conf", "./var/cache/ldconfig/aux-cache"] {
+            crate::source::add_file(&mut tar, name, 0o644, 7, b"x").expect("add");
+        }
+        let mut header = crate::source::header(7);
+        header.set_entry_type(tar::EntryType::Char);
+        header.set_size(0);
+        tar.append_data(&mut header, "./dev/null", std::io::empty()).expect("add");
+        let mut out = Vec::new();
+        without_host(&tar.into_inner().expect("finish")[..], &mut out).expect("filter");
+        let mut archive = tar::Archive::new(&out[..]);
+        let names: Vec<String> =
+            archive.entries().expect("a tar").map(|e| e.expect("entry").path().expect("path").display().to_string()).collect();
+        assert_eq!(names, ["etc/passwd"]);
+    }
+}

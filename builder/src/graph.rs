@@ -1,0 +1,76 @@
+//! All components, each after those that it needs, independent ones at the same time.
+
+use crate::component::{self, Built};
+use crate::{Context, Stored};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use twostage_model::event::Outcome;
+use twostage_model::{Class, Error, Project, Result};
+
+/// Builds what is new and returns every component's packages.
+///
+/// # Errors
+/// The first component that failed. Others that were being built are finished first, so that
+/// their work is not lost.
+pub async fn build_all(context: &Arc<Context>, jobs: usize) -> Result<BTreeMap<String, Built>> {
+    let mut done: BTreeMap<String, Built> = BTreeMap::new();
+    let mut waiting: BTreeSet<String> = context.project.components.iter().map(|c| c.name.value.clone()).collect();
+    let mut running = JoinSet::new();
+    let mut failure: Option<Error> = None;
+    loop {
+        let ready: Vec<String> = waiting.iter().filter(|name| is_ready(&context.project, name, &done)).cloned().collect();
+        for name in ready {
+            if failure.is_some() || running.len() >= jobs.max(1) {
+                break;
+            }
+            waiting.remove(&name);
+            let needs = packages_needed(&context.project, &name, &done);
+            let context = context.clone();
+            running.spawn(async move {
+                let Some(component) = context.project.component(&name) else {
+                    return (name.clone(), Err(Error::new(Class::Project, format!("there is no component {name}"))));
+                };
+                let start = std::time::Instant::now();
+                let result = component::build(&context, component, &needs).await;
+                if let Err(error) = &result {
+                    context.events.finished(&name, Outcome::Failed, error.to_string(), start);
+                }
+                (name, result)
+            });
+        }
+        match running.join_next().await {
+            None => break,
+            Some(Ok((name, Ok(built)))) => {
+                done.insert(name, built);
+            }
+            Some(Ok((_, Err(error)))) => failure = failure.or(Some(error)),
+            Some(Err(cause)) => {
+                failure = failure.or_else(|| Some(Error::new(Class::System, "a build ended without a result").because(cause)));
+            }
+        }
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(done),
+    }
+}
+
+fn is_ready(project: &Project, name: &str, done: &BTreeMap<String, Built>) -> bool {
+    project.component(name).is_some_and(|component| component.needs.iter().all(|need| done.contains_key(&need.value)))
+}
+
+/// The packages of everything that a component needs, and of what that needs.
+pub fn packages_needed(project: &Project, name: &str, done: &BTreeMap<String, Built>) -> Vec<Stored> {
+    let mut names = BTreeSet::new();
+    collect_needs(project, name, &mut names);
+    names.into_iter().filter_map(|need| done.get(need)).flat_map(|built| built.packages.iter().cloned()).collect()
+}
+
+fn collect_needs<'a>(project: &'a Project, name: &str, names: &mut BTreeSet<&'a str>) {
+    for need in project.component(name).iter().flat_map(|component| &component.needs) {
+        if names.insert(&need.value) {
+            collect_needs(project, &need.value, names);
+        }
+    }
+}

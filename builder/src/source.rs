@@ -1,0 +1,341 @@
+//! Source trees: read into one fixed order, hashed, and packed for a builder container.
+//!
+//! What counts as a tree's content is each file's path, bytes, kind and whether it can be
+//! executed. Times and owners do not: they differ from clone to clone.
+
+use crate::Context;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use twostage_model::error::OrFail as _;
+use twostage_model::project::Source;
+use twostage_model::{Class, Error, Hasher, Result, Sha256};
+
+/// Folders that version control and twostage itself keep in a tree.
+const NOT_SOURCE: [&str; 5] = [".git", ".hg", ".svn", ".bzr", ".twostage"];
+
+/// One file, link or folder of a tree.
+#[derive(Debug)]
+struct Node {
+    path: String,
+    kind: NodeKind,
+    mtime: i64,
+}
+
+#[derive(Debug)]
+enum NodeKind {
+    Folder,
+    File { executable: bool },
+    Link { target: String },
+}
+
+/// A source tree on disk.
+#[derive(Debug)]
+pub struct Tree {
+    root: PathBuf,
+    nodes: Vec<Node>,
+}
+
+impl Tree {
+    /// Lists a folder. Nothing is followed out of it.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds a device, socket, pipe or a name that is not UTF-8.
+    pub fn read(root: &Path) -> Result<Tree> {
+        let mut nodes = Vec::new();
+        list(root, "", &mut nodes)?;
+        nodes.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Tree { root: root.to_path_buf(), nodes })
+    }
+
+    /// The digest of its content.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn digest(&self) -> Result<Sha256> {
+        let mut hasher = Hasher::default();
+        for node in &self.nodes {
+            match &node.kind {
+                // Version control does not know empty folders, so folders do not count.
+                NodeKind::Folder => {}
+                NodeKind::File { executable } => {
+                    hasher.field(if *executable { b"x" } else { b"f" });
+                    hasher.field(node.path.as_bytes());
+                    let mut file_hasher = Hasher::default();
+                    let path = self.root.join(&node.path);
+                    let mut file = fs::File::open(&path).or_fail(Class::Project, || format!("cannot read {}", path.display()))?;
+                    std::io::copy(&mut file, &mut file_hasher).or_fail(Class::Project, || format!("cannot read {}", path.display()))?;
+                    hasher.field(file_hasher.finish().as_bytes());
+                }
+                NodeKind::Link { target } => {
+                    hasher.field(b"l");
+                    hasher.field(node.path.as_bytes());
+                    hasher.field(target.as_bytes());
+                }
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    /// When the source was last changed, in seconds since 1970: the commit's time if the folder is
+    /// under git and as committed, else the newest time of its files.
+    pub fn date(&self) -> i64 {
+        committed(&self.root)
+            .unwrap_or_else(|| self.nodes.iter().filter(|n| !matches!(n.kind, NodeKind::Folder)).map(|n| n.mtime).max().unwrap_or(0))
+    }
+
+    /// Adds the tree to a tar below `prefix`, with every time set to `date`.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn pack<W: std::io::Write>(&self, tar: &mut tar::Builder<W>, prefix: &str, date: i64) -> Result<()> {
+        for node in &self.nodes {
+            let path = format!("{prefix}/{}", node.path);
+            let mut header = header(date);
+            let result = match &node.kind {
+                NodeKind::Folder => {
+                    header.set_entry_type(tar::EntryType::Directory);
+                    header.set_mode(0o755);
+                    header.set_size(0);
+                    tar.append_data(&mut header, path, std::io::empty())
+                }
+                NodeKind::File { executable } => {
+                    let source = self.root.join(&node.path);
+                    let file = fs::File::open(&source).or_fail(Class::Project, || format!("cannot read {}", source.display()))?;
+                    let size = file.metadata().or_fail(Class::Project, || format!("cannot read {}", source.display()))?.len();
+                    header.set_mode(if *executable { 0o755 } else { 0o644 });
+                    header.set_size(size);
+                    // A file that grows while it is read must not shift the rest of the tar.
+                    tar.append_data(&mut header, path, file.take(size))
+                }
+                NodeKind::Link { target } => {
+                    header.set_entry_type(tar::EntryType::Symlink);
+                    header.set_mode(0o777);
+                    header.set_size(0);
+                    tar.append_link(&mut header, path, target)
+                }
+            };
+            result.or_fail(Class::Project, || format!("cannot pack {}/{}", self.root.display(), node.path))?;
+        }
+        Ok(())
+    }
+}
+
+/// A header with nothing of this machine in it.
+pub fn header(date: i64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(u64::try_from(date).unwrap_or(0));
+    header
+}
+
+/// An empty tar in memory, for what a container is given.
+pub fn archive() -> tar::Builder<Vec<u8>> {
+    tar::Builder::new(Vec::new())
+}
+
+/// Adds one small file to a tar.
+///
+/// # Errors
+/// Its path does not fit a tar.
+pub fn add_file<W: std::io::Write>(tar: &mut tar::Builder<W>, path: &str, mode: u32, date: i64, content: &[u8]) -> Result<()> {
+    let mut header = header(date);
+    header.set_mode(mode);
+    header.set_size(content.len() as u64);
+    tar.append_data(&mut header, path, content).or_fail(Class::System, || format!("cannot pack {path}"))
+}
+
+fn list(root: &Path, below: &str, nodes: &mut Vec<Node>) -> Result<()> {
+    let folder = root.join(below);
+    let unreadable = || format!("cannot read {}", folder.display());
+    for entry in fs::read_dir(&folder).or_fail(Class::Project, unreadable)? {
+        let entry = entry.or_fail(Class::Project, unreadable)?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else {
+            return Err(Error::new(Class::Project, format!("{} has a name that is not UTF-8", entry.path().display())).hint("rename it"));
+        };
+        if NOT_SOURCE.contains(&name) {
+            continue;
+        }
+        let path = if below.is_empty() { name.to_string() } else { format!("{below}/{name}") };
+        let meta = entry.path().symlink_metadata().or_fail(Class::Project, unreadable)?;
+        let kind = if meta.is_dir() {
+            list(root, &path, nodes)?;
+            NodeKind::Folder
+        } else if meta.is_file() {
+            NodeKind::File { executable: meta.permissions().mode() & 0o111 != 0 }
+        } else if meta.is_symlink() {
+            let target = fs::read_link(entry.path()).or_fail(Class::Project, unreadable)?;
+            let target = target.to_str().ok_or_else(|| {
+                Error::new(Class::Project, format!("{} points to a name that is not UTF-8", entry.path().display()))
+            })?;
+            NodeKind::Link { target: target.to_string() }
+        } else {
+            return Err(Error::new(Class::Project, format!("{} is neither file, folder nor link", entry.path().display()))
+                .hint("remove it: sources hold no devices, sockets or pipes"));
+        };
+        nodes.push(Node { path, kind, mtime: std::os::unix::fs::MetadataExt::mtime(&meta) });
+    }
+    Ok(())
+}
+
+/// The time of the last commit that touched `folder`, if git knows it and it is as committed.
+fn committed(folder: &Path) -> Option<i64> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(folder).args(arguments).env("LC_ALL", "C").output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+    };
+    git(&["status", "--porcelain", "--", "."]).filter(String::is_empty)?;
+    git(&["log", "-1", "--format=%ct", "--", "."])?.parse().ok()
+}
+
+/// The folder that holds a component's source, fetched first if it is not there.
+/// (A distribution's source package has none: it is unpacked by its own tools in the container.)
+///
+/// # Errors
+/// It cannot be fetched, or is not what the project file says it is.
+pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Option<PathBuf>> {
+    let fetched = context.state.join("sources");
+    match source {
+        Source::Folder(folder) => Ok(Some(context.folder.join(folder))),
+        Source::Distribution { .. } => Ok(None),
+        Source::Tarball { url, sha256 } => {
+            let folder = fetched.join(sha256.to_string());
+            if !folder.exists() {
+                context.events.started(subject, "fetching its tarball");
+                fetch_tarball(url, sha256, &folder)?;
+            }
+            Ok(Some(folder))
+        }
+        Source::Git { url, revision } => {
+            let folder = fetched.join(format!("git-{revision}"));
+            if !folder.exists() {
+                context.events.started(subject, "fetching its revision");
+                fetch_git(url, revision, &folder)?;
+            }
+            Ok(Some(folder))
+        }
+    }
+}
+
+/// A temporary folder beside `folder`, to be renamed to it when complete.
+fn beside(folder: &Path) -> Result<tempfile::TempDir> {
+    let parent = folder.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).or_fail(Class::System, || format!("cannot make {}", parent.display()))?;
+    tempfile::Builder::new().prefix("incoming-").tempdir_in(parent).or_fail(Class::System, || format!("cannot write in {}", parent.display()))
+}
+
+fn run(command: &mut Command, what: &str) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|cause| {
+        let missing = cause.kind() == std::io::ErrorKind::NotFound;
+        let error = Error::new(Class::Project, format!("{what}: cannot run {program}")).because(cause);
+        if missing { error.hint(format!("install it: apt-get install {program}")) } else { error }
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last: Vec<&str> = said.lines().rev().take(3).collect();
+    Err(Error::new(Class::Project, what.to_string()).because(last.into_iter().rev().collect::<Vec<_>>().join("; ")))
+}
+
+fn fetch_tarball(url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
+    let temporary = beside(folder)?;
+    let download = temporary.path().join("download");
+    let what = format!("cannot fetch {url}");
+    run(
+        Command::new("curl")
+            .args(["--fail", "--silent", "--show-error", "--location", "--proto-redir", "=http,https", "--max-filesize", "4294967296"])
+            .arg("--output")
+            .arg(&download)
+            .args(["--", url]),
+        &what,
+    )?;
+    let mut hasher = Hasher::default();
+    let mut file = fs::File::open(&download).or_fail(Class::Project, || what.clone())?;
+    std::io::copy(&mut file, &mut hasher).or_fail(Class::Project, || what.clone())?;
+    let found = hasher.finish();
+    if found != *expected {
+        return Err(Error::new(Class::Project, format!("{url} is not what the project file says: its sha256 is {found}"))
+            .hint("if the new content is right, write this digest into the project file"));
+    }
+    let unpacked = temporary.path().join("tree");
+    fs::create_dir(&unpacked).or_fail(Class::System, || format!("cannot make {}", unpacked.display()))?;
+    // GNU tar knows every compression, refuses `..` and, as one of its defaults, absolute names.
+    run(Command::new("tar").arg("-xf").arg(&download).args(["--no-same-owner", "--no-same-permissions", "-C"]).arg(&unpacked), &what)?;
+    // A tarball with one top folder is that folder.
+    let mut top = fs::read_dir(&unpacked).or_fail(Class::System, || what.clone())?.flatten();
+    let tree = match (top.next(), top.next()) {
+        (Some(only), None) if only.path().is_dir() => only.path(),
+        _ => unpacked,
+    };
+    fs::rename(&tree, folder).or_fail(Class::System, || format!("cannot make {}", folder.display()))
+}
+
+fn fetch_git(url: &str, revision: &str, folder: &Path) -> Result<()> {
+    let temporary = beside(folder)?;
+    let (clone, tree) = (temporary.path().join("clone"), temporary.path().join("tree"));
+    let what = format!("cannot fetch revision {revision} of {url}");
+    let git = |arguments: &[&str]| run(Command::new("git").arg("-C").arg(&clone).args(arguments), &what);
+    run(Command::new("git").args(["init", "--quiet", "--bare"]).arg(&clone), &what)?;
+    // One commit is enough; a server that does not give single commits gives everything.
+    git(&["fetch", "--quiet", "--depth", "1", "--", url, revision])
+        .or_else(|_| git(&["fetch", "--quiet", "--", url, "+refs/*:refs/fetched/*"]))?;
+    fs::create_dir(&tree).or_fail(Class::System, || format!("cannot make {}", tree.display()))?;
+    git(&["--work-tree", &tree.to_string_lossy(), "checkout", "--quiet", "--force", revision, "--", "."])?;
+    fs::rename(&tree, folder).or_fail(Class::System, || format!("cannot make {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (path, content) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().expect("it has one")).expect("make folder");
+            fs::write(path, content).expect("write");
+        }
+        folder
+    }
+
+    #[test]
+    fn the_digest_is_of_content_not_of_times_or_version_control() {
+        let one = tree(&[("a.c", "int a;"), ("debian/rules", "x")]);
+        let two = tree(&[("debian/rules", "x"), ("a.c", "int a;"), (".git/HEAD", "ref")]);
+        let digest = |folder: &tempfile::TempDir| Tree::read(folder.path()).and_then(|t| t.digest()).expect("digest");
+        assert_eq!(digest(&one), digest(&two));
+        fs::set_permissions(two.path().join("debian/rules"), fs::Permissions::from_mode(0o755)).expect("chmod");
+        assert_ne!(digest(&one), digest(&two), "a file that became executable is a change");
+    }
+
+    #[test]
+    fn packing_twice_gives_the_same_bytes() {
+        let source = tree(&[("b", "2"), ("a", "1"), ("dir/c", "3")]);
+        let pack = || {
+            let mut tar = tar::Builder::new(Vec::new());
+            Tree::read(source.path()).and_then(|t| t.pack(&mut tar, "src", 1_700_000_000)).expect("pack");
+            tar.into_inner().expect("finish")
+        };
+        assert_eq!(pack(), pack());
+        let names: Vec<String> = tar::Archive::new(&pack()[..])
+            .entries()
+            .expect("a tar")
+            .map(|e| e.expect("entry").path().expect("path").display().to_string())
+            .collect();
+        assert_eq!(names, ["src/a", "src/b", "src/dir", "src/dir/c"]);
+    }
+
+    #[test]
+    fn a_pipe_in_the_source_is_refused_by_name() {
+        let source = tree(&[("a", "1")]);
+        assert!(Command::new("mkfifo").arg(source.path().join("pipe")).status().is_ok_and(|s| s.success()));
+        let refused = Tree::read(source.path()).map(|_| ()).map_err(|e| e.to_string());
+        assert!(refused.is_err_and(|e| e.ends_with("pipe is neither file, folder nor link")));
+    }
+}

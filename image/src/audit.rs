@@ -1,0 +1,501 @@
+//! The audit: every entry of every layer above the base against the image's own package database.
+//!
+//! An entry is accounted for, in this order, if
+//! 1. it is as in the base (restored);
+//! 2. an installed package's file list names it;
+//! 3. a rule of what packages generate takes it, and no rule of residue does.
+//!
+//! All else is residue, and named.
+
+mod words;
+
+use crate::broken;
+use crate::image::{Entry, Image, Kind, Layer};
+use crate::path::{self, join, name, parent, shown};
+use crate::report::{self, LayerReport, PackageShare, Report, Residue, RuleShare, Share};
+use crate::rules::{self, Check, GENERATED, RESIDUE, Rule, WHITEOUTS_ALLOWED};
+use crate::tree::{Node, Tree};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use twostage_model::{Class, Error, Result, Sha256};
+use twostage_package::dpkg::{Database, Files, Package};
+
+/// The label that names the base's topmost layer.
+pub const BASE_LABEL: &str = "twostage.base";
+
+/// Which layers are the base's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// So many, from the lowest.
+    Layers(usize),
+    /// All up to the one with this diff_id.
+    DiffId(Sha256),
+    /// As [`Base::DiffId`], which stands in the image's label `twostage.base`.
+    Label,
+    /// None: every layer is judged.
+    None,
+}
+
+/// What the project file accounts for in the image's configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Names of environment variables that it sets.
+    pub env: BTreeSet<String>,
+    /// Labels that it sets.
+    pub labels: BTreeSet<String>,
+}
+
+/// The files whose contents an audit looks into: for [`crate::read_archive`]'s `keep`.
+pub fn wanted(path: &str) -> bool {
+    match path.strip_prefix("var/lib/dpkg/") {
+        Some("status" | "diversions") => true,
+        Some(rest) => match rest.split_once('/') {
+            Some(("info", name)) => [".list", ".conffiles", ".triggers"].iter().any(|ending| name.ends_with(ending)),
+            Some(("alternatives" | "status.d", name)) => !name.contains('/'),
+            _ => false,
+        },
+        None => {
+            path == "etc/passwd" || path == "var/lib/ucf/registry" || (path.starts_with("usr/lib/tmpfiles.d/") && path.ends_with(".conf"))
+        }
+    }
+}
+
+/// Audits an image that was read with [`wanted`].
+///
+/// # Errors
+/// A base that is not in the image, or a package database that cannot be read. Residue is no
+/// error: it is in the report.
+pub fn audit(image: &Image, base: Base) -> Result<Report> {
+    audit_with(image, base, &Known::default())
+}
+
+/// [`audit`], with what the project file accounts for.
+///
+/// # Errors
+/// As [`audit`].
+pub fn audit_with(image: &Image, base: Base, known: &Known) -> Result<Report> {
+    let base_layers = find_base(image, base)?;
+    let (below, above) = image.layers.split_at(base_layers);
+    let base_tree = Tree::new(below);
+    let base_database = database(&base_tree)?;
+    let mut tree = base_tree.clone();
+    let mut earlier = Vec::new();
+    for (number, layer) in above.iter().enumerate() {
+        tree.apply(layer, base_layers + number);
+        if number + 1 < above.len() && layer.entries.iter().any(|entry| entry.path.starts_with("var/lib/dpkg/info/")) {
+            earlier.push(database(&tree)?);
+        }
+    }
+    let database = database(&tree)?;
+    let view = View::new(&base_tree, &tree, &database, &base_database, &earlier);
+    let mut lower = base_tree.clone();
+    let mut layers = Vec::new();
+    for (number, layer) in (base_layers..).zip(above) {
+        layers.push(view.layer(layer, number + 1, &lower));
+        lower.apply(layer, number);
+    }
+    let had: BTreeSet<(&str, &str)> = base_database.installed().map(identity).collect();
+    Ok(Report {
+        image: image.id.to_string(),
+        tags: image.tags.clone(),
+        base_layers,
+        packages_installed: database.installed().count(),
+        packages_added: database.installed().filter(|package| !had.contains(&identity(package))).count(),
+        layers,
+        config_residue: words::residue(&image.config, base_layers, known),
+    })
+}
+
+fn identity(package: &Package) -> (&str, &str) {
+    (&package.name, &package.arch)
+}
+
+fn find_base(image: &Image, base: Base) -> Result<usize> {
+    let up_to = |wanted: Sha256| {
+        let at = image.layers.iter().position(|layer| layer.diff_id == wanted);
+        at.map(|at| at + 1).ok_or_else(|| {
+            Error::new(Class::Usage, format!("the image is not built on that base: no layer has the diff_id {wanted}"))
+                .hint("name the base that the image was built on, or audit every layer")
+        })
+    };
+    match base {
+        Base::None => Ok(0),
+        Base::Layers(count) if count <= image.layers.len() => Ok(count),
+        Base::Layers(count) => {
+            Err(Error::new(Class::Usage, format!("the image has {} layers, so {count} cannot be its base's", image.layers.len())))
+        }
+        Base::DiffId(diff_id) => up_to(diff_id),
+        Base::Label => match image.config.labels.get(BASE_LABEL) {
+            Some(diff_id) => up_to(diff_id.parse()?),
+            None => Err(Error::new(Class::Usage, format!("the image has no label {BASE_LABEL}, so its base is not known"))
+                .hint("name the base, or audit every layer")),
+        },
+    }
+}
+
+/// The dpkg database of a tree; empty if there is none.
+fn database(tree: &Tree<'_>) -> Result<Database> {
+    struct InTree<'t, 'a>(&'t Tree<'a>);
+    impl Files for InTree<'_, '_> {
+        fn read(&self, path: &str) -> Option<&[u8]> {
+            self.0.resolve(path)?.1.entry?.content.as_deref()
+        }
+        fn names(&self, folder: &str) -> Vec<String> {
+            let real = self.0.resolve(folder).map(|(path, _)| path);
+            real.map(|path| self.0.names(&path).into_iter().map(str::to_string).collect()).unwrap_or_default()
+        }
+    }
+    if let Some((path, Node { entry: Some(entry), .. })) = tree.resolve("var/lib/dpkg/status")
+        && matches!(entry.kind, Kind::File { .. })
+        && entry.content.is_none()
+    {
+        return Err(broken(format!("/{path} was not kept while the image was read (this is a fault of the caller's)")));
+    }
+    Ok(Database::read(&InTree(tree))?.unwrap_or_default())
+}
+
+/// What is said of one entry.
+enum Verdict {
+    /// As in the base.
+    Restored,
+    /// A folder that only stands above other entries.
+    Folder,
+    /// Of the package with this number.
+    Package(usize),
+    /// Generated.
+    Rule(&'static Rule),
+    /// Nothing accounts for it: rule and reason.
+    Residue(&'static str, String),
+}
+
+/// Everything that an entry is judged by.
+struct View<'v, 'a> {
+    base: &'v Tree<'a>,
+    tree: &'v Tree<'a>,
+    packages: Vec<&'v Package>,
+    /// Real path to the number of the package that has it; of several, the first.
+    owners: HashMap<String, usize>,
+    /// Packages that are in the base in the same version.
+    unchanged: BTreeSet<usize>,
+    /// Real paths of files of packages that are gone, to their names.
+    gone: HashMap<String, &'v str>,
+    /// `info/` names of installed packages.
+    info: BTreeSet<&'v str>,
+    /// Paths of alternatives' links.
+    alternatives: BTreeSet<String>,
+    homes: BTreeSet<String>,
+    /// Paths in ucf's registry, of installed packages.
+    ucf: BTreeSet<String>,
+    /// Paths that packages' tmpfiles.d name.
+    tmpfiles: BTreeSet<String>,
+    /// The rules whose packages are installed.
+    rules: Vec<&'static Rule>,
+}
+
+impl<'v, 'a> View<'v, 'a> {
+    fn new(base: &'v Tree<'a>, tree: &'v Tree<'a>, now: &'v Database, before: &'v Database, earlier: &'v [Database]) -> Self {
+        let packages: Vec<&Package> = now.installed().collect();
+        let mut real = Canonical { tree, folders: HashMap::new() };
+        let mut owners = HashMap::new();
+        for (number, package) in packages.iter().enumerate() {
+            for file in package.files.iter().chain(package.conffiles.keys()) {
+                let diverted = now.diversions.iter().find(|d| d.from == *file && d.by.as_deref() != Some(&package.name));
+                let file = diverted.map_or(file, |d| &d.to);
+                owners.entry(real.path(&path::from_bytes(file))).or_insert(number);
+            }
+        }
+        let had: BTreeSet<(&str, &str, &str)> = before.installed().map(|p| (&*p.name, &*p.arch, &*p.version)).collect();
+        let unchanged = packages.iter().enumerate().filter(|(_, p)| had.contains(&(&p.name, &p.arch, &p.version)));
+        let mut gone = HashMap::new();
+        for package in earlier.iter().flat_map(Database::installed).chain(before.installed()) {
+            let info = package.info.iter().map(|ending| format!("var/lib/dpkg/info/{}.{ending}", package.info_name));
+            for file in package.files.iter().map(|file| path::from_bytes(file)).chain(info) {
+                let file = real.path(&file);
+                if !owners.contains_key(&file) {
+                    gone.entry(file).or_insert(package.name.as_str());
+                }
+            }
+        }
+        let mut alternatives = BTreeSet::new();
+        for (link, at) in now.alternatives.iter().flat_map(|group| &group.links) {
+            alternatives.insert(format!("etc/alternatives/{link}"));
+            alternatives.insert(real.path(&path::from_bytes(at)));
+        }
+        let text = |path: &str| {
+            let bytes = tree.resolve(path).and_then(|(_, node)| node.entry?.content.as_deref()).unwrap_or_default();
+            String::from_utf8_lossy(bytes)
+        };
+        // "openssh-server      /etc/ssh/sshd_config"
+        let registry = text("var/lib/ucf/registry");
+        let named = registry.lines().filter_map(|line| line.split_once(char::is_whitespace));
+        let named = named.filter(|(package, _)| packages.iter().any(|p| p.name == *package));
+        let ucf = named.map(|(_, path)| real.path(path.trim().trim_start_matches('/'))).collect();
+        let passwd = text("etc/passwd");
+        let homes = passwd.lines().filter_map(|line| line.split(':').nth(5)).filter(|home| home.len() > 1);
+        let mut tmpfiles = BTreeSet::new();
+        for (_, node) in tree.below("usr/lib/tmpfiles.d").filter(|(path, _)| owners.contains_key(*path)) {
+            let text = String::from_utf8_lossy(node.entry.and_then(|entry| entry.content.as_deref()).unwrap_or_default());
+            for line in text.lines() {
+                // "d /var/lib/x 0755 root root -": a letter for what, marks, a path.
+                let mut words = line.split_whitespace();
+                if let (Some(what), Some(at)) = (words.next(), words.next())
+                    && what.starts_with(['d', 'D', 'v', 'q', 'Q', 'L'])
+                    && let Some(at) = at.strip_prefix('/')
+                {
+                    tmpfiles.insert(real.path(at.trim_end_matches('/')));
+                }
+            }
+        }
+        let installed = |rule: &&Rule| packages.iter().any(|p| rule.by.iter().any(|by| rules::name_matches(by, &p.name)));
+        View {
+            unchanged: unchanged.map(|(number, _)| number).collect(),
+            info: packages.iter().flat_map(|p| [p.info_name.as_str(), p.name.as_str()]).collect(),
+            homes: homes.map(|home| real.path(home.trim_matches('/'))).collect(),
+            rules: GENERATED.iter().filter(installed).collect(),
+            base,
+            tree,
+            packages,
+            owners,
+            gone,
+            alternatives,
+            tmpfiles,
+            ucf,
+        }
+    }
+
+    fn layer(&self, layer: &'a Layer, number: usize, lower: &Tree<'a>) -> LayerReport {
+        let mut report = LayerReport { layer: number, diff_id: layer.diff_id.to_string(), bytes: layer.size, ..LayerReport::default() };
+        let mut packages: BTreeMap<usize, Share> = BTreeMap::new();
+        let mut generated: BTreeMap<&str, (Share, &Rule)> = BTreeMap::new();
+        let own = Tree::new(std::slice::from_ref(layer));
+        for entry in &layer.entries {
+            let folder = entry.is_dir();
+            if folder {
+                report.folders += 1;
+            } else {
+                report.files += 1;
+                report.file_bytes += entry.size();
+            }
+            let verdict = match entry.kind {
+                Kind::Whiteout | Kind::OpaqueWhiteout => whiteout(entry, lower),
+                _ => self.judge(entry, self.file_of(entry, &own)),
+            };
+            match verdict {
+                Verdict::Restored => report.restored.add(entry.size()),
+                Verdict::Package(number) if !folder => packages.entry(number).or_default().add(entry.size()),
+                Verdict::Package(_) | Verdict::Folder => {}
+                Verdict::Rule(rule) => generated.entry(rule.name).or_insert((Share::default(), rule)).0.add(entry.size()),
+                Verdict::Residue(rule, reason) => report.residue.push(residue(number, entry, rule, reason)),
+            }
+        }
+        for path in &layer.duplicates {
+            report.residue.push(Residue {
+                layer: Some(number),
+                at: format!("/{path}"),
+                kind: "file",
+                bytes: 0,
+                rule: "duplicate",
+                reason: "the layer's tar holds it more than once, and only the last is ever seen".into(),
+            });
+        }
+        report.residue.sort_by(|a, b| (&a.at, a.rule).cmp(&(&b.at, b.rule)));
+        report.packages = packages
+            .into_iter()
+            .filter_map(|(number, share)| {
+                let package = self.packages.get(number)?;
+                Some(PackageShare { name: package.name.clone(), version: package.version.clone(), arch: package.arch.clone(), share })
+            })
+            .collect();
+        report.packages.sort_by(|a, b| (b.share.bytes, &a.name, &a.arch).cmp(&(a.share.bytes, &b.name, &b.arch)));
+        report.generated = generated.into_values().map(|(share, rule)| RuleShare { rule: rule.name, what: rule.what, share }).collect();
+        report
+    }
+
+    /// The file that a hard link names: in its own layer, else in the image.
+    fn file_of<'e>(&self, entry: &'e Entry, own: &Tree<'e>) -> &'e Entry
+    where
+        'a: 'e,
+    {
+        match &entry.kind {
+            Kind::Hardlink { target } => {
+                let in_tree = |tree: &Tree<'e>| tree.get(target)?.entry.filter(|file| matches!(file.kind, Kind::File { .. }));
+                in_tree(own).or_else(|| in_tree(self.base)).or_else(|| in_tree(self.tree)).unwrap_or(entry)
+            }
+            _ => entry,
+        }
+    }
+
+    /// `file` is the entry, or for a hard link what it names.
+    fn judge(&self, entry: &Entry, file: &Entry) -> Verdict {
+        let path = entry.path.as_str();
+        let below = self.base.get(path);
+        if below.is_some_and(|node| same(node, file)) || path.is_empty() {
+            return if entry.is_dir() { Verdict::Folder } else { Verdict::Restored };
+        }
+        if let Some(owner) = self.owners.get(path) {
+            let content_changed = below.is_some() && self.unchanged.contains(owner) && !entry.is_dir();
+            if !content_changed {
+                return Verdict::Package(*owner);
+            }
+            return match self.rule(entry, file) {
+                Some(rule) => Verdict::Rule(rule),
+                None => Verdict::Residue(
+                    "base-file-changed",
+                    format!("changed a file of {}, which the base had installed already", self.packages[*owner].name),
+                ),
+            };
+        }
+        let tmpfiles = |rule: &&Rule| rule.check == Check::Tmpfiles && self.check(rule.check, entry, file);
+        if let Some(rule) = self.rules.iter().copied().find(|rule| tmpfiles(rule)) {
+            return Verdict::Rule(rule);
+        }
+        for rule in RESIDUE {
+            // An empty folder is no log.
+            if rule.files_only && entry.is_dir() {
+                continue;
+            }
+            if rules::any(rule.paths, path) && !rules::any(rule.except, path) && !(rule.content_only && is_blank(file)) {
+                return Verdict::Residue(rule.name, rule.reason.into());
+            }
+        }
+        if let Some(rule) = self.rule(entry, file) {
+            return Verdict::Rule(rule);
+        }
+        match (below, self.gone.get(path)) {
+            (Some(node), _) if node.is_dir() && entry.is_dir() => {
+                Verdict::Residue("base-file-changed", "changed the owner or the rights of a folder of the base".into())
+            }
+            (Some(_), _) => Verdict::Residue("base-file-changed", "changed a file of the base".into()),
+            (None, Some(package)) => {
+                Verdict::Residue("package-gone", format!("belongs to {package}, which is no longer installed, but still shipped"))
+            }
+            (None, None) => Verdict::Residue("unaccounted", "no installed package, rule or project file accounts for it".into()),
+        }
+    }
+
+    fn rule(&self, entry: &Entry, file: &Entry) -> Option<&'static Rule> {
+        self.rules.iter().copied().find(|rule| rules::any(rule.paths, &entry.path) && self.check(rule.check, entry, file))
+    }
+
+    fn check(&self, check: Check, entry: &Entry, file: &Entry) -> bool {
+        let path = entry.path.as_str();
+        let is_file = matches!(file.kind, Kind::File { .. });
+        let target = match &entry.kind {
+            Kind::Symlink { target } => Some(target.as_str()),
+            _ => None,
+        };
+        match check {
+            Check::Anything => true,
+            Check::File => is_file,
+            Check::Folder => entry.is_dir(),
+            Check::Empty => is_file && is_blank(file),
+            Check::LinkToOwned => target.is_some() && self.tree.resolve(path).is_some_and(|(real, _)| self.owners.contains_key(&real)),
+            Check::LinkToNull => target == Some("/dev/null"),
+            Check::DpkgInfo => name(path).rsplit_once('.').is_some_and(|(package, _)| self.info.contains(package)),
+            Check::Alternative => target.is_some() && self.alternatives.contains(path),
+            Check::ByteCode => self.is_byte_code(entry),
+            Check::FolderOwned => is_file && self.owners.contains_key(parent(path)),
+            Check::UnitState => {
+                let unit = name(path).trim_end_matches(".dsh-also");
+                let places = ["usr/lib/systemd/system", "usr/lib/systemd/user", "etc/systemd/system", "etc/init.d"];
+                places.iter().any(|place| self.owners.contains_key(&self.tree.canonical(&join(place, unit))))
+                    || self.tree.resolve(&format!("etc/systemd/system/{unit}")).is_some_and(|(real, _)| self.owners.contains_key(&real))
+            }
+            Check::Home => entry.is_dir() && self.homes.contains(path),
+            Check::Skeleton => {
+                let home = self.homes.iter().find_map(|home| path.strip_prefix(home.as_str())?.strip_prefix('/'));
+                let skeleton = home.and_then(|rest| self.tree.get(&format!("etc/skel/{rest}"))).and_then(|node| node.entry);
+                skeleton.is_some_and(|skeleton| skeleton.kind == file.kind)
+            }
+            Check::Ucf => is_file && self.ucf.contains(path),
+            // What is in /run is made anew at each start, so that none of it needs to be in an image.
+            Check::Tmpfiles => (entry.is_dir() || target.is_some()) && !path.starts_with("run/") && self.tmpfiles.contains(path),
+            Check::SameAsOriginal => {
+                let original = path.strip_suffix('-').and_then(|path| self.tree.get(path)).and_then(|node| node.entry);
+                is_file && original.is_some_and(|original| original.kind == file.kind)
+            }
+        }
+    }
+
+    /// `x/__pycache__/m.cpython-311.pyc` is of `x/m.py`; the folder is if `x` is a package's.
+    fn is_byte_code(&self, entry: &Entry) -> bool {
+        let path = entry.path.as_str();
+        if entry.is_dir() {
+            return name(path) == "__pycache__" && self.owners.contains_key(parent(path));
+        }
+        let module = name(path).split('.').next().unwrap_or_default();
+        let source = join(parent(parent(path)), &format!("{module}.py"));
+        path.ends_with(".pyc") && name(parent(path)) == "__pycache__" && self.owners.contains_key(&source)
+    }
+}
+
+/// A deletion. overlayfs marks every new folder opaque, so that engines write such marks where
+/// there is nothing below: these delete nothing and are no residue.
+fn whiteout(entry: &Entry, lower: &Tree<'_>) -> Verdict {
+    let path = entry.path.as_str();
+    let hidden: Vec<&Node<'_>> = match entry.kind {
+        Kind::Whiteout => lower.get(path).into_iter().chain(lower.below(path).map(|(_, node)| node)).collect(),
+        _ => lower.below(path).map(|(_, node)| node).collect(),
+    };
+    if rules::any(WHITEOUTS_ALLOWED, path) || (hidden.is_empty() && entry.kind == Kind::OpaqueWhiteout) {
+        return Verdict::Folder;
+    }
+    let bytes: u64 = hidden.iter().filter_map(|node| node.entry).map(Entry::size).sum();
+    Verdict::Residue(
+        "whiteout",
+        format!("deletes what a layer below still ships ({}, {bytes} bytes)", report::count(hidden.len() as u64, "path")),
+    )
+}
+
+/// Real paths of many files; each folder is looked up once.
+struct Canonical<'t, 'a> {
+    tree: &'t Tree<'a>,
+    folders: HashMap<String, String>,
+}
+
+impl Canonical<'_, '_> {
+    fn path(&mut self, path: &str) -> String {
+        let folder = parent(path);
+        if folder.is_empty() {
+            return path.to_string();
+        }
+        if !self.folders.contains_key(folder) {
+            // A name below makes the folder's own link be followed too.
+            let real = self.tree.canonical(&format!("{folder}/x"));
+            self.folders.insert(folder.to_string(), parent(&real).to_string());
+        }
+        join(self.folders.get(folder).map_or(folder, String::as_str), name(path))
+    }
+}
+
+/// Whether the base has this entry with the same content, owner and rights. Times do not count.
+fn same(node: &Node<'_>, entry: &Entry) -> bool {
+    let Some(there) = node.entry else { return entry.is_dir() };
+    let rights = |e: &Entry| (e.mode, e.uid, e.gid);
+    let link = matches!(entry.kind, Kind::Symlink { .. });
+    there.kind == entry.kind && there.xattrs == entry.xattrs && (link || rights(there) == rights(entry))
+}
+
+/// Whether a file says nothing: empty, or systemd's word for "not yet".
+fn is_blank(file: &Entry) -> bool {
+    let not_yet = Sha256::of(b"uninitialized\n");
+    match &file.kind {
+        Kind::File { size, sha256 } => *size == 0 || *sha256 == not_yet,
+        Kind::Symlink { .. } => true,
+        _ => false,
+    }
+}
+
+fn residue(layer: usize, entry: &Entry, rule: &'static str, reason: String) -> Residue {
+    let kind = match entry.kind {
+        Kind::File { .. } => "file",
+        Kind::Dir => "folder",
+        Kind::Symlink { .. } | Kind::Hardlink { .. } => "link",
+        Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo => "device",
+        Kind::Whiteout | Kind::OpaqueWhiteout => "whiteout",
+    };
+    let reason = match &entry.kind {
+        Kind::Symlink { target } => format!("{reason} (-> {})", shown(target)),
+        _ => reason,
+    };
+    Residue { layer: Some(layer), at: format!("/{}", entry.path), kind, bytes: entry.size(), rule, reason }
+}

@@ -1,0 +1,155 @@
+//! An image as it was read: its configuration and its layers' entries, in their order.
+
+use std::collections::BTreeMap;
+use twostage_model::Sha256;
+
+/// One image.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The digest of the configuration: what engines call the image's id.
+    pub id: Sha256,
+    /// What the configuration says.
+    pub config: Config,
+    /// The configuration, byte for byte.
+    pub config_json: Vec<u8>,
+    /// The names that the archive gives it.
+    pub tags: Vec<String>,
+    /// Its layers, lowest first.
+    pub layers: Vec<Layer>,
+}
+
+/// The part of an image's configuration that matters here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// `amd64`, `arm64`.
+    pub architecture: String,
+    /// `linux`.
+    pub os: String,
+    /// When it was made, as written.
+    pub created: Option<String>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// CMD.
+    pub cmd: Vec<String>,
+    /// ENTRYPOINT.
+    pub entrypoint: Vec<String>,
+    /// USER.
+    pub user: String,
+    /// WORKDIR.
+    pub working_dir: String,
+    /// EXPOSE, such as `8080/tcp`.
+    pub exposed_ports: Vec<String>,
+    /// LABEL.
+    pub labels: BTreeMap<String, String>,
+    /// The digests of the layers' uncompressed tars, lowest first.
+    pub diff_ids: Vec<Sha256>,
+    /// How it was made, oldest first.
+    pub history: Vec<History>,
+}
+
+/// One step of an image's history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// The instruction.
+    pub created_by: String,
+    /// A remark, such as `buildkit.dockerfile.v0`.
+    pub comment: String,
+    /// Whether the step made no layer.
+    pub empty_layer: bool,
+    /// When, as written.
+    pub created: Option<String>,
+}
+
+/// One layer.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// The digest of the uncompressed tar.
+    pub diff_id: Sha256,
+    /// Bytes of the uncompressed tar.
+    pub size: u64,
+    /// Its entries in the tar's order; of several with one path, the last.
+    pub entries: Vec<Entry>,
+    /// Paths of files that the tar holds more than once. Allowed, but every copy but the last is waste.
+    pub duplicates: Vec<String>,
+}
+
+/// One file, folder, link, device or deletion in a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where: no slash at either end, no `.` or `..`; the root is the empty path. Bytes that are
+    /// not UTF-8 are kept apart as [`crate::path::from_bytes`] says.
+    pub path: String,
+    /// What.
+    pub kind: Kind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u64,
+    /// Group.
+    pub gid: u64,
+    /// Seconds since 1970.
+    pub mtime: i64,
+    /// Extended attributes.
+    pub xattrs: BTreeMap<String, Vec<u8>>,
+    /// A file's bytes, where they were asked for.
+    pub content: Option<Vec<u8>>,
+}
+
+/// What an [`Entry`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A file; holes of sparse files count and hash as zeros.
+    File {
+        /// Bytes.
+        size: u64,
+        /// Of its bytes.
+        sha256: Sha256,
+    },
+    /// A folder.
+    Dir,
+    /// A symbolic link.
+    Symlink {
+        /// As written.
+        target: String,
+    },
+    /// A second name of a file, in this layer or one below.
+    Hardlink {
+        /// A path like [`Entry::path`].
+        target: String,
+    },
+    /// A character device.
+    Char {
+        /// Major number.
+        major: u64,
+        /// Minor number.
+        minor: u64,
+    },
+    /// A block device.
+    Block {
+        /// Major number.
+        major: u64,
+        /// Minor number.
+        minor: u64,
+    },
+    /// A named pipe.
+    Fifo,
+    /// Deletes `path` of the layers below.
+    Whiteout,
+    /// Hides everything that the layers below have in the folder `path`.
+    OpaqueWhiteout,
+}
+
+impl Entry {
+    /// A file's size, else 0.
+    pub fn size(&self) -> u64 {
+        match self.kind {
+            Kind::File { size, .. } => size,
+            _ => 0,
+        }
+    }
+
+    /// Whether it is a folder.
+    pub fn is_dir(&self) -> bool {
+        self.kind == Kind::Dir
+    }
+}

@@ -1,0 +1,193 @@
+//! One layer: a tar, plain or compressed, walked as it streams by.
+
+use crate::image::{Entry, Kind, Layer};
+use crate::limits::Budget;
+use crate::tarball::{Header, Tarball};
+use crate::{broken, path};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read};
+use twostage_model::error::OrFail;
+use twostage_model::{Class, Hasher, Result, Sha256};
+
+/// Hashes and counts what is read through it.
+pub struct HashRead<R> {
+    inner: R,
+    hasher: Hasher,
+    count: u64,
+    limit: u64,
+}
+
+impl<R: Read> HashRead<R> {
+    pub fn new(inner: R, limit: u64) -> Self {
+        HashRead { inner, hasher: Hasher::default(), count: 0, limit }
+    }
+
+    pub fn finish(self) -> (Sha256, u64) {
+        (self.hasher.finish(), self.count)
+    }
+}
+
+impl<R: Read> Read for HashRead<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..n]);
+        self.count += n as u64;
+        if self.count > self.limit {
+            return Err(io::Error::other(format!("it holds more than {} bytes", self.limit)));
+        }
+        Ok(n)
+    }
+}
+
+/// What the first bytes of a blob say it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sniffed {
+    Gzip,
+    Zstd,
+    Json,
+    Tar,
+    Other,
+}
+
+pub fn sniff(head: &[u8]) -> Sniffed {
+    match head {
+        [0x1f, 0x8b, ..] => Sniffed::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Sniffed::Zstd,
+        _ if head.len() >= 262 && &head[257..262] == b"ustar" => Sniffed::Tar,
+        _ if head.len() >= 512 && head[..512].iter().all(|b| *b == 0) => Sniffed::Tar,
+        _ if head.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'[')) => Sniffed::Json,
+        _ => Sniffed::Other,
+    }
+}
+
+/// Reads a layer. `input` is not read to its end where decompression ends earlier.
+pub fn read_layer(mut input: impl BufRead, keep: &dyn Fn(&str) -> bool, budget: &mut Budget<'_>) -> Result<Layer> {
+    let head = input.fill_buf().or_fail(Class::Runtime, || "cannot read a layer".into())?;
+    let plain: Box<dyn Read + '_> = match sniff(head) {
+        Sniffed::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        Sniffed::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(input).or_fail(Class::Runtime, || "cannot read a zstd layer".into())?;
+            // The window that a hostile frame may ask for.
+            decoder.window_log_max(27).or_fail(Class::Runtime, || "cannot read a zstd layer".into())?;
+            Box::new(decoder)
+        }
+        _ => Box::new(input),
+    };
+    let limit = budget.limits.layer_bytes;
+    let mut tarball = Tarball::new(BufReader::with_capacity(128 << 10, HashRead::new(plain, limit)));
+    let mut entries = Vec::new();
+    let mut holes = limit;
+    let mut buffer = vec![0; 64 << 10];
+    while let Some(header) = tarball.next()? {
+        if header.size > holes {
+            return Err(broken(format!("{}: {} bytes are absurd", path::shown(&path::from_bytes(&header.path)), header.size)));
+        }
+        // Sparse files take no bytes in the tar, so that their sizes are counted on their own.
+        holes -= header.size;
+        let names = header.path.len() + header.link.len() + header.xattrs.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+        budget.entry(names as u64)?;
+        if let Some(entry) = entry(header, &mut tarball, keep, budget, &mut buffer)? {
+            entries.push(entry);
+        }
+    }
+    let (diff_id, size) = tarball.finish()?.into_inner().finish();
+    let duplicates = drop_duplicates(&mut entries);
+    Ok(Layer { diff_id, size, entries, duplicates })
+}
+
+/// The entry of a member; none for the bookkeeping of aufs, which no engine applies.
+fn entry(
+    header: Header,
+    data: &mut impl Read,
+    keep: &dyn Fn(&str) -> bool,
+    budget: &mut Budget<'_>,
+    buffer: &mut [u8],
+) -> Result<Option<Entry>> {
+    let Header { kind, size, mode, uid, gid, mtime, major, minor, .. } = header;
+    let mut path = path::clean(&header.path)?;
+    let mut xattrs = BTreeMap::new();
+    for (name, value) in header.xattrs {
+        xattrs.insert(path::from_bytes(&name), value);
+    }
+    let mut content = None;
+    let name = path::name(&path);
+    let kind = if name == ".wh..wh..opq" {
+        path = path::parent(&path).to_string();
+        Kind::OpaqueWhiteout
+    } else if name.starts_with(".wh..wh.") || path.starts_with(".wh..wh.") {
+        return Ok(None);
+    } else if let Some(hidden) = name.strip_prefix(".wh.") {
+        if matches!(hidden, "" | "." | "..") {
+            return Err(broken(format!("the whiteout {:?} names nothing that can be deleted", path::shown(&path))));
+        }
+        path = path::join(path::parent(&path), hidden);
+        Kind::Whiteout
+    } else {
+        match kind {
+            b'0' => {
+                let kept = keep(&path);
+                if kept {
+                    budget.keep(&path, size)?;
+                    content = Some(Vec::with_capacity(usize::try_from(size).unwrap_or(0).min(1 << 20)));
+                }
+                let mut hasher = Hasher::default();
+                loop {
+                    let n = data.read(buffer).or_fail(Class::Runtime, || format!("{}: cannot read it", path::shown(&path)))?;
+                    if n == 0 {
+                        break;
+                    }
+                    hasher.update(&buffer[..n]);
+                    if let Some(content) = &mut content {
+                        content.extend_from_slice(&buffer[..n]);
+                    }
+                }
+                Kind::File { size, sha256: hasher.finish() }
+            }
+            b'1' => Kind::Hardlink { target: path::clean(&header.link)? },
+            b'2' if header.link.len() > 4096 => {
+                return Err(broken(format!("{}: the link's target is longer than 4096 bytes", path::shown(&path))));
+            }
+            b'2' => Kind::Symlink { target: path::from_bytes(&header.link) },
+            b'3' => Kind::Char { major, minor },
+            b'4' => Kind::Block { major, minor },
+            b'5' => Kind::Dir,
+            b'6' => Kind::Fifo,
+            other => {
+                return Err(broken(format!("{}: the tar type {:?} is none that a layer has", path::shown(&path), char::from(other))));
+            }
+        }
+    };
+    if path.is_empty() && !matches!(kind, Kind::Dir | Kind::OpaqueWhiteout) {
+        return Err(broken("a member without a name is no folder"));
+    }
+    Ok(Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content }))
+}
+
+/// Keeps the last of several entries with one path, and says which files there were several of.
+/// A whiteout and a file of the same path are two things: the first speaks of the layers below.
+fn drop_duplicates(entries: &mut Vec<Entry>) -> Vec<String> {
+    let whiteout = |entry: &Entry| match entry.kind {
+        Kind::Whiteout => 1,
+        Kind::OpaqueWhiteout => 2,
+        _ => 0,
+    };
+    let mut order: Vec<usize> = (0..entries.len()).collect();
+    order.sort_by(|a, b| (&entries[*a].path, whiteout(&entries[*a]), a).cmp(&(&entries[*b].path, whiteout(&entries[*b]), b)));
+    let mut dead = vec![false; entries.len()];
+    let mut duplicates = Vec::new();
+    for pair in order.windows(2) {
+        let (earlier, later) = (&entries[pair[0]], &entries[pair[1]]);
+        if earlier.path == later.path && whiteout(earlier) == whiteout(later) {
+            dead[pair[0]] = true;
+            if !earlier.is_dir() && duplicates.last() != Some(&earlier.path) {
+                duplicates.push(earlier.path.clone());
+            }
+        }
+    }
+    let mut index = 0;
+    entries.retain(|_| {
+        index += 1;
+        !dead[index - 1]
+    });
+    duplicates
+}

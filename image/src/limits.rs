@@ -1,0 +1,80 @@
+//! How much of a hostile image is read before it is refused.
+
+use crate::broken;
+use twostage_model::Result;
+
+/// Bounds on one image. The defaults fit any image that a machine of today can run.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Uncompressed bytes of one layer, holes of sparse files included.
+    pub layer_bytes: u64,
+    /// Layers.
+    pub layers: usize,
+    /// Entries of all layers.
+    pub entries: u64,
+    /// Bytes of all paths, link targets and attributes.
+    pub name_bytes: u64,
+    /// Bytes of one file whose content is kept.
+    pub kept_file: u64,
+    /// Bytes of all contents kept.
+    pub kept_total: u64,
+    /// Bytes of one manifest, index or configuration.
+    pub json_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            layer_bytes: 64 << 30,
+            layers: 512,
+            entries: 2_000_000,
+            name_bytes: 512 << 20,
+            kept_file: 64 << 20,
+            kept_total: 512 << 20,
+            json_bytes: 16 << 20,
+        }
+    }
+}
+
+/// What of the limits is used up, over all layers of an image.
+pub(crate) struct Budget<'a> {
+    pub limits: &'a Limits,
+    entries: u64,
+    name_bytes: u64,
+    kept: u64,
+    json: u64,
+}
+
+impl<'a> Budget<'a> {
+    pub fn new(limits: &'a Limits) -> Self {
+        Budget { limits, entries: 0, name_bytes: 0, kept: 0, json: 0 }
+    }
+
+    pub fn entry(&mut self, name_bytes: u64) -> Result<()> {
+        self.entries += 1;
+        self.name_bytes = self.name_bytes.saturating_add(name_bytes);
+        if self.entries > self.limits.entries {
+            return Err(broken(format!("the image has more than {} entries", self.limits.entries)));
+        }
+        if self.name_bytes > self.limits.name_bytes {
+            return Err(broken(format!("the names in the image take more than {} bytes", self.limits.name_bytes)));
+        }
+        Ok(())
+    }
+
+    pub fn keep(&mut self, path: &str, size: u64) -> Result<()> {
+        self.kept = self.kept.saturating_add(size);
+        if size > self.limits.kept_file || self.kept > self.limits.kept_total {
+            return Err(broken(format!("{path}: {size} bytes are too many to look into")));
+        }
+        Ok(())
+    }
+
+    pub fn json(&mut self, name: &str, size: u64) -> Result<()> {
+        self.json = self.json.saturating_add(size);
+        if size > self.limits.json_bytes || self.json > 8 * self.limits.json_bytes {
+            return Err(broken(format!("{name}: {size} bytes are too many for a manifest or a configuration")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! What must not stay, as data.
+
+use super::ResidueRule;
+
+/// Paths in /run that may be in a layer although no package has them. The README publishes it.
+pub const RUN_ALLOWED: &[&str] = &[];
+
+/// Deletions that a layer may hold. The README publishes it.
+pub const WHITEOUTS_ALLOWED: &[&str] = &[];
+
+const fn rule(name: &'static str, paths: &'static [&'static str], reason: &'static str) -> ResidueRule {
+    ResidueRule { name, paths, except: &[], content_only: false, files_only: false, reason }
+}
+
+/// What must not stay. The first rule that fits gives its reason.
+pub const RESIDUE: &[ResidueRule] = &[
+    rule(
+        "package-payload",
+        &["**/*.deb", "**/*.udeb", "**/*.ddeb", "**/*.rpm", "**/*.apk"],
+        "a package file: it was needed to install, not to run",
+    ),
+    rule("package-lists", &["var/lib/apt/lists/**", "var/lib/apt/mirrors/**"], "package lists of apt's: they are stale tomorrow"),
+    rule("apt-cache", &["var/cache/apt/**"], "a cache of apt's"),
+    rule(
+        "dnf-cache",
+        &["var/cache/dnf/**", "var/cache/yum/**", "var/cache/libdnf5/**", "var/cache/zypp/**"],
+        "a cache of dnf's or zypper's",
+    ),
+    rule(
+        "apt-source",
+        &["etc/apt/sources.list", "etc/apt/sources.list.d/**", "etc/yum.repos.d/**", "etc/zypp/repos.d/**"],
+        "a package source: it names a server that the image should not depend on",
+    ),
+    rule(
+        "apt-key",
+        &["etc/apt/trusted.gpg*", "etc/apt/trusted.gpg.d/**", "etc/apt/keyrings/**", "usr/share/keyrings/**", "etc/pki/rpm-gpg/**"],
+        "a key for packages that no package has brought",
+    ),
+    rule(
+        "apt-settings",
+        &["etc/apt/apt.conf", "etc/apt/apt.conf.d/**", "etc/apt/auth.conf", "etc/apt/auth.conf.d/**", "etc/apt/preferences.d/**"],
+        "a setting of apt's that no package has brought",
+    ),
+    ResidueRule {
+        name: "log",
+        paths: &["var/log/**"],
+        except: &[],
+        content_only: false,
+        files_only: true,
+        reason: "a log: it tells of the build and differs each time",
+    },
+    rule(
+        "package-database-backup",
+        &["var/lib/dpkg/*-old", "var/cache/debconf/*-old", "var/lib/dpkg/updates/*", "var/lib/dpkg/tmp.ci/**"],
+        "an older copy of a package database",
+    ),
+    rule(
+        "user-database-backup",
+        &["etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-"],
+        "an older copy of a user database, other than the base's",
+    ),
+    rule("dpkg-leftover", &["**/*.dpkg-new", "**/*.dpkg-tmp", "**/*.dpkg-old", "**/*.dpkg-dist"], "left by an install that was not whole"),
+    rule("ldconfig-cache", &["var/cache/ldconfig/aux-cache"], "ldconfig's own cache: it holds times of this build's files"),
+    ResidueRule {
+        name: "machine-id",
+        paths: &["etc/machine-id", "var/lib/dbus/machine-id"],
+        except: &[],
+        content_only: true,
+        files_only: true,
+        reason: "a machine's identity: all machines of this image would share it",
+    },
+    rule(
+        "random-seed",
+        &["var/lib/systemd/random-seed", "var/lib/systemd/credential.secret"],
+        "a secret that all machines of this image would share",
+    ),
+    rule("host-key", &["etc/ssh/ssh_host_*"], "a host key that all machines of this image would share"),
+    rule(
+        "history-file",
+        &[
+            "root/.*_history",
+            "root/.lesshst",
+            "root/.viminfo",
+            "root/.wget-hsts",
+            "root/.cache/**",
+            "root/.cache",
+            "root/.gnupg/**",
+            "root/.gnupg",
+            "root/.rpmdb/**",
+            "home/*/.*_history",
+            "home/*/.cache/**",
+        ],
+        "left by a person's or a tool's session",
+    ),
+    rule("temporary", &["tmp/**", "var/tmp/**", "dev/shm/**"], "a temporary file"),
+    ResidueRule {
+        name: "run",
+        paths: &["run/**", "var/run/**", "var/lock/**"],
+        except: RUN_ALLOWED,
+        content_only: false,
+        files_only: false,
+        reason: "state of a running system: an image has none",
+    },
+    rule(
+        "policy-rc.d",
+        &["usr/sbin/policy-rc.d"],
+        "it kept services from starting while packages were installed; left, it keeps them from starting for ever",
+    ),
+    rule(
+        "engine-file",
+        &[".dockerenv", "etc/resolv.conf", "etc/hostname", "etc/hosts", "etc/mtab", "dev/**", "proc/**", "sys/**"],
+        "the engine's own: it is put there when a container runs",
+    ),
+];

@@ -1,0 +1,123 @@
+//! Every form of archive gives the same image.
+
+use crate::support::*;
+use std::collections::BTreeMap;
+use twostage_image::{Image, Kind, Tree, read_archive, read_layout, read_path};
+use twostage_model::Sha256;
+
+fn layers() -> Vec<Vec<u8>> {
+    let long = format!("usr/{}/end", "long/".repeat(40));
+    let base = Tar::new().dir("./").dir("etc/").file("etc/hosts", "hello").symlink("bin", "usr/bin").file(&long, "long").done();
+    let top = Tar::new()
+        .pax(&[("SCHILY.xattr.security.capability", b"\x01\x00\xff")])
+        .file("usr/bin/ping", "ping")
+        .hardlink("usr/bin/ping6", "usr/bin/ping")
+        .file("etc/.wh.hosts", "")
+        .raw(b'0', b"etc/\xff\n\\", b"", b"odd")
+        .done();
+    vec![base, top]
+}
+
+fn read(bytes: &[u8]) -> Image {
+    read_archive(bytes, &|path| path == "etc/hosts").unwrap_or_else(|e| panic!("{e} {:?}", e.causes()))
+}
+
+#[test]
+fn all_forms_are_the_same_image() {
+    let layers = layers();
+    let compressed = [gzip(&layers[0]), zstd(&layers[1])];
+    let mut two_gzip_members = gzip(&layers[0][..1000]);
+    two_gzip_members.extend(gzip(&layers[0][1000..]));
+    let forms = [
+        ("docker 20.10", docker_old(&layers)),
+        ("docker 25", archive(&layout(&layers, &layers, true))),
+        ("oci", archive(&layout(&layers, &layers, false))),
+        ("oci, gzip and zstd", archive(&layout(&layers, &compressed, false))),
+        ("two gzip members", archive(&layout(&layers, &[two_gzip_members, layers[1].clone()], false))),
+    ];
+    let expected = Tree::new(&read(&forms[0].1).layers).to_text();
+    let tags: Vec<Vec<String>> = forms.iter().map(|(_, bytes)| read(bytes).tags).collect();
+    assert_eq!(tags[..3], [["test:latest"], ["test:new"], ["test:oci"]]);
+    for (name, bytes) in &forms {
+        let image = read(bytes);
+        assert_eq!(image.id, Sha256::of(config(&layers).as_bytes()), "{name}");
+        assert_eq!(image.layers.iter().map(|l| l.size as usize).collect::<Vec<_>>(), [layers[0].len(), layers[1].len()], "{name}");
+        assert_eq!(Tree::new(&image.layers).to_text(), expected, "{name}");
+        assert_eq!(image.config.cmd, ["sh"]);
+        let hosts = image.layers[0].entries.iter().find(|e| e.path == "etc/hosts").unwrap();
+        assert_eq!(hosts.content.as_deref(), Some(&b"hello"[..]), "{name}");
+        assert_eq!(image.layers[1].entries[0].content, None);
+    }
+}
+
+#[test]
+fn a_layout_folder_is_read_and_its_links_are_not_followed() {
+    let layers = layers();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("blobs/sha256")).unwrap();
+    let files = layout(&layers, &layers, false);
+    files.iter().for_each(|(name, bytes)| std::fs::write(dir.path().join(name), bytes).unwrap());
+    let image = read_layout(dir.path(), &|_| false).unwrap();
+    assert_eq!(image.config.diff_ids, layers.iter().map(|l| Sha256::of(l)).collect::<Vec<_>>());
+    assert_eq!(read_path(dir.path(), &|_| false).unwrap().id, image.id);
+
+    let blob = dir.path().join(&files[0].0);
+    std::fs::rename(&blob, dir.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere", &blob).unwrap();
+    let error = read_path(dir.path(), &|_| false).unwrap_err().causes().join(": ");
+    assert!(error.contains("is missing"), "{error}");
+}
+
+#[test]
+fn a_layer_used_twice_is_read_once() {
+    let empty = Tar::new().done();
+    let layers = [layers()[0].clone(), empty.clone(), empty];
+    assert_eq!(read(&docker_old(&layers)).layers.len(), 3);
+}
+
+#[test]
+fn entries_keep_what_the_tar_says() {
+    let image = read(&docker_old(&layers()));
+    let top: BTreeMap<&str, &twostage_image::Entry> = image.layers[1].entries.iter().map(|e| (e.path.as_str(), e)).collect();
+    assert_eq!(top["usr/bin/ping"].xattrs["security.capability"], [1, 0, 255]);
+    assert_eq!(top["usr/bin/ping6"].kind, Kind::Hardlink { target: "usr/bin/ping".into() });
+    assert_eq!(top["etc/hosts"].kind, Kind::Whiteout);
+    let odd = image.layers[1].entries.iter().find(|e| e.content.is_none() && e.path.contains('\n')).unwrap();
+    assert_eq!(twostage_image::path::to_bytes(&odd.path), b"etc/\xff\n\\");
+    assert_eq!(image.layers[0].entries.iter().filter(|e| e.path.ends_with("/long/end")).count(), 1);
+}
+
+#[test]
+fn the_last_of_several_entries_with_one_path_counts_and_is_noted() {
+    let layer = Tar::new().file("a", "1").dir("d").dir("d").file("a", "22").file(".wh.a", "").done();
+    let image = read(&docker_old(&[layer]));
+    assert_eq!(image.layers[0].duplicates, ["a"]);
+    assert_eq!(Tree::new(&image.layers).to_text(), "/a: file 0644 0:0 2 785f3ec7eb32\n/d/: dir 0755 0:0\n");
+}
+
+#[test]
+fn long_names_and_sparse_files_of_real_tar() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = dir.path().join("x".repeat(120)).join("y".repeat(120));
+    std::fs::create_dir_all(&long).unwrap();
+    let path = long.join("sparse");
+    let file = std::fs::File::create(&path).unwrap();
+    use std::os::unix::fs::FileExt;
+    for part in 0..30_u64 {
+        file.write_all_at(b"data", part * 100_000).unwrap();
+    }
+    file.set_len(5_000_000).unwrap();
+    let expected = Sha256::of(&std::fs::read(&path).unwrap());
+    for format in
+        [&["--format=gnu"][..], &["--format=pax"], &["--format=pax", "--sparse-version=0.1"], &["--format=pax", "--sparse-version=0.0"]]
+    {
+        let out =
+            std::process::Command::new("tar").arg("-S").args(format).arg("-C").arg(dir.path()).args(["-cf", "-", "."]).output().unwrap();
+        assert!(out.status.success());
+        assert!(out.stdout.len() < 1_000_000, "it is sparse");
+        let image = read(&docker_old(&[out.stdout]));
+        let entry = image.layers[0].entries.iter().find(|e| e.path.ends_with("/sparse")).unwrap();
+        assert_eq!(entry.kind, Kind::File { size: 5_000_000, sha256: expected }, "{format:?}");
+        assert!(entry.path.starts_with("xxx") && entry.path.len() == 248, "{}", entry.path);
+    }
+}

@@ -1,0 +1,233 @@
+//! What is not what it claims to be is refused by name, bounded, without a panic.
+
+use crate::support::*;
+use twostage_image::archive::read_archive_within;
+use twostage_image::{Base, Limits, audit, read_archive, wanted};
+
+/// The error's sentence and its causes.
+fn refused(bytes: &[u8]) -> String {
+    refused_within(bytes, &Limits::default())
+}
+
+fn refused_within(bytes: &[u8], limits: &Limits) -> String {
+    match read_archive_within(bytes, &|path| path == "keep", limits) {
+        Ok(_) => "it was taken".into(),
+        Err(error) => format!("{error}: {}", error.causes().join(": ")),
+    }
+}
+
+#[track_caller]
+fn layer_refused(layer: Vec<u8>, expected: &str) {
+    let error = refused(&docker_old(&[layer]));
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn paths_that_lead_out() {
+    layer_refused(Tar::new().raw(b'0', b"../../etc/passwd", b"", b"x").done(), "leads out of the image");
+    layer_refused(Tar::new().raw(b'1', b"x", b"a/../../b", b"").done(), "leads out of the image");
+    layer_refused(Tar::new().raw(b'0', b"a/.wh...", b"", b"").done(), "names nothing that can be deleted");
+    layer_refused(Tar::new().raw(b'0', b"a/.wh.", b"", b"").done(), "names nothing that can be deleted");
+    layer_refused(Tar::new().raw(b'0', b"./", b"", b"x").done(), "without a name");
+    layer_refused(Tar::new().pax(&[("path", &b"a/".repeat(100_000))]).file("x", "").done(), "longer than 4096 bytes");
+    layer_refused(Tar::new().pax(&[("path", b"a\0b")]).file("x", "").done(), "NUL");
+    let outside = Tar::new().raw(b'2', b"a/layer.tar", b"../../../etc/passwd", b"").done();
+    assert!(refused(&outside).contains("leads out of the archive"));
+}
+
+#[test]
+fn bombs() {
+    layer_refused(Tar::new().raw(b'x', b"p", b"", &vec![b' '; 2 << 20]).done(), "too many for a name or attributes");
+    layer_refused(Tar::new().raw(b'L', b"l", b"", &vec![b'a'; 2 << 20]).file("x", "").done(), "too many for a name");
+    layer_refused(Tar::new().pax(&[("size", b"9000000000000000000")]).file("x", "").done(), "absurd");
+    layer_refused(Tar::new().pax(&[("size", b"-1")]).file("x", "").done(), "below zero");
+
+    let zeros = Tar::new().file("zeros", vec![0; 8 << 20]).done();
+    let limits = Limits { layer_bytes: 1 << 20, ..Limits::default() };
+    for blob in [gzip(&zeros), zstd(&zeros)] {
+        assert!(blob.len() < 256 << 10);
+        let error = refused_within(&archive(&layout(std::slice::from_ref(&zeros), &[blob], false)), &limits);
+        assert!(error.contains("are absurd") || error.contains("holds more than"), "{error}");
+    }
+    let many = (0..50).fold(Tar::new(), |tar, i| tar.file(&format!("f{i}"), "")).done();
+    let limits = Limits { entries: 20, ..Limits::default() };
+    assert!(refused_within(&docker_old(&[many]), &limits).contains("more than 20 entries"));
+    let limits = Limits { kept_file: 10, ..Limits::default() };
+    let kept = docker_old(&[Tar::new().file("keep", [0; 100]).done()]);
+    assert!(refused_within(&kept, &limits).contains("keep: 100 bytes are too many to look into"));
+    let limits = Limits { json_bytes: 10, ..Limits::default() };
+    assert!(refused_within(&kept, &limits).contains("too many for a manifest"));
+}
+
+#[test]
+fn a_sparse_file_cannot_claim_more_than_a_layer() {
+    let map = format!("1\n0\n0\n{}", "\0".repeat(512 - 6));
+    let layer = |real: &[u8]| {
+        let records: [(&str, &[u8]); 3] = [("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", real)];
+        Tar::new().pax(&records).file("sparse", &map).done()
+    };
+    layer_refused(layer(b"999999999999999"), "are absurd");
+    layer_refused(layer(b"x"), "real size is no number");
+    assert_eq!(refused(&docker_old(&[layer(b"1000000")])), "it was taken");
+    let overlapping = format!("2\n0\n10\n5\n10\n{}", "\0".repeat(512 - 12));
+    let records: [(&str, &[u8]); 2] = [("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"100")];
+    layer_refused(Tar::new().pax(&records).file("s", overlapping).done(), "sparse map does not fit");
+}
+
+#[test]
+fn what_is_missing_or_wrong() {
+    let layers = [Tar::new().file("a", "1").done(), Tar::new().file("b", "1").done()];
+    let files = layout(&layers, &layers, false);
+    for (number, expected) in [(0, "is missing"), (2, "is missing"), (3, "is missing"), (4, "is missing"), (6, "neither a manifest.json")] {
+        let mut without = files.clone();
+        without.remove(number);
+        assert!(refused(&archive(&without)).contains(expected), "{number}");
+    }
+    let mut lying = files.clone();
+    lying[0].1 = Tar::new().file("a", "2").done();
+    assert!(refused(&archive(&lying)).contains("not to its name"));
+
+    let swapped = config(&[layers[1].clone(), layers[0].clone()]);
+    assert!(refused(&docker_old_with(&layers, &swapped)).contains("but the configuration says"));
+    assert!(refused(&docker_old_with(&layers, &config(&layers[..1]))).contains("has 2 layers, but its configuration names 1"));
+    assert!(refused(&docker_old_with(&layers, "{\"rootfs\":7}")).contains("is not what such a file"));
+    layer_refused(Tar::new().raw(b'V', b"volume", b"", b"").done(), "the tar type 'V'");
+    let mut behind = Tar::new().file("a", "1").done();
+    behind.extend(b"hidden");
+    layer_refused(behind, "data after the end");
+    assert!(refused(b"").contains("neither a manifest.json nor an index.json"));
+    assert!(refused(&[b'x'; 2000]).contains("checksum"));
+}
+
+#[test]
+fn a_truncated_archive_is_never_an_image() {
+    let layers = [Tar::new().file("a", vec![7; 5000]).done()];
+    for whole in [docker_old(&layers), archive(&layout(&layers, &[gzip(&layers[0])], true))] {
+        let mut taken = 0;
+        for length in (0..whole.len()).step_by(97) {
+            taken += usize::from(read_archive(&whole[..length], &|_| true).is_ok());
+        }
+        // Only what comes after manifest.json may be missing: `repositories`, and the end's zeros.
+        assert!(taken <= 40, "{taken}");
+    }
+}
+
+/// xorshift: the same numbers each time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below.max(1) as u64) as usize
+    }
+}
+
+/// The header's checksum of every block that has one is mended, so that mutations reach what is behind it.
+fn mend(bytes: &mut [u8]) {
+    for start in (0..bytes.len().saturating_sub(511)).step_by(512) {
+        let block = &mut bytes[start..start + 512];
+        if &block[257..262] == b"ustar" {
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+    }
+}
+
+#[test]
+fn mutated_archives_never_panic() {
+    let status = "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n";
+    let layer = Tar::new()
+        .dir("etc")
+        .file(&"long/".repeat(30), "x")
+        .pax(&[("SCHILY.xattr.user.x", b"y"), ("mtime", b"17.5")])
+        .file("x", vec![1; 3000])
+        .hardlink("y", "x")
+        .symlink("z", "y")
+        .file("a/.wh.b", "")
+        .file("var/lib/dpkg/status", status)
+        .file("var/lib/dpkg/info/dpkg.list", "/.\n/etc\n/x\n")
+        .file("var/lib/dpkg/alternatives/awk", "auto\n/usr/bin/awk\n\n/usr/bin/mawk\n5\n\n")
+        .file("var/lib/dpkg/diversions", "/a\n/b\n:\n")
+        .done();
+    let layers = [layer.clone(), layer];
+    let forms = [
+        docker_old(&layers),
+        archive(&layout(&layers, &[gzip(&layers[0]), zstd(&layers[1])], true)),
+        archive(&layout(&layers, &layers, false)),
+    ];
+    let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+    let (mut taken, mut audited) = (0, 0);
+    for round in 0..3000 {
+        let mut bytes = forms[round % forms.len()].clone();
+        for _ in 0..=numbers.next(6) {
+            let at = numbers.next(bytes.len());
+            match numbers.next(4) {
+                0 => bytes[at] = numbers.next(256) as u8,
+                1 => bytes[at] ^= 1 << numbers.next(8),
+                2 => bytes.truncate(at.max(600)),
+                _ => {
+                    let end = (at + 12).min(bytes.len());
+                    bytes[at..end].fill([0, 0xff, b'7', b'/'][numbers.next(4)]);
+                }
+            }
+        }
+        if round % 2 == 0 {
+            mend(&mut bytes);
+        }
+        if let Ok(image) = read_archive(&bytes[..], &wanted) {
+            taken += 1;
+            audited += usize::from(audit(&image, Base::Layers(1)).is_ok());
+        }
+    }
+    assert!(taken < 1500, "most mutations are seen: {taken} were taken, {audited} audited");
+}
+
+/// Here the digests are right, so that what is behind them is reached.
+#[test]
+fn mutated_layers_and_databases_never_panic() {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let layer = |numbers: &mut Numbers| {
+        let mut text = |text: &str| {
+            let mut text = text.as_bytes().to_vec();
+            for _ in 0..numbers.next(3) {
+                let at = numbers.next(text.len());
+                text[at] = [b'\n', b'/', b':', b' ', 0, 0xff, b'.', b'9'][numbers.next(8)];
+            }
+            text
+        };
+        let status = "Package: dpkg\nStatus: install ok installed\nVersion: 1\nConffiles:\n /etc/x 01234567890123456789012345678901\n\n\
+             Package: systemd\nStatus: install ok installed\n";
+        let tar = Tar::new()
+            .file("var/lib/dpkg/status", text(status))
+            .file("var/lib/dpkg/info/dpkg.list", text("/.\n/etc/x\n/lib/y\n/usr/lib/tmpfiles.d/x.conf\n"))
+            .file("var/lib/dpkg/alternatives/awk", text("auto\n/usr/bin/awk\nawk.1\n/m\n\n/usr/bin/mawk\n5\n/m2\n\n"))
+            .file("var/lib/dpkg/diversions", text("/etc/x\n/etc/y\n:\n"))
+            .file("usr/lib/tmpfiles.d/x.conf", text("d /var/x 0755 - - -\n"))
+            .file("etc/passwd", text("root:x:0:0::/root:/bin/sh\napp:x:1:1::/home/app:\n"))
+            .symlink("lib", ["usr/lib", "lib", "..", "/"][numbers.next(4)])
+            .hardlink("a", ["a", "b", "lib/x"][numbers.next(3)])
+            .file("a/.wh..wh..opq", "");
+        let mut bytes = tar.done();
+        for _ in 0..numbers.next(4) {
+            let at = numbers.next(bytes.len());
+            bytes[at] = numbers.next(256) as u8;
+        }
+        mend(&mut bytes);
+        bytes
+    };
+    let mut audited = 0;
+    for _ in 0..2000 {
+        let layers = [layer(&mut numbers), layer(&mut numbers)];
+        if let Ok(image) = read_archive(&docker_old(&layers)[..], &wanted) {
+            twostage_image::Tree::new(&image.layers).to_text();
+            if let Ok(report) = audit(&image, Base::Layers(1)) {
+                audited += 1;
+                report.to_text();
+            }
+        }
+    }
+    assert!(audited > 100, "{audited}");
+}

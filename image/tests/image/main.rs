@@ -1,0 +1,9 @@
+//! Images made in code: every form of archive, the tree, the audit, and what is refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod archives;
+mod audits;
+mod hostile;
+mod real;
+mod support;
+mod trees;

@@ -1,0 +1,98 @@
+#!/bin/sh
+# Makes this machine ready: setup.sh [compiler] [engine] [tests]
+#
+#   compiler  a C compiler, which cargo needs to link
+#   engine    a Docker engine that answers, and mmdebstrap to make base images with
+#   tests     the real package managers and tools that judge us in the tests
+#
+# Says first what it will install and start. Does nothing where nothing is missing. Without root it
+# prints the commands instead.
+set -eu
+
+packages=""
+need() { # need PROGRAM PACKAGE...: the packages, unless the program is there
+    program=$1
+    shift
+    command -v "$program" > /dev/null 2>&1 || packages="$packages $*"
+}
+
+socket=/var/run/docker.sock
+engine_answers() {
+    [ -n "${DOCKER_HOST:-}" ] || perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => $ARGV[0])' $socket 2> /dev/null
+}
+
+start_engine=false
+for what in "$@"; do
+    case $what in
+    compiler) need cc gcc libc6-dev ;;
+    engine)
+        need mmdebstrap mmdebstrap
+        if ! engine_answers; then
+            start_engine=true
+            need dockerd docker.io iptables
+        fi
+        ;;
+    tests)
+        need python3 python3
+        need apt-ftparchive apt-utils
+        need gpgv gpgv
+        need dpkg-deb dpkg
+        need ip iproute2
+        need git git
+        need curl curl
+        ;;
+    *)
+        echo "setup.sh: unknown word '$what'" >&2
+        exit 2
+        ;;
+    esac
+done
+
+[ -n "$packages" ] || $start_engine || exit 0
+
+if [ ! -e /etc/debian_version ] || ! command -v apt-get > /dev/null; then
+    echo "setup: this is no Debian or Ubuntu machine; it needs:$packages${packages:+ }$($start_engine && echo 'and a running Docker engine')" >&2
+    exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+    echo "setup: not root, so nothing was changed. Run this as root first:" >&2
+    [ -z "$packages" ] || echo "  apt-get update && apt-get install --no-install-recommends$packages" >&2
+    ! $start_engine || echo "  systemctl start docker      (or, without systemd: dockerd &)" >&2
+    exit 1
+fi
+
+echo "setup: this machine lacks something that is needed, so this will"
+[ -z "$packages" ] || echo "setup:   install with apt-get:$packages"
+! $start_engine || echo "setup:   start the Docker engine (socket $socket, log /var/log/dockerd.log)"
+
+if [ -n "$packages" ]; then
+    export DEBIAN_FRONTEND=noninteractive
+    log=$(mktemp)
+    # shellcheck disable=SC2086 # the list is meant to be split
+    if ! { apt-get update && apt-get install -y --no-install-recommends $packages; } > "$log" 2>&1 < /dev/null; then
+        tail -n 20 "$log" >&2
+        echo "setup: apt-get could not install$packages" >&2
+        rm -f "$log"
+        exit 1
+    fi
+    rm -f "$log"
+fi
+
+if $start_engine && ! engine_answers; then
+    if [ -d /run/systemd/system ]; then
+        systemctl start docker
+    else
+        setsid dockerd > /var/log/dockerd.log 2>&1 < /dev/null &
+    fi
+    waited=0
+    until engine_answers; do
+        waited=$((waited + 1))
+        if [ $waited -gt 60 ]; then
+            tail -n 20 /var/log/dockerd.log >&2 || :
+            echo "setup: the Docker engine does not answer on $socket" >&2
+            exit 1
+        fi
+        sleep 0.5
+    done
+fi
+echo "setup: ready"

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Runs every test and counts how many used the real engine and the real package managers. Under
+# CI=true a skipped test fails.
+set -eu
+cd "$(dirname "$0")/.."
+TWOSTAGE_TEST_COUNTS=$(mktemp)
+export TWOSTAGE_TEST_COUNTS
+log=$(mktemp)
+trap 'rm -f "$TWOSTAGE_TEST_COUNTS" "$log"' EXIT
+
+cargo fmt --all --check
+# (tee would hide cargo's exit status.)
+status=0
+{ cargo test --workspace --locked --no-fail-fast 2>&1 || echo $? > "$log.status"; } | tee "$log"
+if [ -e "$log.status" ]; then
+    status=$(cat "$log.status")
+    rm -f "$log.status"
+fi
+
+count() { grep -c "^$1\$" "$TWOSTAGE_TEST_COUNTS" || :; }
+skipped=$(count skipped)
+echo
+echo "tests that used a real engine: $(count engine)"
+echo "tests that used a real apt: $(count apt)"
+echo "tests skipped for want of a tool: $skipped"
+passed=$(awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 " passed, " failed + 0 " failed" }' "$log")
+echo "$passed, $skipped skipped"
+[ "$status" = 0 ] || exit "$status"
+if [ "${CI:-}" = true ] && [ "$skipped" != 0 ]; then
+    echo "test.sh: in CI nothing may be skipped" >&2
+    exit 1
+fi

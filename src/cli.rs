@@ -1,0 +1,163 @@
+//! The command line: what can be said, and the help that teaches it.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Build packages in one stage, install only them in the next: a repository server for clean
+/// two-stage image builds.
+#[derive(Parser)]
+#[command(name = "twostage", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "The usual way:\n  twostage init             write a commented project file and a Makefile\n  \
+    twostage repo             build what changed, publish one signed snapshot\n  \
+    twostage runtime          install it into an image with one RUN, and audit the result\n\n\
+    Exit status: 0 done, 1 an audit or check said no, 2 wrong usage, 3 wrong project or lock,\n\
+    4 a build failed, 5 a package or the repository is wrong, 6 the engine, 7 a runtime image\n\
+    could not be made, 8 this machine said no.")]
+pub struct Cli {
+    /// The project file, or the folder that it is in
+    #[arg(short, long, global = true, default_value = ".", value_name = "PATH")]
+    pub project: PathBuf,
+    /// Write one JSON object a line: events while working, the result at the end
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say only what went wrong, and the result
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Show what builders and package managers say, too
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Write a commented twostage.toml and a Makefile into an empty folder
+    Init(Init),
+    /// Pin the base and what the project takes from the distribution, in twostage.lock
+    Lock(Lock),
+    /// Say what the distribution has newer than the lock, security first
+    Outdated(Outdated),
+    /// Move the lock to what the distribution has now
+    Update(Update),
+    /// Build the components that changed and publish one snapshot of everything
+    Repo(Repo),
+    /// Add packages that someone else built to the channel
+    Publish(Publish),
+    /// Serve the repository over HTTP
+    Serve(Serve),
+    /// Build the runtime images from the channel's snapshot, and audit them
+    Runtime(Runtime),
+    /// Account for every file of an image's layers above its base
+    Audit(Audit),
+    /// Write all that another machine needs to rebuild the images into one archive
+    Export(Export),
+    /// Take in what `export` wrote, checking every byte
+    Import(Import),
+    /// Print a completion script for a shell
+    Completions(Completions),
+}
+
+#[derive(Args)]
+pub struct Init {
+    /// The folder to write into (default: the one of --project)
+    pub folder: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct EngineArgs {
+    /// Where the engine listens, such as unix:///var/run/docker.sock
+    #[arg(long, value_name = "ADDRESS", env = "DOCKER_HOST")]
+    pub engine_host: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Lock {
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct Outdated {
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct Update {
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct Repo {
+    /// Fail instead of changing twostage.lock
+    #[arg(long)]
+    pub locked: bool,
+    /// How many components to build at the same time
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct Publish {
+    /// .deb files, and .dsc files with what they list beside them
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The channel (default: the project's)
+    #[arg(long)]
+    pub channel: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Serve {
+    /// Address and port (default: `listen` of the project file)
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<std::net::SocketAddr>,
+}
+
+#[derive(Args)]
+pub struct Runtime {
+    /// The images to build (default: all of the project)
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Only write the Dockerfiles, and say where
+    #[arg(long)]
+    pub dockerfile: bool,
+    /// Build even if nothing changed, without the engine's cache
+    #[arg(long)]
+    pub no_cache: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct Audit {
+    /// An image of the engine, a docker or OCI archive, or an OCI layout folder
+    pub image: String,
+    /// Where the base ends: the number of its layers (default: as the image's label says)
+    #[arg(long, value_name = "LAYERS")]
+    pub base_layers: Option<usize>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct Export {
+    /// The archive to write
+    pub archive: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Import {
+    /// The archive that `export` wrote
+    pub archive: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,40 @@
+//! `twostage audit IMAGE`: every file above the base, accounted for or named.
+
+use crate::cli::Audit;
+use crate::output::Output;
+use std::path::Path;
+use twostage_builder::Context;
+use twostage_engine::Engine;
+use twostage_image::{Base, Report, audit};
+use twostage_model::{Class, Error, Result};
+
+pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
+    let base = arguments.base_layers.map_or(Base::Label, Base::Layers);
+    let path = Path::new(&arguments.image);
+    let report = if path.exists() {
+        let path = path.to_path_buf();
+        Context::blocking(move || audit::audit(&twostage_image::read_path(&path, &audit::wanted)?, base)).await?
+    } else {
+        let engine = Engine::connect(arguments.engine.engine_host.as_deref()).await?;
+        audit_engine_image(&engine, &arguments.image, base).await?
+    };
+    let residue = report.residue().count();
+    let verdict = if report.is_clean() {
+        output.verdict(true, "clean: every file above the base is accounted for")
+    } else {
+        output.verdict(false, &format!("{residue} pieces of residue"))
+    };
+    output.result(&format!("{}\n{verdict}", report.to_text().trim_end()), &report);
+    if report.is_clean() {
+        Ok(())
+    } else {
+        Err(Error::new(Class::Verdict, format!("{} has residue", arguments.image))
+            .hint("remove it in the RUN that makes it: a later RUN only hides it"))
+    }
+}
+
+/// Audits an image that the engine has, as it streams out of it.
+pub async fn audit_engine_image(engine: &Engine, image: &str, base: Base) -> Result<Report> {
+    let stream = engine.save(image).await?;
+    Context::blocking(move || audit::audit(&twostage_image::read_archive(stream, &audit::wanted)?, base)).await
+}

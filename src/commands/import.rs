@@ -1,0 +1,151 @@
+//! `twostage import ARCHIVE`: takes in what `export` wrote. Nothing in it is believed: packages
+//! are read as if they came from anywhere, and everything must hash to its name.
+
+use crate::cli::Import;
+use crate::commands::export::FOLDERS;
+use crate::output::Output;
+use crate::session::Session;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use twostage_builder::record::{Record, Records};
+use twostage_model::error::OrFail as _;
+use twostage_model::{Class, Error, Hasher, Result, Sha256};
+use twostage_package::control::dsc_files;
+use twostage_reposerver::Channel;
+
+/// A description of a source package is small; anything larger is none.
+const LARGEST_TEXT: u64 = 16 << 20;
+
+pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
+    let session = Session::open(project, output)?;
+    let archive = &arguments.archive;
+    let wrong = |why: &str| Error::new(Class::Repository, format!("{} is not taken: {why}", archive.display()));
+    let folder = tempfile::Builder::new()
+        .prefix("incoming-")
+        .tempdir_in(&session.state)
+        .or_fail(Class::System, || format!("cannot write in {}", session.state.display()))?;
+    unpack(archive, folder.path(), &wrong)?;
+
+    // Pool: first what is a package by itself, then sources, whose files lie beside them.
+    let pool = by_digest(&folder.path().join("pool"), &wrong)?;
+    let mut packages = 0;
+    for path in pool.values() {
+        if magic(path)? == *b"!<arch>\n" {
+            let file = File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+            session.repository.ingest(file, "imported package")?;
+            packages += 1;
+        }
+    }
+    let mut channels = Vec::new();
+    for entry in fs::read_dir(folder.path().join("channels")).into_iter().flatten().flatten() {
+        let text = fs::read(entry.path()).or_fail(Class::System, || "cannot read a channel".into())?;
+        let channel = Channel::parse(&text).map_err(|cause| wrong("a channel of it cannot be read").because(cause))?;
+        channels.push((entry.file_name().to_string_lossy().into_owned(), channel));
+    }
+    for digest in channels.iter().flat_map(|(_, channel)| channel.members.values().flatten()) {
+        let path = pool.get(digest).ok_or_else(|| wrong(&format!("a channel names {digest}, which is not in it")))?;
+        if magic(path)? != *b"!<arch>\n" {
+            import_source(&session, path, &pool).map_err(|cause| wrong("a source package of it").because(cause))?;
+        }
+    }
+    for (digest, path) in by_digest(&folder.path().join("blobs"), &wrong)? {
+        let file = File::open(&path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+        if session.repository.put_blob(file)?.sha256 != digest {
+            return Err(wrong("a blob changed while it was read"));
+        }
+    }
+    import_records(&session, &folder.path().join("builds"))?;
+    for (name, channel) in &channels {
+        session.repository.publish(name, session.now, |members| *members = channel.members.clone())?;
+    }
+    output.result(
+        &format!("{packages} packages, {} channels taken in", channels.len()),
+        &serde_json::json!({ "event": "imported", "packages": packages, "channels": channels.len() }),
+    );
+    Ok(())
+}
+
+/// Unpacks regular files of the known folders, nothing else.
+fn unpack(archive: &Path, into: &Path, wrong: &dyn Fn(&str) -> Error) -> Result<()> {
+    let unreadable = || format!("cannot read {}", archive.display());
+    let file = File::open(archive).or_fail(Class::Repository, unreadable)?;
+    for entry in tar::Archive::new(file).entries().or_fail(Class::Repository, unreadable)? {
+        let mut entry = entry.or_fail(Class::Repository, unreadable)?;
+        let path = entry.path_bytes().into_owned();
+        let path = String::from_utf8_lossy(&path).into_owned();
+        let parts: Vec<&str> = path.split('/').collect();
+        let plain = |part: &&str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if entry.header().entry_type() != tar::EntryType::Regular || parts.len() < 2 || !FOLDERS.contains(&parts[0]) || !parts.iter().all(plain) {
+            return Err(wrong(&format!("{path:?} does not belong in it")));
+        }
+        let target = into.join(&path);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).or_fail(Class::System, || format!("cannot make {}", parent.display()))?;
+        }
+        let mut out = File::create_new(&target).map_err(|cause| wrong(&format!("{path:?} cannot be written")).because(cause))?;
+        std::io::copy(&mut entry, &mut out).or_fail(Class::Repository, unreadable)?;
+    }
+    Ok(())
+}
+
+/// Files whose name is their digest, checked.
+fn by_digest(folder: &Path, wrong: &dyn Fn(&str) -> Error) -> Result<BTreeMap<Sha256, PathBuf>> {
+    let mut found = BTreeMap::new();
+    for shard in fs::read_dir(folder).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(shard.path()).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let mut hasher = Hasher::default();
+            let mut file = File::open(&path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+            std::io::copy(&mut file, &mut hasher).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+            let digest = hasher.finish();
+            if name.parse::<Sha256>().ok() != Some(digest) {
+                return Err(wrong(&format!("{name} is not what its name says")));
+            }
+            found.insert(digest, path);
+        }
+    }
+    Ok(found)
+}
+
+fn magic(path: &Path) -> Result<[u8; 8]> {
+    let mut magic = [0; 8];
+    let mut file = File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+    let _ = file.read(&mut magic).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+    Ok(magic)
+}
+
+fn import_source(session: &Session, dsc: &Path, pool: &BTreeMap<Sha256, PathBuf>) -> Result<()> {
+    let unreadable = || format!("cannot read {}", dsc.display());
+    let mut text = String::new();
+    File::open(dsc).and_then(|file| file.take(LARGEST_TEXT).read_to_string(&mut text)).or_fail(Class::Repository, unreadable)?;
+    let description = dsc_files(&text)?;
+    session.repository.ingest_source_from(text.as_bytes(), &description.source, |name| {
+        let listed = description.files.iter().find(|file| file.name == name).and_then(|file| pool.get(&file.sha256));
+        let path = listed.ok_or_else(|| Error::new(Class::Repository, format!("{name} is not in the archive")))?;
+        Ok(Box::new(File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?))
+    })?;
+    Ok(())
+}
+
+fn import_records(session: &Session, folder: &Path) -> Result<()> {
+    for component in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let records = Records::of(&session.repository.root().join("builds"), &component.file_name().to_string_lossy());
+        let mut current = None;
+        for entry in fs::read_dir(component.path()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let text = fs::read(entry.path()).or_fail(Class::System, || format!("cannot read {}", entry.path().display()))?;
+            if name == "current" {
+                current = String::from_utf8_lossy(&text).trim().parse::<Sha256>().ok();
+            } else if let Some(key) = name.strip_suffix(".json").and_then(|key| key.parse::<Sha256>().ok()) {
+                let record: Record = serde_json::from_slice(&text).or_fail(Class::Repository, || format!("the build record {name} cannot be read"))?;
+                records.put(&key, &record)?;
+            }
+        }
+        if let Some(key) = current {
+            records.make_current(&key)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! `twostage outdated`: what the distribution has newer than the lock, security first.
+
+use crate::cli::Outdated;
+use crate::commands::lock::relock;
+use crate::output::Output;
+use crate::session::Session;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use twostage_builder::closure::{Freshness, upgrades};
+use twostage_model::{Lock, Result};
+
+/// One package that is not as locked any more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Change {
+    /// Sorts security updates first.
+    #[serde(skip)]
+    not_security: bool,
+    /// Package name.
+    pub package: String,
+    /// The locked version; none if it is needed newly.
+    pub locked: Option<String>,
+    /// The distribution's version; none if it is not needed any more.
+    pub newest: Option<String>,
+    /// Where the newest comes from.
+    pub origin: String,
+    /// Closures that hold it, or `base`.
+    pub of: Vec<String>,
+}
+
+impl Change {
+    fn security(&self) -> bool {
+        !self.not_security
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.security() { "security  " } else { "" };
+        let absent = || "-".to_string();
+        let (locked, newest) = (self.locked.clone().unwrap_or_else(absent), self.newest.clone().unwrap_or_else(absent));
+        write!(f, "{kind}{} {locked} -> {newest}  ({})", self.package, self.of.join(", "))
+    }
+}
+
+pub async fn run(arguments: &Outdated, project: &Path, output: &Output) -> Result<()> {
+    let session = Session::open(project, output)?;
+    let context = session.context(arguments.engine.engine_host.as_deref(), true).await?;
+    let before = context.lock().clone();
+    let result = async {
+        // Found on the locked base, so that what they need of it stays comparable. The lock's file
+        // is not written.
+        relock(&context, &session, Freshness::Newest, false).await?;
+        let base = twostage_builder::base::ensure(&context, &session.project.base.value, false).await?;
+        upgrades(&context, &base).await
+    }
+    .await;
+    context.engine.settle().await;
+    let upgrades = result?;
+    let after = context.lock().clone();
+    let mut changes = changes(&before, &after);
+    for upgrade in upgrades {
+        changes.push(Change {
+            not_security: !is_security(&upgrade.origin),
+            package: upgrade.name,
+            locked: Some(upgrade.installed),
+            newest: Some(upgrade.newest),
+            origin: upgrade.origin,
+            of: vec!["base".into()],
+        });
+    }
+    changes.sort();
+    let text = if changes.is_empty() {
+        "nothing is newer than the lock".to_string()
+    } else {
+        let security = changes.iter().filter(|change| change.security()).count();
+        let lines: Vec<String> = changes.iter().map(Change::to_string).collect();
+        format!("{}\n{} newer, {security} of them security; `twostage update` moves to them", lines.join("\n"), changes.len())
+    };
+    let value: Vec<_> = changes.iter().map(|change| (change, change.security())).collect();
+    output.result(&text, &serde_json::json!({ "event": "outdated", "changes": value }));
+    Ok(())
+}
+
+/// What differs between two locks, by package.
+pub fn changes(before: &Lock, after: &Lock) -> Vec<Change> {
+    let mut found: BTreeMap<(String, Option<String>, Option<String>), Change> = BTreeMap::new();
+    for (of, new) in &after.closures {
+        let Some(old) = before.closures.get(of) else { continue };
+        let versions = |closure: &twostage_model::lock::Closure| -> BTreeMap<(String, String), (String, String)> {
+            closure.packages.iter().map(|p| ((p.id.name.clone(), p.id.arch.clone()), (p.id.version.clone(), p.origin.clone()))).collect()
+        };
+        let (old, new) = (versions(old), versions(new));
+        for key in old.keys().chain(new.keys()).collect::<std::collections::BTreeSet<_>>() {
+            let (locked, newest) = (old.get(key).map(|v| v.0.clone()), new.get(key).map(|v| v.0.clone()));
+            if locked == newest {
+                continue;
+            }
+            let origin = new.get(key).or(old.get(key)).map(|v| v.1.clone()).unwrap_or_default();
+            let change = Change {
+                not_security: !is_security(&origin),
+                package: key.0.clone(),
+                locked: locked.clone(),
+                newest: newest.clone(),
+                origin,
+                of: Vec::new(),
+            };
+            found.entry((key.0.clone(), locked, newest)).or_insert(change).of.push(of.clone());
+        }
+    }
+    let mut changes: Vec<Change> = found.into_values().collect();
+    changes.sort();
+    changes
+}
+
+/// Whether a version comes from a security pocket: Debian's label, or Ubuntu's suite.
+fn is_security(origin: &str) -> bool {
+    origin.contains("-Security:") || origin.contains("-security")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twostage_model::lock::{Closure, LockedPackage};
+    use twostage_model::{PackageId, Sha256};
+
+    fn lock(packages: &[(&str, &str, &str)]) -> Lock {
+        let packages = packages
+            .iter()
+            .map(|(name, version, origin)| LockedPackage {
+                id: PackageId { name: (*name).into(), version: (*version).into(), arch: "amd64".into() },
+                size: 1,
+                sha256: Sha256::of(version.as_bytes()),
+                origin: (*origin).into(),
+            })
+            .collect();
+        let closure = Closure { base: Sha256::of(b""), asked: vec![], own: vec![], packages };
+        Lock { closures: BTreeMap::from([("runtime:hello".into(), closure)]), ..Lock::default() }
+    }
+
+    #[test]
+    fn security_updates_come_first() {
+        let before = lock(&[("aaa", "1", "Debian:12/stable"), ("zlib", "1", "Debian:12/stable"), ("same", "1", "Debian:12/stable")]);
+        let after = lock(&[("aaa", "2", "Debian:12/stable"), ("zlib", "2", "Debian-Security:12/stable-security"), ("same", "1", "Debian:12/stable")]);
+        let shown: Vec<String> = changes(&before, &after).iter().map(Change::to_string).collect();
+        assert_eq!(shown, ["security  zlib 1 -> 2  (runtime:hello)", "aaa 1 -> 2  (runtime:hello)"]);
+    }
+}

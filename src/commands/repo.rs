@@ -1,0 +1,169 @@
+//! `twostage repo`: build what changed, lock what the images install, publish one snapshot.
+
+use crate::cli::Repo;
+use crate::commands::publish;
+use crate::output::Output;
+use crate::session::{Session, stored};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use twostage_builder::closure::{Freshness, Question, closure, external};
+use twostage_builder::component::Built;
+use twostage_builder::{Context, Stored, graph};
+use twostage_model::error::OrFail as _;
+use twostage_model::project::RuntimeImage;
+use twostage_model::{Class, Error, PackageId, Result, Sha256};
+use twostage_package::control::Control;
+use twostage_package::version;
+use twostage_package::write::{FileEntry, write_deb};
+
+/// The date of generated config packages: they come from the project file, which has none.
+/// (1980-01-01, the first that every archive format can write.)
+const CONFIG_DATE: i64 = 315_532_800;
+
+pub async fn run(arguments: &Repo, project: &Path, output: &Output) -> Result<()> {
+    let session = Session::open(project, output)?;
+    let context = session.context(arguments.engine.engine_host.as_deref(), !arguments.locked).await?;
+    let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let result = work(&session, &context, jobs, output).await;
+    context.engine.settle().await;
+    // What was locked stays locked, also when a later step failed.
+    let lock = context.lock().clone();
+    if context.may_lock {
+        session.write_lock(&lock)?;
+    }
+    result
+}
+
+async fn work(session: &Session, context: &Arc<Context>, jobs: usize, output: &Output) -> Result<()> {
+    let built = graph::build_all(context, jobs).await?;
+    let configs = lock_images(session, context, &built, Freshness::Keep).await?;
+
+    let lock = context.lock().clone();
+    let mut groups: BTreeMap<String, BTreeSet<Sha256>> = BTreeMap::new();
+    for (name, component) in &built {
+        let members = component.packages.iter().map(|package| package.sha256).chain(component.sources.iter().copied());
+        groups.insert(format!("component:{name}"), members.collect());
+    }
+    for image in session.project.images.keys() {
+        let of = closure_name(image);
+        let members = lock.closures.get(&of).into_iter().flat_map(|closure| &closure.packages).map(|package| package.sha256);
+        groups.insert(of, members.collect());
+    }
+    for (image, config) in &configs {
+        groups.insert(format!("config:{image}"), BTreeSet::from([config.sha256]));
+    }
+    let channel = &session.project.repository.channel;
+    let published = session.repository.publish(channel, session.now, |members| {
+        // What others published stays; all else is what this project says now.
+        members.retain(|group, _| group == publish::GROUP);
+        members.extend(groups);
+    })?;
+    let info = session.repository.snapshot_info(&published.snapshot)?;
+    let count = info.map_or(0, |info| info.manifest.len());
+    let text = format!(
+        "channel {channel}  @{}  {count} packages  {}",
+        published.snapshot.short(),
+        if published.changed { "published" } else { "unchanged" }
+    );
+    let value = serde_json::json!({
+        "event": "published", "channel": channel, "snapshot": published.snapshot, "changed": published.changed, "packages": count,
+    });
+    output.result(&text, &value);
+    Ok(())
+}
+
+/// The name of an image's closure in the lock, and of its group in the channel.
+pub fn closure_name(image: &str) -> String {
+    format!("runtime:{image}")
+}
+
+/// Locks what every image takes from the distribution, and makes the config packages of those
+/// that have files. Gives the config packages by image.
+pub async fn lock_images(
+    session: &Session,
+    context: &Arc<Context>,
+    built: &BTreeMap<String, Built>,
+    freshness: Freshness,
+) -> Result<BTreeMap<String, Stored>> {
+    let own = own_packages(session, built)?;
+    let mut configs = BTreeMap::new();
+    for image in session.project.images.values() {
+        let base = twostage_builder::base::ensure(context, &session.project.base_of(image).value, false).await?;
+        let names: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
+        let asked = external(&names, &own);
+        let words = names.iter().map(|name| own.iter().find(|p| p.id.name == *name).map_or(name.clone(), |p| format!("{name}={}", p.id.version)));
+        let question = Question::Install(words.collect());
+        let closure = closure(context, &closure_name(&image.name.value), &base, &question, asked, &own, freshness).await?;
+        if !image.files.is_empty() {
+            let replaced = closure.own.iter().cloned().chain(closure.packages.iter().map(|package| package.id.name.clone())).collect();
+            configs.insert(image.name.value.clone(), config_package(session, image, replaced)?);
+        }
+    }
+    Ok(configs)
+}
+
+/// The packages that an image can take from the project: its components', and what others
+/// published to the channel; the newest of each name, without debug symbols.
+pub fn own_packages(session: &Session, built: &BTreeMap<String, Built>) -> Result<Vec<Stored>> {
+    let mut newest: BTreeMap<String, Stored> = BTreeMap::new();
+    let mut offer = |package: Stored| {
+        let older = newest.get(&package.id.name).is_none_or(|known| version::compare(&known.id.version, &package.id.version).is_lt());
+        if older && !package.id.name.ends_with("-dbgsym") {
+            newest.insert(package.id.name.clone(), package);
+        }
+    };
+    if let Some(channel) = session.repository.channel(&session.project.repository.channel)? {
+        for digest in channel.members.get(publish::GROUP).into_iter().flatten() {
+            let package = session.repository.package(digest)?;
+            if package.kind == twostage_reposerver::Kind::Deb {
+                offer(stored(&package));
+            }
+        }
+    }
+    built.values().flat_map(|component| &component.packages).cloned().for_each(offer);
+    Ok(newest.into_values().collect())
+}
+
+/// The name of an image's config package.
+pub fn config_name(image: &str) -> String {
+    format!("{image}-config")
+}
+
+/// `<image>-config`: the image's `files` as a package, so that they need no layer of their own and
+/// the package database knows them. Its version is the digest of its content.
+fn config_package(session: &Session, image: &RuntimeImage, replaced: BTreeSet<String>) -> Result<Stored> {
+    let name = config_name(&image.name.value);
+    let mut files = Vec::new();
+    let mut conffiles = Vec::new();
+    for (path, file) in &image.files {
+        let source = session.folder.join(&file.source.value);
+        let content = std::fs::read(&source)
+            .map_err(|cause| session.project.error_at(file.source.line, format!("cannot read `{}`", file.source.value)).because(cause))?;
+        if path.starts_with("/etc/") {
+            conffiles.push(path.clone());
+        }
+        files.push(FileEntry { path: path.clone(), mode: file.mode, content });
+    }
+    let mut control = Control::parse(&format!(
+        "Package: {name}\nVersion: 0\nArchitecture: all\nMaintainer: {0} <{0}@twostage.invalid>\nSection: misc\nPriority: optional\n\
+         Description: files of the image {1}\n Written by twostage from the project file.\n",
+        session.project.name, image.name.value
+    ))?;
+    // The project's word counts: its file takes the place of a package's own.
+    if !replaced.is_empty() {
+        control.set("Replaces", &replaced.into_iter().collect::<Vec<_>>().join(", "));
+    }
+    let draft = write_deb(&control, &files, &conffiles, CONFIG_DATE)?;
+    let version = format!("1+{}", Sha256::of(&draft).short());
+    PackageId::new(&name, &version, "all")?;
+    control.set("Version", &version);
+    let deb = write_deb(&control, &files, &conffiles, CONFIG_DATE)?;
+    let package = session.repository.ingest(&deb[..], &name).or_fail(Class::Repository, || format!("{name} is not taken"))?;
+    Ok(stored(&package))
+}
+
+/// The newest package of a name among members of the channel, for an error's hint too.
+pub fn not_published(name: &str, channel: &str) -> Error {
+    Error::new(Class::Runtime, format!("channel {channel} has no package {name}")).hint("run `twostage repo` first")
+}

@@ -1,0 +1,245 @@
+//! `twostage runtime`: snapshot → Dockerfile → one RUN → image → audit → tag.
+
+use crate::cli::Runtime;
+use crate::commands::audit::audit_engine_image;
+use crate::commands::repo::{closure_name, config_name, not_published, own_packages};
+use crate::output::{Output, bytes};
+use crate::session::{Session, stored, write_atomically};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use twostage_builder::base::BaseImage;
+use twostage_builder::{Context, Stored};
+use twostage_engine::{Build, Network, Run};
+use twostage_model::event::Outcome;
+use twostage_model::error::OrFail as _;
+use twostage_model::project::RuntimeImage;
+use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
+use twostage_runtime_templates as templates;
+
+/// What the last successful build of an image was made of.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+struct Made {
+    dockerfile: Sha256,
+    check: Vec<String>,
+    image: String,
+    above_base: u64,
+}
+
+/// What an image is installed from, worked out before any container starts.
+struct Plan {
+    snapshot: SnapshotId,
+    base: BaseImage,
+    dockerfile: String,
+}
+
+pub async fn run(arguments: &Runtime, project: &Path, output: &Output) -> Result<()> {
+    let session = Session::open(project, output)?;
+    let images = chosen(&session, &arguments.images)?;
+    let context = session.context(arguments.engine.engine_host.as_deref(), false).await?;
+    let mut result = Ok(());
+    for image in images {
+        result = make(&session, &context, image, arguments, output).await;
+        if result.is_err() {
+            break;
+        }
+    }
+    context.engine.settle().await;
+    result
+}
+
+fn chosen<'a>(session: &'a Session, names: &[String]) -> Result<Vec<&'a RuntimeImage>> {
+    let images = &session.project.images;
+    if images.is_empty() {
+        return Err(Error::new(Class::Project, format!("{} names no image", session.project.file)).hint("add a [runtime.NAME] table"));
+    }
+    if names.is_empty() {
+        return Ok(images.values().collect());
+    }
+    names
+        .iter()
+        .map(|name| {
+            images.get(name).ok_or_else(|| {
+                let hint = twostage_model::project::near_miss(name, images.keys().map(String::as_str));
+                Error::new(Class::Usage, format!("{} names no image {name}", session.project.file))
+                    .hint(hint.unwrap_or_else(|| format!("its images are: {}", images.keys().cloned().collect::<Vec<_>>().join(", "))))
+            })
+        })
+        .collect()
+}
+
+async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, arguments: &Runtime, output: &Output) -> Result<()> {
+    let start = Instant::now();
+    let name = image.name.value.as_str();
+    let plan = plan(session, context, image).await?;
+    let folder = session.state.join("images").join(name);
+    let dockerfile_path = folder.join("Dockerfile");
+    write_atomically(&dockerfile_path, plan.dockerfile.as_bytes())?;
+    if arguments.dockerfile {
+        output.result(&dockerfile_path.display().to_string(), &serde_json::json!({ "event": "dockerfile", "path": dockerfile_path }));
+        return Ok(());
+    }
+
+    let made_path = folder.join("made.json");
+    let digest = Sha256::of(plan.dockerfile.as_bytes());
+    if !arguments.no_cache {
+        let made: Option<Made> = std::fs::read(&made_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        if let Some(made) = made.filter(|made| made.dockerfile == digest && made.check == image.check) {
+            if context.engine.image(name).await?.is_some_and(|found| found.id == made.image) {
+                context.events.finished(name, Outcome::Unchanged, "", start);
+                say(output, name, &made, &plan.snapshot);
+                return Ok(());
+            }
+        }
+    }
+
+    context.events.started(name, "installing its packages");
+    let id = build(context, name, &plan, arguments.no_cache).await?;
+    let made = match examine(context, image, &id).await {
+        Ok(above_base) => Made { dockerfile: digest, check: image.check.clone(), image: id, above_base },
+        Err(error) => {
+            // A name that an earlier image has stays with that image; this one has none.
+            context.engine.remove_image(&id).await.or_else(|cause| {
+                context.events.note(name, format!("the rejected image {id} is left in the engine: {cause}"));
+                Ok::<(), Error>(())
+            })?;
+            return Err(error);
+        }
+    };
+    context.engine.tag(&made.image, name).await?;
+    let text = serde_json::to_vec_pretty(&made).or_fail(Class::System, || "cannot write what was made".into())?;
+    write_atomically(&made_path, &text)?;
+    context.events.finished(name, Outcome::Done, "audited clean", start);
+    say(output, name, &made, &plan.snapshot);
+    Ok(())
+}
+
+/// The last line: image, digest, snapshot, size above the base.
+fn say(output: &Output, name: &str, made: &Made, snapshot: &SnapshotId) {
+    let id = made.image.strip_prefix("sha256:").unwrap_or(&made.image);
+    let text = format!("{name}  sha256:{}  snapshot @{}  {} above the base", &id[..id.len().min(12)], snapshot.short(), bytes(made.above_base));
+    let value = serde_json::json!({
+        "event": "image", "name": name, "digest": made.image, "snapshot": snapshot, "bytes_above_base": made.above_base,
+    });
+    output.result(&text, &value);
+}
+
+async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -> Result<Plan> {
+    let name = image.name.value.as_str();
+    let channel_name = &session.project.repository.channel;
+    let channel = session
+        .repository
+        .channel(channel_name)?
+        .ok_or_else(|| Error::new(Class::Runtime, format!("channel {channel_name} is empty")).hint("run `twostage repo` first"))?;
+    let base = twostage_builder::base::ensure(context, &session.project.base_of(image).value, false).await?;
+    let closure = context.lock().closures.get(&closure_name(name)).cloned();
+    let closure = closure
+        .filter(|closure| closure.base == base.digest)
+        .ok_or_else(|| Error::new(Class::Runtime, format!("{name}: the lock does not say what it installs")).hint("run `twostage repo` first"))?;
+
+    let built = session.built(context)?;
+    let mut own: BTreeMap<String, Stored> = own_packages(session, &built)?.into_iter().map(|p| (p.id.name.clone(), p)).collect();
+    for digest in channel.members.get(&format!("config:{name}")).into_iter().flatten() {
+        let package = stored(session.repository.package(digest)?.as_ref());
+        own.insert(package.id.name.clone(), package);
+    }
+    let mut asked: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
+    let mut own_names = closure.own.clone();
+    if !image.files.is_empty() {
+        asked.push(config_name(name));
+        own_names.push(config_name(name));
+    }
+
+    // Everything that will be installed over the base, by the name of its file.
+    let mut files = BTreeMap::new();
+    let mut date = 0;
+    for own_name in &own_names {
+        let package = own.get(own_name).ok_or_else(|| not_published(own_name, channel_name))?;
+        files.insert(package.id.deb_file_name(), package.sha256);
+        date = date.max(package.date);
+    }
+    for package in &closure.packages {
+        files.insert(package.id.deb_file_name(), package.sha256);
+        date = date.max(session.repository.package(&package.sha256)?.date);
+    }
+    let members: std::collections::BTreeSet<Sha256> = channel.members.values().flatten().copied().collect();
+    if let Some((file, _)) = files.iter().find(|(_, digest)| !members.contains(digest)) {
+        return Err(not_published(file, channel_name));
+    }
+    let mut packages = Vec::new();
+    for package in &asked {
+        let version = own_names.contains(package).then(|| own.get(package).map(|p| p.id.version.clone())).flatten();
+        let version = version.or_else(|| closure.packages.iter().find(|p| p.id.name == *package).map(|p| p.id.version.clone()));
+        match version {
+            Some(version) => packages.push(format!("{package}={version}")),
+            None => context.events.note(name, format!("{package} is part of the base already")),
+        }
+    }
+    let dockerfile = templates::render(&templates::Runtime {
+        image,
+        project_file: &session.project.file,
+        from: &base.reference,
+        base_layer: base.top,
+        snapshot: channel.snapshot,
+        packages: &packages,
+        closure: &files,
+        date,
+    });
+    Ok(Plan { snapshot: channel.snapshot, base, dockerfile })
+}
+
+async fn build(context: &Arc<Context>, name: &str, plan: &Plan, no_cache: bool) -> Result<String> {
+    let reach = context.reach.reach(&plan.base.reference).await?;
+    let mut tar = twostage_builder::source::archive();
+    twostage_builder::source::add_file(&mut tar, "Dockerfile", 0o644, 0, plan.dockerfile.as_bytes())?;
+    let tar = tar.into_inner().or_fail(Class::System, || "cannot pack the Dockerfile".into())?;
+    let args = BTreeMap::from([("http_proxy".to_string(), reach.proxy.clone())]);
+    let build = Build { build_args: &args, network: reach.network, no_cache, ..Build::new(tar, "Dockerfile") };
+    let mut last = twostage_builder::closure::LastLines::default();
+    let result = context
+        .engine
+        .build(build, &mut |line| {
+            last.push(line);
+            context.events.log(name, line);
+        })
+        .await;
+    result.map_err(|cause| {
+        let reason = last.reason();
+        let error = Error::new(Class::Runtime, format!("{name}: the runtime RUN failed; nothing is tagged"));
+        let hint = cause.hint_text().map(str::to_string);
+        let error = if reason.is_empty() { error.because(cause) } else { error.because(reason) };
+        error.hint(hint.unwrap_or_else(|| "`-v` shows all that apt said".into()))
+    })
+}
+
+/// Audits a built image and runs its check. Gives the bytes above the base.
+async fn examine(context: &Arc<Context>, image: &RuntimeImage, id: &str) -> Result<u64> {
+    let name = image.name.value.as_str();
+    context.events.started(name, "auditing");
+    let report = audit_engine_image(&context.engine, id, twostage_image::Base::Label).await?;
+    if !report.is_clean() {
+        return Err(Error::new(Class::Verdict, format!("{name}: the audit found residue; nothing is tagged")).because(report.to_text()));
+    }
+    if !image.check.is_empty() {
+        context.events.started(name, "running its check");
+        let mut last = twostage_builder::closure::LastLines::default();
+        let run = Run { network: Network::None, ..Run::new(id, &image.check) };
+        let container = context
+            .engine
+            .run(run, &mut |line| {
+                last.push(line);
+                context.events.log(name, line);
+            })
+            .await?;
+        let status = container.exit_code;
+        container.remove().await?;
+        if status != 0 {
+            return Err(Error::new(Class::Verdict, format!("{name}: its check `{}` failed (exit status {status})", image.check.join(" ")))
+                .because(last.text(20)));
+        }
+        context.events.note(name, format!("check: {}", last.text(3).replace('\n', " / ")));
+    }
+    Ok(report.bytes_above_base())
+}

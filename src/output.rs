@@ -1,0 +1,229 @@
+//! What people and programs see: one stream of events, three renderers.
+//!
+//! On a terminal finished lines stay and one status line shows what is running; elsewhere every
+//! step is a plain line; with `--json` every event is an object. Results go to standard output,
+//! everything else to standard error.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use twostage_model::event::Outcome;
+use twostage_model::{Error, Event, Sink};
+
+/// Where everything that is said goes. Cheap to clone.
+#[derive(Clone)]
+pub struct Output(Arc<Inner>);
+
+struct Inner {
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    terminal: bool,
+    colour: bool,
+    result_colour: bool,
+    /// What is running: subject to step. Shown on the status line of a terminal.
+    running: Mutex<BTreeMap<String, String>>,
+}
+
+/// The colours that mean something here.
+#[derive(Clone, Copy)]
+enum Colour {
+    Red,
+    Green,
+    Yellow,
+    Dim,
+    Bold,
+}
+
+impl Output {
+    pub fn new(json: bool, quiet: bool, verbose: bool) -> Output {
+        let may_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        Output(Arc::new(Inner {
+            json,
+            quiet,
+            verbose,
+            terminal: terminal && !json,
+            colour: terminal && may_colour,
+            result_colour: std::io::stdout().is_terminal() && may_colour,
+            running: Mutex::default(),
+        }))
+    }
+
+    /// Where libraries send their events.
+    pub fn sink(&self) -> Sink {
+        let output = self.clone();
+        Sink::new(move |event| output.event(&event))
+    }
+
+    fn event(&self, event: &Event) {
+        if self.0.json {
+            self.json_line(event);
+            return;
+        }
+        if self.0.quiet {
+            return;
+        }
+        let mut running = self.0.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match event {
+            Event::Started { subject, step } => {
+                running.insert(subject.clone(), step.clone());
+                if !self.0.terminal {
+                    self.line(&running, &format!("{subject}: {step}"));
+                }
+            }
+            Event::Log { subject, line } if self.0.verbose => {
+                let text = format!("{} {}", self.paint(Colour::Dim, &format!("{subject} |")), printable(line));
+                self.line(&running, &text);
+            }
+            Event::Log { .. } => {}
+            Event::Finished { subject, outcome, detail, millis } => {
+                running.remove(subject);
+                let seconds = std::time::Duration::from_millis(*millis).as_secs_f64();
+                let (colour, word) = match outcome {
+                    Outcome::Done => (Colour::Green, "done"),
+                    Outcome::Unchanged => (Colour::Dim, "unchanged"),
+                    Outcome::Same => (Colour::Green, "same content, earlier packages kept"),
+                    Outcome::Failed => (Colour::Red, "failed"),
+                };
+                let detail = if *outcome == Outcome::Failed { "" } else { detail.as_str() };
+                let time = if seconds >= 0.05 { format!(" {}", self.paint(Colour::Dim, &format!("({seconds:.1} s)"))) } else { String::new() };
+                let text = format!("{}: {}{}{detail}{time}", self.paint(Colour::Bold, subject), self.paint(colour, word), if detail.is_empty() { "" } else { ", " });
+                self.line(&running, &text);
+            }
+            Event::Note { subject, message } => {
+                let text = format!("{}: {} {message}", self.paint(Colour::Bold, subject), self.paint(Colour::Yellow, "note:"));
+                self.line(&running, &text);
+            }
+        }
+        self.status(&running);
+    }
+
+    /// A line that stays, above the status line.
+    fn line(&self, _running: &BTreeMap<String, String>, text: &str) {
+        let clear = if self.0.terminal { "\r\x1b[2K" } else { "" };
+        // Standard error that is gone is no reason to end a build.
+        let _ = writeln!(std::io::stderr(), "{clear}{text}");
+    }
+
+    fn status(&self, running: &BTreeMap<String, String>) {
+        if !self.0.terminal {
+            return;
+        }
+        let width = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col).max(20));
+        let text = running.iter().map(|(subject, step)| format!("{subject}: {step}")).collect::<Vec<_>>().join("  ·  ");
+        let shown: String = text.chars().take(width - 1).collect();
+        let _ = write!(std::io::stderr(), "\r\x1b[2K{}", self.paint(Colour::Dim, &shown));
+        let _ = std::io::stderr().flush();
+    }
+
+    /// Takes the status line away, before the program ends or prints a result.
+    pub fn close(&self) {
+        if self.0.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[2K");
+            let _ = std::io::stderr().flush();
+        }
+    }
+
+    /// A command's result: a text for people, a value for programs.
+    pub fn result(&self, text: &str, value: &impl Serialize) {
+        self.close();
+        if self.0.json {
+            self.json_line(value);
+        } else {
+            print_out(text);
+        }
+    }
+
+    /// The verdict on one line, painted by whether it is good.
+    pub fn verdict(&self, good: bool, text: &str) -> String {
+        if self.0.result_colour { ansi(if good { Colour::Green } else { Colour::Red }, text) } else { text.to_string() }
+    }
+
+    fn json_line(&self, value: &impl Serialize) {
+        if let Ok(line) = serde_json::to_string(value) {
+            print_out(&line);
+        }
+    }
+
+    /// Prints an error and gives the exit status of its class.
+    pub fn error(&self, error: &Error) -> ExitCode {
+        let causes = error.causes();
+        if self.0.json {
+            self.json_line(&serde_json::json!({
+                "event": "error",
+                "class": error.class().code(),
+                "message": error.what(),
+                "causes": causes,
+                "hint": error.hint_text(),
+            }));
+        } else {
+            let mut text = format!("{} {}", self.paint(Colour::Red, "error:"), error.what());
+            for cause in causes {
+                text.push_str(&format!("\n  because: {}", printable(&cause).replace('\n', "\n           ")));
+            }
+            if let Some(hint) = error.hint_text() {
+                text.push_str(&format!("\n  {} {hint}", self.paint(Colour::Green, "hint:")));
+            }
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+        ExitCode::from(error.class().exit_status())
+    }
+
+    fn paint(&self, colour: Colour, text: &str) -> String {
+        if self.0.colour { ansi(colour, text) } else { text.to_string() }
+    }
+}
+
+fn ansi(colour: Colour, text: &str) -> String {
+    let code = match colour {
+        Colour::Red => "1;31",
+        Colour::Green => "32",
+        Colour::Yellow => "33",
+        Colour::Dim => "2",
+        Colour::Bold => "1",
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// Output of a container without what could move the cursor or rename the window.
+fn printable(line: &str) -> String {
+    line.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n')).collect()
+}
+
+/// To standard output. A reader that has gone away (`| head`) is no error.
+fn print_out(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// `1.2 MB`, in powers of ten as registries and disks count.
+pub fn bytes(count: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 || value >= 99.95 { format!("{value:.0} {}", units[unit]) } else { format!("{value:.1} {}", units[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_as_people_write_them() {
+        let shown: Vec<String> = [0, 999, 1000, 1_234_567, 99_960_000, 170_401_280, 999_999_999].map(bytes).to_vec();
+        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "1.2 MB", "100 MB", "170 MB", "1.0 GB"]);
+    }
+
+    #[test]
+    fn a_builder_cannot_move_the_cursor() {
+        assert_eq!(printable("a\x1b[2Jb\x07\r\tc"), "a[2Jb\tc");
+    }
+}

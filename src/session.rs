@@ -1,0 +1,341 @@
+//! What every command of a project works with: the project, its lock, its repository, and, where
+//! containers are needed, the engine with the repository's server beside it.
+
+use crate::output::Output;
+use rustix::fs::{FlockOperation, flock};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::OnceCell;
+use twostage_builder::record::Records;
+use twostage_builder::{Context, PackageSink, Reaching, Stored, graph};
+use twostage_engine::{Engine, Probe, Reach, reach};
+use twostage_model::error::OrFail as _;
+use twostage_model::project::{Base, Expect};
+use twostage_model::{Class, Error, Lock, Project, Result, Sha256, SnapshotId};
+use twostage_package::control::Control;
+use twostage_reposerver::{PoolPackage, Repository, Settings};
+use twostage_runtime_templates::FIXED_HOST;
+
+/// The name of a project file.
+pub const PROJECT_FILE: &str = "twostage.toml";
+/// The name of a lock, beside the project file.
+pub const LOCK_FILE: &str = "twostage.lock";
+
+/// A project that is being worked on.
+pub struct Session {
+    pub project: Project,
+    /// The folder of the project file.
+    pub folder: PathBuf,
+    /// `.twostage/` in it.
+    pub state: PathBuf,
+    pub repository: Arc<Repository>,
+    pub now: i64,
+    output: Output,
+    /// Held while this process may change the state.
+    _exclusive: Option<File>,
+}
+
+impl Session {
+    /// Opens a project to change its state: one process at a time.
+    pub fn open(path: &Path, output: &Output) -> Result<Session> {
+        Session::new(path, output, true)
+    }
+
+    /// Opens a project to look at it or serve it.
+    pub fn open_shared(path: &Path, output: &Output) -> Result<Session> {
+        Session::new(path, output, false)
+    }
+
+    fn new(path: &Path, output: &Output, exclusive: bool) -> Result<Session> {
+        let (file, folder) = locate(path)?;
+        let text = fs::read_to_string(&file).or_fail(Class::Project, || format!("cannot read {}", file.display()))?;
+        let project = Project::parse(&text, &file.file_name().unwrap_or_default().to_string_lossy())?;
+        check_paths(&project, &folder)?;
+        let state = folder.join(".twostage");
+        fs::create_dir_all(&state).or_fail(Class::System, || format!("cannot make {}", state.display()))?;
+        let lock = exclusive.then(|| take_turn(&state, output)).transpose()?;
+        if exclusive {
+            sweep(&state)?;
+        }
+        let settings = Settings { key: project.repository.key.as_ref().map(|key| folder.join(key)), ..Settings::new(project.name.clone()) };
+        let repository = Arc::new(Repository::open(&folder.join(&project.repository.path), settings)?);
+        if exclusive {
+            twostage_builder::record::sweep(&repository.root().join("builds"))?;
+        }
+        Ok(Session { project, folder, state, repository, now: now(), output: output.clone(), _exclusive: lock })
+    }
+
+    /// Reads the lock; an empty one if there is none yet.
+    pub fn read_lock(&self) -> Result<Lock> {
+        let path = self.folder.join(LOCK_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => Lock::parse(&text, LOCK_FILE),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(Lock::default()),
+            Err(cause) => Err(Error::new(Class::Project, format!("cannot read {}", path.display())).because(cause)),
+        }
+    }
+
+    /// Writes the lock if it differs from the file. Says so.
+    pub fn write_lock(&self, lock: &Lock) -> Result<()> {
+        let path = self.folder.join(LOCK_FILE);
+        let text = lock.to_string();
+        if fs::read_to_string(&path).is_ok_and(|before| before == text) {
+            return Ok(());
+        }
+        write_atomically(&path, text.as_bytes())?;
+        self.output.sink().note("lock", format!("wrote {LOCK_FILE}; commit it"));
+        Ok(())
+    }
+
+    /// Connects to the engine and starts the repository's server beside it, on loopback.
+    pub async fn context(&self, engine_host: Option<&str>, may_lock: bool) -> Result<Arc<Context>> {
+        let label = ("twostage.project".to_string(), Sha256::of(self.folder.as_os_str().as_encoded_bytes()).short());
+        let engine = Engine::connect(engine_host).await?.labelled(BTreeMap::from([label.clone()]));
+        // What a killed run left: nobody else can be running, this process holds the project's turn.
+        let left = engine.sweep(&format!("{}={}", label.0, label.1)).await?;
+        if left > 0 {
+            self.output.sink().note("engine", format!("removed {left} containers that an interrupted run left"));
+        }
+        let reach = LocalServer {
+            engine: engine.clone(),
+            repository: self.repository.clone(),
+            server: OnceCell::new(),
+            reach: OnceCell::new(),
+        };
+        Ok(Arc::new(Context {
+            engine,
+            packages: Arc::new(Publisher { repository: self.repository.clone(), now: self.now }),
+            reach: Arc::new(reach),
+            events: self.output.sink(),
+            project: self.project.clone(),
+            folder: self.folder.clone(),
+            state: self.state.clone(),
+            records: self.repository.root().join("builds"),
+            lock: Mutex::new(self.read_lock()?),
+            may_lock,
+            now: self.now,
+        }))
+    }
+
+    /// The packages of every component as they were last built; components that never were are
+    /// missing.
+    pub fn built(&self, context: &Context) -> Result<BTreeMap<String, twostage_builder::component::Built>> {
+        let mut built = BTreeMap::new();
+        for component in &self.project.components {
+            let name = &component.name.value;
+            if let Some(record) = Records::of(&context.records, name).current() {
+                let packages: Option<Vec<Stored>> =
+                    record.packages.iter().map(|digest| context.packages.get(digest).transpose()).collect::<Option<Result<_>>>().transpose()?;
+                if let Some(packages) = packages {
+                    let outcome = twostage_model::event::Outcome::Unchanged;
+                    built.insert(name.clone(), twostage_builder::component::Built { packages, sources: record.sources, outcome });
+                }
+            }
+        }
+        Ok(built)
+    }
+
+    /// Every base that the project names, once.
+    pub fn bases(&self) -> Vec<Base> {
+        let mut bases = vec![self.project.base.value.clone()];
+        for base in self.project.images.values().filter_map(|image| image.base.as_ref()) {
+            if !bases.contains(&base.value) {
+                bases.push(base.value.clone());
+            }
+        }
+        bases
+    }
+
+    /// The project's components, each after those that it needs.
+    pub fn in_order(&self) -> Vec<String> {
+        let mut order: Vec<String> = Vec::new();
+        while order.len() < self.project.components.len() {
+            let before = order.len();
+            for component in &self.project.components {
+                let name = &component.name.value;
+                if !order.contains(name) && component.needs.iter().all(|need| order.contains(&need.value)) {
+                    order.push(name.clone());
+                }
+            }
+            if order.len() == before {
+                break; // The project file has no cycle, so this is never reached.
+            }
+        }
+        order
+    }
+
+    /// What a component's build may use of the project's own packages.
+    pub fn packages_needed(&self, name: &str, built: &BTreeMap<String, twostage_builder::component::Built>) -> Vec<Stored> {
+        graph::packages_needed(&self.project, name, built)
+    }
+}
+
+/// The project file and its folder, from what `--project` says.
+pub fn locate(path: &Path) -> Result<(PathBuf, PathBuf)> {
+    let file = if path.is_dir() { path.join(PROJECT_FILE) } else { path.to_path_buf() };
+    if !file.is_file() {
+        return Err(Error::new(Class::Project, format!("there is no project file {}", file.display()))
+            .hint("`twostage init` writes one; `--project DIR` names another folder"));
+    }
+    let file = file.canonicalize().or_fail(Class::Project, || format!("cannot find {}", file.display()))?;
+    let folder = file.parent().unwrap_or(Path::new("/")).to_path_buf();
+    Ok((file, folder))
+}
+
+fn check_paths(project: &Project, folder: &Path) -> Result<()> {
+    for (path, expect) in project.paths() {
+        let full = folder.join(&path.value);
+        let (there, what) = match expect {
+            Expect::Folder => (full.is_dir(), "folder"),
+            Expect::File => (full.is_file(), "file"),
+        };
+        if !there {
+            let siblings: Vec<String> = full
+                .parent()
+                .and_then(|parent| fs::read_dir(parent).ok())
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect();
+            let name = full.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let hint = twostage_model::project::near_miss(&name, siblings.iter().map(String::as_str))
+                .filter(|_| !full.exists())
+                .unwrap_or_else(|| format!("make the {what}, or correct the path in this line"));
+            return Err(project.error_at(path.line, format!("there is no {what} `{}`", path.value)).hint(hint));
+        }
+    }
+    Ok(())
+}
+
+/// Waits until no other process works on this project.
+fn take_turn(state: &Path, output: &Output) -> Result<File> {
+    let path = state.join("turn");
+    let failed = || format!("cannot lock {}", path.display());
+    let file = File::options().create(true).truncate(false).write(true).open(&path).or_fail(Class::System, failed)?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        output.sink().note("project", "another twostage works on it; waiting");
+        flock(&file, FlockOperation::LockExclusive).or_fail(Class::System, failed)?;
+    }
+    Ok(file)
+}
+
+/// Removes what a killed run left half-done in the state folder.
+fn sweep(state: &Path) -> Result<()> {
+    for folder in [state.to_path_buf(), state.join("sources")] {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("collected-") || name.starts_with("incoming-") {
+                let path = entry.path();
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.or_fail(Class::System, || format!("cannot remove {}", path.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file so that a crash leaves the old or the new one, whole.
+pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).or_fail(Class::System, failed)?;
+    let mut builder = tempfile::Builder::new();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let mut file = builder.prefix(".incoming-").permissions(mode).tempfile_in(folder).or_fail(Class::System, failed)?;
+    file.write_all(content).or_fail(Class::System, failed)?;
+    file.as_file().sync_all().or_fail(Class::System, failed)?;
+    file.persist(path).or_fail(Class::System, failed)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).or_fail(Class::System, failed)
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|age| i64::try_from(age.as_secs()).ok()).unwrap_or(0)
+}
+
+/// The repository as the build stage sees it.
+struct Publisher {
+    repository: Arc<Repository>,
+    now: i64,
+}
+
+/// A pool package as the build stage knows it.
+pub fn stored(package: &PoolPackage) -> Stored {
+    let fields = Control::parse(&package.control)
+        .map(|control| control.fields().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+        .unwrap_or_default();
+    Stored { id: package.id.clone(), sha256: package.sha256, size: package.size, date: package.date, fields }
+}
+
+impl PackageSink for Publisher {
+    fn put(&self, package: &mut dyn Read, name: &str) -> Result<Stored> {
+        Ok(stored(self.repository.ingest(package, name)?.as_ref()))
+    }
+
+    fn put_source(&self, folder: &Path, dsc: &str) -> Result<Sha256> {
+        Ok(self.repository.ingest_source(&folder.join(dsc))?.sha256)
+    }
+
+    fn get(&self, digest: &Sha256) -> Result<Option<Stored>> {
+        if !self.repository.contains(digest) {
+            return Ok(None);
+        }
+        Ok(Some(stored(self.repository.package(digest)?.as_ref())))
+    }
+
+    fn put_blob(&self, blob: &mut dyn Read) -> Result<(Sha256, u64)> {
+        let blob = self.repository.put_blob(blob)?;
+        Ok((blob.sha256, blob.size))
+    }
+
+    fn blob(&self, digest: &Sha256) -> Option<PathBuf> {
+        [self.repository.blob_path(digest), self.repository.pool_path(digest)].into_iter().find(|path| path.is_file())
+    }
+
+    fn serve(&self, members: &[Sha256]) -> Result<(SnapshotId, String)> {
+        let id = self.repository.transient(members, self.now)?;
+        let key = self.repository.public_key()?;
+        let sources = twostage_reposerver::apt::sources_file(&format!("http://{FIXED_HOST}"), &format!("@{id}"), &key);
+        Ok((id, sources))
+    }
+}
+
+/// The server that containers are told of: started when the first one needs it, on loopback, and
+/// on the bridge's gateway only if nothing else works.
+struct LocalServer {
+    engine: Engine,
+    repository: Arc<Repository>,
+    server: OnceCell<twostage_reposerver::Server>,
+    reach: OnceCell<Reach>,
+}
+
+impl LocalServer {
+    async fn find(&self, image: &str) -> Result<Reach> {
+        let server = self
+            .server
+            .get_or_try_init(|| {
+                let listen = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+                let repository = self.repository.clone();
+                async move { twostage_reposerver::Server::start(repository, &listen, None).await }
+            })
+            .await?;
+        let port = server.addresses().first().map_or(0, SocketAddr::port);
+        let command = reach::fetch(&format!("http://{FIXED_HOST}/healthz"));
+        let probe = Probe { image, command: &command, port, networks: Probe::NETWORKS, labels: &BTreeMap::new() };
+        let listen = |address: IpAddr| async move { Ok(server.add_listener(SocketAddr::new(address, 0)).await?.port()) };
+        self.engine.probe_reach(probe, listen).await
+    }
+}
+
+impl Reaching for LocalServer {
+    fn reach<'a>(&'a self, image: &'a str) -> Pin<Box<dyn Future<Output = Result<Reach>> + Send + 'a>> {
+        Box::pin(async move { self.reach.get_or_try_init(|| self.find(image)).await.cloned() })
+    }
+}
