@@ -89,8 +89,14 @@ impl Output {
                     Outcome::Failed => (Colour::Red, "failed"),
                 };
                 let detail = if *outcome == Outcome::Failed { "" } else { detail.as_str() };
-                let time = if seconds >= 0.05 { format!(" {}", self.paint(Colour::Dim, &format!("({seconds:.1} s)"))) } else { String::new() };
-                let text = format!("{}: {}{}{detail}{time}", self.paint(Colour::Bold, subject), self.paint(colour, word), if detail.is_empty() { "" } else { ", " });
+                let time =
+                    if seconds >= 0.05 { format!(" {}", self.paint(Colour::Dim, &format!("({seconds:.1} s)"))) } else { String::new() };
+                let text = format!(
+                    "{}: {}{}{detail}{time}",
+                    self.paint(Colour::Bold, subject),
+                    self.paint(colour, word),
+                    if detail.is_empty() { "" } else { ", " }
+                );
                 self.line(&running, &text);
             }
             Event::Note { subject, message } => {

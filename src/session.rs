@@ -102,12 +102,8 @@ impl Session {
         if left > 0 {
             self.output.sink().note("engine", format!("removed {left} containers that an interrupted run left"));
         }
-        let reach = LocalServer {
-            engine: engine.clone(),
-            repository: self.repository.clone(),
-            server: OnceCell::new(),
-            reach: OnceCell::new(),
-        };
+        let reach =
+            LocalServer { engine: engine.clone(), repository: self.repository.clone(), server: OnceCell::new(), reach: OnceCell::new() };
         Ok(Arc::new(Context {
             engine,
             packages: Arc::new(Publisher { repository: self.repository.clone(), now: self.now }),
@@ -130,8 +126,12 @@ impl Session {
         for component in &self.project.components {
             let name = &component.name.value;
             if let Some(record) = Records::of(&context.records, name).current() {
-                let packages: Option<Vec<Stored>> =
-                    record.packages.iter().map(|digest| context.packages.get(digest).transpose()).collect::<Option<Result<_>>>().transpose()?;
+                let packages: Option<Vec<Stored>> = record
+                    .packages
+                    .iter()
+                    .map(|digest| context.packages.get(digest).transpose())
+                    .collect::<Option<Result<_>>>()
+                    .transpose()?;
                 if let Some(packages) = packages {
                     let outcome = twostage_model::event::Outcome::Unchanged;
                     built.insert(name.clone(), twostage_builder::component::Built { packages, sources: record.sources, outcome });

@@ -40,7 +40,9 @@ pub async fn ensure(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<
     let name = base.to_string();
     let locked = context.lock().bases.get(&name).cloned().filter(|_| !fresh);
     if locked.is_none() && !context.may_lock {
-        return Err(Error::new(Class::Project, format!("the lock names no base {name}")).hint("run `twostage lock` and commit twostage.lock"));
+        return Err(
+            Error::new(Class::Project, format!("the lock names no base {name}")).hint("run `twostage lock` and commit twostage.lock")
+        );
     }
     let (image, pull) = match base {
         Base::Image(reference) => pulled(context, reference, locked.as_ref(), fresh).await?,
@@ -66,8 +68,11 @@ pub async fn ensure(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<
     let top = image.info.diff_ids.last().copied().unwrap_or(digest);
     match locked {
         Some(locked) if locked.digest != digest => {
-            return Err(Error::new(Class::Project, format!("base {name} is not the one that is locked: {} instead of {}", digest.short(), locked.digest.short()))
-                .hint("run `twostage update` to move to it"));
+            return Err(Error::new(
+                Class::Project,
+                format!("base {name} is not the one that is locked: {} instead of {}", digest.short(), locked.digest.short()),
+            )
+            .hint("run `twostage update` to move to it"));
         }
         Some(_) => {}
         None => {
@@ -131,7 +136,10 @@ where
             if let Some(locked) = locked {
                 context.events.note(
                     "base",
-                    format!("{name}: the locked base {} is neither in the engine nor in the repository; making it again", locked.digest.short()),
+                    format!(
+                        "{name}: the locked base {} is neither in the engine nor in the repository; making it again",
+                        locked.digest.short()
+                    ),
                 );
             }
             context.events.started("base", &format!("making {name}"));
@@ -155,7 +163,8 @@ where
         .hint("copy the repository from a machine that has the locked base, or move on with `twostage update`"));
     }
     let reference = tag(&digest);
-    let blob = context.packages.blob(&digest).ok_or_else(|| Error::new(Class::Repository, format!("base {name} is not in the repository")))?;
+    let blob =
+        context.packages.blob(&digest).ok_or_else(|| Error::new(Class::Repository, format!("base {name} is not in the repository")))?;
     let file = tokio::fs::File::open(&blob).await.or_fail(Class::System, || format!("cannot read {}", blob.display()))?;
     context.events.started("base", "importing it");
     context.engine.import(file_stream(file), &reference, &["CMD [\"/bin/sh\"]".to_string()]).await?;

@@ -217,7 +217,8 @@ async fn fetch(
 ) -> Result<(tempfile::TempDir, Collected)> {
     let reach = context.reach.reach(&base.reference).await?;
     let input = input.into_inner().or_fail(Class::System, || "cannot pack a builder's input".into())?;
-    let mut cmd: Vec<String> = vec!["sh".into(), "-c".into(), format!("{}{script}", include_str!("../scripts/prelude.sh")), "twostage".into()];
+    let mut cmd: Vec<String> =
+        vec!["sh".into(), "-c".into(), format!("{}{script}", include_str!("../scripts/prelude.sh")), "twostage".into()];
     cmd.extend(arguments.iter().cloned());
     let mut last = LastLines::default();
     let container = context
@@ -389,7 +390,8 @@ pub async fn locked_source(
     let names = std::iter::once((dsc_name, None)).chain(dsc.files.iter().map(|file| (file.name.clone(), Some(file.sha256))));
     for (file_name, expected) in names {
         let path = folder.path().join(&file_name);
-        let mut file = std::fs::File::open(&path).or_fail(Class::Project, || format!("{component}: {file_name} did not come with the source"))?;
+        let mut file =
+            std::fs::File::open(&path).or_fail(Class::Project, || format!("{component}: {file_name} did not come with the source"))?;
         let (digest, size) = context.packages.put_blob(&mut file)?;
         if expected.is_some_and(|expected| expected != digest) {
             return Err(Error::new(Class::Project, format!("{component}: {file_name} is not what its .dsc says")));
@@ -427,6 +429,12 @@ impl LastLines {
         self.0.iter().skip(skip).cloned().collect::<Vec<_>>().join("\n")
     }
 
+    /// What our own RUN and apt said went wrong; empty if neither said anything.
+    pub fn reason(&self) -> String {
+        let telling = |line: &&String| ["twostage: ", "E: ", "dpkg: error"].iter().any(|start| line.starts_with(start));
+        self.0.iter().filter(telling).cloned().collect::<Vec<_>>().join("\n")
+    }
+
     /// apt's own error lines, with what it explains before them; else the last lines.
     pub fn errors(&self) -> String {
         let telling: Vec<String> =
@@ -453,7 +461,10 @@ mod tests {
     #[test]
     fn a_closure_is_asked_for_what_the_project_does_not_make_itself() {
         let packages = [own("greet", "libgreet1 (>= 1.0), libxml2 (>= 2.7.4)"), own("libgreet1", "libc6 (>= 2.34)"), own("other", "perl")];
-        assert_eq!(external(&["greet".into(), "bash | dash".into()], &packages), ["bash | dash", "libc6 (>= 2.34)", "libxml2 (>= 2.7.4)", "own greet", "own libgreet1"]);
+        assert_eq!(
+            external(&["greet".into(), "bash | dash".into()], &packages),
+            ["bash | dash", "libc6 (>= 2.34)", "libxml2 (>= 2.7.4)", "own greet", "own libgreet1"]
+        );
     }
 
     #[test]

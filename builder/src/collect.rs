@@ -68,7 +68,8 @@ pub fn collect(stream: impl Read, into: &Path) -> Result<Collected> {
             return refuse("it is one too many: at most 2000 files of 16 GiB together are taken");
         }
         let path = into.join(&name);
-        let mut file = fs::File::create_new(&path).or_fail(Class::Build, || format!("the builder left {name:?} twice, or it cannot be written"))?;
+        let mut file =
+            fs::File::create_new(&path).or_fail(Class::Build, || format!("the builder left {name:?} twice, or it cannot be written"))?;
         std::io::copy(&mut entry, &mut file).or_fail(Class::Build, unreadable)?;
         file.flush().or_fail(Class::System, || format!("cannot write {}", path.display()))?;
         match name.rsplit('.').next() {

@@ -127,7 +127,8 @@ async fn build_closure(
 ) -> Result<Closure> {
     let stanza = source_stanza(control).or_fail(Class::Project, || format!("{name}: its debian/control cannot be read"))?;
     let mut roots = vec!["build-essential".to_string()];
-    let fields = ["Build-Depends", "Build-Depends-Arch", "Build-Depends-Indep", "Build-Conflicts", "Build-Conflicts-Arch", "Build-Conflicts-Indep"];
+    let fields =
+        ["Build-Depends", "Build-Depends-Arch", "Build-Depends-Indep", "Build-Conflicts", "Build-Conflicts-Arch", "Build-Conflicts-Indep"];
     for field in fields {
         roots.extend(stanza.get(field).map(|clauses| clauses.split_whitespace().collect::<Vec<_>>().join(" ")));
     }
@@ -155,7 +156,11 @@ fn control_for_apt(stanza: &Control) -> String {
     text
 }
 
-async fn read_source(context: &Arc<Context>, component: &Component, base: &BaseImage) -> Result<(Option<Tree>, Option<LockedSource>, Option<String>)> {
+async fn read_source(
+    context: &Arc<Context>,
+    component: &Component,
+    base: &BaseImage,
+) -> Result<(Option<Tree>, Option<LockedSource>, Option<String>)> {
     let name = component.name.value.as_str();
     if let Source::Distribution { name: source, version } = &component.source.value {
         let locked = closure::locked_source(context, name, base, source, version.as_deref(), Freshness::Keep).await?;
@@ -192,9 +197,8 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
     let mut patches = Vec::new();
     for patch in &component.patches {
         let path = context.folder.join(&patch.value);
-        let content = fs::read(&path).map_err(|cause| {
-            context.project.error_at(patch.line, format!("patch `{}` cannot be read", patch.value)).because(cause)
-        })?;
+        let content = fs::read(&path)
+            .map_err(|cause| context.project.error_at(patch.line, format!("patch `{}` cannot be read", patch.value)).because(cause))?;
         let file = Path::new(&patch.value).file_name().unwrap_or_default().to_string_lossy().into_owned();
         patches.push((format!("{:03}-{file}", patches.len()), content));
     }
@@ -252,7 +256,8 @@ fn earlier(context: &Context, records: &Records, key: &Sha256) -> Result<Option<
 
 /// The packages of a record, if the repository still has them all.
 fn stored(context: &Context, record: &Record) -> Result<Option<Built>> {
-    let packages: Option<Vec<Stored>> = record.packages.iter().map(|digest| context.packages.get(digest).transpose()).collect::<Option<Result<Vec<_>>>>().transpose()?;
+    let packages: Option<Vec<Stored>> =
+        record.packages.iter().map(|digest| context.packages.get(digest).transpose()).collect::<Option<Result<Vec<_>>>>().transpose()?;
     Ok(packages.map(|packages| Built { packages, sources: record.sources.clone(), outcome: Outcome::Unchanged }))
 }
 
@@ -329,13 +334,7 @@ async fn run_logged(
     let mut env = env.to_vec();
     env.push(("TWOSTAGE_PROXY".into(), reach.proxy.clone()));
     let input = input.into_inner().or_fail(Class::System, || "cannot pack a builder's input".into())?;
-    let run = Run {
-        env: &env,
-        network: reach.network,
-        input: Some(input),
-        hostname: Some("builder"),
-        ..Run::new(image, cmd)
-    };
+    let run = Run { env: &env, network: reach.network, input: Some(input), hostname: Some("builder"), ..Run::new(image, cmd) };
     context
         .engine
         .run(run, &mut |line| {
@@ -368,7 +367,10 @@ async fn build_native(
         tree.pack(&mut input, "build/src", date)?;
     }
     for (file, (size, digest)) in inputs.locked_source.iter().flat_map(|source| &source.files) {
-        let path = context.packages.blob(digest).ok_or_else(|| Error::new(Class::Repository, format!("{name}: {file} is not in the repository")))?;
+        let path = context
+            .packages
+            .blob(digest)
+            .ok_or_else(|| Error::new(Class::Repository, format!("{name}: {file} is not in the repository")))?;
         let content = fs::File::open(&path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
         let mut header = crate::source::header(date);
         header.set_mode(0o644);
@@ -512,7 +514,8 @@ mod tests {
         use twostage_package::version::compare;
         let key = Sha256::of(b"inputs");
         let (older, newer) = (format!("1.0-1{}", version_suffix(1, &key)), format!("1.0-1{}", version_suffix(2, &key)));
-        for (a, b) in [("1.0-1", older.as_str()), (older.as_str(), newer.as_str()), (newer.as_str(), "1.0-1.1"), (newer.as_str(), "1.0-2")] {
+        for (a, b) in [("1.0-1", older.as_str()), (older.as_str(), newer.as_str()), (newer.as_str(), "1.0-1.1"), (newer.as_str(), "1.0-2")]
+        {
             assert_eq!(compare(a, b), Ordering::Less, "{a} < {b}");
         }
     }

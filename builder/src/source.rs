@@ -169,9 +169,9 @@ fn list(root: &Path, below: &str, nodes: &mut Vec<Node>) -> Result<()> {
             NodeKind::File { executable: meta.permissions().mode() & 0o111 != 0 }
         } else if meta.is_symlink() {
             let target = fs::read_link(entry.path()).or_fail(Class::Project, unreadable)?;
-            let target = target.to_str().ok_or_else(|| {
-                Error::new(Class::Project, format!("{} points to a name that is not UTF-8", entry.path().display()))
-            })?;
+            let target = target
+                .to_str()
+                .ok_or_else(|| Error::new(Class::Project, format!("{} points to a name that is not UTF-8", entry.path().display())))?;
             NodeKind::Link { target: target.to_string() }
         } else {
             return Err(Error::new(Class::Project, format!("{} is neither file, folder nor link", entry.path().display()))
@@ -225,7 +225,10 @@ pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Op
 fn beside(folder: &Path) -> Result<tempfile::TempDir> {
     let parent = folder.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).or_fail(Class::System, || format!("cannot make {}", parent.display()))?;
-    tempfile::Builder::new().prefix("incoming-").tempdir_in(parent).or_fail(Class::System, || format!("cannot write in {}", parent.display()))
+    tempfile::Builder::new()
+        .prefix("incoming-")
+        .tempdir_in(parent)
+        .or_fail(Class::System, || format!("cannot write in {}", parent.display()))
 }
 
 fn run(command: &mut Command, what: &str) -> Result<()> {

@@ -144,6 +144,8 @@ pub struct Run<'a> {
     pub cmd: &'a [String],
     /// Environment, over the image's.
     pub env: &'a [(String, String)],
+    /// Host name; none means the engine's choice. On the host's network it counts too.
+    pub hostname: Option<&'a str>,
     /// `name`, `uid` or `uid:gid`; none means the image's.
     pub user: Option<&'a str>,
     /// Working directory; none means the image's.
@@ -171,6 +173,7 @@ impl<'a> Run<'a> {
             image,
             cmd,
             env: &[],
+            hostname: None,
             user: None,
             workdir: None,
             network: Network::Bridge,

@@ -1,1 +1,187 @@
-//! Packages to pool to snapshot to signed metadata to HTTP
+//! Packages to pool to snapshot to signed metadata to HTTP.
+//!
+//! ```text
+//! ingest ─► pool ─► snapshot ─► channel ─► Server
+//!           (bytes)  (immutable)  (pointer)   (apt)
+//! ```
+//!
+//! A repository is one folder:
+//!
+//! ```text
+//! pool/ab/<sha256>        the bytes of every deb and every source file
+//! meta/ab/<sha256>.json   what a package says of itself, parsed once
+//! blobs/ab/<sha256>       other files that a project keeps by digest
+//! snapshots/<id>/         SHA256SUMS, signed.json, dists/twostage/main/...; never changed, only
+//!                         signed.json is replaced when the key or the project's name changes
+//! channels/<name>.json    pointer, members by group, dates, and the channel's own signatures
+//! history/<name>/         the members of earlier states of a channel
+//! names                   every file name that a channel ever published, with its digest
+//! key/signing.asc         the secret key, mode 0600, made on first use
+//! lock                    held by whoever publishes
+//! tmp/                    files being written; leftovers are swept by the next who opens
+//! ```
+//!
+//! Everything is written to `tmp/`, synced and renamed, so that a reader, or whoever comes after a
+//! crash, sees the old state or the new one, whole. Readers take no lock. Packages are synced when
+//! something first relies on them, all at once: one by one a closure of a thousand takes 15 s.
+//!
+//! The store is synchronous; only [`http`] is not.
+
+pub mod apt;
+mod channel;
+mod date;
+mod disk;
+pub mod http;
+mod pool;
+pub mod sign;
+mod snapshot;
+
+pub use apt::sources_file;
+pub use channel::{Channel, Earlier, Members, Published};
+pub use http::{AccessEntry, FIXED_HOST, Server};
+pub use pool::{Blob, Kind, PoolFile, PoolPackage};
+pub use snapshot::SnapshotInfo;
+
+use sign::{Algorithm, Key};
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
+
+/// What the owner of a repository decides about it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The project's name: `Origin` and `Label` of the metadata, and part of the key's user id.
+    pub origin: String,
+    /// Where the secret key is, when not in the repository's own `key/`. Made when absent.
+    pub key: Option<PathBuf>,
+    /// What key is made when there is none.
+    pub algorithm: Algorithm,
+    /// Debian architectures that get an index even when no package has them.
+    pub architectures: Vec<String>,
+}
+
+impl Settings {
+    /// The usual settings: own key, RSA, this machine's architecture.
+    pub fn new(origin: impl Into<String>) -> Self {
+        Settings { origin: origin.into(), key: None, algorithm: Algorithm::default(), architectures: vec![host_architecture().into()] }
+    }
+}
+
+/// This machine's architecture as Debian names it (`dpkg --print-architecture`).
+pub fn host_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "i386",
+        "arm" => "armhf",
+        "powerpc64" => "ppc64el",
+        other => other,
+    }
+}
+
+/// A repository in a folder. Cheap to share; every method takes `&self`.
+pub struct Repository {
+    root: PathBuf,
+    settings: Settings,
+    scratch: OnceLock<disk::Scratch>,
+    key: Mutex<Option<Arc<Key>>>,
+    packages: Mutex<HashMap<Sha256, Arc<PoolPackage>>>,
+    /// Packages that came in and are not durable yet.
+    unsynced: Mutex<HashSet<Sha256>>,
+    snapshots: disk::Cache<SnapshotId, snapshot::Snapshot>,
+    transients: Mutex<HashMap<SnapshotId, Arc<snapshot::Snapshot>>>,
+    bodies: Mutex<snapshot::Bodies>,
+    channels: disk::Cache<String, Channel>,
+}
+
+impl Repository {
+    /// Opens the repository in `root`, which is made when it is not there, and sweeps what killed
+    /// writers left. A folder that may only be read can still be opened and served.
+    ///
+    /// # Errors
+    /// The origin is not one plain line, or the folder cannot be made.
+    pub fn open(root: &Path, settings: Settings) -> Result<Self> {
+        check_origin(&settings.origin)?;
+        disk::make_folder(root)?;
+        let repository = Repository {
+            root: root.to_path_buf(),
+            settings,
+            scratch: OnceLock::new(),
+            key: Mutex::new(None),
+            packages: Mutex::default(),
+            unsynced: Mutex::default(),
+            snapshots: disk::Cache::default(),
+            transients: Mutex::default(),
+            bodies: Mutex::default(),
+            channels: disk::Cache::default(),
+        };
+        // A folder on a read-only medium is no error until somebody writes.
+        let _ = repository.scratch();
+        Ok(repository)
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The settings it was opened with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The signing key, made now if there is none. `now` (seconds since 1970) is its date then.
+    ///
+    /// # Errors
+    /// It cannot be read or made, or others may read its file.
+    pub fn key(&self, now: i64) -> Result<Arc<Key>> {
+        let mut held = lock(&self.key);
+        if let Some(key) = &*held {
+            return Ok(Arc::clone(key));
+        }
+        let path = self.settings.key.clone().unwrap_or_else(|| self.root.join("key/signing.asc"));
+        let user = format!("{} package repository", self.settings.origin);
+        let key = Arc::new(Key::load_or_make(&path, &user, self.settings.algorithm, now)?);
+        *held = Some(Arc::clone(&key));
+        Ok(key)
+    }
+
+    /// The armored public key that clients are given.
+    ///
+    /// # Errors
+    /// As [`Repository::key`].
+    pub fn public_key(&self) -> Result<String> {
+        Ok(self.key(date::now())?.public().to_string())
+    }
+
+    /// This process's own folder for files being written, in the same file system.
+    pub(crate) fn scratch(&self) -> Result<&disk::Scratch> {
+        if let Some(scratch) = self.scratch.get() {
+            return Ok(scratch);
+        }
+        let made = disk::Scratch::open(&self.root)?;
+        Ok(self.scratch.get_or_init(|| made))
+    }
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Repository").field(&self.root).finish()
+    }
+}
+
+/// The origin stands in a control field, in apt's options and in a user id.
+fn check_origin(origin: &str) -> Result<()> {
+    let plain = |c: char| c.is_alphanumeric() || "-_.+ ".contains(c);
+    if origin.is_empty() || origin.len() > 100 || origin.trim() != origin || !origin.chars().all(plain) {
+        return Err(Error::new(Class::Project, format!("{origin:?} cannot be a repository's origin"))
+            .hint("use letters, digits, blanks and - _ . + (at most 100 characters)"));
+    }
+    Ok(())
+}
+
+/// A lock whose holder panicked is still good: every value behind it is replaced in one step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

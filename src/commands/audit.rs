@@ -5,7 +5,7 @@ use crate::output::Output;
 use std::path::Path;
 use twostage_builder::Context;
 use twostage_engine::Engine;
-use twostage_image::{Base, Report, audit};
+use twostage_image::{Base, Known, Report, audit};
 use twostage_model::{Class, Error, Result};
 
 pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
@@ -16,7 +16,7 @@ pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
         Context::blocking(move || audit::audit(&twostage_image::read_path(&path, &audit::wanted)?, base)).await?
     } else {
         let engine = Engine::connect(arguments.engine.engine_host.as_deref()).await?;
-        audit_engine_image(&engine, &arguments.image, base).await?
+        audit_engine_image(&engine, &arguments.image, base, Known::default()).await?
     };
     let residue = report.residue().count();
     let verdict = if report.is_clean() {
@@ -34,7 +34,7 @@ pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
 }
 
 /// Audits an image that the engine has, as it streams out of it.
-pub async fn audit_engine_image(engine: &Engine, image: &str, base: Base) -> Result<Report> {
+pub async fn audit_engine_image(engine: &Engine, image: &str, base: Base, known: Known) -> Result<Report> {
     let stream = engine.save(image).await?;
-    Context::blocking(move || audit::audit(&twostage_image::read_archive(stream, &audit::wanted)?, base)).await
+    Context::blocking(move || audit::audit_with(&twostage_image::read_archive(stream, &audit::wanted)?, base, &known)).await
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Result};
 
-/// The folders of a repository that travel. Keys do not, nor does what is derived from the rest.
+/// The folders of an export. Keys do not travel, nor does what is derived from the rest: a channel
+/// is the list of its members, and is signed anew where it arrives.
 pub const FOLDERS: [&str; 4] = ["pool", "blobs", "builds", "channels"];
 
 pub fn run(arguments: &Export, project: &Path, output: &Output) -> Result<()> {
@@ -21,9 +22,18 @@ pub fn run(arguments: &Export, project: &Path, output: &Output) -> Result<()> {
     tar.mode(tar::HeaderMode::Deterministic);
     tar.follow_symlinks(false);
     let mut count = 0;
-    for folder in FOLDERS {
-        let root = session.repository.root().join(folder);
-        count += append(&mut tar, &root, folder)?;
+    for folder in ["pool", "blobs", "builds"] {
+        count += append(&mut tar, &session.repository.root().join(folder), folder)?;
+    }
+    for name in session.repository.channels()? {
+        if let Some(channel) = session.repository.channel(&name)? {
+            let members = serde_json::to_vec_pretty(&channel.members).or_fail(Class::System, failed)?;
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_size(members.len() as u64);
+            tar.append_data(&mut header, format!("channels/{name}"), &members[..]).or_fail(Class::System, failed)?;
+            count += 1;
+        }
     }
     let file = tar.into_inner().or_fail(Class::System, failed)?;
     file.as_file().sync_all().or_fail(Class::System, failed)?;

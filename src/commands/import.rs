@@ -13,7 +13,7 @@ use twostage_builder::record::{Record, Records};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
 use twostage_package::control::dsc_files;
-use twostage_reposerver::Channel;
+use twostage_reposerver::Members;
 
 /// A description of a source package is small; anything larger is none.
 const LARGEST_TEXT: u64 = 16 << 20;
@@ -41,10 +41,10 @@ pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
     let mut channels = Vec::new();
     for entry in fs::read_dir(folder.path().join("channels")).into_iter().flatten().flatten() {
         let text = fs::read(entry.path()).or_fail(Class::System, || "cannot read a channel".into())?;
-        let channel = Channel::parse(&text).map_err(|cause| wrong("a channel of it cannot be read").because(cause))?;
-        channels.push((entry.file_name().to_string_lossy().into_owned(), channel));
+        let members: Members = serde_json::from_slice(&text).map_err(|cause| wrong("a channel of it cannot be read").because(cause))?;
+        channels.push((entry.file_name().to_string_lossy().into_owned(), members));
     }
-    for digest in channels.iter().flat_map(|(_, channel)| channel.members.values().flatten()) {
+    for digest in channels.iter().flat_map(|(_, members)| members.values().flatten()) {
         let path = pool.get(digest).ok_or_else(|| wrong(&format!("a channel names {digest}, which is not in it")))?;
         if magic(path)? != *b"!<arch>\n" {
             import_source(&session, path, &pool).map_err(|cause| wrong("a source package of it").because(cause))?;
@@ -57,8 +57,8 @@ pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
         }
     }
     import_records(&session, &folder.path().join("builds"))?;
-    for (name, channel) in &channels {
-        session.repository.publish(name, session.now, |members| *members = channel.members.clone())?;
+    for (name, exported) in &channels {
+        session.repository.publish(name, session.now, |members| *members = exported.clone())?;
     }
     output.result(
         &format!("{packages} packages, {} channels taken in", channels.len()),
@@ -76,8 +76,14 @@ fn unpack(archive: &Path, into: &Path, wrong: &dyn Fn(&str) -> Error) -> Result<
         let path = entry.path_bytes().into_owned();
         let path = String::from_utf8_lossy(&path).into_owned();
         let parts: Vec<&str> = path.split('/').collect();
-        let plain = |part: &&str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if entry.header().entry_type() != tar::EntryType::Regular || parts.len() < 2 || !FOLDERS.contains(&parts[0]) || !parts.iter().all(plain) {
+        let plain = |part: &&str| {
+            !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        };
+        if entry.header().entry_type() != tar::EntryType::Regular
+            || parts.len() < 2
+            || !FOLDERS.contains(&parts[0])
+            || !parts.iter().all(plain)
+        {
             return Err(wrong(&format!("{path:?} does not belong in it")));
         }
         let target = into.join(&path);
@@ -139,7 +145,8 @@ fn import_records(session: &Session, folder: &Path) -> Result<()> {
             if name == "current" {
                 current = String::from_utf8_lossy(&text).trim().parse::<Sha256>().ok();
             } else if let Some(key) = name.strip_suffix(".json").and_then(|key| key.parse::<Sha256>().ok()) {
-                let record: Record = serde_json::from_slice(&text).or_fail(Class::Repository, || format!("the build record {name} cannot be read"))?;
+                let record: Record =
+                    serde_json::from_slice(&text).or_fail(Class::Repository, || format!("the build record {name} cannot be read"))?;
                 records.put(&key, &record)?;
             }
         }

@@ -142,7 +142,11 @@ mod tests {
     #[test]
     fn security_updates_come_first() {
         let before = lock(&[("aaa", "1", "Debian:12/stable"), ("zlib", "1", "Debian:12/stable"), ("same", "1", "Debian:12/stable")]);
-        let after = lock(&[("aaa", "2", "Debian:12/stable"), ("zlib", "2", "Debian-Security:12/stable-security"), ("same", "1", "Debian:12/stable")]);
+        let after = lock(&[
+            ("aaa", "2", "Debian:12/stable"),
+            ("zlib", "2", "Debian-Security:12/stable-security"),
+            ("same", "1", "Debian:12/stable"),
+        ]);
         let shown: Vec<String> = changes(&before, &after).iter().map(Change::to_string).collect();
         assert_eq!(shown, ["security  zlib 1 -> 2  (runtime:hello)", "aaa 1 -> 2  (runtime:hello)"]);
     }

@@ -25,7 +25,8 @@ pub fn run(arguments: &Publish, project: &Path, output: &Output) -> Result<()> {
             let file = File::open(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
             repository.ingest(file, &name)
         };
-        let package = package.map_err(|cause| Error::new(Class::Repository, format!("{} is not published", path.display())).because(cause))?;
+        let package =
+            package.map_err(|cause| Error::new(Class::Repository, format!("{} is not published", path.display())).because(cause))?;
         shown.push(package.id.to_string());
         digests.push(package.sha256);
     }

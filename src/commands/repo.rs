@@ -92,7 +92,8 @@ pub async fn lock_images(
         let base = twostage_builder::base::ensure(context, &session.project.base_of(image).value, false).await?;
         let names: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
         let asked = external(&names, &own);
-        let words = names.iter().map(|name| own.iter().find(|p| p.id.name == *name).map_or(name.clone(), |p| format!("{name}={}", p.id.version)));
+        let words =
+            names.iter().map(|name| own.iter().find(|p| p.id.name == *name).map_or(name.clone(), |p| format!("{name}={}", p.id.version)));
         let question = Question::Install(words.collect());
         let closure = closure(context, &closure_name(&image.name.value), &base, &question, asked, &own, freshness).await?;
         if !image.files.is_empty() {

@@ -13,8 +13,9 @@ use std::time::Instant;
 use twostage_builder::base::BaseImage;
 use twostage_builder::{Context, Stored};
 use twostage_engine::{Build, Network, Run};
-use twostage_model::event::Outcome;
+use twostage_image::Known;
 use twostage_model::error::OrFail as _;
+use twostage_model::event::Outcome;
 use twostage_model::project::RuntimeImage;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
 use twostage_runtime_templates as templates;
@@ -119,7 +120,8 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
 /// The last line: image, digest, snapshot, size above the base.
 fn say(output: &Output, name: &str, made: &Made, snapshot: &SnapshotId) {
     let id = made.image.strip_prefix("sha256:").unwrap_or(&made.image);
-    let text = format!("{name}  sha256:{}  snapshot @{}  {} above the base", &id[..id.len().min(12)], snapshot.short(), bytes(made.above_base));
+    let text =
+        format!("{name}  sha256:{}  snapshot @{}  {} above the base", &id[..id.len().min(12)], snapshot.short(), bytes(made.above_base));
     let value = serde_json::json!({
         "event": "image", "name": name, "digest": made.image, "snapshot": snapshot, "bytes_above_base": made.above_base,
     });
@@ -135,9 +137,9 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
         .ok_or_else(|| Error::new(Class::Runtime, format!("channel {channel_name} is empty")).hint("run `twostage repo` first"))?;
     let base = twostage_builder::base::ensure(context, &session.project.base_of(image).value, false).await?;
     let closure = context.lock().closures.get(&closure_name(name)).cloned();
-    let closure = closure
-        .filter(|closure| closure.base == base.digest)
-        .ok_or_else(|| Error::new(Class::Runtime, format!("{name}: the lock does not say what it installs")).hint("run `twostage repo` first"))?;
+    let closure = closure.filter(|closure| closure.base == base.digest).ok_or_else(|| {
+        Error::new(Class::Runtime, format!("{name}: the lock does not say what it installs")).hint("run `twostage repo` first")
+    })?;
 
     let built = session.built(context)?;
     let mut own: BTreeMap<String, Stored> = own_packages(session, &built)?.into_iter().map(|p| (p.id.name.clone(), p)).collect();
@@ -218,7 +220,9 @@ async fn build(context: &Arc<Context>, name: &str, plan: &Plan, no_cache: bool) 
 async fn examine(context: &Arc<Context>, image: &RuntimeImage, id: &str) -> Result<u64> {
     let name = image.name.value.as_str();
     context.events.started(name, "auditing");
-    let report = audit_engine_image(&context.engine, id, twostage_image::Base::Label).await?;
+    // What the project file itself puts into the config is no residue.
+    let known = Known { env: image.env.keys().cloned().collect(), labels: image.labels.keys().cloned().collect() };
+    let report = audit_engine_image(&context.engine, id, twostage_image::Base::Label, known).await?;
     if !report.is_clean() {
         return Err(Error::new(Class::Verdict, format!("{name}: the audit found residue; nothing is tagged")).because(report.to_text()));
     }
@@ -241,5 +245,5 @@ async fn examine(context: &Arc<Context>, image: &RuntimeImage, id: &str) -> Resu
         }
         context.events.note(name, format!("check: {}", last.text(3).replace('\n', " / ")));
     }
-    Ok(report.bytes_above_base())
+    Ok(report.layers.iter().map(|layer| layer.file_bytes).sum())
 }

@@ -16,7 +16,7 @@ pub async fn run(arguments: &Serve, project: &Path, output: &Output) -> Result<(
         None => session.project.repository.listen.parse().or_fail(Class::Project, || "`listen` is no address".to_string())?,
     };
     let events = output.sink();
-    let access: twostage_reposerver::Access = Arc::new(move |entry: &twostage_reposerver::AccessEntry| {
+    let access: twostage_reposerver::http::Access = Arc::new(move |entry: &twostage_reposerver::AccessEntry| {
         events.log("access", &format!("{} {} {} {} {}", entry.peer.ip(), entry.method, entry.target, entry.status, entry.sent));
     });
     let server = Server::start(session.repository.clone(), &[listen], Some(access)).await?;

@@ -103,6 +103,7 @@ impl Session {
             entrypoint: Some(vec![String::new()]),
             cmd: Some(run.cmd.to_vec()),
             env: Some(run.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            hostname: run.hostname.map(str::to_string),
             user: run.user.map(str::to_string),
             working_dir: run.workdir.map(str::to_string),
             labels: Some(run.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),

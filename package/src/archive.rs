@@ -1,0 +1,620 @@
+//! The containers a .deb is made of, read once from front to back: deb(5), ar(5), tar(5).
+//!
+//! ```text
+//! !<arch>\n
+//! debian-binary   ar header, "2.0\n"
+//! control.tar.xz  ./control, ./md5sums, ./postinst …     none, .gz, .xz or .zst
+//! data.tar.xz     ./usr/bin/hello …                      none, .gz, .xz or .zst
+//! ```
+//!
+//! Tar is read as dpkg reads it: v7, ustar and GNU long names; no pax headers.
+
+use crate::{Check, shown};
+use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::{Action, Status, XzStream};
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Read};
+use twostage_model::{Hasher, Sha256};
+
+/// Bytes that `control.tar` may unpack to.
+const MAX_CONTROL: u64 = 32 << 20;
+/// Bytes that `data.tar` may unpack to.
+const MAX_DATA: u64 = 8 << 30;
+/// A member may always unpack to this, and beyond it to [`MAX_RATIO`] times what was read of it.
+/// Deflate cannot do more than 1032; xz and zstd can make 8 GiB of zeros from a megabyte.
+const FREE_BYTES: u64 = 256 << 20;
+const MAX_RATIO: u64 = 2000;
+/// KiB that an xz decoder may take: `xz -9` needs 65 MiB.
+const XZ_MEMORY_KIB: u32 = 128 << 10;
+/// zstd's window as a power of two: 128 MiB, the default limit of `zstd -d` and dpkg.
+const ZSTD_WINDOW_LOG: u32 = 27;
+/// Entries of one tar.
+const MAX_ENTRIES: u64 = 2_000_000;
+/// Bytes of a path or link target, as Linux' PATH_MAX.
+const MAX_PATH: u64 = 4096;
+const INPUT_BUFFER: usize = 128 << 10;
+const TAR_BUFFER: usize = 64 << 10;
+
+pub(crate) const BLOCK: usize = 512;
+
+/// What kind of thing a tar entry makes. Devices, fifos and sockets are refused before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Dir,
+    Symlink,
+    Hardlink,
+}
+
+/// One entry of a tar, its path checked and without `./` before and `/` behind; the root is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) path: Vec<u8>,
+    pub(crate) kind: Kind,
+    pub(crate) mode: u32,
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
+    pub(crate) user: Vec<u8>,
+    pub(crate) group: Vec<u8>,
+    /// Where a symlink or hardlink leads.
+    pub(crate) link: Vec<u8>,
+    /// Bytes of a file; 0 for all else.
+    pub(crate) size: u64,
+}
+
+/// Who is told of the entries. What it leaves of a content is skipped.
+pub(crate) trait Visit {
+    /// A file of `control.tar`.
+    fn control(&mut self, entry: &Entry, content: &mut dyn Read) -> Check<()>;
+    /// An entry of `data.tar`.
+    fn data(&mut self, entry: &Entry, content: &mut dyn Read) -> Check<()>;
+}
+
+/// What is known of the whole after its last byte.
+pub(crate) struct Facts {
+    pub(crate) sha256: Sha256,
+    pub(crate) size: u64,
+    /// Seconds since 1970 in the header of `debian-binary`.
+    pub(crate) date: i64,
+}
+
+/// Why a walk ended early.
+pub(crate) enum Stop {
+    /// The bytes are not a good deb.
+    Refused(String),
+    /// The bytes could not be read.
+    Unreadable(io::Error),
+}
+
+/// Reads a deb to its end, hashing every byte, and shows the entries to `visitor`.
+pub(crate) fn walk(input: impl Read, visitor: &mut dyn Visit) -> Result<Facts, Stop> {
+    let hashing = Hashing { inner: input, hasher: Hasher::default(), size: 0, failure: None };
+    let mut input = BufReader::with_capacity(INPUT_BUFFER, hashing);
+    let date = members(&mut input, visitor);
+    let hashing = input.into_inner();
+    match (date, hashing.failure) {
+        (_, Some(error)) => Err(Stop::Unreadable(error)),
+        (Err(why), None) => Err(Stop::Refused(why)),
+        (Ok(date), None) => Ok(Facts { sha256: hashing.hasher.finish(), size: hashing.size, date }),
+    }
+}
+
+/// Hashes what is read, and keeps the error of the input apart from those of decoders.
+struct Hashing<R> {
+    inner: R,
+    hasher: Hasher,
+    size: u64,
+    failure: Option<io::Error>,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.inner.read(buffer) {
+            Ok(count) => {
+                self.hasher.update(buffer.get(..count).unwrap_or_default());
+                self.size += count as u64;
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let shown = io::Error::new(error.kind(), error.to_string());
+                self.failure = Some(error);
+                Err(shown)
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Compression {
+    None,
+    Gzip,
+    Xz,
+    Zstd,
+}
+
+impl Compression {
+    fn of(member: &str, stem: &str) -> Check<Compression> {
+        match member.strip_prefix(stem) {
+            Some("") => Ok(Compression::None),
+            Some(".gz") => Ok(Compression::Gzip),
+            Some(".xz") => Ok(Compression::Xz),
+            Some(".zst") => Ok(Compression::Zstd),
+            Some(ending @ (".bz2" | ".lzma")) => {
+                Err(format!("{member} is compressed with {ending}, which is not supported; use xz, zst or gz"))
+            }
+            _ => Err(format!("the member {} is where {stem} belongs", shown(member))),
+        }
+    }
+}
+
+/// Walks the ar members; returns the date.
+fn members(input: &mut impl BufRead, visitor: &mut dyn Visit) -> Check<i64> {
+    let mut magic = [0; 8];
+    let got = fill(input, &mut magic).map_err(|error| format!("cannot be read: {error}"))?;
+    if got != magic.len() || &magic != b"!<arch>\n" {
+        return Err("it is not a deb: the ar magic is missing".into());
+    }
+    let first = ar_header(input)?.ok_or("it is an empty ar archive")?;
+    if first.name != "debian-binary" {
+        return Err(format!("its first member is {} and not debian-binary", shown(&first.name)));
+    }
+    let mut version = String::new();
+    let (mut member, used) = (Member { inner: input, left: first.size }, Cell::new(0));
+    let read = Counted { inner: &mut member, used: &used }.take(64).read_to_string(&mut version);
+    read.map_err(|error| format!("debian-binary: {error}"))?;
+    let minor = version.strip_prefix("2.").and_then(|rest| rest.strip_suffix('\n'));
+    if member.left > 0 || !minor.is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit())) {
+        return Err(format!("its format version is {} and not 2.x", shown(&version)));
+    }
+    pad(input, first.size)?;
+
+    let mut expected = ["control.tar", "data.tar"].into_iter();
+    let mut awaited = expected.next();
+    while let Some(header) = ar_header(input)? {
+        let mut member = Member { inner: input, left: header.size };
+        // deb(5): members whose name starts with an underscore are for others and are skipped.
+        if !header.name.starts_with('_') {
+            let Some(stem) = awaited else {
+                return Err(format!("the member {} is behind data.tar", shown(&header.name)));
+            };
+            let compression = Compression::of(&header.name, stem)?;
+            tar_member(&mut member, compression, stem == "control.tar", visitor).map_err(|why| format!("{}: {why}", header.name))?;
+            if member.left > 0 {
+                return Err(format!("{}: {} bytes behind the end of the tar", header.name, member.left));
+            }
+            awaited = expected.next();
+        }
+        member.skip().map_err(|error| format!("{}: {error}", shown(&header.name)))?;
+        pad(input, header.size)?;
+    }
+    match awaited {
+        None => Ok(first.date),
+        Some(stem) => Err(format!("it ends without {stem}")),
+    }
+}
+
+struct ArHeader {
+    name: String,
+    size: u64,
+    date: i64,
+}
+
+/// The next ar header, or none at the end of the input.
+fn ar_header(input: &mut impl BufRead) -> Check<Option<ArHeader>> {
+    let mut header = [0; 60];
+    match fill(input, &mut header).map_err(|error| format!("cannot be read: {error}"))? {
+        0 => return Ok(None),
+        60 => {}
+        _ => return Err("it ends inside an ar header, or rubbish is behind its last member".into()),
+    }
+    let text = std::str::from_utf8(&header).ok().filter(|text| text.is_ascii()).ok_or("an ar header is not text")?;
+    let column = |from: usize, to: usize| text.get(from..to).unwrap_or_default().trim_end_matches(' ');
+    if text.get(58..) != Some("`\n") {
+        return Err("an ar header does not end as one: a member's size is wrong, or rubbish is behind the last member".into());
+    }
+    let name = column(0, 16);
+    // GNU ar ends names with a slash; dpkg takes that.
+    let name = name.strip_suffix('/').unwrap_or(name);
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b'/') {
+        return Err(format!("the ar member name {} is not valid", shown(name)));
+    }
+    let number = |field: &str, from: usize, to: usize, radix: u32| {
+        let text = column(from, to);
+        let digits = !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
+        let value = if digits { i64::from_str_radix(text, radix).ok() } else { None };
+        value.ok_or_else(|| format!("{name}: the {field} in its ar header is {} and not a number", shown(text)))
+    };
+    let date = number("date", 16, 28, 10)?;
+    number("owner", 28, 34, 10)?;
+    number("group", 34, 40, 10)?;
+    number("mode", 40, 48, 8)?;
+    let size = number("size", 48, 58, 10)?.unsigned_abs();
+    Ok(Some(ArHeader { name: name.to_string(), size, date }))
+}
+
+/// Members start at even offsets.
+fn pad(input: &mut impl BufRead, size: u64) -> Check<()> {
+    let mut byte = [0];
+    if size % 2 == 1 && !(fill(input, &mut byte).is_ok_and(|got| got == 1) && byte == *b"\n") {
+        return Err("the byte that pads an ar member of odd size is missing".into());
+    }
+    Ok(())
+}
+
+/// Reads until `buffer` is full or the input ends; returns how much.
+fn fill(input: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+    let mut got = 0;
+    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
+        match input.read(rest) {
+            Ok(0) => break,
+            Ok(count) => got += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
+}
+
+/// The next `left` bytes; the input's end before that is an error.
+struct Member<'a, B: ?Sized> {
+    inner: &'a mut B,
+    left: u64,
+}
+
+impl<B: BufRead + ?Sized> Member<'_, B> {
+    fn skip(&mut self) -> io::Result<()> {
+        while self.left > 0 {
+            let count = self.fill_buf()?.len();
+            self.consume(count);
+        }
+        Ok(())
+    }
+}
+
+impl<B: BufRead + ?Sized> BufRead for Member<'_, B> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.left == 0 {
+            return Ok(&[]);
+        }
+        let bytes = self.inner.fill_buf()?;
+        if bytes.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("cut off: {} more bytes are promised", self.left)));
+        }
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(bytes.get(..most).unwrap_or_default())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.left = self.left.saturating_sub(count as u64);
+        self.inner.consume(count);
+    }
+}
+
+impl<B: BufRead + ?Sized> Read for Member<'_, B> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        read_buffered(self, buffer)
+    }
+}
+
+fn read_buffered(input: &mut impl BufRead, buffer: &mut [u8]) -> io::Result<usize> {
+    let available = input.fill_buf()?;
+    let count = available.len().min(buffer.len());
+    if let (Some(to), Some(from)) = (buffer.get_mut(..count), available.get(..count)) {
+        to.copy_from_slice(from);
+    }
+    input.consume(count);
+    Ok(count)
+}
+
+/// Tells through `used` how much was taken.
+struct Counted<'a, B> {
+    inner: B,
+    used: &'a Cell<u64>,
+}
+
+impl<B: BufRead> BufRead for Counted<'_, B> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+    fn consume(&mut self, count: usize) {
+        self.used.set(self.used.get() + count as u64);
+        self.inner.consume(count);
+    }
+}
+
+impl<B: BufRead> Read for Counted<'_, B> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        read_buffered(self, buffer)
+    }
+}
+
+/// The liblzma rules (index, check and padding verified) over a buffered input.
+struct Xz<B> {
+    input: B,
+    stream: XzStream,
+    done: bool,
+}
+
+impl<B: BufRead> Read for Xz<B> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while !self.done && !buffer.is_empty() {
+            let bytes = self.input.fill_buf()?;
+            let action = if bytes.is_empty() { Action::Finish } else { Action::Run };
+            let step = self.stream.process(bytes, buffer, action).map_err(io::Error::other)?;
+            self.input.consume(step.bytes_consumed);
+            self.done = step.status == Status::StreamEnd;
+            if step.bytes_produced > 0 {
+                return Ok(step.bytes_produced);
+            }
+            if action == Action::Finish && step.bytes_consumed == 0 && !self.done {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "cut off inside the xz stream"));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Bounds what a decoder makes, and never asks it again after an error.
+pub(crate) struct Guard<'a, D> {
+    decoder: D,
+    made: u64,
+    limit: u64,
+    used: &'a Cell<u64>,
+    dead: bool,
+}
+
+impl<D: Read> Read for Guard<'_, D> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.dead {
+            return Err(io::Error::other("the stream has failed before"));
+        }
+        let result = self.decoder.read(buffer);
+        if let Ok(count) = &result {
+            self.made += *count as u64;
+            if self.made > self.limit {
+                self.dead = true;
+                return Err(io::Error::other(format!("unpacks to more than {} MiB", self.limit >> 20)));
+            }
+            if self.made > FREE_BYTES.saturating_add(self.used.get().saturating_mul(MAX_RATIO)) {
+                self.dead = true;
+                return Err(io::Error::other(format!("unpacks to more than {MAX_RATIO} times its size")));
+            }
+        }
+        self.dead = result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Interrupted);
+        result
+    }
+}
+
+/// A bounded gzip decoder, for compressed files inside a package.
+pub(crate) fn gunzip<'a, B: BufRead + 'a>(input: B, used: &'a Cell<u64>, limit: u64) -> impl Read + 'a {
+    Guard { decoder: MultiGzDecoder::new(Counted { inner: input, used }), made: 0, limit, used, dead: false }
+}
+
+/// Reads a compressed tar and all that follows it in its member.
+fn tar_member(member: &mut Member<'_, impl BufRead>, compression: Compression, control: bool, visitor: &mut dyn Visit) -> Check<()> {
+    let used = Cell::new(0);
+    let counted = Counted { inner: member, used: &used };
+    // dpkg takes several compressed streams in a row (pigz, pzstd, pixz make them), so these do;
+    // unlike dpkg they refuse anything else behind a stream.
+    let decoder: Box<dyn Read + '_> = match compression {
+        Compression::None => Box::new(counted),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(counted)),
+        Compression::Xz => Box::new(Xz { input: counted, stream: XzStream::new_mem_limit(true, XZ_MEMORY_KIB), done: false }),
+        Compression::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(counted).map_err(|error| error.to_string())?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|error| error.to_string())?;
+            Box::new(decoder)
+        }
+    };
+    let limit = if control { MAX_CONTROL } else { MAX_DATA };
+    let guard = Guard { decoder, made: 0, limit, used: &used, dead: false };
+    let mut names = BTreeSet::new();
+    let mut control_entry = |entry: &Entry, content: &mut dyn Read| {
+        match entry.kind {
+            Kind::Dir if entry.path.is_empty() => return Ok(()),
+            Kind::File if !entry.path.contains(&b'/') => {}
+            _ => return Err(format!("{} is not a plain file", shown(&entry.path))),
+        }
+        if names.len() >= 1000 || !names.insert(entry.path.clone()) {
+            return Err(format!("{} is there twice, or there are too many files", shown(&entry.path)));
+        }
+        visitor.control(entry, content)
+    };
+    let mut tar = BufReader::with_capacity(TAR_BUFFER, guard);
+    if control {
+        tar_entries(&mut tar, &mut control_entry)?;
+        return if names.contains(b"control".as_slice()) { Ok(()) } else { Err("there is no control file in it".into()) };
+    }
+    tar_entries(&mut tar, &mut |entry, content| visitor.data(entry, content))
+}
+
+type OnEntry<'a> = dyn FnMut(&Entry, &mut dyn Read) -> Check<()> + 'a;
+
+/// Reads a tar to the end of its stream: after the block of zeros there may be only zeros.
+fn tar_entries(tar: &mut dyn BufRead, on_entry: &mut OnEntry<'_>) -> Check<()> {
+    let mut long_path: Option<Vec<u8>> = None;
+    let mut long_link: Option<Vec<u8>> = None;
+    let mut count = 0;
+    loop {
+        let mut block = [0; BLOCK];
+        if fill(tar, &mut block).map_err(|error| error.to_string())? != BLOCK {
+            return Err("the tar is cut off: it has no end".into());
+        }
+        if block.iter().all(|byte| *byte == 0) {
+            break;
+        }
+        count += 1;
+        if count > MAX_ENTRIES {
+            return Err(format!("more than {MAX_ENTRIES} entries"));
+        }
+        let header = TarHeader::read(&block)?;
+        let mut content = Member { inner: &mut *tar, left: header.size };
+        match header.kind {
+            b'L' | b'K' => {
+                if header.size > MAX_PATH {
+                    return Err(format!("a path of {} bytes", header.size));
+                }
+                let mut text = Vec::new();
+                (&mut content).take(MAX_PATH).read_to_end(&mut text).map_err(|error| error.to_string())?;
+                let text = text.strip_suffix(b"\0").unwrap_or(&text).to_vec();
+                let slot = if header.kind == b'L' { &mut long_path } else { &mut long_link };
+                if slot.replace(text).is_some() {
+                    return Err("two long names for one entry".into());
+                }
+            }
+            kind => {
+                let entry = header.entry(kind, long_path.take(), long_link.take())?;
+                on_entry(&entry, &mut content).map_err(|why| format!("{}: {why}", shown(&entry.path)))?;
+            }
+        }
+        content.skip().map_err(|error| error.to_string())?;
+        let odd = header.size % BLOCK as u64;
+        Member { inner: &mut *tar, left: if odd == 0 { 0 } else { BLOCK as u64 - odd } }.skip().map_err(|error| error.to_string())?;
+    }
+    if long_path.is_some() || long_link.is_some() {
+        return Err("a long name without an entry".into());
+    }
+    loop {
+        let rest = tar.fill_buf().map_err(|error| error.to_string())?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        if rest.iter().any(|byte| *byte != 0) {
+            return Err("there are more bytes behind the end of the tar".into());
+        }
+        let count = rest.len();
+        tar.consume(count);
+    }
+}
+
+/// One header block, its checksum verified.
+struct TarHeader {
+    path: Vec<u8>,
+    link: Vec<u8>,
+    kind: u8,
+    mode: u32,
+    uid: u64,
+    gid: u64,
+    user: Vec<u8>,
+    group: Vec<u8>,
+    size: u64,
+}
+
+impl TarHeader {
+    fn read(block: &[u8; BLOCK]) -> Check<TarHeader> {
+        let field = |from: usize, length: usize| block.get(from..from + length).unwrap_or_default();
+        let text = |from: usize, length: usize| field(from, length).split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        let number = |what: &str, from: usize, length: usize| {
+            tar_number(field(from, length)).ok_or_else(|| format!("the {what} in a tar header is not a number"))
+        };
+        let sum: u64 = block.iter().enumerate().map(|(i, byte)| if (148..156).contains(&i) { 32 } else { u64::from(*byte) }).sum();
+        if number("checksum", 148, 8)? != sum {
+            return Err("the checksum of a tar header is wrong".into());
+        }
+        let mut path = text(0, 100);
+        let ustar = field(257, 6) == b"ustar\0";
+        if ustar && block.get(345).is_some_and(|byte| *byte != 0) {
+            path = [text(345, 155), path].join(&b'/');
+        }
+        let names = field(257, 5) == b"ustar";
+        number("time", 136, 12)?;
+        Ok(TarHeader {
+            path,
+            link: text(157, 100),
+            kind: block.get(156).copied().unwrap_or_default(),
+            mode: u32::try_from(number("mode", 100, 8)? & 0o7777).unwrap_or_default(),
+            uid: number("owner", 108, 8)?,
+            gid: number("group", 116, 8)?,
+            user: if names { text(265, 32) } else { Vec::new() },
+            group: if names { text(297, 32) } else { Vec::new() },
+            size: number("size", 124, 12)?,
+        })
+    }
+
+    fn entry(&self, kind: u8, long_path: Option<Vec<u8>>, long_link: Option<Vec<u8>>) -> Check<Entry> {
+        let raw = long_path.unwrap_or_else(|| self.path.clone());
+        let wrong = |why: &str| format!("{} {why}", shown(&raw));
+        let kind = match kind {
+            b'0' | 0 => Kind::File,
+            b'1' => Kind::Hardlink,
+            b'2' => Kind::Symlink,
+            b'5' => Kind::Dir,
+            b'3' | b'4' => return Err(wrong("is a device")),
+            b'6' => return Err(wrong("is a fifo")),
+            b'x' | b'g' => return Err(wrong("has a pax header, which dpkg does not read")),
+            other => return Err(wrong(&format!("is of the tar type {}, which dpkg does not read", shown([other])))),
+        };
+        let path = safe_path(&raw, kind == Kind::Dir).map_err(|why| wrong(&why))?;
+        if path.is_empty() && kind != Kind::Dir {
+            return Err(wrong("is the root but not a folder"));
+        }
+        if self.size > 0 && kind != Kind::File {
+            return Err(wrong("has a content but is not a file"));
+        }
+        let target = long_link.unwrap_or_else(|| self.link.clone());
+        let link = match kind {
+            Kind::File | Kind::Dir => Vec::new(),
+            // A symlink may lead anywhere; it is resolved where it is installed.
+            Kind::Symlink if target.is_empty() || target.contains(&0) => return Err(wrong("is a symlink to nothing")),
+            Kind::Symlink => target,
+            Kind::Hardlink => {
+                safe_path(&target, false).map_err(|why| wrong(&format!("is a hardlink to {}, which {why}", shown(&target))))?
+            }
+        };
+        Ok(Entry {
+            path,
+            kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            user: self.user.clone(),
+            group: self.group.clone(),
+            link,
+            size: self.size,
+        })
+    }
+}
+
+/// Octal with blanks before and a blank or NUL behind, or GNU's base 256. All blank is 0, as dpkg
+/// has it.
+fn tar_number(field: &[u8]) -> Option<u64> {
+    if let [0x80, rest @ ..] = field {
+        return rest.iter().try_fold(0u64, |value, byte| Some(value.checked_mul(256)? + u64::from(*byte)));
+    }
+    let text = std::str::from_utf8(field).ok()?.trim_start_matches(' ').trim_end_matches([' ', '\0']);
+    if text.is_empty() {
+        return Some(0);
+    }
+    text.bytes().all(|b| (b'0'..=b'7').contains(&b)).then(|| u64::from_str_radix(text, 8).ok()).flatten()
+}
+
+/// The path without `./` before it and, for a folder, `/` behind it.
+fn safe_path(raw: &[u8], folder: bool) -> Check<Vec<u8>> {
+    if raw.is_empty() {
+        return Err("is an empty path".into());
+    }
+    if raw.starts_with(b"/") {
+        return Err("is an absolute path".into());
+    }
+    if raw.contains(&0) || raw.contains(&b'\n') {
+        return Err("has a NUL or a line break in its path".into());
+    }
+    if raw.len() as u64 > MAX_PATH {
+        return Err("is too long a path".into());
+    }
+    let path = raw.strip_prefix(b"./").unwrap_or(raw);
+    let path = if folder { path.strip_suffix(b"/").unwrap_or(path) } else { path };
+    if path == b"." || path.is_empty() {
+        return Ok(Vec::new());
+    }
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b".." => return Err("climbs out with ..".into()),
+            b"" | b"." => return Err("has an empty or . part in its path".into()),
+            _ => {}
+        }
+    }
+    Ok(path.to_vec())
+}

@@ -1,0 +1,167 @@
+//! Reads one `.deb`, hashing it as it streams by: deb(5), deb-control(5), Debian policy 5.3.
+//!
+//! A package is taken only if every client can install it and every index can carry it: its
+//! archives are whole, its paths stay below the root, and its stanza is one that apt parses.
+
+use crate::archive::{self, Entry, Facts, Stop, Visit};
+use crate::control::Control;
+use crate::{Check, relation, shown};
+use std::io::Read;
+use twostage_model::{Class, Error, PackageId, Result, Sha256};
+
+/// Bytes of a control file.
+const MAX_CONTROL_FILE: u64 = 4 << 20;
+
+/// Fields that only an index or dpkg's own database may write. In a package's control they would
+/// stand in our index beside the true ones, and a client would believe either.
+const INDEX_FIELDS: [&str; 15] = [
+    "Filename",
+    "Size",
+    "MD5sum",
+    "SHA1",
+    "SHA256",
+    "SHA512",
+    "MSDOS-Filename",
+    "Description-md5",
+    "Status",
+    "Config-Version",
+    "Conffiles",
+    "Triggers-Awaited",
+    "Triggers-Pending",
+    "Package_Revision",
+    "Directory",
+];
+
+/// What one `.deb` is and says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deb {
+    /// Name, version, architecture.
+    pub id: PackageId,
+    /// All fields of its control file, in order.
+    pub control: Control,
+    /// Of all its bytes.
+    pub sha256: Sha256,
+    /// Bytes.
+    pub size: u64,
+    /// Seconds since 1970: the mtime of the `debian-binary` member, which dpkg-deb sets to the
+    /// `SOURCE_DATE_EPOCH` of the build.
+    pub date: i64,
+    /// The source package: field `Source` without `(version)`, else the name.
+    pub source: String,
+}
+
+/// Reads a `.deb` to its end and checks all of it. `name_hint` names it in messages.
+///
+/// Memory stays below about 200 MiB whatever the input is: what a member unpacks to is never
+/// kept, `control` is at most 4 MiB, xz and zstd windows at most 128 MiB.
+///
+/// # Errors
+/// Class `Repository` with the reason for refusing it; class `System` if `input` cannot be read.
+pub fn read(input: impl Read, name_hint: &str) -> Result<Deb> {
+    let mut visitor = ControlOnly(None);
+    let facts = archive::walk(input, &mut visitor).map_err(|stop| stopped(stop, name_hint))?;
+    finish(visitor.0, &facts).map_err(|why| stopped(Stop::Refused(why), name_hint))
+}
+
+/// The error for a walk that ended early.
+pub(crate) fn stopped(stop: Stop, name: &str) -> Error {
+    let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
+    match stop {
+        Stop::Refused(why) => Error::new(Class::Repository, format!("{name} is refused: {why}")),
+        Stop::Unreadable(error) => Error::system(format!("{name} cannot be read"), error),
+    }
+}
+
+struct ControlOnly(Option<Control>);
+
+impl Visit for ControlOnly {
+    fn control(&mut self, entry: &Entry, content: &mut dyn Read) -> Check<()> {
+        if entry.path == b"control" {
+            self.0 = Some(read_control(entry, content)?);
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, _: &Entry, _: &mut dyn Read) -> Check<()> {
+        Ok(())
+    }
+}
+
+/// Reads the text of a control file.
+pub(crate) fn read_control(entry: &Entry, content: &mut dyn Read) -> Check<Control> {
+    if entry.size > MAX_CONTROL_FILE {
+        return Err(format!("{} bytes are too many", entry.size));
+    }
+    let mut bytes = Vec::new();
+    content.take(MAX_CONTROL_FILE).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let byte = error.as_bytes().get(at).copied().unwrap_or_default();
+        format!("not UTF-8 (byte 0x{byte:02x} at offset {at}; is it Latin-1?), which Debian policy 5.1 demands")
+    })?;
+    Control::parse(&text).map_err(|error| error.to_string())
+}
+
+fn finish(control: Option<Control>, facts: &Facts) -> Check<Deb> {
+    let control = control.ok_or("there is no control file in it")?;
+    let (id, source) = check(&control)?;
+    Ok(Deb { id, control, sha256: facts.sha256, size: facts.size, date: facts.date, source })
+}
+
+/// Checks the fields of a binary package; returns its id and the name of its source.
+pub(crate) fn check(control: &Control) -> Check<(PackageId, String)> {
+    if let Some((name, _)) = control.fields().find(|(name, _)| INDEX_FIELDS.iter().any(|index| index.eq_ignore_ascii_case(name))) {
+        return Err(format!("its control has the field {name}, which only an index or dpkg may write"));
+    }
+    let field = |name: &str| match control.get(name) {
+        None => Err(format!("its control has no field {name}")),
+        Some("") => Err(format!("its field {name} is empty")),
+        Some(value) => Ok(value),
+    };
+    let id = PackageId::new(field("Package")?, field("Version")?, field("Architecture")?).map_err(|error| error.to_string())?;
+    // Wildcards and `source` are for source packages (policy 5.6.8).
+    if id.arch == "source" || id.arch.split('-').any(|part| part == "any") {
+        return Err(format!("its architecture {} is not one of a binary package", id.arch));
+    }
+    field("Description")?;
+    let source = source(control.get("Source"), &id)?;
+    for (name, alternatives) in relation::FIELDS {
+        if let Some(value) = control.get(name) {
+            relation::check(value, alternatives).map_err(|why| format!("its field {name} cannot be parsed: {why}"))?;
+        }
+    }
+    let one_of = |name: &str, allowed: &[&str]| match control.get(name) {
+        Some(value) if !allowed.contains(&value) => {
+            Err(format!("its field {name} is {} and not one of {}", shown(value), allowed.join(", ")))
+        }
+        _ => Ok(()),
+    };
+    one_of("Essential", &["yes", "no"])?;
+    one_of("Protected", &["yes", "no"])?;
+    one_of("Multi-Arch", &["no", "same", "foreign", "allowed"])?;
+    if id.arch == "all" && control.get("Multi-Arch") == Some("same") {
+        return Err("it is Multi-Arch: same and Architecture: all, which dpkg refuses".into());
+    }
+    // KiB; twelve digits are a petabyte, and stay below 2^63 when apt makes bytes of them.
+    if let Some(size) = control.get("Installed-Size")
+        && (size.len() > 12 || size.is_empty() || !size.bytes().all(|b| b.is_ascii_digit()))
+    {
+        return Err(format!("its field Installed-Size is {} and not a number of KiB", shown(size)));
+    }
+    Ok((id, source))
+}
+
+/// `name` or `name (version)` (policy 5.6.1).
+fn source(value: Option<&str>, id: &PackageId) -> Check<String> {
+    let Some(value) = value else { return Ok(id.name.clone()) };
+    let (name, version) = match value.split_once('(') {
+        None => (value, None),
+        Some((name, rest)) => (name.trim_end(), Some(rest.strip_suffix(')').ok_or("its field Source has no closing parenthesis")?)),
+    };
+    PackageId::new(name, version.unwrap_or(&id.version).trim(), "source")
+        .map(|source| source.name)
+        .map_err(|error| format!("its field Source: {error}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! Packages built in code for the tests of this crate, and seeded randomness.
+
+use crate::archive::Kind;
+use crate::write::{Tar, TarEntry, ar};
+use std::io::Write;
+use std::path::PathBuf;
+
+pub(crate) const CONTROL: &str = "Package: app-config\nSource: app (1.0)\nVersion: 1.0-1\nArchitecture: all\n\
+    Maintainer: A B <a@b>\nInstalled-Size: 12\nDepends: libc6 (>= 2.36), a | b:any\nDescription: files of app\n and\n .\n  more\n";
+
+/// Marsaglia's xorshift64: the same numbers in every run.
+pub(crate) struct XorShift(u64);
+
+impl XorShift {
+    pub(crate) fn new(seed: u64) -> Self {
+        XorShift(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len())]
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pack {
+    None,
+    Gzip,
+    Xz,
+    Zstd,
+}
+
+impl Pack {
+    pub(crate) const ALL: [Pack; 4] = [Pack::None, Pack::Gzip, Pack::Xz, Pack::Zstd];
+
+    pub(crate) fn ending(self) -> &'static str {
+        match self {
+            Pack::None => "",
+            Pack::Gzip => ".gz",
+            Pack::Xz => ".xz",
+            Pack::Zstd => ".zst",
+        }
+    }
+
+    pub(crate) fn compress(self, bytes: &[u8]) -> Vec<u8> {
+        match self {
+            Pack::None => bytes.to_vec(),
+            Pack::Gzip => gzip(bytes),
+            Pack::Xz => xz(bytes, 1 << 16),
+            Pack::Zstd => {
+                let mut encoder = zstd::Encoder::new(Vec::new(), 3).expect("encoder");
+                encoder.include_checksum(true).expect("checksum");
+                encoder.write_all(bytes).expect("zstd");
+                encoder.finish().expect("zstd")
+            }
+        }
+    }
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).expect("gzip");
+    encoder.finish().expect("gzip")
+}
+
+pub(crate) fn xz(bytes: &[u8], dictionary: u32) -> Vec<u8> {
+    let mut options = lzma_rust2::XzOptions::with_preset(1);
+    options.lzma_options.dict_size = dictionary;
+    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).expect("xz");
+    encoder.write_all(bytes).expect("xz");
+    encoder.finish().expect("xz")
+}
+
+/// A file of a [`Made`] package.
+#[derive(Clone)]
+pub(crate) struct MadeFile {
+    pub(crate) path: String,
+    pub(crate) kind: Kind,
+    pub(crate) link: String,
+    pub(crate) content: Vec<u8>,
+}
+
+/// A package with every kind of entry, to be changed and packed.
+#[derive(Clone)]
+pub(crate) struct Made {
+    pub(crate) control: String,
+    pub(crate) scripts: Vec<(&'static str, String)>,
+    pub(crate) data: Vec<MadeFile>,
+}
+
+impl Made {
+    pub(crate) fn sample() -> Made {
+        let file = |path: &str, kind, link: &str, content: &[u8]| MadeFile {
+            path: path.into(),
+            kind,
+            link: link.into(),
+            content: content.to_vec(),
+        };
+        let mut random = XorShift::new(3);
+        let noise: Vec<u8> = (0..5000).map(|_| random.next() as u8).collect();
+        let long = "n".repeat(150);
+        Made {
+            control: CONTROL.into(),
+            scripts: vec![("postinst", "#!/bin/sh\nexit 0\n".into())],
+            data: vec![
+                file("./usr/", Kind::Dir, "", b""),
+                file("./usr/app", Kind::File, "", &noise),
+                file("./usr/again", Kind::Hardlink, "./usr/app", b""),
+                file("./usr/link", Kind::Symlink, "/etc/../app", b""),
+                file(&format!("./usr/{long}"), Kind::Symlink, &long, b""),
+                file("./usr/zeros", Kind::File, "", &[0; 3000]),
+            ],
+        }
+    }
+
+    /// The other order of its data.
+    pub(crate) fn turn_data(&mut self) {
+        self.data.reverse();
+    }
+
+    pub(crate) fn control_tar(&self) -> Vec<u8> {
+        let mut tar = Tar::new(1);
+        let control = [("control", self.control.clone())];
+        for (name, text) in control.iter().chain(&self.scripts) {
+            tar.add(&TarEntry { path: &format!("./{name}"), kind: Kind::File, mode: 0o755, link: "", content: text.as_bytes() });
+        }
+        tar.finish()
+    }
+
+    pub(crate) fn data_tar(&self) -> Vec<u8> {
+        let mut tar = Tar::new(2);
+        for file in &self.data {
+            tar.add(&TarEntry { path: &file.path, kind: file.kind, mode: 0o644, link: &file.link, content: &file.content });
+        }
+        tar.finish()
+    }
+
+    pub(crate) fn pack(&self, pack: Pack) -> Vec<u8> {
+        deb(&[
+            (&format!("control.tar{}", pack.ending()), &pack.compress(&self.control_tar())),
+            (&format!("data.tar{}", pack.ending()), &pack.compress(&self.data_tar())),
+        ])
+    }
+}
+
+/// A deb of these members behind `debian-binary`.
+pub(crate) fn deb(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let all: Vec<(&str, &[u8])> = std::iter::once(("debian-binary", b"2.0\n".as_slice())).chain(members.iter().copied()).collect();
+    ar(&all, 1_767_322_985).expect("ar")
+}
+
+/// A folder that goes when it is dropped.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> std::io::Result<Folder> {
+        let path = std::env::temp_dir().join(format!("twostage-package-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Folder(path))
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).expect("a file in the temporary folder");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,215 @@
+//! Packages to apt's files. Pure: no clock, no disk, the same input gives the same bytes.
+//!
+//! The rules are those of <https://wiki.debian.org/DebianRepository/Format>; a paragraph of
+//! `Packages` is the package's own control paragraph with what `apt-ftparchive packages` adds,
+//! less the hashes that nobody should trust:
+//!
+//! ```text
+//! Package: greet
+//! Version: 1.0-1
+//! …
+//! Filename: pool/5f/5f2c…e1/greet_1.0-1_amd64.deb
+//! Size: 1234
+//! SHA256: 5f2c…e1
+//! ```
+
+use crate::{Kind, PoolPackage, date};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::Arc;
+use twostage_model::error::OrFail;
+use twostage_model::{Class, Result, Sha256};
+
+/// The one suite of a repository.
+pub const SUITE: &str = "twostage";
+/// The one component of the suite.
+pub const COMPONENT: &str = "main";
+
+/// The index files of a set of packages: path below `dists/twostage/` to content.
+pub type Indexes = BTreeMap<String, Bytes>;
+
+/// What a Release file says of an index file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Digest of the content.
+    pub sha256: Sha256,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Renders the index files. `packages` come sorted (name, version, architecture); every one of
+/// `architectures` gets an index, and so does every other that a package has. Packages for `all`
+/// are in each of them.
+///
+/// # Errors
+/// A compressor fails, which it does only without memory.
+pub fn indexes(packages: &[Arc<PoolPackage>], architectures: &[String]) -> Result<Indexes> {
+    let debs = || packages.iter().filter(|p| p.kind == Kind::Deb);
+    let mut wanted: BTreeSet<&str> = architectures.iter().map(String::as_str).collect();
+    wanted.extend(debs().map(|p| p.id.arch.as_str()).filter(|arch| *arch != "all"));
+    let mut files = Indexes::new();
+    for arch in wanted {
+        let mut text = String::new();
+        debs().filter(|p| p.id.arch == arch || p.id.arch == "all").for_each(|p| binary_paragraph(&mut text, p));
+        add_compressed(&mut files, &format!("{COMPONENT}/binary-{arch}/Packages"), text)?;
+    }
+    if packages.iter().any(|p| p.kind == Kind::Source) {
+        let mut text = String::new();
+        packages.iter().filter(|p| p.kind == Kind::Source).for_each(|p| source_paragraph(&mut text, p));
+        add_compressed(&mut files, &format!("{COMPONENT}/source/Sources"), text)?;
+    }
+    Ok(files)
+}
+
+fn add_compressed(files: &mut Indexes, path: &str, text: String) -> Result<()> {
+    let failed = || format!("cannot compress {path}");
+    // No name and no date in the gzip header: the same text gives the same bytes.
+    let mut gzip = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::new(6));
+    gzip.write_all(text.as_bytes()).or_fail(Class::System, failed)?;
+    files.insert(format!("{path}.gz"), gzip.finish().or_fail(Class::System, failed)?.into());
+    files.insert(format!("{path}.zst"), zstd::bulk::compress(text.as_bytes(), 9).or_fail(Class::System, failed)?.into());
+    files.insert(path.to_string(), text.into());
+    Ok(())
+}
+
+/// Where a package's bytes are, below the prefix of a channel or snapshot.
+pub fn pool_folder(digest: &Sha256) -> String {
+    let name = digest.to_string();
+    format!("pool/{}/{name}", &name[..2])
+}
+
+/// Fields that the repository states itself; a package that brings them is not believed.
+const OURS: [&str; 7] = ["filename", "size", "md5sum", "sha1", "sha256", "sha512", "status"];
+/// Fields of a `.dsc` that `Sources` spells in its own way. Only SHA-256 is passed on.
+const OURS_SOURCE: [&str; 6] = ["source", "directory", "files", "checksums-sha1", "checksums-sha256", "checksums-sha512"];
+
+fn binary_paragraph(text: &mut String, package: &PoolPackage) {
+    copy_fields(text, &package.control, &OURS);
+    let (folder, name) = (pool_folder(&package.sha256), package.file_name());
+    let _ = write!(text, "Filename: {folder}/{name}\nSize: {}\nSHA256: {}\n\n", package.size, package.sha256);
+}
+
+fn source_paragraph(text: &mut String, package: &PoolPackage) {
+    let _ = writeln!(text, "Package: {}", package.id.name);
+    copy_fields(text, &package.control, &OURS_SOURCE);
+    let _ = write!(text, "Directory: {}\nChecksums-Sha256:\n", pool_folder(&package.sha256));
+    let _ = writeln!(text, " {} {} {}", package.sha256, package.size, package.file_name());
+    for file in &package.files {
+        let _ = writeln!(text, " {} {} {}", file.sha256, file.size, file.name);
+    }
+    text.push('\n');
+}
+
+/// Copies a paragraph without the fields named (in lower case) and their continuation lines.
+fn copy_fields(text: &mut String, control: &str, without: &[&str]) {
+    let mut skipping = false;
+    for line in control.lines().filter(|line| !line.trim().is_empty()) {
+        if !line.starts_with([' ', '\t']) {
+            let name = line.split(':').next().unwrap_or_default().trim_end().to_ascii_lowercase();
+            skipping = without.contains(&name.as_str());
+        }
+        if !skipping {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+}
+
+/// Renders `Release`. `origin` is the project, `date` in seconds since 1970.
+pub fn release(origin: &str, date: i64, files: &BTreeMap<String, Listed>) -> String {
+    let prefix = format!("{COMPONENT}/binary-");
+    let architectures: Vec<&str> =
+        files.keys().filter_map(|path| path.strip_prefix(&prefix)?.strip_suffix("/Packages")).filter(|arch| !arch.contains('/')).collect();
+    let mut text = String::new();
+    let _ = write!(
+        text,
+        "Origin: {origin}\nLabel: {origin}\nSuite: {SUITE}\nCodename: {SUITE}\nDate: {}\nAcquire-By-Hash: yes\nArchitectures: {}\n\
+         Components: {COMPONENT}\nDescription: packages of {origin}\nSHA256:\n",
+        date::release(date),
+        architectures.join(" "),
+    );
+    for (path, file) in files {
+        let _ = writeln!(text, " {} {:>12} {path}", file.sha256, file.size);
+    }
+    text
+}
+
+/// A client file in deb822 form, ready for `/etc/apt/sources.list.d/`, with the key in it.
+/// `base_url` is the server (`http://host:port`), `prefix` a channel or `@<snapshot>`.
+pub fn sources_file(base_url: &str, prefix: &str, public_key: &str) -> String {
+    let mut text =
+        format!("Types: deb\nURIs: {}/{prefix}/\nSuites: {SUITE}\nComponents: {COMPONENT}\nSigned-By:\n", base_url.trim_end_matches('/'));
+    // In deb822 an empty line ends the paragraph; a dot stands for one.
+    for line in public_key.trim_end().lines() {
+        let _ = writeln!(text, " {}", if line.trim().is_empty() { "." } else { line.trim_end() });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twostage_model::PackageId;
+
+    fn package(kind: Kind, name: &str, arch: &str, control: &str) -> Arc<PoolPackage> {
+        Arc::new(PoolPackage {
+            kind,
+            id: PackageId { name: name.into(), version: "1:1.0-1".into(), arch: arch.into() },
+            size: 4,
+            sha256: Sha256::of(name.as_bytes()),
+            date: 0,
+            source: name.into(),
+            control: control.into(),
+            files: vec![],
+        })
+    }
+
+    #[test]
+    fn a_package_cannot_state_its_own_place_or_digest() {
+        let control = "Package: liar\nVersion: 1:1.0-1\nArchitecture: all\nsha256: 00\nFILENAME: pool/evil\n continued\nSize : 1\nDescription: a\n b\n";
+        let files = indexes(&[package(Kind::Deb, "liar", "all", control)], &["amd64".into()]).unwrap_or_default();
+        let text = String::from_utf8_lossy(&files["main/binary-amd64/Packages"]).into_owned();
+        let digest = Sha256::of(b"liar").to_string();
+        assert_eq!(
+            text,
+            format!(
+                "Package: liar\nVersion: 1:1.0-1\nArchitecture: all\nDescription: a\n b\n\
+                 Filename: pool/{}/{digest}/liar_1%3a1.0-1_all.deb\nSize: 4\nSHA256: {digest}\n\n",
+                &digest[..2]
+            )
+        );
+    }
+
+    #[test]
+    fn an_architecture_is_listed_when_a_package_or_the_host_has_it() {
+        let packages = [
+            package(Kind::Deb, "aa", "all", "Package: aa\n"),
+            package(Kind::Deb, "bb", "arm64", "Package: bb\n"),
+            package(Kind::Source, "cc", "source", "Source: cc\n"),
+        ];
+        let files = indexes(&packages, &["amd64".into()]).unwrap_or_default();
+        let listed: BTreeMap<_, _> =
+            files.iter().map(|(path, body)| (path.clone(), Listed { sha256: Sha256::of(body), size: body.len() as u64 })).collect();
+        let text = release("demo", 1_767_413_106, &listed);
+        assert!(text.contains("\nArchitectures: amd64 arm64\n"), "{text}");
+        assert!(text.contains("\nDate: Sat, 03 Jan 2026 04:05:06 UTC\n"), "{text}");
+        assert_eq!(files.len(), 9, "two architectures and the sources, three files each");
+        assert!(!text.lines().any(|line| line.ends_with(' ')), "cleartext signatures do not cover blanks at line ends");
+        assert!(String::from_utf8_lossy(&files["main/binary-amd64/Packages"]).starts_with("Package: aa\n"));
+        assert_eq!(files, indexes(&packages, &["amd64".into()]).unwrap_or_default(), "rendered twice, the same bytes");
+        assert_eq!(text, release("demo", 1_767_413_106, &listed));
+    }
+
+    #[test]
+    fn a_client_file_carries_the_key_without_empty_lines() {
+        let text = sources_file("http://127.0.0.1:80/", "main", "-----BEGIN-----\n\nAAAA\n-----END-----\n");
+        assert_eq!(
+            text,
+            "Types: deb\nURIs: http://127.0.0.1:80/main/\nSuites: twostage\nComponents: main\nSigned-By:\n \
+             -----BEGIN-----\n .\n AAAA\n -----END-----\n"
+        );
+    }
+}

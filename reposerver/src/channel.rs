@@ -1,0 +1,344 @@
+//! Channels: named pointers to snapshots.
+//!
+//! A channel is one file, so that its pointer and its signatures change in one rename:
+//!
+//! ```json
+//! {"snapshot":"ab12…","date":1767413106,
+//!  "members":{"component:greet":["5f2c…"],"lock:hello":["77aa…"]},
+//!  "history":[{"snapshot":"0a1b…","date":1767400000}],
+//!  "signed":{"release":"Origin: demo\n…","inrelease":"…","release_gpg":"…",…}}
+//! ```
+//!
+//! Its release has a date of its own that only ever grows, also when the channel moves back: apt
+//! keeps what it has when it is offered something older.
+
+use crate::snapshot::{Signed, Snapshot, to_json};
+use crate::{PoolPackage, Repository, date, disk};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use twostage_model::error::OrFail;
+use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
+
+/// What a channel is made of: a group's name (`component:greet`, `published`, `lock:hello`) to
+/// its packages. The snapshot is the union.
+pub type Members = BTreeMap<String, BTreeSet<Sha256>>;
+
+/// The state of a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// Where it points.
+    pub snapshot: SnapshotId,
+    /// The `Date` of its release, in seconds since 1970.
+    pub date: i64,
+    /// Its packages by group.
+    pub members: Members,
+    /// Where it pointed before, newest first; the last 50.
+    pub history: Vec<Earlier>,
+    pub(crate) signed: Signed,
+}
+
+/// An earlier state of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Earlier {
+    /// Where it pointed.
+    pub snapshot: SnapshotId,
+    /// The date of the release that said so.
+    pub date: i64,
+}
+
+/// What a publish did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Where the channel points now.
+    pub snapshot: SnapshotId,
+    /// Where it pointed before, if it was there.
+    pub previous: Option<SnapshotId>,
+    /// Whether clients see anything new.
+    pub changed: bool,
+}
+
+/// What `history/<channel>/<date>.json` holds.
+#[derive(Serialize, Deserialize)]
+struct Past {
+    snapshot: SnapshotId,
+    members: Members,
+}
+
+/// Earlier states that are kept.
+const HISTORY: usize = 50;
+/// apt refuses a release that is more than 10 seconds in the future; dates that must grow by a
+/// second with each publish may run this far ahead of the clock.
+const AHEAD: i64 = 5;
+/// Words that the server has for itself, or may come to have.
+const RESERVED: [&str; 9] = ["api", "blobs", "favicon", "healthz", "key", "metrics", "pool", "snapshots", "static"];
+
+/// The rule for a channel's name: `[a-z0-9][a-z0-9-]{0,63}`, and none of the server's own words.
+///
+/// # Errors
+/// The name breaks it.
+pub fn check_channel_name(name: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if name.is_empty() || name.len() > 64 || name.starts_with('-') || !name.bytes().all(plain) {
+        return Err(Error::new(Class::Project, format!("{name:?} cannot be a channel's name"))
+            .hint("use lower-case letters, digits and hyphens, at most 64, for instance main or testing"));
+    }
+    if RESERVED.contains(&name) {
+        return Err(
+            Error::new(Class::Project, format!("{name:?} cannot be a channel's name: the server uses it")).hint("take another word")
+        );
+    }
+    Ok(())
+}
+
+impl Repository {
+    /// The state of a channel; nothing when there is none of that name.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn channel(&self, name: &str) -> Result<Option<Arc<Channel>>> {
+        if check_channel_name(name).is_err() {
+            return Ok(None);
+        }
+        let path = self.channel_path(name);
+        self.channels.get(&name.to_string(), &path, |bytes| parse(bytes, &path))
+    }
+
+    /// The same past the cache, for whoever holds the lock and will build on it.
+    fn channel_now(&self, name: &str) -> Result<Option<Channel>> {
+        let path = self.channel_path(name);
+        disk::read(&path)?.map(|bytes| parse(&bytes, &path)).transpose()
+    }
+
+    /// The names of the channels, in order.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn channels(&self) -> Result<Vec<String>> {
+        let folder = self.root.join("channels");
+        if !folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        let failed = || format!("cannot read {}", folder.display());
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&folder).or_fail(Class::System, failed)? {
+            let name = entry.or_fail(Class::System, failed)?.file_name();
+            names.extend(name.to_str().and_then(|n| n.strip_suffix(".json")).filter(|n| check_channel_name(n).is_ok()).map(String::from));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Changes a channel, which is made when it is not there: `change` edits its members, their
+    /// union becomes a snapshot, and the channel points to it, all under the publishers' lock, so
+    /// that two publishers never lose each other's change. When nothing has changed, nothing is
+    /// written. `now` in seconds since 1970. The channel's date grows by at least a second each
+    /// time; where that would take it more than 5 seconds ahead of the clock, this waits, because
+    /// apt refuses a release from the future.
+    ///
+    /// # Errors
+    /// The channel's name is not allowed; a member is not in the pool; one name, version and
+    /// architecture has two contents, here or in anything that a channel published earlier; or
+    /// it cannot be written. The channel stays as it was then.
+    pub fn publish(&self, channel: &str, now: i64, change: impl FnOnce(&mut Members)) -> Result<Published> {
+        check_channel_name(channel)?;
+        // Both take the lock, or long, themselves.
+        let (_, key) = (self.scratch()?, self.key(now)?);
+        let _guard = disk::publish_lock(&self.root)?;
+        let old = self.channel_now(channel)?;
+        let mut members = old.as_ref().map(|old| old.members.clone()).unwrap_or_default();
+        change(&mut members);
+        members.retain(|_, group| !group.is_empty());
+        let current = |old: &Channel, snapshot: &Snapshot| {
+            old.snapshot == snapshot.id && old.signed.is_current(&key, &self.settings.origin, &snapshot.files)
+        };
+        if let Some(old) = &old
+            && old.members == members
+            && let Ok(Some(snapshot)) = self.stored(&old.snapshot)
+            && current(old, &snapshot)
+        {
+            return Ok(Published { snapshot: old.snapshot, previous: Some(old.snapshot), changed: false });
+        }
+        let packages = self.sorted_packages(members.values().flatten())?;
+        let names = self.check_names(&packages)?;
+        self.sync_packages(names.iter())?;
+        let snapshot = self.persist(&packages, now)?;
+        if let Some(old) = &old
+            && current(old, &snapshot)
+        {
+            // The same packages in other groups: nothing that a client could see.
+            let regrouped = Channel { members, ..old.clone() };
+            disk::write(self.scratch()?, &self.channel_path(channel), &to_json(&regrouped)?)?;
+            return Ok(Published { snapshot: old.snapshot, previous: Some(old.snapshot), changed: false });
+        }
+        let published = self.point(channel, old.as_ref(), &snapshot, members, now)?;
+        self.add_names(&lines(names.iter().map(|package| (package.file_name(), package.sha256))))?;
+        Ok(published)
+    }
+
+    /// Points a channel to a snapshot that is on disk, an earlier one of its own or another's.
+    /// Its groups become what they were then; a snapshot that this channel never had comes as one
+    /// group, `moved`.
+    ///
+    /// # Errors
+    /// There is no such snapshot, or it cannot be written. The channel stays as it was then.
+    pub fn move_channel(&self, channel: &str, id: &SnapshotId, now: i64) -> Result<Published> {
+        check_channel_name(channel)?;
+        let (_, key) = (self.scratch()?, self.key(now)?);
+        let _guard = disk::publish_lock(&self.root)?;
+        let old = self.channel_now(channel)?;
+        let info = self.snapshot_info(id)?.ok_or_else(|| {
+            Error::new(Class::Repository, format!("the repository has no snapshot {id}"))
+                .hint(format!("the server's page lists those of {channel}"))
+        })?;
+        let digests: Vec<Sha256> = info.manifest.files().map(|(_, digest)| digest).collect();
+        let packages = self.sorted_packages(&digests)?;
+        let snapshot = self.persist(&packages, now)?;
+        if let Some(old) = &old
+            && old.snapshot == *id
+            && old.signed.is_current(&key, &self.settings.origin, &snapshot.files)
+        {
+            return Ok(Published { snapshot: *id, previous: Some(*id), changed: false });
+        }
+        let names = self.check_names(&packages)?;
+        let mut members = Members::from([("moved".to_string(), digests.into_iter().collect())]);
+        for earlier in old.iter().flat_map(|old| &old.history).filter(|earlier| earlier.snapshot == *id) {
+            if let Some(bytes) = disk::read(&self.past_path(channel, earlier.date))?
+                && let Ok(past) = serde_json::from_slice::<Past>(&bytes)
+                && past.snapshot == *id
+            {
+                members = past.members;
+                break;
+            }
+        }
+        let published = self.point(channel, old.as_ref(), &snapshot, members, now)?;
+        self.add_names(&lines(names.iter().map(|package| (package.file_name(), package.sha256))))?;
+        Ok(published)
+    }
+
+    /// The pointer swap: the old state's members to its history, then one rename.
+    fn point(&self, channel: &str, old: Option<&Channel>, snapshot: &Snapshot, members: Members, now: i64) -> Result<Published> {
+        let dated = old.map_or(now, |old| now.max(old.date.saturating_add(1)));
+        let ahead = dated.saturating_sub(date::now());
+        if (AHEAD + 1..=60).contains(&ahead) {
+            std::thread::sleep(Duration::from_secs(u64::try_from(ahead - AHEAD).unwrap_or(0)));
+        }
+        let mut history = Vec::new();
+        if let Some(old) = old {
+            let past = Past { snapshot: old.snapshot, members: old.members.clone() };
+            disk::write(self.scratch()?, &self.past_path(channel, old.date), &to_json(&past)?)?;
+            history.push(Earlier { snapshot: old.snapshot, date: old.date });
+            history.extend(old.history.iter().copied().take(HISTORY - 1));
+        }
+        let signed = Signed::new(&*self.key(now)?, &self.settings.origin, dated, &snapshot.files)?;
+        let new = Channel { snapshot: snapshot.id, date: dated, members, history, signed };
+        disk::write(self.scratch()?, &self.channel_path(channel), &to_json(&new)?)?;
+        for dropped in old.iter().flat_map(|old| old.history.iter().skip(HISTORY - 1)) {
+            // One that stays behind takes space, nothing else.
+            let _ = fs::remove_file(self.past_path(channel, dropped.date));
+        }
+        Ok(Published { snapshot: snapshot.id, previous: old.map(|old| old.snapshot), changed: true })
+    }
+
+    /// Refuses a name-version-architecture that a channel published with other content. Returns
+    /// those that no channel published yet.
+    ///
+    /// `names` has a line a file, `<sha256>  <file name>`, appended *after* the pointer swap, so
+    /// that a publish that fails reserves no name. What a crash kept from being appended is what
+    /// some channel points to right now; that is appended here first.
+    fn check_names(&self, packages: &[Arc<PoolPackage>]) -> Result<Vec<Arc<PoolPackage>>> {
+        let path = self.root.join("names");
+        let bytes = disk::read(&path)?.unwrap_or_default();
+        // A line without its end was torn by a crash; `add_names` overwrites it.
+        let text = std::str::from_utf8(whole_lines(&bytes)).or_fail(Class::Repository, || format!("{} is no text", path.display()))?;
+        let mut names: HashMap<String, Sha256> = HashMap::new();
+        for (digest, name) in text.lines().filter_map(|line| line.split_once("  ")) {
+            names.insert(name.to_string(), digest.parse()?);
+        }
+        let mut lost = Vec::new();
+        for channel in self.channels()? {
+            let Some(channel) = self.channel(&channel)? else { continue };
+            let Some(info) = self.snapshot_info(&channel.snapshot)? else { continue };
+            for (name, digest) in info.manifest.files().filter(|(name, _)| !names.contains_key(*name)).collect::<Vec<_>>() {
+                lost.push((name.to_string(), digest));
+                names.insert(name.to_string(), digest);
+            }
+        }
+        self.add_names(&lines(lost))?;
+        let mut new = Vec::new();
+        for package in packages {
+            let name = package.file_name();
+            match names.get(&name) {
+                Some(earlier) if *earlier != package.sha256 => {
+                    return Err(Error::new(
+                        Class::Repository,
+                        format!("{} was published before with other content: then {earlier}, now {}", package.id, package.sha256),
+                    )
+                    .hint("give the changed package a new version: one name, version and architecture is one content, for ever"));
+                }
+                Some(_) => {}
+                None => new.push(Arc::clone(package)),
+            }
+        }
+        Ok(new)
+    }
+
+    fn add_names(&self, lines: &str) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let path = self.root.join("names");
+        let failed = || format!("cannot write {}", path.display());
+        let end = whole_lines(&disk::read(&path)?.unwrap_or_default()).len() as u64;
+        let made = !path.exists();
+        let mut file = File::options().create(true).truncate(false).write(true).open(&path).or_fail(Class::System, failed)?;
+        file.set_len(end).or_fail(Class::System, failed)?;
+        file.seek(SeekFrom::Start(end)).or_fail(Class::System, failed)?;
+        file.write_all(lines.as_bytes()).or_fail(Class::System, failed)?;
+        file.sync_all().or_fail(Class::System, failed)?;
+        if made { disk::sync_folder(&self.root) } else { Ok(()) }
+    }
+
+    fn channel_path(&self, name: &str) -> PathBuf {
+        self.root.join("channels").join(format!("{name}.json"))
+    }
+
+    fn past_path(&self, channel: &str, dated: i64) -> PathBuf {
+        self.root.join("history").join(channel).join(format!("{dated}.json"))
+    }
+}
+
+fn parse(bytes: &[u8], path: &Path) -> Result<Channel> {
+    serde_json::from_slice(bytes)
+        .or_fail(Class::Repository, || format!("cannot read {}", path.display()))
+        .map_err(|error| error.hint("a newer twostage may have written it; twostage itself replaces it whole or not at all"))
+}
+
+fn lines(names: impl IntoIterator<Item = (String, Sha256)>) -> String {
+    names.into_iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect()
+}
+
+fn whole_lines(bytes: &[u8]) -> &[u8] {
+    bytes.iter().rposition(|b| *b == b'\n').map_or(&[], |at| &bytes[..=at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_is_never_named_like_a_page_of_the_server_or_a_path() {
+        for good in ["main", "testing", "1-2", "x"] {
+            assert!(check_channel_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-x", "Main", "a/b", "..", "@a", "healthz", "pool", "key", "a.sources", &"x".repeat(65)] {
+            assert!(check_channel_name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Writing so that a crash leaves the old file or the new one, whole.
+
+use crate::lock;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::hash::Hash;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tempfile::{NamedTempFile, TempDir};
+use twostage_model::error::OrFail;
+use twostage_model::{Class, Error, Result};
+
+/// Takes the publishers' lock, waiting for it. It is released when the value is dropped, and by
+/// the kernel when the process dies.
+pub(crate) fn publish_lock(root: &Path) -> Result<File> {
+    let path = root.join("lock");
+    let failed = || format!("cannot lock {}", path.display());
+    let file = File::options().create(true).truncate(false).write(true).open(&path).or_fail(Class::System, failed)?;
+    file.lock().or_fail(Class::System, failed)?;
+    Ok(file)
+}
+
+/// A folder of this process under `tmp/`, with a lock that tells the sweep that we are alive.
+pub(crate) struct Scratch {
+    folder: PathBuf,
+    _alive: File,
+}
+
+impl Scratch {
+    /// Sweeps what dead processes left and makes a folder of our own. Under the publishers' lock,
+    /// so that nobody sweeps a folder between its making and its locking.
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        let tmp = root.join("tmp");
+        let _guard = publish_lock(root)?;
+        make_folder(&tmp)?;
+        sweep(&tmp)?;
+        let failed = || format!("cannot make a folder in {}", tmp.display());
+        let folder = tempfile::Builder::new().prefix("writer-").tempdir_in(&tmp).or_fail(Class::System, failed)?.keep();
+        let alive = File::create(folder.join("alive")).or_fail(Class::System, failed)?;
+        alive.lock().or_fail(Class::System, failed)?;
+        Ok(Scratch { folder, _alive: alive })
+    }
+
+    /// A new empty file. It goes away with the value unless it is kept under another name.
+    pub(crate) fn file(&self) -> Result<NamedTempFile> {
+        tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile_in(&self.folder)
+            .or_fail(Class::System, || format!("cannot make a file in {}", self.folder.display()))
+    }
+
+    /// A new empty folder.
+    pub(crate) fn folder(&self) -> Result<TempDir> {
+        tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir_in(&self.folder)
+            .or_fail(Class::System, || format!("cannot make a folder in {}", self.folder.display()))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is swept at the next open.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn sweep(tmp: &Path) -> Result<()> {
+    let failed = || format!("cannot sweep {}", tmp.display());
+    for entry in fs::read_dir(tmp).or_fail(Class::System, failed)? {
+        let path = entry.or_fail(Class::System, failed)?.path();
+        let alive = File::open(path.join("alive")).is_ok_and(|file| file.try_lock().is_err());
+        if !alive {
+            let removed = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.or_fail(Class::System, failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a folder and its parents, durably.
+pub(crate) fn make_folder(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => path.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), sync_folder),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(Error::system(format!("cannot make the folder {}", path.display()), error)),
+    }
+}
+
+/// Makes the names in a folder, or the content of a file, durable.
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
+    File::open(path).and_then(|folder| folder.sync_all()).or_fail(Class::System, || format!("cannot sync {}", path.display()))
+}
+
+/// Gives a finished temporary file its name, durably, in place of what has that name.
+pub(crate) fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    file.as_file().sync_all().or_fail(Class::System, failed)?;
+    let parent = path.parent().unwrap_or(Path::new("."));
+    make_folder(parent)?;
+    file.persist(path).map_err(|error| error.error).or_fail(Class::System, failed)?;
+    sync_folder(parent)
+}
+
+/// Gives a finished temporary file its name, whole but not yet durably: [`sync_files`] comes
+/// before anything relies on it.
+pub(crate) fn keep_for_now(file: NamedTempFile, path: &Path) -> Result<()> {
+    make_folder(path.parent().unwrap_or(Path::new(".")))?;
+    file.persist(path).map_err(|error| error.error).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
+    Ok(())
+}
+
+/// Makes files of one file system durable, names included. One sync of the file system costs what
+/// some tens of files cost.
+pub(crate) fn sync_files(root: &Path, files: &BTreeSet<PathBuf>) -> Result<()> {
+    if files.len() > 40 {
+        let failed = || format!("cannot sync {}", root.display());
+        let folder = File::open(root).or_fail(Class::System, failed)?;
+        return rustix::fs::syncfs(&folder).or_fail(Class::System, failed);
+    }
+    let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    files.iter().map(PathBuf::as_path).chain(folders).try_for_each(sync_folder)
+}
+
+/// Writes a whole small file, durably, in place of what has that name.
+pub(crate) fn write(scratch: &Scratch, path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = scratch.file()?;
+    file.write_all(bytes).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
+    keep(file, path)
+}
+
+/// Reads a file that may be absent.
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::system(format!("cannot read {}", path.display()), error)),
+    }
+}
+
+/// Files parsed once and again when another process has replaced them: a rename gives a path
+/// another inode, and a reused inode has another change time.
+pub(crate) struct Cache<K, V>(Mutex<HashMap<K, (Stamp, Arc<V>)>>);
+
+impl<K, V> Default for Cache<K, V> {
+    fn default() -> Self {
+        Cache(Mutex::default())
+    }
+}
+
+type Stamp = (u64, i64, i64, u64);
+
+/// More than anybody serves at once; beyond it the cache starts anew.
+const CACHED: usize = 256;
+
+impl<K: Hash + Eq + Clone, V> Cache<K, V> {
+    /// The value in the file at `path`, or nothing when there is no such file.
+    pub(crate) fn get(&self, key: &K, path: &Path, parse: impl FnOnce(&[u8]) -> Result<V>) -> Result<Option<Arc<V>>> {
+        let failed = || format!("cannot read {}", path.display());
+        // Stamp and bytes from one open file: both belong to one state.
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                lock(&self.0).remove(key);
+                return Ok(None);
+            }
+            Err(error) => return Err(Error::system(failed(), error)),
+        };
+        let meta = file.metadata().or_fail(Class::System, failed)?;
+        let stamp = (meta.ino(), meta.ctime(), meta.ctime_nsec(), meta.size());
+        if let Some((seen, value)) = lock(&self.0).get(key)
+            && *seen == stamp
+        {
+            return Ok(Some(Arc::clone(value)));
+        }
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut file, &mut bytes).or_fail(Class::System, failed)?;
+        let value = Arc::new(parse(&bytes)?);
+        let mut held = lock(&self.0);
+        if held.len() >= CACHED {
+            held.clear();
+        }
+        held.insert(key.clone(), (stamp, Arc::clone(&value)));
+        Ok(Some(value))
+    }
+}

@@ -1,0 +1,212 @@
+//! From a target to the resource that answers it.
+
+use super::body::Body;
+use super::target::{Page, Prefix, Target};
+use crate::snapshot::{Signed, Snapshot};
+use crate::{Channel, Repository, apt, date};
+use bytes::Bytes;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use twostage_model::error::OrFail;
+use twostage_model::{Class, Result, Sha256};
+
+/// Earlier snapshots of a channel whose index files it still answers for by digest: a client that
+/// holds the InRelease of one may be in the middle of its update.
+const EARLIER: usize = 8;
+
+/// Something that can be sent.
+pub(crate) struct Resource {
+    pub(crate) body: Body,
+    /// The digest of the body, for the ETag.
+    pub(crate) tag: Sha256,
+    /// Media type.
+    pub(crate) kind: &'static str,
+    /// Seconds since 1970.
+    pub(crate) modified: Option<i64>,
+    /// Whether this URL never answers anything else.
+    pub(crate) immutable: bool,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn memory(body: impl Into<Bytes>, kind: &'static str) -> Resource {
+    let body = body.into();
+    Resource { tag: Sha256::of(&body), body: Body::whole(body), kind, modified: None, immutable: false }
+}
+
+/// Finds what answers `target`; nothing means 404.
+pub(crate) fn find(repository: &Repository, target: &Target) -> Result<Option<Resource>> {
+    match &target.page {
+        Page::Index => Ok(Some(memory(index_page(repository, &target.base)?, "text/html; charset=utf-8"))),
+        Page::Health => Ok(Some(memory("ok\n", TEXT))),
+        Page::Key => Ok(Some(memory(repository.public_key()?, "application/pgp-keys"))),
+        Page::Sources(prefix) => {
+            let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
+            let text = apt::sources_file(&target.base, &site.name, &repository.public_key()?);
+            Ok(Some(memory(text, TEXT)))
+        }
+        Page::Below(prefix, path) => {
+            let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
+            site.find(&path.iter().map(String::as_str).collect::<Vec<_>>())
+        }
+    }
+}
+
+/// A channel or a snapshot, as one consistent state: the channel's file is read once a request.
+struct Site<'a> {
+    repository: &'a Repository,
+    name: String,
+    snapshot: Arc<Snapshot>,
+    channel: Option<Arc<Channel>>,
+}
+
+impl<'a> Site<'a> {
+    fn of(repository: &'a Repository, prefix: &Prefix) -> Result<Option<Self>> {
+        let (name, id, channel) = match prefix {
+            Prefix::Snapshot(id) => (format!("@{id}"), *id, None),
+            Prefix::Channel(name) => match repository.channel(name)? {
+                Some(channel) => (name.clone(), channel.snapshot, Some(channel)),
+                None => return Ok(None),
+            },
+        };
+        let snapshot = repository.served(&id)?;
+        Ok(snapshot.map(|snapshot| Site { repository, name, snapshot, channel }))
+    }
+
+    fn signed(&self) -> &Signed {
+        self.channel.as_ref().map_or(&self.snapshot.signed, |channel| &channel.signed)
+    }
+
+    fn find(&self, path: &[&str]) -> Result<Option<Resource>> {
+        let signed = self.signed();
+        // Signatures are renewed with a new key, under a snapshot's name too.
+        let dated = |text: &str, kind| Resource { modified: Some(signed.date), ..memory(text.to_string(), kind) };
+        let frozen = self.channel.is_none();
+        Ok(match path {
+            [] => Some(memory(self.front_page(), TEXT)),
+            ["SHA256SUMS"] => Some(Resource { immutable: frozen, modified: Some(signed.date), ..memory(self.snapshot.list.clone(), TEXT) }),
+            ["dists", apt::SUITE, "InRelease"] => Some(dated(&signed.inrelease, TEXT)),
+            ["dists", apt::SUITE, "Release"] => Some(dated(&signed.release, TEXT)),
+            ["dists", apt::SUITE, "Release.gpg"] => Some(dated(&signed.release_gpg, "application/pgp-signature")),
+            ["dists", apt::SUITE, folder @ .., "by-hash", "SHA256", digest] => match digest.parse() {
+                Ok(digest) => self.by_hash(&folder.join("/"), &digest)?,
+                Err(_) => None,
+            },
+            ["dists", apt::SUITE, rest @ ..] => {
+                let path = rest.join("/");
+                match self.snapshot.files.get(&path) {
+                    Some(listed) => Some(Resource {
+                        body: Body::whole(self.repository.index(&self.snapshot, &path, listed)?),
+                        tag: listed.sha256,
+                        kind: media_type(&path),
+                        modified: Some(signed.date),
+                        immutable: frozen,
+                    }),
+                    None => None,
+                }
+            }
+            ["pool", shard, digest, name] => match digest.parse::<Sha256>() {
+                Ok(digest) if digest.to_string().starts_with(shard) && shard.len() == 2 => self.package(digest, name)?,
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    fn by_hash(&self, folder: &str, digest: &Sha256) -> Result<Option<Resource>> {
+        let earlier = self.channel.iter().flat_map(|channel| &channel.history).take(EARLIER).map(|earlier| earlier.snapshot);
+        for id in std::iter::once(self.snapshot.id).chain(earlier) {
+            // An earlier one may be gone; that is no reason to fail a client of the present one.
+            let Ok(Some(snapshot)) = self.repository.served(&id) else { continue };
+            let is_it = |path: &str, found: Sha256| found == *digest && path.rsplit_once('/').is_some_and(|(parent, _)| parent == folder);
+            if let Some((path, listed)) = snapshot.files.iter().find(|(path, listed)| is_it(path, listed.sha256)) {
+                return Ok(Some(Resource {
+                    body: Body::whole(self.repository.index(&snapshot, path, listed)?),
+                    tag: *digest,
+                    kind: media_type(path),
+                    modified: None,
+                    immutable: true,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A package by its digest, whatever it is called; a source's files by the digest of its
+    /// `.dsc` and their names, because apt wants a source's files in one folder.
+    fn package(&self, digest: Sha256, name: &str) -> Result<Option<Resource>> {
+        let (mut found, mut modified) = (digest, None);
+        if self.repository.contains(&digest) {
+            let package = self.repository.package(&digest)?;
+            modified = Some(package.date).filter(|date| *date > 0);
+            found = package.files.iter().find(|file| file.name == name).map_or(digest, |file| file.sha256);
+        } else if !self.repository.pool_path(&digest).is_file() {
+            return Ok(None);
+        }
+        let file = self.repository.open_package(&found)?;
+        let length = file.metadata().or_fail(Class::System, || format!("cannot read the package {found}"))?.len();
+        Ok(Some(Resource { body: Body::file(file, length), tag: found, kind: media_type(name), modified, immutable: true }))
+    }
+
+    fn front_page(&self) -> String {
+        format!(
+            "{}: snapshot {}\n{} packages, see SHA256SUMS; date {}\nclient file: /{}.sources\n",
+            self.name,
+            self.snapshot.id,
+            self.snapshot.list.iter().filter(|b| **b == b'\n').count(),
+            date::release(self.signed().date),
+            self.name,
+        )
+    }
+}
+
+fn media_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map_or("", |(_, end)| end) {
+        "deb" | "udeb" | "ddeb" => "application/vnd.debian.binary-package",
+        "gz" => "application/gzip",
+        "zst" => "application/zstd",
+        "xz" => "application/x-xz",
+        "bz2" => "application/x-bzip2",
+        "asc" => "application/pgp-signature",
+        _ => TEXT,
+    }
+}
+
+/// The page for people. `base` and the names are limited to characters that mean nothing in HTML.
+fn index_page(repository: &Repository, base: &str) -> Result<String> {
+    let origin = &repository.settings().origin;
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{origin} packages</title></head><body>\n\
+         <h1>Packages of {origin}</h1>\n"
+    );
+    let mut first = None;
+    for name in repository.channels()? {
+        let Some(channel) = repository.channel(&name)? else { continue };
+        let _ = writeln!(
+            page,
+            "<h2>{name}</h2>\n<p>{} packages, {}</p>",
+            channel.members.values().flatten().count(),
+            date::release(channel.date)
+        );
+        let _ = writeln!(page, "<ul><li>now <a href=\"/@{0}/SHA256SUMS\"><code>@{0}</code></a></li>", channel.snapshot);
+        for earlier in channel.history.iter().take(EARLIER) {
+            let (id, dated) = (earlier.snapshot, date::release(earlier.date));
+            let _ = writeln!(page, "<li>{dated} <a href=\"/@{id}/SHA256SUMS\"><code>@{id}</code></a></li>");
+        }
+        page.push_str("</ul>\n");
+        first.get_or_insert(name);
+    }
+    match first {
+        Some(name) => {
+            let _ = write!(
+                page,
+                "<h2>Use it</h2>\n<pre>curl -fsS {base}/{name}.sources -o /etc/apt/sources.list.d/{name}.sources\napt-get update</pre>\n\
+                 <p>The file names this server and carries the <a href=\"/key.asc\">key</a>. \
+                 <code>/@&lt;snapshot&gt;.sources</code> is one for a snapshot that never changes.</p>\n"
+            );
+        }
+        None => page.push_str("<p>No channel yet. <code>twostage repo</code> or <code>twostage publish FILES</code> makes one.</p>\n"),
+    }
+    page.push_str("</body></html>\n");
+    Ok(page)
+}

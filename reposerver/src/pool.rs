@@ -1,0 +1,376 @@
+//! What the repository holds by digest: debs, sources, and other files.
+//!
+//! What a package says of itself is read once, while its bytes stream in, and kept in `meta/`, so
+//! that a publish never opens a payload:
+//!
+//! ```json
+//! {"kind":"deb","id":{"name":"greet","version":"1.0-1","arch":"amd64"},"size":1234,"sha256":"5f2c…",
+//!  "date":1767413106,"source":"greet","control":"Package: greet\n…","files":[]}
+//! ```
+
+use crate::{Repository, disk, lock};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::NamedTempFile;
+use twostage_model::error::OrFail;
+use twostage_model::{Class, Error, Hasher, PackageId, Result, Sha256};
+use twostage_package::{control, deb, version};
+
+/// What a member of the pool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A Debian binary package.
+    Deb,
+    /// A Debian source package: its `.dsc`, which names the other files.
+    Source,
+}
+
+/// A package in the pool, as it describes itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolPackage {
+    /// Binary or source.
+    pub kind: Kind,
+    /// Name, version, architecture (`source` for a source).
+    pub id: PackageId,
+    /// Bytes of the deb or the `.dsc`.
+    pub size: u64,
+    /// Digest of the deb or the `.dsc`: the package's name in the pool.
+    pub sha256: Sha256,
+    /// When it was made, in seconds since 1970, as its archive says; 0 where it does not say.
+    pub date: i64,
+    /// The name of the source package.
+    pub source: String,
+    /// The control paragraph.
+    pub control: String,
+    /// The other files of a source; none for a deb.
+    #[serde(default)]
+    pub files: Vec<PoolFile>,
+}
+
+/// A file that belongs to a source package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolFile {
+    /// Plain file name.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Digest of the content.
+    pub sha256: Sha256,
+}
+
+impl PoolPackage {
+    /// The name that it has in a snapshot's list: `greet_1.0-1_amd64.deb`, `greet_1.0-1.dsc`.
+    /// An epoch stays in it, with its colon as `%3a`, because it tells versions apart.
+    pub fn file_name(&self) -> String {
+        match self.kind {
+            Kind::Deb => self.id.deb_file_name(),
+            Kind::Source => format!("{}_{}.dsc", self.id.name, self.id.version.replace(':', "%3a")),
+        }
+    }
+}
+
+/// A file kept by digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blob {
+    /// Digest of the content.
+    pub sha256: Sha256,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A `.dsc` is a page of text; more is no `.dsc`.
+const MOST_DSC: u64 = 1 << 20;
+
+impl Repository {
+    /// Takes in a deb while it streams by: verified as a whole, stored once, its description kept.
+    /// The same bytes again are no error and cost a read. `hint` is what messages call it.
+    ///
+    /// # Errors
+    /// It is not what it claims to be (the package crate says why), or cannot be written; nothing
+    /// is changed then.
+    pub fn ingest(&self, input: impl Read, hint: &str) -> Result<Arc<PoolPackage>> {
+        let mut file = self.scratch()?.file()?;
+        let mut tee = Tee { input, output: file.as_file_mut(), failed: None };
+        let read = deb::read(&mut tee, hint);
+        // A full disk is not the package's fault, although its reader noticed it first.
+        if let Some(error) = tee.failed {
+            return Err(Error::system(format!("cannot store {hint}"), error));
+        }
+        let deb = read?;
+        let written = file.as_file().metadata().or_fail(Class::System, || format!("cannot store {hint}"))?.len();
+        if written != deb.size {
+            return Err(Error::new(Class::Repository, format!("{hint}: {} bytes follow the package", written.abs_diff(deb.size))));
+        }
+        let package = PoolPackage {
+            kind: Kind::Deb,
+            id: deb.id,
+            size: deb.size,
+            sha256: deb.sha256,
+            date: deb.date,
+            source: deb.source,
+            control: deb.control.to_string(),
+            files: Vec::new(),
+        };
+        self.admit(file, package)
+    }
+
+    /// Takes in a source package: `dsc` and, from the same folder, the files that it names, each
+    /// checked against `Checksums-Sha256`.
+    ///
+    /// # Errors
+    /// The `.dsc` cannot be read, or a file is missing or another; nothing is published then.
+    pub fn ingest_source(&self, dsc: &Path) -> Result<Arc<PoolPackage>> {
+        let failed = |path: &Path| format!("cannot read {}", path.display());
+        let mut text = Vec::new();
+        let opened = File::open(dsc).or_fail(Class::System, || failed(dsc))?;
+        opened.take(MOST_DSC + 1).read_to_end(&mut text).or_fail(Class::System, || failed(dsc))?;
+        let folder = dsc.parent().map(Path::to_path_buf).unwrap_or_default();
+        let name = dsc.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        self.ingest_source_from(&text, &name, |name| {
+            let path = folder.join(name);
+            let file = File::open(&path).or_fail(Class::Repository, || failed(&path))?;
+            Ok(Box::new(file))
+        })
+    }
+
+    /// [`Repository::ingest_source`] with the files from anywhere: `open` gets a plain file name.
+    ///
+    /// # Errors
+    /// As [`Repository::ingest_source`], and those of `open`.
+    pub fn ingest_source_from<'a>(
+        &self,
+        dsc: &[u8],
+        hint: &str,
+        mut open: impl FnMut(&str) -> Result<Box<dyn Read + 'a>>,
+    ) -> Result<Arc<PoolPackage>> {
+        let size = dsc.len() as u64;
+        if size > MOST_DSC {
+            return Err(Error::new(Class::Repository, format!("{hint} is no .dsc: it has more than {MOST_DSC} bytes")));
+        }
+        let text = std::str::from_utf8(dsc).or_fail(Class::Repository, || format!("{hint} is not UTF-8"))?;
+        let parsed = control::dsc_files(text).or_fail(Class::Repository, || format!("{hint} is no good .dsc"))?;
+        let id = PackageId::new(&parsed.source, &parsed.version, "source")?;
+        let mut files = Vec::new();
+        for listed in &parsed.files {
+            check_plain_name(&listed.name, hint)?;
+            let there = std::fs::metadata(self.pool_path(&listed.sha256)).is_ok_and(|file| file.len() == listed.size);
+            if !there {
+                let stored = self.store(open(&listed.name)?.take(listed.size.saturating_add(1)), &listed.name)?;
+                if stored.1.sha256 != listed.sha256 || stored.1.size != listed.size {
+                    return Err(Error::new(
+                        Class::Repository,
+                        format!(
+                            "{hint}: {} is not the file that it names ({} bytes, {}; it has {} bytes, {})",
+                            listed.name, listed.size, listed.sha256, stored.1.size, stored.1.sha256
+                        ),
+                    )
+                    .hint("fetch or build the source package again"));
+                }
+                disk::keep_for_now(stored.0, &self.pool_path(&listed.sha256))?;
+            }
+            files.push(PoolFile { name: listed.name.clone(), size: listed.size, sha256: listed.sha256 });
+        }
+        let (file, blob) = self.store(dsc, hint)?;
+        let package = PoolPackage {
+            kind: Kind::Source,
+            id,
+            size,
+            sha256: blob.sha256,
+            date: 0,
+            source: parsed.source,
+            control: parsed.control.to_string(),
+            files,
+        };
+        self.admit(file, package)
+    }
+
+    /// Bytes first, then the description: a description vouches for the bytes.
+    fn admit(&self, file: NamedTempFile, package: PoolPackage) -> Result<Arc<PoolPackage>> {
+        let digest = package.sha256;
+        if !self.contains(&digest) {
+            let failed = || format!("cannot describe {}", package.id);
+            let text = serde_json::to_vec(&package).or_fail(Class::System, failed)?;
+            let mut meta = self.scratch()?.file()?;
+            meta.write_all(&text).or_fail(Class::System, failed)?;
+            lock(&self.unsynced).insert(digest);
+            disk::keep_for_now(file, &self.pool_path(&digest))?;
+            disk::keep_for_now(meta, &self.meta_path(&digest))?;
+        }
+        let package = Arc::new(package);
+        lock(&self.packages).insert(digest, Arc::clone(&package));
+        Ok(package)
+    }
+
+    /// Makes packages durable, whoever took them in.
+    pub(crate) fn sync_packages<'a>(&self, packages: impl Iterator<Item = &'a Arc<PoolPackage>> + Clone) -> Result<()> {
+        let mut files = BTreeSet::new();
+        for package in packages.clone() {
+            files.extend([self.pool_path(&package.sha256), self.meta_path(&package.sha256)]);
+            files.extend(package.files.iter().map(|file| self.pool_path(&file.sha256)));
+        }
+        disk::sync_files(&self.root, &files)?;
+        let mut unsynced = lock(&self.unsynced);
+        packages.for_each(|package| {
+            unsynced.remove(&package.sha256);
+        });
+        Ok(())
+    }
+
+    /// Makes durable what this process took in.
+    pub(crate) fn sync_new_packages(&self, packages: &[Arc<PoolPackage>]) -> Result<()> {
+        let unsynced = lock(&self.unsynced).clone();
+        self.sync_packages(packages.iter().filter(|package| unsynced.contains(&package.sha256)))
+    }
+
+    /// Whether the package is in the pool, whole: what a power failure cut short is not.
+    pub fn contains(&self, digest: &Sha256) -> bool {
+        let whole = |path: PathBuf, size: u64| std::fs::metadata(path).is_ok_and(|file| file.len() == size);
+        self.package(digest).is_ok_and(|package| {
+            whole(self.pool_path(digest), package.size) && package.files.iter().all(|file| whole(self.pool_path(&file.sha256), file.size))
+        })
+    }
+
+    /// What a package in the pool says of itself.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn package(&self, digest: &Sha256) -> Result<Arc<PoolPackage>> {
+        if let Some(package) = lock(&self.packages).get(digest) {
+            return Ok(Arc::clone(package));
+        }
+        let path = self.meta_path(digest);
+        let bytes = disk::read(&path)?.ok_or_else(|| {
+            Error::new(Class::Repository, format!("the repository has no package {digest}")).hint("publish or lock it first")
+        })?;
+        let package: PoolPackage =
+            serde_json::from_slice(&bytes).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
+        if package.sha256 != *digest {
+            return Err(Error::new(Class::Repository, format!("{} describes another package, {}", path.display(), package.sha256)));
+        }
+        let package = Arc::new(package);
+        lock(&self.packages).insert(*digest, Arc::clone(&package));
+        Ok(package)
+    }
+
+    /// Opens the bytes of a deb, a `.dsc` or a source's file.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn open_package(&self, digest: &Sha256) -> Result<File> {
+        File::open(self.pool_path(digest)).or_fail(Class::Repository, || format!("the repository has no package {digest}"))
+    }
+
+    /// Where the bytes of a package are, or would be.
+    pub fn pool_path(&self, digest: &Sha256) -> PathBuf {
+        shard(&self.root.join("pool"), digest)
+    }
+
+    fn meta_path(&self, digest: &Sha256) -> PathBuf {
+        shard(&self.root.join("meta"), digest).with_extension("json")
+    }
+
+    /// Where the bytes of a blob are, or would be.
+    pub fn blob_path(&self, digest: &Sha256) -> PathBuf {
+        shard(&self.root.join("blobs"), digest)
+    }
+
+    /// Keeps any file under its digest.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn put_blob(&self, input: impl Read) -> Result<Blob> {
+        let (file, blob) = self.store(input, "a blob")?;
+        let path = self.blob_path(&blob.sha256);
+        if !path.is_file() {
+            disk::keep(file, &path)?;
+        }
+        Ok(blob)
+    }
+
+    /// Opens a file that [`Repository::put_blob`] kept; nothing when it is not there.
+    ///
+    /// # Errors
+    /// It is there and cannot be opened.
+    pub fn get_blob(&self, digest: &Sha256) -> Result<Option<File>> {
+        match File::open(self.blob_path(digest)) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::system(format!("cannot open the blob {digest}"), error)),
+        }
+    }
+
+    /// Writes a temporary file and hashes it on the way.
+    fn store(&self, mut input: impl Read, what: &str) -> Result<(NamedTempFile, Blob)> {
+        let failed = || format!("cannot store {what}");
+        let mut file = self.scratch()?.file()?;
+        let (mut hasher, mut size, mut buffer) = (Hasher::default(), 0, vec![0; 128 << 10]);
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    hasher.update(&buffer[..n]);
+                    file.write_all(&buffer[..n]).or_fail(Class::System, failed)?;
+                    size += n as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::system(failed(), error)),
+            }
+        }
+        Ok((file, Blob { sha256: hasher.finish(), size }))
+    }
+
+    /// The packages of a list of digests, in the order of an index: name, version, architecture.
+    pub(crate) fn sorted_packages<'a>(&self, members: impl IntoIterator<Item = &'a Sha256>) -> Result<Vec<Arc<PoolPackage>>> {
+        let mut unique = HashMap::new();
+        for digest in members {
+            unique.insert(*digest, self.package(digest)?);
+        }
+        let mut packages: Vec<_> = unique.into_values().collect();
+        packages.sort_by(|a, b| {
+            let by_version = || version::compare(&a.id.version, &b.id.version);
+            a.id.name.cmp(&b.id.name).then_with(by_version).then_with(|| (&a.id.arch, a.sha256).cmp(&(&b.id.arch, b.sha256)))
+        });
+        Ok(packages)
+    }
+}
+
+/// `<root>/ab/<digest>`: folders stay small.
+fn shard(root: &Path, digest: &Sha256) -> PathBuf {
+    let name = digest.to_string();
+    root.join(&name[..2]).join(name)
+}
+
+/// A `.dsc` comes from outside; its file names must not lead out of its folder.
+fn check_plain_name(name: &str, hint: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-._~:%".contains(c);
+    if name.is_empty() || name.starts_with('.') || name.len() > 255 || !name.chars().all(plain) {
+        return Err(Error::new(Class::Repository, format!("{hint} names {name:?}, which is no plain file name")));
+    }
+    Ok(())
+}
+
+/// Writes what is read, so that the bytes are read once.
+struct Tee<'a, R> {
+    input: R,
+    output: &'a mut File,
+    failed: Option<io::Error>,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.input.read(buffer)?;
+        if let Err(error) = self.output.write_all(&buffer[..n]) {
+            let kind = error.kind();
+            self.failed = Some(error);
+            return Err(kind.into());
+        }
+        Ok(n)
+    }
+}

@@ -1,0 +1,256 @@
+//! The signing key, and the two signatures that apt wants.
+//!
+//! A version 4 OpenPGP key with one user id, that certifies and signs itself; no subkeys, no end.
+//! RSA, because every apt and every rpm that is still in use takes it; SHA-256 or better, which is
+//! what sequoia's policy (apt of Debian trixie checks with `sqv`) asks of new signatures.
+
+use crate::disk;
+use pgp::composed::{ArmorOptions, CleartextSignedMessage, Deserializable, DetachedSignature, KeyType, SignedKeyDetails, SignedSecretKey};
+use pgp::crypto::hash::HashAlgorithm;
+use pgp::packet::{
+    Features, KeyFlags, PacketTrait, PubKeyInner, PublicKey, SecretKey, SecretSubkey, SignatureConfig, SignatureType, Subpacket,
+    SubpacketData, UserId,
+};
+use pgp::types::{KeyDetails, KeyVersion, Password, SecretParams, SignedUser, SigningKey, Timestamp};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use twostage_model::error::OrFail;
+use twostage_model::{Class, Error, Result};
+
+/// What kind of key is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Algorithm {
+    /// RSA with 4096 bits: taken by everything.
+    #[default]
+    Rsa4096,
+    /// RSA with 3072 bits: faster to make.
+    Rsa3072,
+    /// Ed25519 (the version 4 spelling that GnuPG reads): fast and short; old rpm refuses it.
+    Ed25519,
+}
+
+/// A key that can sign.
+pub struct Key {
+    secret: SignedSecretKey,
+    signer: Signer,
+    public: String,
+    fingerprint: String,
+}
+
+/// Which of the certificate's keys signs: GnuPG's usual keys sign with the primary key, a careful
+/// team's keep that offline and sign with a subkey.
+enum Signer {
+    Primary,
+    Subkey(usize),
+}
+
+impl Key {
+    /// Makes a key for `user`, dated `created` (seconds since 1970).
+    ///
+    /// # Errors
+    /// The OpenPGP library refuses, for instance a user id that is not valid.
+    pub fn make(user: &str, algorithm: Algorithm, created: i64) -> Result<Self> {
+        let secret = make(user, algorithm, created).or_fail(Class::Repository, || format!("cannot make a signing key for {user:?}"))?;
+        Key::of(secret)
+    }
+
+    /// Reads an armored secret key.
+    ///
+    /// # Errors
+    /// It is not one, it has a passphrase, or nothing in it may sign.
+    pub fn parse(armored: &str) -> Result<Self> {
+        let (secret, _) = SignedSecretKey::from_string(armored).or_fail(Class::Repository, || "this is no armored secret key".into())?;
+        secret.verify_bindings().or_fail(Class::Repository, || "the key's own signatures are not good".into())?;
+        Key::of(secret)
+    }
+
+    /// Reads the key in `path`, or makes one there, with mode 0600, when the file is absent.
+    ///
+    /// # Errors
+    /// The file cannot be read or made, is no usable key, or others may read it.
+    pub fn load_or_make(path: &Path, user: &str, algorithm: Algorithm, created: i64) -> Result<Self> {
+        if let Some(key) = Key::load(path)? {
+            return Ok(key);
+        }
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let failed = || format!("cannot write the signing key {}", path.display());
+        if !folder.is_dir() {
+            disk::make_folder(folder)?;
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).or_fail(Class::System, failed)?;
+        }
+        let key = Key::make(user, algorithm, created)?;
+        // Not in the repository's tmp/: the key may be in another file system, and is 0600 from its first byte.
+        let mut file = tempfile::Builder::new().prefix(".key-").tempfile_in(folder).or_fail(Class::System, failed)?;
+        file.write_all(key.secret()?.as_bytes()).or_fail(Class::System, failed)?;
+        file.as_file().sync_all().or_fail(Class::System, failed)?;
+        match file.persist_noclobber(path) {
+            Ok(_) => {
+                disk::sync_folder(folder)?;
+                Ok(key)
+            }
+            // Two processes made a key at once; the first one's is the repository's.
+            Err(lost) if lost.error.kind() == io::ErrorKind::AlreadyExists => {
+                Key::load(path)?.ok_or_else(|| Error::new(Class::System, format!("{} came and went", path.display())))
+            }
+            Err(lost) => Err(Error::system(failed(), lost.error)),
+        }
+    }
+
+    fn load(path: &Path) -> Result<Option<Self>> {
+        let failed = || format!("cannot read the signing key {}", path.display());
+        let meta = match fs::metadata(path) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::system(failed(), error)),
+        };
+        if meta.mode() & 0o077 != 0 {
+            return Err(Error::new(
+                Class::Repository,
+                format!("others may read the signing key {} (mode {:04o})", path.display(), meta.mode() & 0o7777),
+            )
+            .hint(format!("chmod 600 {}; if others may have read it, make a new key", path.display())));
+        }
+        let text = fs::read_to_string(path).or_fail(Class::System, failed)?;
+        Key::parse(&text).map(Some).map_err(|error| {
+            Error::new(Class::Repository, failed()).because(error).hint("it must be an armored OpenPGP secret key without a passphrase")
+        })
+    }
+
+    fn of(secret: SignedSecretKey) -> Result<Self> {
+        let may_sign = |signatures: &[pgp::packet::Signature]| signatures.iter().any(|s| s.key_flags().sign());
+        let signer = if secret.details.users.iter().any(|user| may_sign(&user.signatures)) || may_sign(&secret.details.direct_signatures) {
+            Signer::Primary
+        } else {
+            secret.secret_subkeys.iter().position(|subkey| may_sign(&subkey.signatures)).map(Signer::Subkey).ok_or_else(|| {
+                Error::new(Class::Repository, "no part of this key may sign").hint("give it a signing key, or let twostage make its own")
+            })?
+        };
+        let params = match signer {
+            Signer::Primary => secret.primary_key.secret_params(),
+            Signer::Subkey(i) => secret.secret_subkeys[i].key.secret_params(),
+        };
+        if !matches!(params, SecretParams::Plain(_)) {
+            return Err(
+                Error::new(Class::Repository, "the signing key has a passphrase").hint("export it without one; keep the file at mode 0600")
+            );
+        }
+        let failed = || "cannot write the public key".to_string();
+        let public = secret.to_public_key().to_armored_string(ArmorOptions::default()).or_fail(Class::Repository, failed)?;
+        let fingerprint = format!("{:X}", secret.primary_key.fingerprint());
+        Ok(Key { secret, signer, public, fingerprint })
+    }
+
+    /// The armored public key.
+    pub fn public(&self) -> &str {
+        &self.public
+    }
+
+    /// The fingerprint, in upper-case hex digits.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The armored secret key.
+    ///
+    /// # Errors
+    /// The OpenPGP library cannot write it.
+    fn secret(&self) -> Result<String> {
+        self.secret.to_armored_string(ArmorOptions::default()).or_fail(Class::Repository, || "cannot write the secret key".into())
+    }
+
+    /// `InRelease`: the text and its signature in one (RFC 9580 section 7), dated `now`.
+    ///
+    /// # Errors
+    /// A line ends in a blank: GnuPG leaves those out when it checks, so the signature would be bad.
+    pub fn clear_sign(&self, text: &str, now: i64) -> Result<String> {
+        if text.lines().any(|line| line.ends_with([' ', '\t', '\r'])) {
+            return Err(Error::new(Class::Repository, "a text with blanks at the end of a line cannot be signed in the clear"));
+        }
+        // The line end before the signature is not part of the signed text; apt wants one there.
+        let sign = |key: &dyn SigningKey| -> pgp::errors::Result<String> {
+            let key = Box::new(key);
+            let config = signature(&key, SignatureType::Text, now)?;
+            CleartextSignedMessage::new(text.trim_end_matches('\n'), config, &key, &Password::empty())?
+                .to_armored_string(ArmorOptions::default())
+        };
+        self.with_signer(sign).or_fail(Class::Repository, || "cannot sign the release".into())
+    }
+
+    /// `Release.gpg`: the armored signature of the text, dated `now`.
+    ///
+    /// # Errors
+    /// The OpenPGP library cannot sign.
+    pub fn detached(&self, text: &str, now: i64) -> Result<String> {
+        let sign = |key: &dyn SigningKey| -> pgp::errors::Result<String> {
+            let key = Box::new(key);
+            let config = signature(&key, SignatureType::Binary, now)?;
+            let made = config.sign(&key, &Password::empty(), text.as_bytes())?;
+            DetachedSignature::new(made).to_armored_string(ArmorOptions::default())
+        };
+        self.with_signer(sign).or_fail(Class::Repository, || "cannot sign the release".into())
+    }
+
+    fn with_signer<T>(&self, sign: impl FnOnce(&dyn SigningKey) -> T) -> T {
+        match self.signer {
+            Signer::Primary => sign(&self.secret.primary_key as &dyn SigningKey),
+            Signer::Subkey(i) => sign(&self.secret.secret_subkeys[i].key as &SecretSubkey as &dyn SigningKey),
+        }
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Key({})", self.fingerprint)
+    }
+}
+
+/// OpenPGP has 32 bits for a date.
+fn timestamp(seconds: i64) -> Timestamp {
+    Timestamp::from_secs(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
+}
+
+/// A signature never is older than its key, or checkers refuse it; a `now` from
+/// `SOURCE_DATE_EPOCH` may be.
+fn signature(key: &impl SigningKey, kind: SignatureType, now: i64) -> pgp::errors::Result<SignatureConfig> {
+    let hash = match key.hash_alg() {
+        HashAlgorithm::Sha256 => HashAlgorithm::Sha512,
+        other => other,
+    };
+    let dated = timestamp(now.max(i64::from(key.created_at().as_secs())));
+    let mut config = SignatureConfig::v4(kind, key.algorithm(), hash);
+    config.hashed_subpackets = vec![
+        Subpacket::regular(SubpacketData::SignatureCreationTime(dated))?,
+        Subpacket::regular(SubpacketData::IssuerFingerprint(key.fingerprint()))?,
+    ];
+    config.unhashed_subpackets = vec![Subpacket::regular(SubpacketData::IssuerKeyId(key.legacy_key_id()))?];
+    Ok(config)
+}
+
+/// The library's own builder dates the certificate by the clock; ours is dated as asked.
+fn make(user: &str, algorithm: Algorithm, created: i64) -> pgp::errors::Result<SignedSecretKey> {
+    let kind = match algorithm {
+        Algorithm::Rsa4096 => KeyType::Rsa(4096),
+        Algorithm::Rsa3072 => KeyType::Rsa(3072),
+        Algorithm::Ed25519 => KeyType::Ed25519Legacy,
+    };
+    let (public, secret) = kind.generate(rand::thread_rng())?;
+    let public = PublicKey::from_inner(PubKeyInner::new(KeyVersion::V4, kind.to_alg(), timestamp(created), None, public)?)?;
+    let key = SecretKey::new(public.clone(), secret)?;
+    let mut flags = KeyFlags::default();
+    flags.set_certify(true);
+    flags.set_sign(true);
+    let mut features = Features::default();
+    features.set_seipd_v1(true);
+    let mut config = signature(&key, SignatureType::CertPositive, created)?;
+    config.hashed_subpackets.extend([
+        Subpacket::regular(SubpacketData::KeyFlags(flags))?,
+        Subpacket::regular(SubpacketData::Features(features))?,
+        Subpacket::regular(SubpacketData::IsPrimary(true))?,
+    ]);
+    let user = UserId::from_str(Default::default(), user)?;
+    let certified = config.sign_certification(&key, &public, &Password::empty(), user.tag(), &user)?;
+    let details = SignedKeyDetails::new(vec![], vec![], vec![SignedUser::new(user, vec![certified])], vec![]);
+    Ok(SignedSecretKey::new(key, details, vec![], vec![]))
+}

@@ -1,0 +1,286 @@
+//! Snapshots: immutable lists of packages with the apt metadata that goes with them.
+//!
+//! ```text
+//! snapshots/<id>/SHA256SUMS          the list; its digest is the id
+//! snapshots/<id>/signed.json         the index files' digests, and Release with its signatures
+//! snapshots/<id>/dists/twostage/main/binary-amd64/Packages{,.gz,.zst}
+//! ```
+//!
+//! The signatures are in one file of their own because they are the one thing that may change: a
+//! new key signs anew, and the snapshot keeps its name.
+
+use crate::apt::{self, Listed};
+use crate::sign::Key;
+use crate::{PoolPackage, Repository, disk, lock};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use twostage_model::error::OrFail;
+use twostage_model::{Class, Error, Manifest, Result, Sha256, SnapshotId};
+
+/// What a snapshot is, for people and for whoever pins it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Its name.
+    pub id: SnapshotId,
+    /// The `Date` of its Release file, in seconds since 1970: when it was first made.
+    pub date: i64,
+    /// Its packages.
+    pub manifest: Manifest,
+}
+
+/// `Release` and its signatures. A channel has its own, with its own date.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Signed {
+    /// Seconds since 1970; the `Date` of the release.
+    pub(crate) date: i64,
+    /// Of the key that signed.
+    pub(crate) fingerprint: String,
+    pub(crate) release: String,
+    pub(crate) inrelease: String,
+    pub(crate) release_gpg: String,
+}
+
+impl Signed {
+    /// Signs a release of `files`.
+    pub(crate) fn new(key: &Key, origin: &str, date: i64, files: &BTreeMap<String, Listed>) -> Result<Self> {
+        let release = apt::release(origin, date, files);
+        Ok(Signed {
+            date,
+            fingerprint: key.fingerprint().to_string(),
+            inrelease: key.clear_sign(&release, date)?,
+            release_gpg: key.detached(&release, date)?,
+            release,
+        })
+    }
+
+    /// Whether signing now, with the same date, would say the same: same key, name and files.
+    pub(crate) fn is_current(&self, key: &Key, origin: &str, files: &BTreeMap<String, Listed>) -> bool {
+        self.fingerprint == key.fingerprint() && self.release == apt::release(origin, self.date, files)
+    }
+}
+
+/// What `signed.json` holds.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    files: BTreeMap<String, Listed>,
+    signed: Signed,
+}
+
+/// A snapshot that can be served.
+pub(crate) struct Snapshot {
+    pub(crate) id: SnapshotId,
+    /// The text of `SHA256SUMS`.
+    pub(crate) list: Bytes,
+    /// The index files, by path below `dists/twostage/`.
+    pub(crate) files: BTreeMap<String, Listed>,
+    pub(crate) signed: Signed,
+    /// The index files' bytes, when they are on no disk.
+    held: Option<apt::Indexes>,
+}
+
+/// Recently served index files: packages come and go, the lists of the last few snapshots are what
+/// clients ask for.
+#[derive(Default)]
+pub(crate) struct Bodies {
+    held: HashMap<Sha256, (u64, Bytes)>,
+    clock: u64,
+    total: usize,
+}
+
+/// Enough for some ten snapshots of 3000 packages.
+const MOST_HELD: usize = 64 << 20;
+
+impl Bodies {
+    fn get(&mut self, digest: &Sha256) -> Option<Bytes> {
+        self.clock += 1;
+        let (used, body) = self.held.get_mut(digest)?;
+        *used = self.clock;
+        Some(body.clone())
+    }
+
+    fn put(&mut self, digest: Sha256, body: Bytes) {
+        self.total += body.len();
+        if let Some((_, earlier)) = self.held.insert(digest, (self.clock, body)) {
+            self.total -= earlier.len();
+        }
+        while self.total > MOST_HELD && self.held.len() > 1 {
+            let Some(oldest) = self.held.iter().min_by_key(|(_, (used, _))| *used).map(|(digest, _)| *digest) else { return };
+            self.total -= self.held.remove(&oldest).map_or(0, |(_, body)| body.len());
+        }
+    }
+}
+
+impl Repository {
+    /// Makes an immutable snapshot of `members`, unless it is there. `now` (seconds since 1970)
+    /// is the date of its Release if it has to be made.
+    ///
+    /// # Errors
+    /// A member is not in the pool, two members are one name, version and architecture with two
+    /// contents, or it cannot be written.
+    pub fn snapshot(&self, members: &[Sha256], now: i64) -> Result<SnapshotId> {
+        let packages = self.sorted_packages(members)?;
+        self.sync_new_packages(&packages)?;
+        Ok(self.persist(&packages, now)?.id)
+    }
+
+    /// The same, held by this process only, until [`Repository::forget`]: for builder containers,
+    /// whose sets of packages nobody asks for again.
+    ///
+    /// # Errors
+    /// As [`Repository::snapshot`].
+    pub fn transient(&self, members: &[Sha256], now: i64) -> Result<SnapshotId> {
+        let packages = self.sorted_packages(members)?;
+        let snapshot = self.render(&packages, now)?;
+        let id = snapshot.id;
+        lock(&self.transients).insert(id, Arc::new(snapshot));
+        Ok(id)
+    }
+
+    /// Drops a transient snapshot. One on disk stays.
+    pub fn forget(&self, id: &SnapshotId) {
+        lock(&self.transients).remove(id);
+    }
+
+    /// What a snapshot on disk holds; nothing when there is none of that name.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn snapshot_info(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>> {
+        let Some(snapshot) = self.stored(id)? else { return Ok(None) };
+        let text =
+            std::str::from_utf8(&snapshot.list).or_fail(Class::Repository, || format!("snapshot {}: the list is no text", id.short()))?;
+        Ok(Some(SnapshotInfo { id: *id, date: snapshot.signed.date, manifest: text.parse()? }))
+    }
+
+    fn render(&self, packages: &[Arc<PoolPackage>], now: i64) -> Result<Snapshot> {
+        let manifest = manifest(packages)?;
+        let indexes = apt::indexes(packages, &self.settings.architectures)?;
+        let files =
+            indexes.iter().map(|(path, body)| (path.clone(), Listed { sha256: Sha256::of(body), size: body.len() as u64 })).collect();
+        let signed = Signed::new(&*self.key(now)?, &self.settings.origin, now, &files)?;
+        Ok(Snapshot { id: manifest.id(), list: manifest.to_string().into(), files, signed, held: Some(indexes) })
+    }
+
+    /// The snapshot of these packages, on disk. Needs no lock: whoever comes second finds it there.
+    pub(crate) fn persist(&self, packages: &[Arc<PoolPackage>], now: i64) -> Result<Arc<Snapshot>> {
+        let id = manifest(packages)?.id();
+        let key = self.key(now)?;
+        // A folder that cannot be read is made anew, from the pool.
+        if let Ok(Some(snapshot)) = self.stored(&id)
+            && self
+                .settings
+                .architectures
+                .iter()
+                .all(|arch| snapshot.files.contains_key(&format!("{}/binary-{arch}/Packages", apt::COMPONENT)))
+        {
+            if snapshot.signed.is_current(&key, &self.settings.origin, &snapshot.files) {
+                return Ok(snapshot);
+            }
+            let signed = Signed::new(&key, &self.settings.origin, snapshot.signed.date, &snapshot.files)?;
+            let record = Record { files: snapshot.files.clone(), signed };
+            disk::write(self.scratch()?, &self.snapshot_folder(&id).join("signed.json"), &to_json(&record)?)?;
+        } else {
+            self.write_snapshot(&self.render(packages, now)?)?;
+        }
+        self.stored(&id)?.ok_or_else(|| Error::new(Class::System, format!("snapshot {} went away while it was made", id.short())))
+    }
+
+    fn write_snapshot(&self, snapshot: &Snapshot) -> Result<()> {
+        let failed = || format!("cannot write snapshot {}", snapshot.id.short());
+        let made = self.scratch()?.folder()?;
+        write_synced(&made.path().join("SHA256SUMS"), &snapshot.list)?;
+        let record = Record { files: snapshot.files.clone(), signed: snapshot.signed.clone() };
+        write_synced(&made.path().join("signed.json"), &to_json(&record)?)?;
+        let dists = made.path().join("dists").join(apt::SUITE);
+        for (path, body) in snapshot.held.iter().flatten() {
+            write_synced(&dists.join(path), body)?;
+        }
+        disk::sync_folder(made.path())?;
+        let place = self.snapshot_folder(&snapshot.id);
+        let parent = self.root.join("snapshots");
+        disk::make_folder(&parent)?;
+        if fs::rename(made.path(), &place).is_err() {
+            if self.stored(&snapshot.id).is_ok_and(|there| there.is_some_and(|s| s.files == snapshot.files)) {
+                return Ok(()); // another publisher was first
+            }
+            // What is there is broken, or lacks an architecture: it goes aside, to be swept.
+            let aside = self.scratch()?.folder()?;
+            fs::rename(&place, aside.path().join("replaced")).or_fail(Class::System, failed)?;
+            fs::rename(made.path(), &place).or_fail(Class::System, failed)?;
+        }
+        let _ = made.keep();
+        disk::sync_folder(&parent)
+    }
+
+    /// A snapshot that can be served, from memory or disk.
+    pub(crate) fn served(&self, id: &SnapshotId) -> Result<Option<Arc<Snapshot>>> {
+        if let Some(snapshot) = lock(&self.transients).get(id) {
+            return Ok(Some(Arc::clone(snapshot)));
+        }
+        self.stored(id)
+    }
+
+    /// A snapshot on disk.
+    pub(crate) fn stored(&self, id: &SnapshotId) -> Result<Option<Arc<Snapshot>>> {
+        let folder = self.snapshot_folder(id);
+        self.snapshots.get(id, &folder.join("signed.json"), |bytes| {
+            let failed = || format!("cannot read snapshot {}", id.short());
+            let record: Record = serde_json::from_slice(bytes).or_fail(Class::Repository, failed)?;
+            let list = fs::read(folder.join("SHA256SUMS")).or_fail(Class::Repository, failed)?;
+            if Sha256::of(&list) != id.0 {
+                return Err(Error::new(Class::Repository, format!("the list of snapshot {} has another digest", id.short()))
+                    .hint("the disk or somebody changed it; publish again"));
+            }
+            Ok(Snapshot { id: *id, list: list.into(), files: record.files, signed: record.signed, held: None })
+        })
+    }
+
+    /// The bytes of one of a snapshot's index files, checked.
+    pub(crate) fn index(&self, snapshot: &Snapshot, path: &str, listed: &Listed) -> Result<Bytes> {
+        if let Some(body) = snapshot.held.as_ref().and_then(|held| held.get(path)) {
+            return Ok(body.clone());
+        }
+        if let Some(body) = lock(&self.bodies).get(&listed.sha256) {
+            return Ok(body);
+        }
+        let file = self.snapshot_folder(&snapshot.id).join("dists").join(apt::SUITE).join(path);
+        let body = Bytes::from(fs::read(&file).or_fail(Class::Repository, || format!("cannot read {}", file.display()))?);
+        if Sha256::of(&body) != listed.sha256 {
+            return Err(Error::new(Class::Repository, format!("{} has another digest than its release says", file.display())));
+        }
+        lock(&self.bodies).put(listed.sha256, body.clone());
+        Ok(body)
+    }
+
+    fn snapshot_folder(&self, id: &SnapshotId) -> PathBuf {
+        self.root.join("snapshots").join(id.to_string())
+    }
+}
+
+/// The list that names the snapshot.
+fn manifest(packages: &[Arc<PoolPackage>]) -> Result<Manifest> {
+    let mut manifest = Manifest::default();
+    packages.iter().try_for_each(|package| manifest.add(&package.file_name(), package.sha256))?;
+    Ok(manifest)
+}
+
+pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).or_fail(Class::System, || "cannot write JSON".into())
+}
+
+/// Writes a file in a folder that nobody knows yet.
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    if let Some(parent) = path.parent() {
+        disk::make_folder(parent)?;
+    }
+    fs::write(path, bytes).or_fail(Class::System, failed)?;
+    fs::File::open(path).and_then(|file| file.sync_all()).or_fail(Class::System, failed)?;
+    path.parent().map_or(Ok(()), disk::sync_folder)
+}

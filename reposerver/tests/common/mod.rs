@@ -1,0 +1,261 @@
+//! A repository in a temporary folder, debs made by dpkg-deb, and a client that sends exactly what
+//! it is told to.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, missing_docs)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+use twostage_model::Sha256;
+use twostage_reposerver::sign::Algorithm;
+use twostage_reposerver::{AccessEntry, PoolPackage, Repository, Server, Settings};
+
+pub fn settings() -> Settings {
+    Settings { algorithm: Algorithm::Ed25519, architectures: vec!["amd64".into()], ..Settings::new("demo") }
+}
+
+pub fn now() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64
+}
+
+pub struct Shop {
+    pub dir: TempDir,
+    pub repo: Arc<Repository>,
+}
+
+impl Shop {
+    pub fn new() -> Shop {
+        let dir = TempDir::new().unwrap();
+        // apt's sandboxed downloads read the key from a world-readable folder.
+        run(Command::new("chmod").arg("755").arg(dir.path()));
+        let repo = Arc::new(Repository::open(&dir.path().join("repo"), settings()).unwrap());
+        Shop { dir, repo }
+    }
+
+    pub fn again(&self) -> Repository {
+        Repository::open(self.repo.root(), settings()).unwrap()
+    }
+
+    pub fn add(&self, name: &str, version: &str, content: &str) -> Arc<PoolPackage> {
+        self.repo.ingest(&deb(name, version, "all", "", content)[..], name).unwrap()
+    }
+
+    pub fn publish(&self, channel: &str, group: &str, members: &[&PoolPackage]) -> twostage_model::Result<twostage_reposerver::Published> {
+        publish(&self.repo, channel, group, members, now())
+    }
+}
+
+pub fn publish(
+    repo: &Repository,
+    channel: &str,
+    group: &str,
+    members: &[&PoolPackage],
+    now: i64,
+) -> twostage_model::Result<twostage_reposerver::Published> {
+    repo.publish(channel, now, |all| {
+        all.insert(group.to_string(), members.iter().map(|p| p.sha256).collect());
+    })
+}
+
+/// A deb of one file, by dpkg-deb itself.
+pub fn deb(name: &str, version: &str, arch: &str, fields: &str, content: &str) -> Vec<u8> {
+    let dir = TempDir::new().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir_all(root.join("DEBIAN")).unwrap();
+    fs::create_dir_all(root.join(format!("usr/share/{name}"))).unwrap();
+    fs::write(root.join(format!("usr/share/{name}/content")), content).unwrap();
+    let control = format!(
+        "Package: {name}\nVersion: {version}\nArchitecture: {arch}\nMaintainer: Test <test@example.invalid>\n{fields}\
+         Description: a test\n of several lines\n .\n and a gap\n"
+    );
+    fs::write(root.join("DEBIAN/control"), control).unwrap();
+    let out = dir.path().join("out.deb");
+    run(Command::new("dpkg-deb").args(["--root-owner-group", "-b"]).arg(&root).arg(&out).env("SOURCE_DATE_EPOCH", "1700000000"));
+    fs::read(out).unwrap()
+}
+
+pub fn run(command: &mut Command) -> String {
+    let out = command.env("LC_ALL", "C").output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{command:?}: {}\n{text}", out.status);
+    text
+}
+
+/// The status and all output.
+pub fn try_run(command: &mut Command) -> (bool, String) {
+    let out = command.env("LC_ALL", "C").output().unwrap();
+    (out.status.success(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
+}
+
+/// A server with its own runtime and its access log.
+pub struct Served {
+    pub at: SocketAddr,
+    pub log: Arc<Mutex<Vec<AccessEntry>>>,
+    server: Option<Server>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Served {
+    pub fn new(repo: &Arc<Repository>) -> Served {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&log);
+        let access = Arc::new(move |entry: &AccessEntry| seen.lock().unwrap().push(entry.clone()));
+        let listen = ["127.0.0.1:0".parse().unwrap()];
+        let server = runtime.block_on(Server::start(Arc::clone(repo), &listen, Some(access))).unwrap();
+        Served { at: server.addresses()[0], log, server: Some(server), runtime }
+    }
+
+    pub fn get(&self, path: &str, headers: &[&str]) -> Answer {
+        self.ask("GET", path, headers)
+    }
+
+    pub fn ask(&self, method: &str, target: &str, headers: &[&str]) -> Answer {
+        let head: String = headers.iter().map(|h| format!("{h}\r\n")).collect();
+        let host = if headers.iter().any(|h| h.starts_with("Host:")) { String::new() } else { format!("Host: {}\r\n", self.at) };
+        self.raw(format!("{method} {target} HTTP/1.1\r\n{host}Connection: close\r\n{head}\r\n").as_bytes())
+    }
+
+    pub fn raw(&self, request: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.at).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request).unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let status = line.split(' ').nth(1).unwrap_or_else(|| panic!("no status in {line:?}")).parse().unwrap();
+        let mut headers = HashMap::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            match line.trim_end().split_once(": ") {
+                Some((name, value)) => headers.insert(name.to_ascii_lowercase(), value.to_string()),
+                None => break,
+            };
+        }
+        let mut body = Vec::new();
+        reader.read_to_end(&mut body).unwrap();
+        Answer { status, headers, body }
+    }
+
+    pub fn stop(mut self) {
+        self.runtime.block_on(self.server.take().unwrap().stop());
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+    pub fn digest(&self) -> Sha256 {
+        Sha256::of(&self.body)
+    }
+}
+
+/// Real apt in folders of its own: nothing of this machine's is read or written.
+pub struct Apt {
+    dir: TempDir,
+    pub proxy: Option<String>,
+}
+
+impl Apt {
+    pub fn new(sources: &str) -> Apt {
+        let dir = TempDir::new().unwrap();
+        run(Command::new("chmod").arg("755").arg(dir.path()));
+        for folder in [
+            "etc/sources.d",
+            "etc/preferences.d",
+            "etc/trusted.d",
+            "etc/apt.conf.d",
+            "lists/partial",
+            "cache/archives/partial",
+            "log",
+            "got",
+        ] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        fs::write(dir.path().join("status"), "").unwrap();
+        let apt = Apt { dir, proxy: None };
+        apt.sources(sources);
+        apt
+    }
+
+    pub fn sources(&self, text: &str) {
+        fs::write(self.path("etc/sources.d/demo.sources"), text).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let p = |name: &str| self.path(name).display().to_string();
+        let mut command = Command::new("apt-get");
+        let options = [
+            format!("Dir::Etc::sourcelist={}", p("etc/none")),
+            format!("Dir::Etc::sourceparts={}", p("etc/sources.d")),
+            format!("Dir::Etc::preferences={}", p("etc/none")),
+            format!("Dir::Etc::preferencesparts={}", p("etc/preferences.d")),
+            format!("Dir::Etc::trusted={}", p("etc/none")),
+            format!("Dir::Etc::trustedparts={}", p("etc/trusted.d")),
+            format!("Dir::State::lists={}", p("lists")),
+            format!("Dir::State::status={}", p("status")),
+            format!("Dir::State::extended_states={}", p("extended")),
+            format!("Dir::Cache={}", p("cache")),
+            format!("Dir::Log={}", p("log")),
+            "APT::Architecture=amd64".into(),
+            "APT::Architectures::=amd64".into(),
+            "APT::Update::Error-Mode=any".into(),
+            "APT::Sandbox::User=root".into(),
+            "APT::Get::List-Cleanup=0".into(),
+            "Acquire::Retries=0".into(),
+        ];
+        options.iter().for_each(|option| {
+            command.args(["-o", option]);
+        });
+        // What this machine's own apt is told (proxies among it) is not part of the test.
+        let config = p("etc/apt.conf");
+        fs::write(&config, format!("Dir::Etc::parts \"{}\";\n", p("etc/apt.conf.d"))).unwrap();
+        command.env("APT_CONFIG", config).env("LC_ALL", "C").args(args).current_dir(self.path("got"));
+        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy"] {
+            command.env_remove(name);
+        }
+        if let Some(proxy) = &self.proxy {
+            command.env("http_proxy", proxy);
+        }
+        command
+    }
+
+    pub fn get(&self, args: &[&str]) -> String {
+        run(&mut self.command(args))
+    }
+
+    pub fn fails(&self, args: &[&str]) -> String {
+        let (ok, text) = try_run(&mut self.command(args));
+        assert!(!ok, "apt-get {args:?} was to fail\n{text}");
+        text
+    }
+}
+
+/// Real gpgv with the repository's public key: whether it takes a signature.
+pub fn gpgv(public_key: &str, dir: &Path, args: &[&Path]) -> (bool, String) {
+    let ring = dir.join("ring.gpg");
+    fs::write(dir.join("ring.asc"), public_key).unwrap();
+    run(Command::new("gpg").args(["--batch", "--yes", "--dearmor", "-o"]).arg(&ring).arg(dir.join("ring.asc")).env("GNUPGHOME", dir));
+    try_run(Command::new("gpgv").arg("--keyring").arg(&ring).args(args).env("GNUPGHOME", dir))
+}

@@ -1,0 +1,295 @@
+//! The store: what is kept, what is refused, and what a crash leaves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{Shop, deb, now, publish, settings};
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use twostage_model::{Class, Sha256};
+use twostage_reposerver::{Kind, Repository};
+
+/// Every file below a folder, with its bytes.
+fn tree(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(at) = folders.pop() {
+        for entry in fs::read_dir(&at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push((path.strip_prefix(folder).unwrap().display().to_string(), fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_deb_is_stored_once_under_its_digest_and_describes_itself_after_a_reopen() {
+    let shop = Shop::new();
+    let bytes = deb("greet", "1:1.0-1", "amd64", "Depends: libc6\n", "hello");
+    let package = shop.repo.ingest(&bytes[..], "greet.deb").unwrap();
+    assert_eq!((package.sha256, package.size, package.kind), (Sha256::of(&bytes), bytes.len() as u64, Kind::Deb));
+    assert_eq!(package.file_name(), "greet_1%3a1.0-1_amd64.deb");
+    let before = tree(&shop.repo.root().join("pool"));
+    assert_eq!(shop.repo.ingest(&bytes[..], "again").unwrap(), package);
+    assert_eq!(tree(&shop.repo.root().join("pool")), before);
+    let again = shop.again();
+    assert!(again.contains(&package.sha256));
+    assert_eq!(again.package(&package.sha256).unwrap(), package);
+    let mut read = Vec::new();
+    again.open_package(&package.sha256).unwrap().read_to_end(&mut read).unwrap();
+    assert_eq!(read, bytes);
+}
+
+#[test]
+fn what_is_no_package_is_refused_and_leaves_nothing() {
+    let shop = Shop::new();
+    let mut bytes = deb("greet", "1.0", "all", "", "hello");
+    bytes.truncate(bytes.len() - 200);
+    for wrong in [&b"not a package"[..], &bytes[..], &b""[..]] {
+        assert_eq!(shop.repo.ingest(wrong, "wrong.deb").unwrap_err().class(), Class::Repository);
+    }
+    assert!(!shop.repo.root().join("pool").exists() && !shop.repo.root().join("meta").exists());
+    let missing = publish(&shop.repo, "main", "g", &[], now()).is_ok()
+        && shop.repo.snapshot(&[Sha256::of(b"nowhere")], now()).is_err_and(|e| e.what().contains("no package"));
+    assert!(missing);
+}
+
+#[test]
+fn any_file_can_be_kept_by_digest() {
+    let shop = Shop::new();
+    let blob = shop.repo.put_blob(&b"a base image"[..]).unwrap();
+    assert_eq!((blob.sha256, blob.size), (Sha256::of(b"a base image"), 12));
+    assert_eq!(shop.repo.put_blob(&b"a base image"[..]).unwrap(), blob);
+    let mut text = String::new();
+    shop.again().get_blob(&blob.sha256).unwrap().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "a base image");
+    assert!(shop.repo.get_blob(&Sha256::of(b"other")).unwrap().is_none());
+}
+
+#[test]
+fn a_snapshot_is_named_by_its_list_and_made_once() {
+    let shop = Shop::new();
+    let (a, b) = (shop.add("aa", "1", "x"), shop.add("bb", "1", "x"));
+    let id = shop.repo.snapshot(&[a.sha256, b.sha256], 1_700_000_000).unwrap();
+    let list = fs::read_to_string(shop.repo.root().join(format!("snapshots/{id}/SHA256SUMS"))).unwrap();
+    assert_eq!(list, format!("{}  aa_1_all.deb\n{}  bb_1_all.deb\n", a.sha256, b.sha256));
+    assert_eq!(Sha256::of(list.as_bytes()), id.0);
+    let before = tree(&shop.repo.root().join("snapshots"));
+    assert_eq!(shop.repo.snapshot(&[b.sha256, a.sha256, a.sha256], 1_800_000_000).unwrap(), id, "order and time are not in the name");
+    assert_eq!(tree(&shop.repo.root().join("snapshots")), before);
+    let info = shop.again().snapshot_info(&id).unwrap().unwrap();
+    assert_eq!((info.date, info.manifest.len()), (1_700_000_000, 2));
+    let transient = shop.repo.transient(&[a.sha256], now()).unwrap();
+    assert!(!shop.repo.root().join(format!("snapshots/{transient}")).exists());
+}
+
+#[test]
+fn the_same_packages_give_the_same_bytes_in_every_repository() {
+    let files = |shop: &Shop| {
+        let members = [shop.add("aa", "1", "x").sha256, shop.add("aa", "1:0.5", "x").sha256, shop.add("bb", "1", "y").sha256];
+        let id = shop.repo.snapshot(&members, 1_700_000_000).unwrap();
+        let dists = tree(&shop.repo.root().join(format!("snapshots/{id}/dists")));
+        (id, dists)
+    };
+    assert_eq!(files(&Shop::new()), files(&Shop::new()));
+}
+
+#[test]
+fn one_name_version_and_architecture_is_one_content_for_ever() {
+    let shop = Shop::new();
+    let (one, other) = (shop.add("greet", "1.0", "one"), shop.add("greet", "1.0", "other"));
+    let within = shop.publish("main", "g", &[&one, &other]).unwrap_err();
+    assert!(within.to_string().contains("two contents"), "{within}");
+    assert!(shop.repo.channel("main").unwrap().is_none(), "nothing is half published");
+    shop.publish("main", "g", &[&one]).unwrap();
+    let next = shop.add("greet", "1.1", "next");
+    shop.publish("main", "g", &[&next]).unwrap();
+    // Also in another channel, another process, and when the first is long gone from its channel.
+    let refused = publish(&shop.again(), "testing", "g", &[&other], now()).unwrap_err();
+    assert_eq!(refused.class(), Class::Repository);
+    let (first, second) = (one.sha256.to_string(), other.sha256.to_string());
+    assert!(refused.what().contains(&first) && refused.what().contains(&second), "{refused}");
+    assert!(refused.hint_text().unwrap().contains("new version"));
+    assert!(shop.repo.channel("testing").unwrap().is_none());
+    shop.publish("main", "g", &[&one]).unwrap();
+}
+
+#[test]
+fn a_name_is_not_forgotten_when_the_publisher_died_before_writing_it_down() {
+    let shop = Shop::new();
+    let (one, other) = (shop.add("greet", "1.0", "one"), shop.add("greet", "1.0", "other"));
+    shop.publish("main", "g", &[&one]).unwrap();
+    let names = shop.repo.root().join("names");
+    let whole = fs::read(&names).unwrap();
+    for left in [&b""[..], &whole[..20], &whole[..whole.len() - 1]] {
+        fs::write(&names, left).unwrap();
+        let repo = shop.again();
+        assert!(publish(&repo, "main", "h", &[&other], now()).is_err());
+        assert_eq!(fs::read(&names).unwrap(), whole, "the index is mended from the channel");
+    }
+}
+
+#[test]
+fn publishing_the_same_again_changes_nothing() {
+    let shop = Shop::new();
+    let (a, b) = (shop.add("aa", "1", "x"), shop.add("bb", "1", "x"));
+    assert!(shop.publish("main", "component:a", &[&a, &b]).unwrap().changed);
+    let before = tree(shop.repo.root());
+    let again = shop.publish("main", "component:a", &[&b, &a]).unwrap();
+    assert!(!again.changed && again.previous == Some(again.snapshot));
+    assert_eq!(tree(shop.repo.root()), before);
+    // The same union in other groups: clients see no change, the owner does.
+    let signed = fs::read_to_string(shop.repo.root().join("channels/main.json")).unwrap();
+    assert!(!shop.publish("main", "component:b", &[&b]).unwrap().changed);
+    let channel = shop.repo.channel("main").unwrap().unwrap();
+    assert_eq!(channel.members.keys().collect::<Vec<_>>(), ["component:a", "component:b"]);
+    let date = channel.date;
+    assert!(signed.contains(&format!("\"date\":{date},")));
+}
+
+#[test]
+fn a_channel_that_moves_back_gets_a_newer_date_and_its_groups_again() {
+    let shop = Shop::new();
+    let (old, new) = (shop.add("greet", "1.0", "old"), shop.add("greet", "2.0", "new"));
+    let first = publish(&shop.repo, "main", "component:greet", &[&old], 1_700_000_000).unwrap();
+    publish(&shop.repo, "main", "component:greet", &[&new], 1_700_000_000).unwrap();
+    let before = shop.repo.channel("main").unwrap().unwrap();
+    assert_eq!(before.date, 1_700_000_001, "dates only grow, whatever the clock says");
+    let moved = shop.repo.move_channel("main", &first.snapshot, 1_600_000_000).unwrap();
+    assert!(moved.changed && moved.snapshot == first.snapshot && moved.previous == Some(before.snapshot));
+    let after = shop.repo.channel("main").unwrap().unwrap();
+    assert_eq!((after.date, after.history.len()), (1_700_000_002, 2));
+    assert_eq!(after.members["component:greet"].iter().collect::<Vec<_>>(), [&old.sha256]);
+    assert!(!shop.repo.move_channel("main", &first.snapshot, 1_800_000_000).unwrap().changed);
+    let other = shop.repo.move_channel("stable", &first.snapshot, 1_800_000_000).unwrap();
+    assert_eq!(other.previous, None);
+    assert_eq!(shop.repo.channels().unwrap(), ["main", "stable"]);
+    let nowhere = shop.repo.move_channel("main", &twostage_model::SnapshotId(Sha256::of(b"?")), now());
+    assert!(nowhere.unwrap_err().what().contains("no snapshot"));
+}
+
+#[test]
+fn publishers_at_once_all_succeed_and_none_is_lost() {
+    let shop = Shop::new();
+    let packages: Vec<_> = (0..6).map(|i| shop.add(&format!("pkg{i}"), "1", "x")).collect();
+    std::thread::scope(|scope| {
+        for (i, package) in packages.iter().enumerate() {
+            // Its own handle each, as other processes have.
+            let repo = Repository::open(shop.repo.root(), settings()).unwrap();
+            scope.spawn(move || publish(&repo, "main", &format!("component:{i}"), &[package], 1_700_000_000).unwrap());
+        }
+    });
+    let channel = shop.repo.channel("main").unwrap().unwrap();
+    assert_eq!(channel.members.len(), 6);
+    assert_eq!(channel.history.len(), 5);
+    assert_eq!(shop.again().snapshot_info(&channel.snapshot).unwrap().unwrap().manifest.len(), 6);
+}
+
+#[test]
+fn what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not() {
+    let shop = Shop::new();
+    let package = shop.add("greet", "1", "x");
+    let tmp = shop.repo.root().join("tmp");
+    fs::create_dir_all(tmp.join("writer-dead/half/dists")).unwrap();
+    fs::write(tmp.join("writer-dead/alive"), "").unwrap();
+    fs::write(tmp.join("writer-dead/half/dists/Packages"), "half").unwrap();
+    fs::write(tmp.join("stray"), "half").unwrap();
+    let other = shop.again();
+    let left: Vec<_> = fs::read_dir(&tmp).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(left.len(), 2, "the two living writers' folders: {left:?}");
+    publish(&other, "main", "g", &[&package], now()).unwrap();
+    drop(other);
+    shop.publish("testing", "g", &[&package]).unwrap();
+}
+
+#[test]
+fn a_snapshot_that_is_not_whole_is_made_again() {
+    let shop = Shop::new();
+    let package = shop.add("greet", "1", "x");
+    let id = shop.repo.snapshot(&[package.sha256], now()).unwrap();
+    let folder = shop.repo.root().join(format!("snapshots/{id}"));
+    for broken in ["signed.json", "SHA256SUMS"] {
+        fs::remove_file(folder.join(broken)).unwrap();
+        let repo = shop.again();
+        assert_eq!(repo.snapshot(&[package.sha256], now()).unwrap(), id);
+        assert_eq!(repo.snapshot_info(&id).unwrap().unwrap().manifest.len(), 1);
+    }
+}
+
+#[test]
+fn a_new_key_signs_anew_and_renames_nothing() {
+    let shop = Shop::new();
+    let package = shop.add("greet", "1", "x");
+    let first = shop.publish("main", "g", &[&package]).unwrap();
+    let old = shop.repo.public_key().unwrap();
+    fs::remove_file(shop.repo.root().join("key/signing.asc")).unwrap();
+    let repo = shop.again();
+    let second = publish(&repo, "main", "g", &[&package], now()).unwrap();
+    assert_ne!(repo.public_key().unwrap(), old);
+    assert!(second.changed && second.snapshot == first.snapshot);
+    assert!(!publish(&repo, "main", "g", &[&package], now()).unwrap().changed);
+}
+
+#[test]
+fn a_package_that_a_power_failure_cut_short_is_taken_in_again() {
+    let shop = Shop::new();
+    let bytes = deb("greet", "1", "all", "", "x");
+    let package = shop.repo.ingest(&bytes[..], "greet").unwrap();
+    let name = package.sha256.to_string();
+    for file in [format!("pool/{}/{name}", &name[..2]), format!("meta/{}/{name}.json", &name[..2])] {
+        let path = shop.repo.root().join(file);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let repo = shop.again();
+        assert!(!repo.contains(&package.sha256));
+        repo.ingest(&bytes[..], "greet").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
+    }
+}
+
+#[test]
+fn a_source_package_comes_with_its_files_or_not_at_all() {
+    let shop = Shop::new();
+    let dir = shop.dir.path().join("src");
+    fs::create_dir_all(&dir).unwrap();
+    let (tar, diff) = (b"a tarball".to_vec(), b"a diff".to_vec());
+    let dsc = format!(
+        "Format: 3.0 (quilt)\nSource: greet\nBinary: greet\nArchitecture: any\nVersion: 1.0-1\nMaintainer: T <t@example.invalid>\n\
+         Checksums-Sha256:\n {} {} greet_1.0.orig.tar.xz\n {} {} greet_1.0-1.debian.tar.xz\nFiles:\n",
+        Sha256::of(&tar),
+        tar.len(),
+        Sha256::of(&diff),
+        diff.len()
+    )
+    .replace("Files:\n", "");
+    let path = dir.join("greet_1.0-1.dsc");
+    fs::write(&path, &dsc).unwrap();
+    fs::write(dir.join("greet_1.0.orig.tar.xz"), &tar).unwrap();
+    assert!(shop.repo.ingest_source(&path).unwrap_err().what().contains("greet_1.0-1.debian.tar.xz"));
+    fs::write(dir.join("greet_1.0-1.debian.tar.xz"), b"a lie!").unwrap();
+    assert!(shop.repo.ingest_source(&path).unwrap_err().what().contains("is not the file"));
+    fs::write(dir.join("greet_1.0-1.debian.tar.xz"), &diff).unwrap();
+    let source = shop.repo.ingest_source(&path).unwrap();
+    assert_eq!((source.kind, source.id.arch.as_str(), source.files.len()), (Kind::Source, "source", 2));
+    assert!(shop.repo.pool_path(&Sha256::of(&diff)).is_file());
+    let climbing = dsc.replace("greet_1.0.orig", "../greet_1.0.orig");
+    let refused = shop.repo.ingest_source_from(climbing.as_bytes(), "x.dsc", |_| panic!("never opened"));
+    assert!(refused.is_err());
+}
+
+#[test]
+fn a_repository_refuses_an_origin_that_would_break_its_metadata() {
+    let shop = Shop::new();
+    for origin in ["", "a\nb", " a", "a: <b>"] {
+        let wrong = twostage_reposerver::Settings { origin: origin.into(), ..settings() };
+        assert_eq!(Repository::open(shop.repo.root(), wrong).unwrap_err().class(), Class::Project);
+    }
+    let _: Arc<Repository> = Arc::clone(&shop.repo);
+}

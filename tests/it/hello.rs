@@ -1,0 +1,107 @@
+//! The main job: sources → packages → snapshot → one RUN → audited image.
+
+use crate::support::{Project, Used, docker, root, tool, uses};
+use std::collections::BTreeMap;
+use std::process::Command;
+
+fn outcomes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, outcome)| ((*name).to_string(), (*outcome).to_string())).collect()
+}
+
+#[test]
+fn a_project_becomes_an_image_that_greets_and_holds_no_residue() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_hello("greets");
+    let last = project.run(&["runtime"]).ok().last_line().to_string();
+    for part in [project.image.as_str(), "  sha256:", "  snapshot @", " above the base"] {
+        assert!(last.contains(part), "the last line is {last:?}");
+    }
+    assert_eq!(docker(&["run", "--rm", &project.image]).ok().out, "Hello, world!\n");
+    assert_eq!(docker(&["run", "--rm", &project.image, "id", "-un"]).ok().out, "app\n");
+
+    // A checker that shares no code with our audit agrees.
+    let saved = project.join("saved.tar");
+    docker(&["save", "--output", &saved.to_string_lossy(), &project.image]).ok();
+    let key = project.join(".twostage/repository/key/public.asc");
+    let checker = root().join("tests/tools/check_image.py");
+    let mut check = vec![checker.to_string_lossy().into_owned(), saved.to_string_lossy().into_owned(), "1".to_string()];
+    if key.exists() {
+        check.extend(["--key".to_string(), key.to_string_lossy().into_owned()]);
+    }
+    let arguments: Vec<&str> = check.iter().map(String::as_str).collect();
+    tool("python3", &arguments).ok();
+}
+
+#[test]
+fn only_what_changed_is_built_again() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_hello("changes");
+    let repo = || Project::outcomes(&project.run(&["--json", "repo"]).ok());
+    project.run(&["runtime"]).ok();
+    let first = project.diff_ids();
+
+    assert_eq!(repo(), outcomes(&[("libgreet", "unchanged"), ("greet", "unchanged")]), "nothing changed");
+
+    project.edit("greet/greet.c", |text| text.replace("stranger", "visitor"));
+    assert_eq!(repo(), outcomes(&[("libgreet", "unchanged"), ("greet", "done")]), "only the program changed");
+    project.run(&["runtime"]).ok();
+    assert_ne!(project.diff_ids(), first, "the image has the new program");
+
+    let original = project.read("libgreet/greet.c");
+    project.edit("libgreet/greet.c", |text| text.replace("The greeting is one line", "The salutation is a line"));
+    assert_eq!(repo(), outcomes(&[("libgreet", "same"), ("greet", "unchanged")]), "a comment of the library changed");
+
+    project.write("libgreet/greet.c", &original.replace("Hello, %s!", "Good day, %s!"));
+    assert_eq!(repo(), outcomes(&[("libgreet", "done"), ("greet", "done")]), "the library changed");
+    project.run(&["runtime"]).ok();
+    assert_eq!(docker(&["run", "--rm", &project.image]).ok().out, "Good day, world!\n");
+
+    project.write("libgreet/greet.c", &original);
+    project.edit("greet/greet.c", |text| text.replace("visitor", "stranger"));
+    assert_eq!(repo(), outcomes(&[("libgreet", "unchanged"), ("greet", "unchanged")]), "what was built before is known");
+    project.run(&["runtime"]).ok();
+    assert_eq!(project.diff_ids(), first, "the first sources give the first image");
+}
+
+#[test]
+fn a_build_that_fails_shows_its_last_lines_and_where_the_rest_is() {
+    uses(Used::Engine);
+    let project = Project::built_hello("fails");
+    project.edit("greet/greet.c", |text| text.replace("#include <greet.h>", "#include <greet.h>\n#error not today"));
+    project
+        .run(&["repo"])
+        .fails_with(4)
+        .says("greet: the build failed")
+        .says("#error not today")
+        .says("the whole log is in .twostage/logs/greet.log");
+    assert!(project.read(".twostage/logs/greet.log").contains("dpkg-buildpackage"));
+}
+
+#[test]
+fn plain_docker_build_takes_the_generated_dockerfile_beside_a_served_repository() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_hello("plain");
+    let dockerfile = project.run(&["runtime", "--dockerfile"]).ok().out;
+    let mut server = project.command(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut server = server.stdout(std::process::Stdio::piped()).spawn().expect("the server starts");
+    let mut line = String::new();
+    let mut out = std::io::BufReader::new(server.stdout.take().expect("a pipe"));
+    std::io::BufRead::read_line(&mut out, &mut line).expect("it says where");
+    let address = line.split_whitespace().find_map(|word| word.strip_prefix("http://")).expect("an address").trim_end_matches('/');
+    let proxy = format!("http_proxy=http://{address}");
+    let text = std::fs::File::open(dockerfile.trim()).expect("the Dockerfile");
+    let built = crate::support::run(
+        Command::new("docker").args(["build", "--network=host", "--build-arg", &proxy, "--tag", &project.image, "-"]).stdin(text),
+    );
+    let killed = server.kill();
+    let _ = server.wait();
+    built.ok();
+    assert!(killed.is_ok());
+    assert_eq!(docker(&["run", "--rm", &project.image]).ok().out, "Hello, world!\n");
+    let by_hand = project.diff_ids();
+    project.run(&["runtime", "--no-cache"]).ok();
+    assert_eq!(project.diff_ids(), by_hand, "by hand or by us, the same layers");
+}

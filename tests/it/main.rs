@@ -1,0 +1,8 @@
+//! Whole-command tests, judged by the real thing: dockerd, apt, dpkg, gpgv.
+//!
+//! Each file is a chapter. `support.rs` has what they share: a project in a folder of its own, a
+//! command that is run and shown when it fails, and the counts that `make test` prints.
+
+mod cli;
+mod hello;
+mod support;
