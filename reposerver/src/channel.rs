@@ -168,6 +168,7 @@ impl Repository {
         let packages = self.sorted_packages(members.values().flatten())?;
         let names = self.check_names(&packages)?;
         self.sync_packages(names.iter())?;
+        self.sync_new_packages(&packages)?;
         let snapshot = self.persist(&packages, now)?;
         if let Some(old) = &old
             && current(old, &snapshot)

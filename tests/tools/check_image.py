@@ -26,7 +26,7 @@ FORBIDDEN_PATHS = [
     (r"etc/apt/(sources\.list|sources\.list\.d/.+|trusted\.gpg.*|keyrings/.+|apt\.conf|apt\.conf\.d/.+)", "apt configuration"),
     (r"(tmp|var/tmp|run|root)/.+", "a temporary, run-time or root's own file"),
     (r"usr/sbin/policy-rc\.d", "the guard against starting services"),
-    (r".*twostage.*", "a file of ours"),
+    (r"(.*/)?\.?twostage(/.*)?", "a file of ours"),
     (r".*\.(c|h|dsc|orig\.tar\..*|debian\.tar\..*)$", "a source file"),
 ]
 
@@ -59,7 +59,7 @@ def entries_of(layer):
     with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
         for member in tar:
             content = tar.extractfile(member).read() if member.isreg() else b""
-            yield member, member.name.lstrip("./").rstrip("/"), content
+            yield member, re.sub(r"^(\./)+", "", member.name).strip("/"), content
 
 
 def main():
