@@ -10,17 +10,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::OnceCell;
 use twostage_builder::record::Records;
 use twostage_builder::{Context, PackageSink, Reaching, Stored, graph};
 use twostage_engine::{Engine, Probe, Reach, reach};
 use twostage_model::error::OrFail as _;
+use twostage_model::names::FIXED_HOST;
 use twostage_model::project::{Base, Expect};
 use twostage_model::{Class, Error, Lock, Project, Result, Sha256, SnapshotId};
 use twostage_package::control::Control;
 use twostage_reposerver::{PoolPackage, Repository, Settings};
-use twostage_runtime_templates::FIXED_HOST;
 
 /// The name of a project file.
 pub const PROJECT_FILE: &str = "twostage.toml";
@@ -68,7 +67,7 @@ impl Session {
         if exclusive {
             twostage_builder::record::sweep(&repository.root().join("builds"))?;
         }
-        Ok(Session { project, folder, state, repository, now: now(), output: output.clone(), _exclusive: lock })
+        Ok(Session { project, folder, state, repository, now: twostage_model::date::now(), output: output.clone(), _exclusive: lock })
     }
 
     /// Reads the lock; an empty one if there is none yet.
@@ -253,11 +252,6 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     file.as_file().sync_all().or_fail(Class::System, failed)?;
     file.persist(path).or_fail(Class::System, failed)?;
     File::open(folder).and_then(|folder| folder.sync_all()).or_fail(Class::System, failed)
-}
-
-/// Seconds since 1970.
-pub fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|age| i64::try_from(age.as_secs()).ok()).unwrap_or(0)
 }
 
 /// The repository as the build stage sees it.

@@ -91,11 +91,12 @@ async fn pulled(context: &Arc<Context>, reference: &str, locked: Option<&LockedB
     let mut found = None;
     let wanted = locked.and_then(|locked| locked.pull.as_deref());
     for candidate in wanted.into_iter().chain([reference]) {
-        if let Some(info) = context.engine.image(candidate).await? {
-            if !fresh && locked.is_none_or(|locked| chain_id(&info.diff_ids) == Some(locked.digest)) {
-                found = Some((candidate.to_string(), info));
-                break;
-            }
+        if let Some(info) = context.engine.image(candidate).await?
+            && !fresh
+            && locked.is_none_or(|locked| chain_id(&info.diff_ids) == Some(locked.digest))
+        {
+            found = Some((candidate.to_string(), info));
+            break;
         }
     }
     if found.is_none() {

@@ -86,11 +86,11 @@ pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Store
     let mut record = Record { packages: packages.iter().map(|p| p.sha256).collect(), sources, content };
     let mut built = Built { packages, sources: record.sources.clone(), outcome: Outcome::Done };
     // The same content as before, but for its version: then before is what everybody keeps.
-    if let Some(current) = records.current().filter(|current| current.content == record.content) {
-        if let Some(kept) = stored(context, &current)? {
-            record = current;
-            built = Built { outcome: Outcome::Same, ..kept };
-        }
+    if let Some(current) = records.current().filter(|current| current.content == record.content)
+        && let Some(kept) = stored(context, &current)?
+    {
+        record = current;
+        built = Built { outcome: Outcome::Same, ..kept };
     }
     records.put(&inputs.key, &record)?;
     records.make_current(&inputs.key)?;

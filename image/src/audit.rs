@@ -16,11 +16,9 @@ use crate::report::{self, LayerReport, PackageShare, Report, Residue, RuleShare,
 use crate::rules::{self, Check, GENERATED, RESIDUE, Rule, WHITEOUTS_ALLOWED};
 use crate::tree::{Node, Tree};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use twostage_model::names::BASE_LABEL;
 use twostage_model::{Class, Error, Result, Sha256};
 use twostage_package::dpkg::{Database, Files, Package};
-
-/// The label that names the base's topmost layer.
-pub const BASE_LABEL: &str = "twostage.base";
 
 /// Which layers are the base's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ pub mod digest;
 pub mod error;
 pub mod event;
 pub mod lock;
+pub mod names;
 pub mod package;
 pub mod project;
 pub mod snapshot;

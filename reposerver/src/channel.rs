@@ -13,7 +13,7 @@
 //! keeps what it has when it is offered something older.
 
 use crate::snapshot::{Signed, Snapshot, to_json};
-use crate::{PoolPackage, Repository, date, disk};
+use crate::{PoolPackage, Repository, disk};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -21,6 +21,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use twostage_model::date;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
 

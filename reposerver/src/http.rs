@@ -35,10 +35,6 @@ use tokio::task::JoinSet;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Result};
 
-/// The host that a runtime RUN names, whatever the server's address is: it reaches the server
-/// through `http_proxy`, so that no address gets into an image (`.invalid` never resolves).
-pub const FIXED_HOST: &str = "repository.twostage.invalid";
-
 /// Connections at once; more wait to be accepted.
 const MOST_CONNECTIONS: usize = 1024;
 /// How long a client may take to send the head of a request, or keep an idle connection.
@@ -249,7 +245,7 @@ fn dress(resource: Resource, method: &Method, headers: &HeaderMap) -> Response<B
         out.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         out.extend(HeaderValue::from_str(&etag).map(|value| (header::ETAG, value)));
-        let modified = resource.modified.map(crate::date::http);
+        let modified = resource.modified.map(twostage_model::date::http);
         out.extend(modified.and_then(|date| HeaderValue::from_str(&date).ok()).map(|value| (header::LAST_MODIFIED, value)));
     }
     if target::not_modified(headers, &etag, resource.modified) {

@@ -29,7 +29,6 @@
 
 pub mod apt;
 mod channel;
-mod date;
 mod disk;
 pub mod http;
 mod pool;
@@ -38,15 +37,16 @@ mod snapshot;
 
 pub use apt::sources_file;
 pub use channel::{Channel, Earlier, Members, Published};
-pub use http::{AccessEntry, FIXED_HOST, Server};
+pub use http::{AccessEntry, Server};
 pub use pool::{Blob, Kind, PoolFile, PoolPackage};
 pub use snapshot::SnapshotInfo;
+pub use twostage_model::names::FIXED_HOST;
 
 use sign::{Algorithm, Key};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
+use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
 
 /// What the owner of a repository decides about it.
 #[derive(Debug, Clone)]

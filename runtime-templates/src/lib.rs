@@ -4,18 +4,9 @@
 //! differs from image to image, quoted for the place it stands in.
 
 use std::collections::BTreeMap;
+use twostage_model::names::{BASE_LABEL, FIXED_HOST, SNAPSHOT_LABEL};
 use twostage_model::project::{RuntimeImage, User};
 use twostage_model::{Sha256, SnapshotId};
-
-/// The host that a runtime RUN names. It cannot exist (RFC 2606, section 2), so a build that does
-/// not go through our server fails instead of asking a stranger.
-pub const FIXED_HOST: &str = "repository.twostage.invalid";
-
-/// The label that names the snapshot an image was installed from.
-pub const SNAPSHOT_LABEL: &str = "twostage.snapshot";
-
-/// The label that names the top layer of the base, so that an audit knows where the base ends.
-pub const BASE_LABEL: &str = "twostage.base";
 
 /// Files and folders that installing packages rewrites although no package owns what is in them.
 /// The RUN puts the base's bytes back, or removes what the base does not have.

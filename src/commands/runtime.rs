@@ -87,12 +87,12 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
     let digest = Sha256::of(plan.dockerfile.as_bytes());
     if !arguments.no_cache {
         let made: Option<Made> = std::fs::read(&made_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        if let Some(made) = made.filter(|made| made.dockerfile == digest && made.check == image.check) {
-            if context.engine.image(name).await?.is_some_and(|found| found.id == made.image) {
-                context.events.finished(name, Outcome::Unchanged, "", start);
-                say(output, name, &made, &plan.snapshot);
-                return Ok(());
-            }
+        if let Some(made) = made.filter(|made| made.dockerfile == digest && made.check == image.check)
+            && context.engine.image(name).await?.is_some_and(|found| found.id == made.image)
+        {
+            context.events.finished(name, Outcome::Unchanged, "", start);
+            say(output, name, &made, &plan.snapshot);
+            return Ok(());
         }
     }
 

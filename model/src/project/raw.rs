@@ -60,7 +60,7 @@ struct ComponentTable {
 /// A folder as a plain string, everything else as a table.
 enum SourceValue {
     Folder(String),
-    Table(SourceTable),
+    Table(Box<SourceTable>),
 }
 
 #[derive(Deserialize)]
@@ -111,7 +111,7 @@ struct RuntimeTable {
 
 enum UserValue {
     Name(String),
-    Table(UserTable),
+    Table(Box<UserTable>),
 }
 
 #[derive(Deserialize)]
@@ -125,7 +125,7 @@ struct Port(String);
 
 enum FileValue {
     Source(String),
-    Table(FileTable),
+    Table(Box<FileTable>),
 }
 
 #[derive(Deserialize)]
@@ -151,7 +151,7 @@ macro_rules! string_or_table {
                         Ok($type::$string(text.to_string()))
                     }
                     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<$type, A::Error> {
-                        $table::deserialize(MapAccessDeserializer::new(map)).map($type::Table)
+                        $table::deserialize(MapAccessDeserializer::new(map)).map(|table| $type::Table(Box::new(table)))
                     }
                 }
                 deserializer.deserialize_any(V)
@@ -363,7 +363,7 @@ impl Reader<'_> {
             }
             SourceValue::Table(table) => table,
         };
-        let value = match table {
+        let value = match *table {
             SourceTable { folder: Some(folder), url: None, sha256: None, git: None, revision: None, distribution: None, version: None } => {
                 self.check_relative(&At { line, value: folder.clone() })?;
                 Source::Folder(folder)

@@ -1,11 +1,11 @@
 //! What a request asks for. Pure: a request's head in, a target or a refusal out.
 
-use super::FIXED_HOST;
-use crate::date;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, StatusCode, Uri};
 use std::net::SocketAddr;
 use twostage_model::SnapshotId;
+use twostage_model::date;
+use twostage_model::names::FIXED_HOST;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
