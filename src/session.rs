@@ -62,7 +62,12 @@ impl Session {
         if exclusive {
             sweep(&state)?;
         }
-        let settings = Settings { key: project.repository.key.as_ref().map(|key| folder.join(key)), ..Settings::new(project.name.clone()) };
+        let mut settings = Settings::new(project.name.clone());
+        settings.key = project.repository.key.as_ref().map(|key| folder.join(key));
+        settings.keep = project.repository.keep;
+        if !project.architectures.is_empty() {
+            settings.architectures.clone_from(&project.architectures);
+        }
         let repository = Arc::new(Repository::open(&folder.join(&project.repository.path), settings)?);
         if exclusive {
             twostage_builder::record::sweep(&repository.root().join("builds"))?;
@@ -96,6 +101,11 @@ impl Session {
     pub async fn context(&self, engine_host: Option<&str>, may_lock: bool) -> Result<Arc<Context>> {
         let label = ("twostage.project".to_string(), Sha256::of(self.folder.as_os_str().as_encoded_bytes()).short());
         let engine = Engine::connect(engine_host).await?.labelled(BTreeMap::from([label.clone()]));
+        let (here, wanted) = (engine.architecture(), &self.project.architectures);
+        if !wanted.is_empty() && !wanted.iter().any(|arch| arch == here) {
+            return Err(Error::new(Class::Project, format!("the engine runs {here}, the project is for {}", wanted.join(", ")))
+                .hint(format!("add \"{here}\" to `architectures`, or name an engine of another kind with --engine-host")));
+        }
         // What a killed run left: nobody else can be running, this process holds the project's turn.
         let left = engine.sweep(&format!("{}={}", label.0, label.1)).await?;
         if left > 0 {

@@ -44,6 +44,9 @@ pub async fn ensure(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<
             Error::new(Class::Project, format!("the lock names no base {name}")).hint("run `twostage lock` and commit twostage.lock")
         );
     }
+    if let Some(found) = known(context, base, locked.as_ref()).await? {
+        return found.base_image(&name);
+    }
     let (image, pull) = match base {
         Base::Image(reference) => pulled(context, reference, locked.as_ref(), fresh).await?,
         Base::Bootstrap { distribution, suite, mirrors } => {
@@ -64,8 +67,8 @@ pub async fn ensure(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<
             (loaded(context, &name, context.engine.load(file_stream(tokio::fs::File::from_std(archive))).await?).await?, None)
         }
     };
-    let digest = chain_id(&image.info.diff_ids).ok_or_else(|| Error::new(Class::Engine, format!("{name}: the image has no layer")))?;
-    let top = image.info.diff_ids.last().copied().unwrap_or(digest);
+    let found = image.base_image(&name)?;
+    let digest = found.digest;
     match locked {
         Some(locked) if locked.digest != digest => {
             return Err(Error::new(
@@ -79,12 +82,33 @@ pub async fn ensure(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<
             context.lock().bases.insert(name, LockedBase { digest, pull });
         }
     }
-    Ok(BaseImage { reference: image.reference, digest, top, size: image.info.size })
+    Ok(found)
+}
+
+/// The locked base under the name that an earlier run gave it. (A pulled image keeps its own name.)
+async fn known(context: &Arc<Context>, base: &Base, locked: Option<&LockedBase>) -> Result<Option<Found>> {
+    let Some(locked) = locked.filter(|_| !matches!(base, Base::Image(_))) else { return Ok(None) };
+    let reference = tag(&locked.digest);
+    let info = context.engine.image(&reference).await?.filter(|info| chain_id(&info.diff_ids) == Some(locked.digest));
+    Ok(info.map(|info| Found { reference, info }))
+}
+
+/// What the engine calls a base that no registry gave.
+fn tag(digest: &Sha256) -> String {
+    format!("twostage-base:{}", digest.short())
 }
 
 struct Found {
     reference: String,
     info: ImageInfo,
+}
+
+impl Found {
+    fn base_image(self, name: &str) -> Result<BaseImage> {
+        let digest = chain_id(&self.info.diff_ids).ok_or_else(|| Error::new(Class::Engine, format!("{name}: the image has no layer")))?;
+        let top = self.info.diff_ids.last().copied().unwrap_or(digest);
+        Ok(BaseImage { reference: self.reference, digest, top, size: self.info.size })
+    }
 }
 
 async fn pulled(context: &Arc<Context>, reference: &str, locked: Option<&LockedBase>, fresh: bool) -> Result<(Found, Option<String>)> {
@@ -124,13 +148,6 @@ async fn imported<F>(context: &Arc<Context>, name: &str, locked: Option<&LockedB
 where
     F: FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
 {
-    let tag = |digest: &Sha256| format!("twostage-base:{}", digest.short());
-    if let Some(locked) = locked {
-        let reference = tag(&locked.digest);
-        if let Some(info) = context.engine.image(&reference).await? {
-            return Ok(Found { reference, info });
-        }
-    }
     let digest = match locked.filter(|locked| context.packages.blob(&locked.digest).is_some()) {
         Some(locked) => locked.digest,
         None => {
@@ -183,7 +200,7 @@ async fn loaded(context: &Arc<Context>, name: &str, loaded: Vec<String>) -> Resu
         if let Some(info) = context.engine.image(reference).await? {
             let reference = match chain_id(&info.diff_ids) {
                 Some(digest) => {
-                    let tag = format!("twostage-base:{}", digest.short());
+                    let tag = tag(&digest);
                     context.engine.tag(&info.id, &tag).await?;
                     tag
                 }

@@ -143,7 +143,7 @@ pub struct RepositorySettings {
     pub key: Option<String>,
     /// Address that `twostage serve` listens on.
     pub listen: String,
-    /// How many earlier snapshots of a channel stay.
+    /// How many earlier states a channel remembers.
     pub keep: usize,
 }
 

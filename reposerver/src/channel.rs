@@ -39,7 +39,7 @@ pub struct Channel {
     pub date: i64,
     /// Its packages by group.
     pub members: Members,
-    /// Where it pointed before, newest first; the last 50.
+    /// Where it pointed before, newest first; as many as [`crate::Settings::keep`] says.
     pub history: Vec<Earlier>,
     pub(crate) signed: Signed,
 }
@@ -72,8 +72,6 @@ struct Past {
     members: Members,
 }
 
-/// Earlier states that are kept.
-const HISTORY: usize = 50;
 /// apt refuses a release that is more than 10 seconds in the future; dates that must grow by a
 /// second with each publish may run this far ahead of the clock.
 const AHEAD: i64 = 5;
@@ -231,17 +229,18 @@ impl Repository {
         if (AHEAD + 1..=60).contains(&ahead) {
             std::thread::sleep(Duration::from_secs(u64::try_from(ahead - AHEAD).unwrap_or(0)));
         }
+        let keep = self.settings.keep;
         let mut history = Vec::new();
-        if let Some(old) = old {
+        if let Some(old) = old.filter(|_| keep > 0) {
             let past = Past { snapshot: old.snapshot, members: old.members.clone() };
             disk::write(self.scratch()?, &self.past_path(channel, old.date), &to_json(&past)?)?;
             history.push(Earlier { snapshot: old.snapshot, date: old.date });
-            history.extend(old.history.iter().copied().take(HISTORY - 1));
+            history.extend(old.history.iter().copied().take(keep.saturating_sub(1)));
         }
         let signed = Signed::new(&*self.key(now)?, &self.settings.origin, dated, &snapshot.files)?;
         let new = Channel { snapshot: snapshot.id, date: dated, members, history, signed };
         disk::write(self.scratch()?, &self.channel_path(channel), &to_json(&new)?)?;
-        for dropped in old.iter().flat_map(|old| old.history.iter().skip(HISTORY - 1)) {
+        for dropped in old.iter().flat_map(|old| old.history.iter().skip(keep.saturating_sub(1))) {
             // One that stays behind takes space, nothing else.
             let _ = fs::remove_file(self.past_path(channel, dropped.date));
         }

@@ -59,12 +59,20 @@ pub struct Settings {
     pub algorithm: Algorithm,
     /// Debian architectures that get an index even when no package has them.
     pub architectures: Vec<String>,
+    /// Earlier states that a channel remembers, and can be moved back to.
+    pub keep: usize,
 }
 
 impl Settings {
-    /// The usual settings: own key, RSA, this machine's architecture.
+    /// The usual settings: own key, RSA, this machine's architecture, 16 earlier states.
     pub fn new(origin: impl Into<String>) -> Self {
-        Settings { origin: origin.into(), key: None, algorithm: Algorithm::default(), architectures: vec![host_architecture().into()] }
+        Settings {
+            origin: origin.into(),
+            key: None,
+            algorithm: Algorithm::default(),
+            architectures: vec![host_architecture().into()],
+            keep: 16,
+        }
     }
 }
 

@@ -62,8 +62,9 @@ async fn work(session: &Session, context: &Arc<Context>, jobs: usize, output: &O
     let info = session.repository.snapshot_info(&published.snapshot)?;
     let count = info.map_or(0, |info| info.manifest.len());
     let text = format!(
-        "channel {channel}  @{}  {count} packages  {}",
+        "channel {channel}  @{}  {count} package{}  {}",
         published.snapshot.short(),
+        if count == 1 { "" } else { "s" },
         if published.changed { "published" } else { "unchanged" }
     );
     let value = serde_json::json!({

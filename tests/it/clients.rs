@@ -1,0 +1,315 @@
+//! Real apt in containers: what a person does with `/<channel>.sources`, and what apt does when a
+//! byte of what it is sent is another.
+//!
+//! Two releases of Debian, because their apts check signatures with different tools: bookworm's
+//! with gpgv, trixie's with sqv, which has a policy of its own about keys and digests.
+
+use crate::support::{Done, Project, Serving, Used, docker, root, run, uses};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+#[test]
+fn apt_of_bookworm_installs_from_the_client_file() {
+    installs("bookworm");
+}
+
+#[test]
+fn apt_of_trixie_installs_from_the_client_file() {
+    installs("trixie");
+}
+
+#[test]
+fn apt_of_bookworm_refuses_a_flipped_byte_in_whatever_it_fetches() {
+    refuses_flips("bookworm");
+}
+
+#[test]
+fn apt_of_trixie_refuses_a_flipped_byte_in_whatever_it_fetches() {
+    refuses_flips("trixie");
+}
+
+/// `apt-get update && apt-get install` with nothing but our client file, without one warning.
+fn installs(suite: &str) {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_hello(&format!("installs-{suite}"));
+    let serving = Serving::of(&project);
+    let container = Container::of(suite, &project, &[]);
+    let script = format!(
+        "set -eu
+         rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
+         /usr/lib/apt/apt-helper download-file http://{}/main.sources /etc/apt/sources.list.d/main.sources
+         apt-get update
+         apt-get install -y --no-install-recommends greet
+         . /etc/os-release
+         echo \"on $VERSION_CODENAME: $(greet)\"
+         dpkg --audit",
+        serving.address
+    );
+    let done = container.exec(&["sh", "-c", &script]).ok();
+    assert!(done.out.contains(&format!("on {suite}: Hello, world!")), "{}", done.out);
+    for line in done.err.lines().chain(done.out.lines()) {
+        assert!(!line.starts_with("W:") && !line.starts_with("E:"), "apt says {line:?}\n{}{}", done.out, done.err);
+    }
+    let fetched = serving.fetched();
+    assert!(fetched.iter().any(|target| target.ends_with("/InRelease")), "{fetched:?}");
+    assert!(fetched.iter().any(|target| target.contains("/by-hash/SHA256/")), "{fetched:?}");
+    assert!(fetched.iter().filter(|target| target.ends_with(".deb")).count() >= 3, "greet, its library, and Debian's: {fetched:?}");
+}
+
+/// One bit is flipped at many places of every file that a client fetched, one at a time, each time
+/// for a client with nothing in its cache.
+///
+/// What is signed, or named by digest from there, is refused at every place. The client file is
+/// the one thing that nothing vouches for; of it the test says: with a flip in the public key it is
+/// refused, and with a flip elsewhere a client that does install gets the very same packages.
+fn refuses_flips(suite: &str) {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let started = std::time::Instant::now();
+    let project = Project::built_hello(&format!("flips-{suite}"));
+    let serving = Serving::of(&project);
+    let variants = project.join("variants");
+    fs::create_dir(&variants).expect("a folder");
+    let container = Container::of(suite, &project, &[&variants]);
+
+    // What a client fetches, by the access log.
+    let clean = container.clients(&serving.address, &["none path greet clean".to_string()]);
+    // (`/none/main/…` is no place of the server's; a client that is not flipped goes straight there.)
+    assert!(clean[0].verdict == "refused", "{clean:?}");
+    let proxy = Proxy::of(&serving.address, &[]);
+    let clean = container.clients(&proxy.address, &["flip-0-0 path greet clean".to_string()]);
+    assert!(clean[0].verdict == "taken" && clean[0].digests.len() >= 3, "{clean:?}");
+    let genuine = clean[0].digests.clone();
+    drop(proxy);
+    let targets = serving.fetched();
+    let proxy = Proxy::of(&serving.address, &targets.iter().map(String::as_str).collect::<Vec<_>>());
+
+    let body = |target: &str| serving.get(target);
+    let mut jobs = Vec::new();
+    let mut client_file = None;
+    for (index, target) in targets.iter().enumerate() {
+        let body = body(target);
+        let length = body.len();
+        if target.ends_with(".sources") {
+            let key = fs::read_to_string(project.join(".twostage/repository/key/public.asc")).unwrap_or_default();
+            let _ = key;
+            let text = String::from_utf8(body).expect("a client file is text");
+            let fields = text.find("-----BEGIN").expect("the key is in it");
+            let mut places: BTreeSet<usize> = (0..fields).collect();
+            places.extend(spread(fields, length, 48));
+            jobs.extend(places.iter().map(|at| format!("flip-{index}-{at} file greet {index}:{at}")));
+            client_file = Some((index, text));
+        } else {
+            let count = if target.ends_with("/InRelease") { 48 } else { 10 };
+            jobs.extend(spread(0, length, count).iter().map(|at| format!("flip-{index}-{at} path greet {index}:{at}")));
+        }
+    }
+    let (client_file, text) = client_file.expect("the client file is in the log");
+    let public_key = public_key_lines(&text);
+    let clients = container.clients(&proxy.address, &jobs);
+    assert_eq!(clients.len(), jobs.len(), "every client has come to an end");
+
+    let mut wrong = String::new();
+    let (mut refused, mut same) = (0, Vec::new());
+    for client in &clients {
+        let (index, at) = client.place();
+        let target = &targets[index];
+        let strict = index != client_file || public_key.contains(&at);
+        if !client.digests.is_subset(&genuine) {
+            let _ = writeln!(wrong, "{target} byte {at}: packages that nobody published: {client:?}");
+        } else if client.verdict == "refused" {
+            refused += 1;
+        } else if strict {
+            let _ = writeln!(wrong, "{target} byte {at}: taken: {client:?}");
+        } else if client.digests != genuine {
+            let _ = writeln!(wrong, "{target} byte {at}: taken with fewer packages: {client:?}");
+        } else {
+            same.push(at);
+        }
+    }
+    assert!(wrong.is_empty(), "{suite}\n{wrong}");
+    let flipped: usize = String::from_utf8_lossy(&serving_get(&proxy.address, "/flips")).trim().parse().expect("a number");
+    assert!(flipped >= jobs.len(), "{flipped} bodies were flipped for {} clients", jobs.len());
+
+    // Every signed byte, with the tool that this apt checks signatures with.
+    let release = targets.iter().find(|target| target.ends_with("/InRelease")).expect("an InRelease");
+    let (tool, signed, taken) = every_signed_byte(&container, &body(release), &variants, &serving.get("/key.asc"));
+    assert_eq!(taken, ["original"], "{suite}: {tool} takes a changed text");
+    eprintln!(
+        "{suite}: {} files fetched; {refused} of {} clients refused a flip, {} took the same packages (client file, bytes {same:?}); \
+         {tool} refused each of {signed} signed bytes; {:.0} s",
+        targets.len(),
+        clients.len(),
+        same.len(),
+        started.elapsed().as_secs_f64()
+    );
+}
+
+/// `count` places from `from` on, below `to`, the first and the last among them.
+fn spread(from: usize, to: usize, count: usize) -> BTreeSet<usize> {
+    let last = to - from - 1;
+    (0..count).map(|n| from + n * last / (count - 1)).collect()
+}
+
+/// The bytes of a client file that are the base64 of the public key itself: its packet is the
+/// first, and as long as RSA with 4096 bits makes it. Behind it are the user's name and the
+/// self-signature, which no apt looks at.
+fn public_key_lines(text: &str) -> std::ops::Range<usize> {
+    let begin = text.find("-----BEGIN").expect("a key");
+    // The armor's header ends with the line ` .`.
+    let body = begin + text[begin..].find("\n .\n").expect("an empty line in the armor") + 4;
+    // 3 bytes of header, 6 of version, time and algorithm, 2 + 512 of the modulus, 2 + 3 of the exponent.
+    let packet = 3 + 6 + 514 + 5;
+    let lines = packet * 4 / 3 / 64;
+    let end = text[body..].match_indices('\n').nth(lines - 1).map(|(at, _)| body + at).expect("as many lines");
+    body..end
+}
+
+/// Flips each byte of the signed text by itself. Gives the tool, how many, and which of the texts
+/// the tool took.
+fn every_signed_byte(container: &Container, inrelease: &[u8], folder: &Path, key: &[u8]) -> (String, usize, Vec<String>) {
+    let find = |what: &str| inrelease.windows(what.len()).position(|window| window == what.as_bytes()).expect("an InRelease");
+    let (from, to) = (find("\n\n") + 2, find("\n-----BEGIN PGP SIGNATURE-----"));
+    fs::write(folder.join("key.asc"), key).expect("the key");
+    let texts = folder.join("texts");
+    fs::create_dir(&texts).expect("a folder");
+    fs::write(texts.join("original"), inrelease).expect("a text");
+    for at in from..to {
+        let mut text = inrelease.to_vec();
+        text[at] ^= 1;
+        fs::write(texts.join(format!("byte-{at}")), text).expect("a text");
+    }
+    let folder = folder.to_string_lossy();
+    let done = container.exec(&["sh", "/tools/verify_each.sh", &format!("{folder}/key.asc"), &format!("{folder}/texts")]).ok();
+    let mut lines = done.out.lines().map(String::from);
+    let tool = lines.next().unwrap_or_default();
+    (tool, to - from, lines.collect())
+}
+
+/// What one client did.
+#[derive(Debug)]
+struct Client {
+    label: String,
+    verdict: String,
+    digests: BTreeSet<String>,
+    #[allow(dead_code, reason = "shown when a test fails")]
+    complaint: String,
+}
+
+impl Client {
+    fn place(&self) -> (usize, usize) {
+        let (index, at) = self.label.split_once(':').expect("index:place");
+        (index.parse().expect("a number"), at.parse().expect("a number"))
+    }
+}
+
+/// A container that sleeps until it is needed.
+struct Container(String);
+
+impl Container {
+    /// One of this release, with the tools of the tests and these folders in it, on the host's network.
+    fn of(suite: &str, project: &Project, folders: &[&Path]) -> Container {
+        let image = match suite {
+            "bookworm" => base_of(project.path()),
+            suite => other_base(suite),
+        };
+        let mut arguments = vec!["run".to_string(), "--detach".into(), "--rm".into(), "--network=host".into()];
+        arguments.push(format!("--volume={}:/tools:ro", root().join("tests/tools").display()));
+        arguments.extend(folders.iter().map(|folder| format!("--volume={0}:{0}:ro", folder.display())));
+        arguments.extend([image, "sleep".into(), "1800".into()]);
+        let done = run(Command::new("docker").args(&arguments)).ok();
+        Container(done.last_line().to_string())
+    }
+
+    fn exec(&self, command: &[&str]) -> Done {
+        run(Command::new("docker").args(["exec", &self.0]).args(command))
+    }
+
+    /// Runs a client for each of the jobs (see `tests/tools/install_each.sh`).
+    fn clients(&self, server: &str, jobs: &[String]) -> Vec<Client> {
+        let server = format!("http://{server}");
+        let mut child = Command::new("docker")
+            .args(["exec", "--interactive", &self.0, "sh", "/tools/install_each.sh", &server])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("docker");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let text = jobs.join("\n") + "\n";
+        let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
+        let output = child.wait_with_output().expect("docker ends");
+        writer.join().expect("a thread").expect("docker reads its input");
+        assert!(output.status.success(), "{}", output.status);
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(|line| {
+                let parts: Vec<&str> = line.split('\t').collect();
+                let [label, verdict, digests, complaint] = parts.as_slice() else { panic!("{line:?}") };
+                Client {
+                    label: (*label).into(),
+                    verdict: (*verdict).into(),
+                    digests: digests.split('+').filter(|digest| !digest.is_empty()).map(String::from).collect(),
+                    complaint: (*complaint).into(),
+                }
+            })
+            .collect()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        docker(&["rm", "--force", &self.0]);
+    }
+}
+
+/// The image of the base that a project's lock names.
+fn base_of(project: &Path) -> String {
+    let lock = fs::read_to_string(project.join("twostage.lock")).expect("a lock");
+    let base = lock.split("[[base]]").nth(1).expect("a base in the lock");
+    let digest = base.lines().find_map(|line| line.strip_prefix("digest = \"")).expect("its digest").trim_end_matches('"');
+    format!("twostage-base:{}", &digest[..12])
+}
+
+/// The base of another release, made by a small project that stays in the target folder.
+fn other_base(suite: &str) -> String {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("base-{suite}"));
+    fs::create_dir_all(&folder).expect("a folder");
+    let project = format!("[project]\nname = \"base-{suite}\"\n[base]\nbootstrap = \"debian:{suite}\"\n");
+    fs::write(folder.join("twostage.toml"), project).expect("a project file");
+    run(crate::support::twostage().arg("--project").arg(&folder).arg("lock")).ok();
+    base_of(&folder)
+}
+
+/// `tests/tools/flipping_proxy.py`, running.
+struct Proxy {
+    child: Child,
+    address: String,
+}
+
+impl Proxy {
+    fn of(server: &str, targets: &[&str]) -> Proxy {
+        let mut child = Command::new("python3")
+            .arg(root().join("tests/tools/flipping_proxy.py"))
+            .arg(server)
+            .args(targets)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("it says where it listens");
+        let address = line.trim().strip_prefix("listening ").expect("it listens").to_string();
+        Proxy { child, address }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

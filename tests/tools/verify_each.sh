@@ -1,0 +1,21 @@
+#!/bin/sh
+# In a container: gives every file of a folder to the tool that this distribution's apt checks
+# signatures with, and prints the names of those that it takes.
+#
+#   verify_each.sh KEY.asc FOLDER
+set -eu
+cd "$2"
+if command -v sqv > /dev/null; then
+    verify() { sqv --keyring "$1" --cleartext --output /dev/null "$2"; }
+    key=$1
+else
+    verify() { gpgv --quiet --keyring "$1" --output /dev/null "$2"; }
+    key=$(mktemp)
+    sed -n '/^$/,/^[=-]/p' "$1" | grep -v '^[=-]' | base64 -d > "$key"
+fi
+echo "with $(command -v sqv || command -v gpgv)"
+for file in *; do
+    if verify "$key" "$file" > /dev/null 2>&1; then
+        echo "$file"
+    fi
+done
