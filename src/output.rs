@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use twostage_model::event::Outcome;
 use twostage_model::{Error, Event, Sink};
 
@@ -23,9 +24,21 @@ struct Inner {
     terminal: bool,
     colour: bool,
     result_colour: bool,
-    /// What is running: subject to step. Shown on the status line of a terminal.
-    running: Mutex<BTreeMap<String, String>>,
+    running: Mutex<Running>,
 }
+
+/// What the status line of a terminal shows.
+#[derive(Default)]
+struct Running {
+    /// Subject to what is being done.
+    steps: BTreeMap<String, String>,
+    /// The last line that a builder or a package manager said.
+    said: String,
+    drawn: Option<Instant>,
+}
+
+/// The status line is drawn again for what a builder says at most this often.
+const REDRAW: Duration = Duration::from_millis(100);
 
 /// The colours that mean something here.
 #[derive(Clone, Copy)]
@@ -69,19 +82,26 @@ impl Output {
         let mut running = self.0.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match event {
             Event::Started { subject, step } => {
-                running.insert(subject.clone(), step.clone());
+                running.steps.insert(subject.clone(), step.clone());
+                running.said.clear();
                 if !self.0.terminal {
-                    self.line(&running, &format!("{subject}: {step}"));
+                    self.line(&format!("{subject}: {step}"));
                 }
             }
             Event::Log { subject, line } if self.0.verbose => {
                 let text = format!("{} {}", self.paint(Colour::Dim, &format!("{subject} |")), printable(line));
-                self.line(&running, &text);
+                self.line(&text);
             }
-            Event::Log { .. } => {}
+            Event::Log { line, .. } => {
+                if !self.0.terminal || running.drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
+                    return;
+                }
+                running.said = printable(line);
+            }
             Event::Finished { subject, outcome, detail, millis } => {
-                running.remove(subject);
-                let seconds = std::time::Duration::from_millis(*millis).as_secs_f64();
+                running.steps.remove(subject);
+                running.said.clear();
+                let seconds = Duration::from_millis(*millis).as_secs_f64();
                 let (colour, word) = match outcome {
                     Outcome::Done => (Colour::Green, "done"),
                     Outcome::Unchanged => (Colour::Dim, "unchanged"),
@@ -97,29 +117,34 @@ impl Output {
                     self.paint(colour, word),
                     if detail.is_empty() { "" } else { ", " }
                 );
-                self.line(&running, &text);
+                self.line(&text);
             }
             Event::Note { subject, message } => {
                 let text = format!("{}: {} {message}", self.paint(Colour::Bold, subject), self.paint(Colour::Yellow, "note:"));
-                self.line(&running, &text);
+                self.line(&text);
             }
         }
-        self.status(&running);
+        self.status(&mut running);
     }
 
     /// A line that stays, above the status line.
-    fn line(&self, _running: &BTreeMap<String, String>, text: &str) {
+    fn line(&self, text: &str) {
         let clear = if self.0.terminal { "\r\x1b[2K" } else { "" };
         // Standard error that is gone is no reason to end a build.
         let _ = writeln!(std::io::stderr(), "{clear}{text}");
     }
 
-    fn status(&self, running: &BTreeMap<String, String>) {
+    fn status(&self, running: &mut Running) {
         if !self.0.terminal {
             return;
         }
-        let width = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col).max(20));
-        let text = running.iter().map(|(subject, step)| format!("{subject}: {step}")).collect::<Vec<_>>().join("  ·  ");
+        let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+        let width = if columns == 0 { 80 } else { columns };
+        let mut text = running.steps.iter().map(|(subject, step)| format!("{subject}: {step}")).collect::<Vec<_>>().join("  ·  ");
+        if !text.is_empty() && !running.said.is_empty() {
+            text = format!("{text}  |  {}", running.said.trim());
+        }
+        running.drawn = Some(Instant::now());
         let shown: String = text.chars().take(width - 1).collect();
         let _ = write!(std::io::stderr(), "\r\x1b[2K{}", self.paint(Colour::Dim, &shown));
         let _ = std::io::stderr().flush();
@@ -143,9 +168,12 @@ impl Output {
         }
     }
 
-    /// The verdict on one line, painted by whether it is good.
-    pub fn verdict(&self, good: bool, text: &str) -> String {
-        if self.0.result_colour { ansi(if good { Colour::Green } else { Colour::Red }, text) } else { text.to_string() }
+    /// A report with its last line, the verdict, painted by whether it is good.
+    pub fn with_verdict(&self, report: &str, good: bool) -> String {
+        let report = report.trim_end();
+        let (body, verdict) = report.rsplit_once('\n').unwrap_or(("", report));
+        let colour = if good { Colour::Green } else { Colour::Red };
+        format!("{body}\n{}", if self.0.result_colour { ansi(colour, verdict) } else { verdict.to_string() })
     }
 
     fn json_line(&self, value: &impl Serialize) {

@@ -11,7 +11,7 @@ RUN set -eu; umask 022; T=/var/cache/twostage; \
     fail() { echo "twostage: $*" >&2; exit 1; }; \
     mkdir "$T" "$T/base" "$T/sources" "$T/lists" "$T/lists/partial" "$T/cache" "$T/cache/archives" "$T/cache/archives/partial" "$T/log" \
         || fail "$T is there already: this base is the layer of an earlier build"; \
-    touch "$T/start"; \
+    : > "$T/start"; \
 # What installing rewrites by the way: kept as the base has it, put back at the end.
     VOLATILE="{{volatile}}"; \
     for f in $VOLATILE; do if [ -e "$f" ]; then cp -a --parents "$f" "$T/base"; fi; done; \

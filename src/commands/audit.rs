@@ -18,13 +18,7 @@ pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
         let engine = Engine::connect(arguments.engine.engine_host.as_deref()).await?;
         audit_engine_image(&engine, &arguments.image, base, Known::default()).await?
     };
-    let residue = report.residue().count();
-    let verdict = if report.is_clean() {
-        output.verdict(true, "clean: every file above the base is accounted for")
-    } else {
-        output.verdict(false, &format!("{residue} pieces of residue"))
-    };
-    output.result(&format!("{}\n{verdict}", report.to_text().trim_end()), &report);
+    output.result(&output.with_verdict(&report.to_text(), report.is_clean()), &report);
     if report.is_clean() {
         Ok(())
     } else {

@@ -20,11 +20,21 @@ fn every_kind_of_base_is_the_same_base() {
     tool("cp", &[&path(&blob), &path("rootfs.tar")]).ok();
     run(Command::new("gzip").args(["-1", "--keep", &path("rootfs.tar")])).ok();
     docker(&["save", "--output", &path("archive.tar"), &reference]).ok();
-    run(Command::new("python3").args([&*crate::support::root().join("tests/tools/oci_layout.py").to_string_lossy(), &path("archive.tar"), &path("layout")])).ok();
+    run(Command::new("python3").args([
+        &*crate::support::root().join("tests/tools/oci_layout.py").to_string_lossy(),
+        &path("archive.tar"),
+        &path("layout"),
+    ]))
+    .ok();
 
     let original = project.read("twostage.toml");
-    for base in ["rootfs = \"rootfs.tar\"", "rootfs = \"rootfs.tar.gz\"", "archive = \"archive.tar\"", "layout = \"layout\"", &format!("image = \"{reference}\"")]
-    {
+    for base in [
+        "rootfs = \"rootfs.tar\"",
+        "rootfs = \"rootfs.tar.gz\"",
+        "archive = \"archive.tar\"",
+        "layout = \"layout\"",
+        &format!("image = \"{reference}\""),
+    ] {
         project.write("twostage.toml", &original.replace("bootstrap = \"debian:bookworm\"", base));
         let outcomes = Project::outcomes(&project.run(&["--json", "repo"]).ok());
         assert!(outcomes.values().all(|outcome| outcome == "unchanged"), "{base}: {outcomes:?}");

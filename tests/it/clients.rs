@@ -4,7 +4,7 @@
 //! Two releases of Debian, because their apts check signatures with different tools: bookworm's
 //! with gpgv, trixie's with sqv, which has a policy of its own about keys and digests.
 
-use crate::support::{Done, Project, Serving, Used, docker, root, run, uses};
+use crate::support::{Done, Project, Serving, Used, docker, http_get, root, run, uses};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -37,7 +37,7 @@ fn installs(suite: &str) {
     uses(Used::Engine);
     uses(Used::Apt);
     let project = Project::built_hello(&format!("installs-{suite}"));
-    let serving = Serving::of(&project);
+    let serving = Serving::of(project.path());
     let container = Container::of(suite, &project, &[]);
     let script = format!(
         "set -eu
@@ -72,32 +72,24 @@ fn refuses_flips(suite: &str) {
     uses(Used::Apt);
     let started = std::time::Instant::now();
     let project = Project::built_hello(&format!("flips-{suite}"));
-    let serving = Serving::of(&project);
+    let serving = Serving::of(project.path());
     let variants = project.join("variants");
     fs::create_dir(&variants).expect("a folder");
     let container = Container::of(suite, &project, &[&variants]);
 
     // What a client fetches, by the access log.
-    let clean = container.clients(&serving.address, &["none path greet clean".to_string()]);
-    // (`/none/main/…` is no place of the server's; a client that is not flipped goes straight there.)
-    assert!(clean[0].verdict == "refused", "{clean:?}");
-    let proxy = Proxy::of(&serving.address, &[]);
-    let clean = container.clients(&proxy.address, &["flip-0-0 path greet clean".to_string()]);
+    let clean = container.clients(&Proxy::of(&serving.address, &[]).address, &["pass path greet clean".to_string()]);
     assert!(clean[0].verdict == "taken" && clean[0].digests.len() >= 3, "{clean:?}");
     let genuine = clean[0].digests.clone();
-    drop(proxy);
     let targets = serving.fetched();
     let proxy = Proxy::of(&serving.address, &targets.iter().map(String::as_str).collect::<Vec<_>>());
 
-    let body = |target: &str| serving.get(target);
     let mut jobs = Vec::new();
     let mut client_file = None;
     for (index, target) in targets.iter().enumerate() {
-        let body = body(target);
+        let body = serving.get(target);
         let length = body.len();
         if target.ends_with(".sources") {
-            let key = fs::read_to_string(project.join(".twostage/repository/key/public.asc")).unwrap_or_default();
-            let _ = key;
             let text = String::from_utf8(body).expect("a client file is text");
             let fields = text.find("-----BEGIN").expect("the key is in it");
             let mut places: BTreeSet<usize> = (0..fields).collect();
@@ -133,12 +125,12 @@ fn refuses_flips(suite: &str) {
         }
     }
     assert!(wrong.is_empty(), "{suite}\n{wrong}");
-    let flipped: usize = String::from_utf8_lossy(&serving_get(&proxy.address, "/flips")).trim().parse().expect("a number");
+    let flipped: usize = String::from_utf8_lossy(&http_get(&proxy.address, "/flips")).trim().parse().expect("a number");
     assert!(flipped >= jobs.len(), "{flipped} bodies were flipped for {} clients", jobs.len());
 
     // Every signed byte, with the tool that this apt checks signatures with.
     let release = targets.iter().find(|target| target.ends_with("/InRelease")).expect("an InRelease");
-    let (tool, signed, taken) = every_signed_byte(&container, &body(release), &variants, &serving.get("/key.asc"));
+    let (tool, signed, taken) = every_signed_byte(&container, &serving.get(release), &variants, &serving.get("/key.asc"));
     assert_eq!(taken, ["original"], "{suite}: {tool} takes a changed text");
     eprintln!(
         "{suite}: {} files fetched; {refused} of {} clients refused a flip, {} took the same packages (client file, bytes {same:?}); \

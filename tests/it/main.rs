@@ -7,5 +7,6 @@
 
 mod bases;
 mod cli;
+mod clients;
 mod hello;
 mod support;

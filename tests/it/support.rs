@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// What a test has used, for the counts that `make test` prints.
 #[derive(Clone, Copy)]
@@ -184,6 +185,103 @@ impl Project {
     }
 }
 
+/// A component whose build takes 2 seconds: a package of one file, made without debhelper. Its
+/// `Build-Depends` are those of `libgreet`, so it has a builder image and a closure already.
+impl Project {
+    /// `examples/hello`, built, with one component more and an image of only that one's package.
+    pub fn quick(test: &str, component: &str) -> Project {
+        let project = Project::built_hello(test);
+        project.add_quick(component);
+        project.edit("twostage.toml", |text| {
+            let (components, _) = text.split_once("[runtime.").expect("an image");
+            format!("{components}[runtime.{}]\npackages = [\"{component}\"]\n", project.image)
+        });
+        project
+    }
+
+    pub fn add_quick(&self, component: &str) {
+        fs::create_dir_all(self.join(component).join("debian/source")).expect("the project can be written");
+        let file = |name: &str, text: &str| self.write(&format!("{component}/{name}"), text);
+        file("content", "first\n");
+        file("debian/source/format", "3.0 (native)\n");
+        file(
+            "debian/changelog",
+            &format!("{component} (1.0) bookworm; urgency=medium\n\n  * First.\n\n -- Hello Team <team@hello.example>  Thu, 01 Jan 2026 00:00:00 +0000\n"),
+        );
+        file(
+            "debian/control",
+            &format!(
+                "Source: {component}\nSection: misc\nPriority: optional\nMaintainer: Hello Team <team@hello.example>\n\
+                 Build-Depends: debhelper-compat (= 13)\nStandards-Version: 4.6.2\nRules-Requires-Root: no\n\n\
+                 Package: {component}\nArchitecture: all\nDescription: one file\n Made for a test.\n"
+            ),
+        );
+        file(
+            "debian/rules",
+            &format!(
+                "#!/usr/bin/make -f\nclean build build-arch build-indep binary-arch:\nbinary: binary-indep\nbinary-indep:\n\
+                 \tmkdir -p debian/tmp/DEBIAN debian/tmp/usr/share/{component}\n\
+                 \tcp content debian/tmp/usr/share/{component}/content\n\
+                 \tif [ -e debian/postinst ]; then install -m 755 debian/postinst debian/tmp/DEBIAN/postinst; fi\n\
+                 \tdpkg-gencontrol\n\tdpkg-deb --root-owner-group --build debian/tmp ..\n"
+            ),
+        );
+        fs::set_permissions(self.join(component).join("debian/rules"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+        // The lock's answer for libgreet, which asked the same.
+        let lock = self.read("twostage.lock");
+        let closure = lock.split("\n[[closure]]\n").find(|closure| closure.starts_with("of = \"build:libgreet\"")).expect("its closure");
+        let closure = closure.replace("build:libgreet", &format!("build:{component}"));
+        self.write("twostage.lock", &lock.replacen("\n[[closure]]\n", &format!("\n[[closure]]\n{}\n\n[[closure]]\n", closure.trim_end()), 1));
+        self.edit("twostage.toml", |text| {
+            text.replacen("[runtime.", &format!("[[component]]\nname = \"{component}\"\nsource = \"{component}\"\n\n[runtime."), 1)
+        });
+    }
+
+    /// The channel's snapshot.
+    pub fn snapshot(&self) -> String {
+        let channel: serde_json::Value =
+            serde_json::from_str(&self.read(".twostage/repository/channels/main.json")).expect("twostage writes JSON");
+        channel["snapshot"].as_str().expect("a snapshot").to_string()
+    }
+}
+
+/// A process that says one line when it is ready. It ends with its value.
+pub struct Helper {
+    child: std::process::Child,
+    /// What it said.
+    pub line: String,
+}
+
+impl Helper {
+    pub fn start(command: &mut Command) -> Helper {
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap_or_else(|cause| panic!("{command:?}: {cause}"));
+        let mut line = String::new();
+        let mut out = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+        std::io::BufRead::read_line(&mut out, &mut line).expect("it says that it is ready");
+        // Whatever it says later has somewhere to go.
+        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+        Helper { child, line: line.trim().to_string() }
+    }
+
+    /// `twostage serve` on a free port.
+    pub fn serve(project: &Project) -> Helper {
+        Helper::start(&mut project.command(&["serve", "--listen", "127.0.0.1:0"]))
+    }
+
+    /// `HOST:PORT`, from what `serve` says.
+    pub fn address(&self) -> &str {
+        let url = self.line.split_whitespace().find_map(|word| word.strip_prefix("http://")).expect("an address");
+        url.trim_end_matches('/')
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
 impl Drop for Project {
     fn drop(&mut self) {
         let _ = Command::new("docker").args(["image", "rm", "--force", &self.image]).output();
@@ -194,6 +292,10 @@ impl Drop for Project {
 fn shared_build() -> &'static Path {
     static SHARED: OnceLock<PathBuf> = OnceLock::new();
     SHARED.get_or_init(|| {
+        // While working on a test: the folder of an earlier run's shared build.
+        if let Some(folder) = std::env::var_os("TWOSTAGE_TEST_SHARED") {
+            return folder.into();
+        }
         let project = Project::hello("shared");
         project.run(&["repo"]).ok();
         project.run(&["export", &project.join("export.tar").to_string_lossy()]).ok();
@@ -201,4 +303,72 @@ fn shared_build() -> &'static Path {
         std::mem::forget(project);
         path
     })
+}
+
+/// `twostage serve` of a project, on a port of its own, with its access log.
+pub struct Serving {
+    child: Child,
+    /// `127.0.0.1:port`
+    pub address: String,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Serving {
+    pub fn of(project: &Path) -> Serving {
+        let mut command = twostage();
+        command.arg("--project").arg(project).args(["--json", "serve", "--listen", "127.0.0.1:0"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the server starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let first = lines.next().expect("it says where").expect("text");
+        let first: serde_json::Value = serde_json::from_str(&first).expect("JSON");
+        let address = first["address"].as_str().expect("an address").to_string();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+                let line = event["line"].as_str().filter(|_| event["subject"] == "access").map(String::from);
+                seen.lock().expect("the log").extend(line);
+            }
+        });
+        Serving { child, address, log }
+    }
+
+    /// Each target that was asked for and sent so far, once, in order.
+    pub fn fetched(&self) -> Vec<String> {
+        // The log's line follows the last byte that the client has read.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let mut targets: Vec<String> = Vec::new();
+        for line in self.log.lock().expect("the log").iter() {
+            let words: Vec<&str> = line.split(' ').collect();
+            if let [_, "GET", target, "200", _] = words.as_slice()
+                && !targets.iter().any(|known| known == target)
+            {
+                targets.push((*target).to_string());
+            }
+        }
+        targets
+    }
+
+    pub fn get(&self, target: &str) -> Vec<u8> {
+        http_get(&self.address, target)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The body of an answer that must be a good one.
+pub fn http_get(address: &str, target: &str) -> Vec<u8> {
+    let mut stream = std::net::TcpStream::connect(address).expect("the server answers");
+    write!(stream, "GET {target} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("a request");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("the end of the head");
+    assert!(answer.starts_with(b"HTTP/1.0 200 ") || answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer[..head]));
+    answer.split_off(head + 4)
 }

@@ -5,6 +5,7 @@ file on the way, as the request's own path asks.
     flipping_proxy.py HOST:PORT TARGET...
 
     GET /main/dists/…                  passed through
+    GET /pass/main/dists/…             the same, without the first part of the path
     GET /flip-2-100/main/dists/…       passed through without its first part; if what is left is the
                                        third TARGET, bit 0 of byte 100 of its body (counted round) is flipped
     GET /flips                         how many bodies have been flipped
@@ -47,10 +48,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/flips":
             return self.answer(200, [], str(flips).encode())
         wanted = None
-        asked = re.match(r"/flip-([0-9]+)-([0-9]+)(/.*)", path)
+        asked = re.match(r"/(?:pass|flip-([0-9]+)-([0-9]+))(/.*)", path)
         if asked:
             path = asked[3]
-            if path == TARGETS[int(asked[1])]:
+            if asked[1] and path == TARGETS[int(asked[1])]:
                 wanted = int(asked[2])
         connection = http.client.HTTPConnection(UPSTREAM, timeout=10)
         passed = ["Range", "If-Range", "If-Modified-Since", "If-None-Match"]
