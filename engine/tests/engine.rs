@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -26,8 +26,10 @@ where
 {
     if std::env::var_os("TWOSTAGE_NO_ENGINE").is_some_and(|value| value == "1") {
         println!("skipped: TWOSTAGE_NO_ENGINE=1");
+        count("skipped");
         return;
     }
+    count("engine");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let engine = match Engine::connect(None).await {
@@ -45,6 +47,14 @@ where
         }
         removed.unwrap_or_else(|error| panic!("{}", told(&error)));
     });
+}
+
+/// For the counts that `make test` prints.
+fn count(word: &str) {
+    if let Some(path) = std::env::var_os("TWOSTAGE_TEST_COUNTS") {
+        let mut file = std::fs::File::options().append(true).create(true).open(path).expect("the counts can be written");
+        writeln!(file, "{word}").expect("the counts can be written");
+    }
 }
 
 fn in_pieces(bytes: &'static [u8]) -> impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send + 'static {

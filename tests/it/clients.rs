@@ -5,10 +5,11 @@
 //! with gpgv, trixie's with sqv, which has a policy of its own about keys and digests.
 
 use crate::support::{Done, Project, Serving, Used, docker, http_get, root, run, uses};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -51,7 +52,7 @@ fn installs(suite: &str) {
         serving.address
     );
     let done = container.exec(&["sh", "-c", &script]).ok();
-    assert!(done.out.contains(&format!("on {suite}: Hello, world!")), "{}", done.out);
+    assert!(done.out.contains(&format!("on {suite}: Hello, stranger!")), "{}", done.out);
     for line in done.err.lines().chain(done.out.lines()) {
         assert!(!line.starts_with("W:") && !line.starts_with("E:"), "apt says {line:?}\n{}{}", done.out, done.err);
     }
@@ -64,9 +65,10 @@ fn installs(suite: &str) {
 /// One bit is flipped at many places of every file that a client fetched, one at a time, each time
 /// for a client with nothing in its cache.
 ///
-/// What is signed, or named by digest from there, is refused at every place. The client file is
-/// the one thing that nothing vouches for; of it the test says: with a flip in the public key it is
-/// refused, and with a flip elsewhere a client that does install gets the very same packages.
+/// What is signed, or named by digest from there, and the public key in the client file, is refused
+/// at every place. Nothing vouches for the rest: the client file's other fields, the name and the
+/// self-signature behind the key, and the armor around the signed text. A client that does install
+/// with a flip there gets the very same packages.
 fn refuses_flips(suite: &str) {
     uses(Used::Engine);
     uses(Used::Apt);
@@ -82,10 +84,14 @@ fn refuses_flips(suite: &str) {
     assert!(clean[0].verdict == "taken" && clean[0].digests.len() >= 3, "{clean:?}");
     let genuine = clean[0].digests.clone();
     let targets = serving.fetched();
+    for ending in [".sources", "/InRelease", ".deb"] {
+        assert!(targets.iter().any(|target| target.ends_with(ending)), "{targets:?}");
+    }
     let proxy = Proxy::of(&serving.address, &targets.iter().map(String::as_str).collect::<Vec<_>>());
 
     let mut jobs = Vec::new();
-    let mut client_file = None;
+    // Where in each target the bytes are that nothing vouches for.
+    let mut loose: Vec<Vec<Range<usize>>> = Vec::new();
     for (index, target) in targets.iter().enumerate() {
         let body = serving.get(target);
         let length = body.len();
@@ -95,23 +101,29 @@ fn refuses_flips(suite: &str) {
             let mut places: BTreeSet<usize> = (0..fields).collect();
             places.extend(spread(fields, length, 48));
             jobs.extend(places.iter().map(|at| format!("flip-{index}-{at} file greet {index}:{at}")));
-            client_file = Some((index, text));
+            let key = public_key_lines(&text);
+            loose.push(vec![0..key.start, key.end..length]);
+        } else if target.ends_with("/InRelease") {
+            let signed = signed_text(&body);
+            let mut places = spread(signed.start, signed.end, 24);
+            places.extend(spread(0, signed.start, 6));
+            places.extend(spread(signed.end, length, 24));
+            jobs.extend(places.iter().map(|at| format!("flip-{index}-{at} path greet {index}:{at}")));
+            loose.push(vec![0..signed.start, signed.end..length]);
         } else {
-            let count = if target.ends_with("/InRelease") { 48 } else { 10 };
-            jobs.extend(spread(0, length, count).iter().map(|at| format!("flip-{index}-{at} path greet {index}:{at}")));
+            jobs.extend(spread(0, length, 10).iter().map(|at| format!("flip-{index}-{at} path greet {index}:{at}")));
+            loose.push(Vec::new());
         }
     }
-    let (client_file, text) = client_file.expect("the client file is in the log");
-    let public_key = public_key_lines(&text);
     let clients = container.clients(&proxy.address, &jobs);
     assert_eq!(clients.len(), jobs.len(), "every client has come to an end");
 
     let mut wrong = String::new();
-    let (mut refused, mut same) = (0, Vec::new());
+    let (mut refused, mut same) = (0, BTreeMap::new());
     for client in &clients {
         let (index, at) = client.place();
         let target = &targets[index];
-        let strict = index != client_file || public_key.contains(&at);
+        let strict = !loose[index].iter().any(|range| range.contains(&at));
         if !client.digests.is_subset(&genuine) {
             let _ = writeln!(wrong, "{target} byte {at}: packages that nobody published: {client:?}");
         } else if client.verdict == "refused" {
@@ -121,7 +133,7 @@ fn refuses_flips(suite: &str) {
         } else if client.digests != genuine {
             let _ = writeln!(wrong, "{target} byte {at}: taken with fewer packages: {client:?}");
         } else {
-            same.push(at);
+            same.entry(target.as_str()).or_insert_with(Vec::new).push(at);
         }
     }
     assert!(wrong.is_empty(), "{suite}\n{wrong}");
@@ -133,11 +145,11 @@ fn refuses_flips(suite: &str) {
     let (tool, signed, taken) = every_signed_byte(&container, &serving.get(release), &variants, &serving.get("/key.asc"));
     assert_eq!(taken, ["original"], "{suite}: {tool} takes a changed text");
     eprintln!(
-        "{suite}: {} files fetched; {refused} of {} clients refused a flip, {} took the same packages (client file, bytes {same:?}); \
+        "{suite}: {} files fetched; {refused} of {} clients refused a flip, {} took the same packages {same:?}; \
          {tool} refused each of {signed} signed bytes; {:.0} s",
         targets.len(),
         clients.len(),
-        same.len(),
+        same.values().map(Vec::len).sum::<usize>(),
         started.elapsed().as_secs_f64()
     );
 }
@@ -151,7 +163,7 @@ fn spread(from: usize, to: usize, count: usize) -> BTreeSet<usize> {
 /// The bytes of a client file that are the base64 of the public key itself: its packet is the
 /// first, and as long as RSA with 4096 bits makes it. Behind it are the user's name and the
 /// self-signature, which no apt looks at.
-fn public_key_lines(text: &str) -> std::ops::Range<usize> {
+fn public_key_lines(text: &str) -> Range<usize> {
     let begin = text.find("-----BEGIN").expect("a key");
     // The armor's header ends with the line ` .`.
     let body = begin + text[begin..].find("\n .\n").expect("an empty line in the armor") + 4;
@@ -162,16 +174,21 @@ fn public_key_lines(text: &str) -> std::ops::Range<usize> {
     body..end
 }
 
+/// The bytes of a clear-signed text that are signed.
+fn signed_text(inrelease: &[u8]) -> Range<usize> {
+    let find = |what: &str| inrelease.windows(what.len()).position(|window| window == what.as_bytes()).expect("an InRelease");
+    find("\n\n") + 2..find("\n-----BEGIN PGP SIGNATURE-----")
+}
+
 /// Flips each byte of the signed text by itself. Gives the tool, how many, and which of the texts
 /// the tool took.
 fn every_signed_byte(container: &Container, inrelease: &[u8], folder: &Path, key: &[u8]) -> (String, usize, Vec<String>) {
-    let find = |what: &str| inrelease.windows(what.len()).position(|window| window == what.as_bytes()).expect("an InRelease");
-    let (from, to) = (find("\n\n") + 2, find("\n-----BEGIN PGP SIGNATURE-----"));
+    let signed = signed_text(inrelease);
     fs::write(folder.join("key.asc"), key).expect("the key");
     let texts = folder.join("texts");
     fs::create_dir(&texts).expect("a folder");
     fs::write(texts.join("original"), inrelease).expect("a text");
-    for at in from..to {
+    for at in signed.clone() {
         let mut text = inrelease.to_vec();
         text[at] ^= 1;
         fs::write(texts.join(format!("byte-{at}")), text).expect("a text");
@@ -180,7 +197,7 @@ fn every_signed_byte(container: &Container, inrelease: &[u8], folder: &Path, key
     let done = container.exec(&["sh", "/tools/verify_each.sh", &format!("{folder}/key.asc"), &format!("{folder}/texts")]).ok();
     let mut lines = done.out.lines().map(String::from);
     let tool = lines.next().unwrap_or_default();
-    (tool, to - from, lines.collect())
+    (tool, signed.len(), lines.collect())
 }
 
 /// What one client did.

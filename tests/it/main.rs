@@ -8,5 +8,8 @@
 mod bases;
 mod cli;
 mod clients;
+mod failures;
 mod hello;
+mod kills;
+mod naive;
 mod support;

@@ -16,12 +16,20 @@ pub enum Used {
 
 /// Counts a test that uses the real thing. Call it once a test and kind.
 pub fn uses(what: Used) {
-    let word = match what {
+    count(match what {
         Used::Engine => "engine",
         Used::Apt => "apt",
-    };
+    });
+}
+
+/// Counts a test that cannot be run here. In CI `make test` fails then.
+pub fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+    count("skipped");
+}
+
+fn count(word: &str) {
     if let Some(path) = std::env::var_os("TWOSTAGE_TEST_COUNTS") {
-        use std::io::Write as _;
         let mut file = fs::File::options().append(true).create(true).open(path).expect("the counts can be written");
         writeln!(file, "{word}").expect("the counts can be written");
     }
@@ -137,6 +145,16 @@ impl Project {
         project
     }
 
+    /// The same project in a folder of its own, as another machine has it: what is under version
+    /// control, with other times, and nothing built.
+    pub fn elsewhere(&self) -> Project {
+        let folder = tempfile::Builder::new().prefix("elsewhere").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        for entry in fs::read_dir(self.path()).expect("the project").flatten().filter(|entry| entry.file_name() != ".twostage") {
+            tool("cp", &["-r", &entry.path().to_string_lossy(), &folder.path().to_string_lossy()]).ok();
+        }
+        Project { folder, image: self.image.clone() }
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -168,6 +186,13 @@ impl Project {
         run(&mut self.command(arguments))
     }
 
+    /// What the engine calls the project's locked base.
+    pub fn base(&self) -> String {
+        let lock = self.read("twostage.lock");
+        let digest = lock.lines().find_map(|line| line.strip_prefix("digest = ")).expect("a locked base");
+        format!("twostage-base:{}", &digest.trim_matches('"')[..12])
+    }
+
     /// The digests of the image's layers.
     pub fn diff_ids(&self) -> Vec<String> {
         let out = docker(&["inspect", "--format", "{{json .RootFS.Layers}}", &self.image]).ok().out;
@@ -196,6 +221,13 @@ impl Project {
             let (components, _) = text.split_once("[runtime.").expect("an image");
             format!("{components}[runtime.{}]\npackages = [\"{component}\"]\n", project.image)
         });
+        // The image takes nothing of the distribution; no mirror need be asked for that.
+        project.edit("twostage.lock", |lock| {
+            let (others, image) = lock.split_once("\n[[closure]]\nof = \"runtime:").expect("the image's closure");
+            let base = image.lines().find(|line| line.starts_with("base = ")).expect("its base");
+            let of = format!("of = \"runtime:{}\"\n{base}", project.image);
+            format!("{others}\n[[closure]]\n{of}\nasked = [\"own {component}\"]\nown = [\"{component}\"]\npackages = [\n]\n")
+        });
         project
     }
 
@@ -206,7 +238,9 @@ impl Project {
         file("debian/source/format", "3.0 (native)\n");
         file(
             "debian/changelog",
-            &format!("{component} (1.0) bookworm; urgency=medium\n\n  * First.\n\n -- Hello Team <team@hello.example>  Thu, 01 Jan 2026 00:00:00 +0000\n"),
+            &format!(
+                "{component} (1.0) bookworm; urgency=medium\n\n  * First.\n\n -- Hello Team <team@hello.example>  Thu, 01 Jan 2026 00:00:00 +0000\n"
+            ),
         );
         file(
             "debian/control",
@@ -226,12 +260,16 @@ impl Project {
                  \tdpkg-gencontrol\n\tdpkg-deb --root-owner-group --build debian/tmp ..\n"
             ),
         );
-        fs::set_permissions(self.join(component).join("debian/rules"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+        fs::set_permissions(self.join(component).join("debian/rules"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("a mode");
         // The lock's answer for libgreet, which asked the same.
         let lock = self.read("twostage.lock");
         let closure = lock.split("\n[[closure]]\n").find(|closure| closure.starts_with("of = \"build:libgreet\"")).expect("its closure");
         let closure = closure.replace("build:libgreet", &format!("build:{component}"));
-        self.write("twostage.lock", &lock.replacen("\n[[closure]]\n", &format!("\n[[closure]]\n{}\n\n[[closure]]\n", closure.trim_end()), 1));
+        self.write(
+            "twostage.lock",
+            &lock.replacen("\n[[closure]]\n", &format!("\n[[closure]]\n{}\n\n[[closure]]\n", closure.trim_end()), 1),
+        );
         self.edit("twostage.toml", |text| {
             text.replacen("[runtime.", &format!("[[component]]\nname = \"{component}\"\nsource = \"{component}\"\n\n[runtime."), 1)
         });
@@ -261,17 +299,6 @@ impl Helper {
         // Whatever it says later has somewhere to go.
         std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
         Helper { child, line: line.trim().to_string() }
-    }
-
-    /// `twostage serve` on a free port.
-    pub fn serve(project: &Project) -> Helper {
-        Helper::start(&mut project.command(&["serve", "--listen", "127.0.0.1:0"]))
-    }
-
-    /// `HOST:PORT`, from what `serve` says.
-    pub fn address(&self) -> &str {
-        let url = self.line.split_whitespace().find_map(|word| word.strip_prefix("http://")).expect("an address");
-        url.trim_end_matches('/')
     }
 }
 

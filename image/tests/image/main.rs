@@ -4,6 +4,5 @@
 mod archives;
 mod audits;
 mod hostile;
-mod real;
 mod support;
 mod trees;

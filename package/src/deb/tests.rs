@@ -379,28 +379,3 @@ fn a_file_entry_of_every_kind_is_shown() -> Result<()> {
     );
     Ok(())
 }
-
-/// Reads real packages from the folder that TWOSTAGE_TEST_DEBS names, and compares with dpkg-deb.
-#[test]
-fn real_packages_are_read_as_dpkg_reads_them() -> Result<()> {
-    let Some(folder) = std::env::var_os("TWOSTAGE_TEST_DEBS") else {
-        println!("skipped: TWOSTAGE_TEST_DEBS names no folder of debs");
-        return Ok(());
-    };
-    let mut count = 0;
-    for path in std::fs::read_dir(folder).expect("the folder is read").flatten().map(|entry| entry.path()) {
-        if path.extension().is_none_or(|ending| ending != "deb") {
-            continue;
-        }
-        let file = std::fs::File::open(&path).expect("the deb is opened");
-        let deb = read(file, &path.display().to_string())?;
-        let output = Command::new("dpkg-deb").arg("-f").arg(&path).output().expect("dpkg-deb runs");
-        assert_eq!(deb.control.to_string(), String::from_utf8_lossy(&output.stdout), "{}", path.display());
-        let output = Command::new("sha256sum").arg(&path).output().expect("sha256sum runs");
-        assert!(String::from_utf8_lossy(&output.stdout).starts_with(&deb.sha256.to_string()), "{}", path.display());
-        count += 1;
-    }
-    println!("{count} packages");
-    assert!(count > 0, "TWOSTAGE_TEST_DEBS has no debs");
-    Ok(())
-}

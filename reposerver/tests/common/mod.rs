@@ -167,6 +167,15 @@ impl Answer {
     }
 }
 
+/// For the counts that `make test` prints: once a test.
+pub fn count(word: &str) {
+    thread_local!(static COUNTED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+    if let Some(path) = std::env::var_os("TWOSTAGE_TEST_COUNTS").filter(|_| !COUNTED.replace(true)) {
+        let mut file = fs::File::options().append(true).create(true).open(path).unwrap();
+        writeln!(file, "{word}").unwrap();
+    }
+}
+
 /// Real apt in folders of its own: nothing of this machine's is read or written.
 pub struct Apt {
     dir: TempDir,
@@ -175,6 +184,7 @@ pub struct Apt {
 
 impl Apt {
     pub fn new(sources: &str) -> Apt {
+        count("apt");
         let dir = TempDir::new().unwrap();
         run(Command::new("chmod").arg("755").arg(dir.path()));
         for folder in [
