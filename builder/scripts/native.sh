@@ -22,6 +22,8 @@ if [ -e /build/needs ]; then
     apt-get update
     apt-get --no-install-recommends build-dep /build/src
 fi
+# The distribution's own source has no date but that of its changelog.
+if [ "$SOURCE_DATE_EPOCH" = 0 ]; then SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -S Timestamp); fi
 source=$(dpkg-parsechangelog -S Source)
 version=$(dpkg-parsechangelog -S Version)
 {

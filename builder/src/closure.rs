@@ -5,6 +5,7 @@
 
 use crate::base::BaseImage;
 use crate::collect::{Collected, collect};
+use crate::parallel::in_parallel;
 use crate::source::add_file;
 use crate::{Context, Stored};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use twostage_engine::Run;
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::{Closure, LockedPackage, LockedSource};
 use twostage_model::{Class, Error, Result, Sha256};
+use twostage_package::version::compare;
 
 /// What a closure is found for.
 #[derive(Debug, Clone)]
@@ -140,7 +142,11 @@ async fn solve(
     let (_folder, collected) = fetch(context, of, base, include_str!("../scripts/closure.sh"), &arguments, input, &mut |line| {
         simulation.line(line);
     })
-    .await?;
+    .await
+    .map_err(|cause| match simulation.explain(of, own) {
+        Some((what, hint)) => Error::new(Class::Project, what).because(cause).hint(hint),
+        None => cause,
+    })?;
     let stored = store(context, collected).await?;
     if let (Question::Install(_), Some((asked, taken))) = (question, simulation.substituted) {
         return Err(Error::new(Class::Project, format!("{of}: {asked} is a virtual package; apt would install {taken} for it"))
@@ -175,6 +181,12 @@ struct Simulation {
     origins: BTreeMap<(String, String), String>,
     /// The virtual package that was asked for, and the one that apt took for it.
     substituted: Option<(String, String)>,
+    /// A virtual package that apt takes nothing for, and those that provide it.
+    provided: Option<(String, Vec<String>)>,
+    /// Name, version in the base, and the older version that was asked for.
+    downgraded: Vec<(String, String, String)>,
+    /// `greet : Depends: libgreet1 (>= 2)`.
+    unmet: Vec<String>,
 }
 
 impl Simulation {
@@ -188,10 +200,49 @@ impl Simulation {
                 }
                 if let Some((name, version, origin)) = parse_inst(line) {
                     self.origins.insert((name.to_string(), version.to_string()), origin.to_string());
+                    let before = line.split_once(" [").and_then(|(_, rest)| rest.split_once("] (")).map(|(before, _)| before);
+                    if let Some(before) = before.filter(|before| compare(before, version).is_gt()) {
+                        self.downgraded.push((name.to_string(), before.to_string(), version.to_string()));
+                    }
+                }
+                if let Some(name) = line.strip_prefix("Package ").and_then(|rest| rest.strip_suffix(" is a virtual package provided by:")) {
+                    self.provided = Some((name.to_string(), Vec::new()));
+                } else if let (Some((_, providers)), Some(provider)) = (&mut self.provided, line.strip_prefix("  ")) {
+                    providers.extend(provider.split_whitespace().next().map(String::from));
+                }
+                if line.contains("epends: ") && line.starts_with(' ') {
+                    self.unmet.push(line.trim().to_string());
                 }
             }
             _ => {}
         }
+    }
+
+    /// Why apt gave up, where we know more than it says, and what to do.
+    fn explain(&self, of: &str, own: &[Stored]) -> Option<(String, String)> {
+        if let Some((name, providers)) = &self.provided {
+            let what = format!("{of}: {name} is a virtual package; these provide it: {}", providers.join(", "));
+            return Some((what, "name the one that is meant".into()));
+        }
+        if let Some((name, before, asked)) = self.downgraded.first() {
+            let what = format!("{of}: the base has {name} {before}, which is newer than {asked}");
+            let hint = if own.iter().any(|package| package.id.name == *name) {
+                format!("give {name} a version above {before}, or take a base without it")
+            } else {
+                "take a base without it, or run `twostage update`".into()
+            };
+            return Some((what, hint));
+        }
+        let depends = |line: &str| line.split_once("epends: ").map(|(_, clause)| bare_name(clause).to_string());
+        let ours = self.unmet.iter().filter_map(|line| Some((line, depends(line)?)));
+        ours.filter_map(|(line, name)| Some((line, own.iter().find(|package| package.id.name == name)?))).next().map(|(line, package)| {
+            let name = &package.id.name;
+            let what = format!("{of}: {line}, and the project's own {name} is {}", package.id.version);
+            let hint = format!(
+                "no other {name} is taken, the distribution's least of all: give ours a version that fits, or its package another name"
+            );
+            (what, hint)
+        })
     }
 }
 
@@ -257,14 +308,10 @@ async fn fetch(
 async fn store(context: &Arc<Context>, collected: Collected) -> Result<Vec<Stored>> {
     let packages = context.packages.clone();
     Context::blocking(move || {
-        collected
-            .packages
-            .iter()
-            .map(|path| {
-                let mut file = std::fs::File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
-                packages.put(&mut file, &path.file_name().unwrap_or_default().to_string_lossy())
-            })
-            .collect()
+        in_parallel(&collected.packages, |path| {
+            let mut file = std::fs::File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+            packages.put(&mut file, &path.file_name().unwrap_or_default().to_string_lossy())
+        })
     })
     .await
 }

@@ -4,7 +4,7 @@ use crate::base::{BaseImage, ensure};
 use crate::closure::{self, Freshness, LastLines, Question, closure, external, versioned};
 use crate::collect::{Collected, collect};
 use crate::record::{Record, Records};
-use crate::source::{Tree, add_file, folder_of};
+use crate::source::{Tree, add_file, file_date, folder_of};
 use crate::{Context, Stored};
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,7 +68,8 @@ pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Store
         .tempdir_in(&context.state)
         .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
     let mut log = Log::create(context, name)?;
-    let date = inputs.tree.as_ref().map_or(0, Tree::date).max(0);
+    let patched = component.patches.iter().map(|patch| file_date(&context.folder.join(&patch.value)));
+    let date = inputs.tree.as_ref().map(Tree::date).into_iter().chain(patched).fold(0, i64::max);
     let suffix = version_suffix(date, &inputs.key);
     let collected = match &component.recipe {
         Recipe::Native => build_native(context, component, needs, &base, &inputs, &suffix, date, folder.path(), &mut log).await?,
@@ -409,7 +410,7 @@ async fn build_native(
     let into = folder.to_path_buf();
     let collected = Context::blocking(move || collect(stream, &into)).await;
     container.remove().await?;
-    collected.map_err(|cause| Error::new(Class::Build, format!("{name}: what it left is not taken")).because(cause))
+    collected.map_err(|cause| log.not_taken(format!("{name}: what it left is not taken"), cause))
 }
 
 /// The Broadway way: the team's own builder Dockerfile, run as it is.
@@ -434,7 +435,7 @@ async fn build_dockerfile(
     }
     let reach = context.reach.reach(&base.reference).await?;
     let members: Vec<Sha256> = needs.iter().map(|package| package.sha256).collect();
-    let mut build_args = BTreeMap::new();
+    let mut build_args = BTreeMap::from([("TWOSTAGE_BASE".to_string(), base.reference.clone())]);
     if !members.is_empty() {
         let (snapshot, _) = context.packages.serve(&members)?;
         build_args.insert("TWOSTAGE_SNAPSHOT".to_string(), snapshot.to_string());
@@ -452,17 +453,16 @@ async fn build_dockerfile(
             context.events.log(name, line);
         })
         .await;
-    if let Err(cause) = result {
-        return Err(log.failure(name, &cause.to_string()));
-    }
-    let container = context.engine.create(&tag).await?;
+    // By its id: a project of the same name may give the tag to another image meanwhile.
+    let id = result.map_err(|cause| log.failure(name, &cause.to_string()))?;
+    let container = context.engine.create(&id).await?;
     let into = folder.to_path_buf();
     let collected = match container.copy_out(packages).await {
         Ok(stream) => Context::blocking(move || collect(stream, &into)).await,
         Err(cause) => Err(cause),
     };
     container.remove().await?;
-    collected.map_err(|cause| Error::new(Class::Build, format!("{name}: what it left in {packages} is not taken")).because(cause))
+    collected.map_err(|cause| log.not_taken(format!("{name}: what it left in {packages} is not taken"), cause))
 }
 
 /// A component's log: a file for whoever wants all of it, the last lines for the error.
@@ -491,9 +491,16 @@ impl Log {
 
     fn failure(&self, name: &str, what: &str) -> Error {
         debug_assert!(self.path.exists());
-        Error::new(Class::Build, format!("{name}: {what}"))
-            .because(self.last.text(20))
-            .hint(format!("the whole log is in {}", self.shown.display()))
+        Error::new(Class::Build, format!("{name}: {what}")).because(self.last.text(20)).hint(self.hint())
+    }
+
+    fn not_taken(&self, what: String, cause: Error) -> Error {
+        let hint = cause.hint_text().map_or_else(|| self.hint(), String::from);
+        Error::new(Class::Build, what).because(cause).hint(hint)
+    }
+
+    fn hint(&self) -> String {
+        format!("the whole log is in {}", self.shown.display())
     }
 }
 

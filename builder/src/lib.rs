@@ -15,6 +15,7 @@ pub mod closure;
 pub mod collect;
 pub mod component;
 pub mod graph;
+pub mod parallel;
 pub mod record;
 pub mod source;
 

@@ -82,7 +82,7 @@ impl Tree {
     /// When the source was last changed, in seconds since 1970: the commit's time if the folder is
     /// under git and as committed, else the newest time of its files.
     pub fn date(&self) -> i64 {
-        committed(&self.root)
+        committed(&self.root, ".")
             .unwrap_or_else(|| self.nodes.iter().filter(|n| !matches!(n.kind, NodeKind::Folder)).map(|n| n.mtime).max().unwrap_or(0))
     }
 
@@ -182,14 +182,22 @@ fn list(root: &Path, below: &str, nodes: &mut Vec<Node>) -> Result<()> {
     Ok(())
 }
 
-/// The time of the last commit that touched `folder`, if git knows it and it is as committed.
-fn committed(folder: &Path) -> Option<i64> {
+/// When a file was last changed, by the same rule as a tree.
+pub fn file_date(path: &Path) -> i64 {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mtime = || path.metadata().map_or(0, |meta| std::os::unix::fs::MetadataExt::mtime(&meta));
+    path.parent().and_then(|folder| committed(folder, &name)).unwrap_or_else(mtime)
+}
+
+/// The time of the last commit that touched `what` in `folder`, if git knows it and it is as
+/// committed.
+fn committed(folder: &Path, what: &str) -> Option<i64> {
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").arg("-C").arg(folder).args(arguments).env("LC_ALL", "C").output().ok()?;
+        let output = Command::new("git").arg("-C").arg(folder).args(arguments).args(["--", what]).env("LC_ALL", "C").output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
     };
-    git(&["status", "--porcelain", "--", "."]).filter(String::is_empty)?;
-    git(&["log", "-1", "--format=%ct", "--", "."])?.parse().ok()
+    git(&["status", "--porcelain"]).filter(String::is_empty)?;
+    git(&["log", "-1", "--format=%ct"])?.parse().ok()
 }
 
 /// The folder that holds a component's source, fetched first if it is not there.

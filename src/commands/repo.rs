@@ -92,7 +92,7 @@ pub async fn lock_images(
     for image in session.project.images.values() {
         let base = twostage_builder::base::ensure(context, &session.project.base_of(image).value, false).await?;
         let names: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
-        let asked = external(&names, &own);
+        let asked = asked(image, &own);
         let words =
             names.iter().map(|name| own.iter().find(|p| p.id.name == *name).map_or(name.clone(), |p| format!("{name}={}", p.id.version)));
         let question = Question::Install(words.collect());
@@ -103,6 +103,12 @@ pub async fn lock_images(
         }
     }
     Ok(configs)
+}
+
+/// What an image's closure answers: as long as it is this, the lock holds.
+pub fn asked(image: &RuntimeImage, own: &[Stored]) -> Vec<String> {
+    let names: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
+    external(&names, own)
 }
 
 /// The packages that an image can take from the project: its components', and what others

@@ -2,7 +2,7 @@
 
 use crate::cli::Runtime;
 use crate::commands::audit::audit_engine_image;
-use crate::commands::repo::{closure_name, config_name, not_published, own_packages};
+use crate::commands::repo::{asked, closure_name, config_name, not_published, own_packages};
 use crate::output::{Output, bytes};
 use crate::session::{Session, stored, write_atomically};
 use serde::{Deserialize, Serialize};
@@ -142,15 +142,26 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     })?;
 
     let built = session.built(context)?;
-    let mut own: BTreeMap<String, Stored> = own_packages(session, &built)?.into_iter().map(|p| (p.id.name.clone(), p)).collect();
+    let own = own_packages(session, &built)?;
+    let now_asked = asked(image, &own);
+    if closure.asked != now_asked {
+        let differs = |of: &[String], other: &[String]| of.iter().find(|word| !other.contains(word)).cloned();
+        let what = match (differs(&now_asked, &closure.asked), differs(&closure.asked, &now_asked)) {
+            (Some(new), _) => format!("it does not know {new}"),
+            (None, gone) => format!("it still has {}", gone.unwrap_or_default()),
+        };
+        return Err(Error::new(Class::Runtime, format!("{name}: the lock is not for what the image needs now: {what}"))
+            .hint("run `twostage repo` first"));
+    }
+    let mut own: BTreeMap<String, Stored> = own.into_iter().map(|p| (p.id.name.clone(), p)).collect();
     for digest in channel.members.get(&format!("config:{name}")).into_iter().flatten() {
         let package = stored(session.repository.package(digest)?.as_ref());
         own.insert(package.id.name.clone(), package);
     }
-    let mut asked: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
+    let mut wanted: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
     let mut own_names = closure.own.clone();
     if !image.files.is_empty() {
-        asked.push(config_name(name));
+        wanted.push(config_name(name));
         own_names.push(config_name(name));
     }
 
@@ -171,7 +182,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
         return Err(not_published(file, channel_name));
     }
     let mut packages = Vec::new();
-    for package in &asked {
+    for package in &wanted {
         let version = own_names.contains(package).then(|| own.get(package).map(|p| p.id.version.clone())).flatten();
         let version = version.or_else(|| closure.packages.iter().find(|p| p.id.name == *package).map(|p| p.id.version.clone()));
         match version {
@@ -224,7 +235,9 @@ async fn examine(context: &Arc<Context>, image: &RuntimeImage, id: &str) -> Resu
     let known = Known { env: image.env.keys().cloned().collect(), labels: image.labels.keys().cloned().collect() };
     let report = audit_engine_image(&context.engine, id, twostage_image::Base::Label, known).await?;
     if !report.is_clean() {
-        return Err(Error::new(Class::Verdict, format!("{name}: the audit found residue; nothing is tagged")).because(report.to_text()));
+        return Err(Error::new(Class::Verdict, format!("{name}: the audit found residue; nothing is tagged"))
+            .because(report.to_text())
+            .hint("a package's script leaves it: let the package own the file, or the script remove it"));
     }
     if !image.check.is_empty() {
         context.events.started(name, "running its check");
@@ -236,12 +249,16 @@ async fn examine(context: &Arc<Context>, image: &RuntimeImage, id: &str) -> Resu
                 last.push(line);
                 context.events.log(name, line);
             })
-            .await?;
+            .await;
+        let hint = "correct `check` in the project file, or what it tests; it runs without a network, as the image's user";
+        let failed = |why: String| {
+            Error::new(Class::Verdict, format!("{name}: its check `{}` {why}; nothing is tagged", image.check.join(" "))).hint(hint)
+        };
+        let container = container.map_err(|cause| failed("could not run".into()).because(cause))?;
         let status = container.exit_code;
         container.remove().await?;
         if status != 0 {
-            return Err(Error::new(Class::Verdict, format!("{name}: its check `{}` failed (exit status {status})", image.check.join(" ")))
-                .because(last.text(20)));
+            return Err(failed(format!("failed (exit status {status})")).because(last.text(20)));
         }
         context.events.note(name, format!("check: {}", last.text(3).replace('\n', " / ")));
     }

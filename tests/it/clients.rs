@@ -43,7 +43,7 @@ fn installs(suite: &str) {
     let script = format!(
         "set -eu
          rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
-         /usr/lib/apt/apt-helper download-file http://{}/main.sources /etc/apt/sources.list.d/main.sources
+         /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file http://{}/main.sources /etc/apt/sources.list.d/main.sources
          apt-get update
          apt-get install -y --no-install-recommends greet
          . /etc/os-release

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod apt;
 mod bases;
 mod cli;
 mod clients;
@@ -12,4 +13,8 @@ mod failures;
 mod hello;
 mod kills;
 mod naive;
+mod offline;
+mod oracle;
+mod recipes;
+mod reproducible;
 mod support;

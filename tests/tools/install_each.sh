@@ -17,7 +17,7 @@ home=$(mktemp -d)
 client=$home/client
 chmod 755 "$home"
 fetch() { # fetch URL FILE
-    /usr/lib/apt/apt-helper -o Acquire::Retries=0 download-file "$1" "$2" > /dev/null 2>> "$home/said"
+    /usr/lib/apt/apt-helper -o APT::Sandbox::User=root -o Acquire::Retries=0 download-file "$1" "$2" > /dev/null 2>> "$home/said"
 }
 while read -r from way package label; do
     rm -rf "$client"

@@ -343,6 +343,13 @@ impl Reader<'_> {
                 .error(option.line, format!("{:?} is not a build option", option.value))
                 .hint("write one word, such as \"nocheck\""));
         }
+        if let (Recipe::Dockerfile { .. }, Some((key, first))) =
+            (&recipe, patches.first().map(|patch| ("patches", patch)).or(options.first().map(|option| ("options", option))))
+        {
+            return Err(self
+                .error(first.line, format!("`{key}` is for native builds; component `{}` has a Dockerfile", name.value))
+                .hint(format!("remove `{key}`, and let the Dockerfile do that")));
+        }
         Ok(Component {
             name,
             source,
