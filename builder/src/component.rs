@@ -83,7 +83,12 @@ pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Store
 
     context.events.started(name, "publishing its packages");
     let sink = context.packages.clone();
-    let (packages, sources, content) = Context::blocking(move || store(sink.as_ref(), &collected, &suffix)).await?;
+    let stored_build = Context::blocking(move || store(sink.as_ref(), &collected, &suffix)).await;
+    let (packages, sources, content) = stored_build.map_err(|cause| match cause.class() {
+        // What is wrong with a package is its builder's affair; a full disk is not.
+        Class::Repository => log.not_taken(format!("{name}: what it left is not taken"), cause),
+        _ => cause,
+    })?;
     let mut record = Record { packages: packages.iter().map(|p| p.sha256).collect(), sources, content };
     let mut built = Built { packages, sources: record.sources.clone(), outcome: Outcome::Done };
     // The same content as before, but for its version: then before is what everybody keeps.

@@ -43,7 +43,7 @@ mod tests {
     fn results_come_in_the_order_of_the_items() {
         let items: Vec<u32> = (0..1000).collect();
         assert_eq!(in_parallel(&items, |item| Ok(item * 2)).unwrap(), items.iter().map(|item| item * 2).collect::<Vec<_>>());
-        assert_eq!(in_parallel(&[] as &[u32], |item| Ok(*item)).unwrap(), []);
+        assert_eq!(in_parallel(&[] as &[u32], |item| Ok(*item)).unwrap(), Vec::<u32>::new());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::output::Output;
 use crate::session::Session;
 use std::fs::File;
 use std::path::Path;
+use twostage_builder::parallel::in_parallel;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 
@@ -15,9 +16,7 @@ pub fn run(arguments: &Publish, project: &Path, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let repository = &session.repository;
     // All are checked before the first is published: a wrong one publishes none.
-    let mut digests = Vec::new();
-    let mut shown = Vec::new();
-    for path in &arguments.files {
+    let packages = in_parallel(&arguments.files, |path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let package = if name.ends_with(".dsc") {
             repository.ingest_source(path)
@@ -25,14 +24,12 @@ pub fn run(arguments: &Publish, project: &Path, output: &Output) -> Result<()> {
             let file = File::open(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
             repository.ingest(file, &name)
         };
-        let package =
-            package.map_err(|cause| Error::new(Class::Repository, format!("{} is not published", path.display())).because(cause))?;
-        shown.push(package.id.to_string());
-        digests.push(package.sha256);
-    }
+        package.map_err(|cause| Error::new(Class::Repository, format!("{} is not published", path.display())).because(cause))
+    })?;
+    let shown: Vec<String> = packages.iter().map(|package| package.id.to_string()).collect();
     let channel = arguments.channel.as_ref().unwrap_or(&session.project.repository.channel);
     let published = repository.publish(channel, session.now, |members| {
-        members.entry(GROUP.to_string()).or_default().extend(digests);
+        members.entry(GROUP.to_string()).or_default().extend(packages.iter().map(|package| package.sha256));
     })?;
     let text = format!(
         "{}\nchannel {channel}  @{}  {}",

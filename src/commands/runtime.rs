@@ -101,11 +101,12 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
     let made = match examine(context, image, &id).await {
         Ok(above_base) => Made { dockerfile: digest, check: image.check.clone(), image: id, above_base },
         Err(error) => {
-            // A name that an earlier image has stays with that image; this one has none.
-            context.engine.remove_image(&id).await.or_else(|cause| {
+            // A name that an earlier image has stays with that image, also when this is the same one,
+            // out of the engine's cache.
+            let named = context.engine.image(&id).await?.is_some_and(|image| !image.tags.is_empty());
+            if !named && let Err(cause) = context.engine.remove_image(&id).await {
                 context.events.note(name, format!("the rejected image {id} is left in the engine: {cause}"));
-                Ok::<(), Error>(())
-            })?;
+            }
             return Err(error);
         }
     };
