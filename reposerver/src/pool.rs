@@ -12,7 +12,7 @@ use crate::{Repository, disk, lock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
@@ -119,6 +119,24 @@ impl Repository {
             files: Vec::new(),
         };
         self.admit(file, package)
+    }
+
+    /// [`Repository::ingest`] of a file. One that the pool has is hashed, which is quick, and not
+    /// unpacked again.
+    ///
+    /// # Errors
+    /// As [`Repository::ingest`], and the file cannot be read.
+    pub fn ingest_file(&self, path: &Path) -> Result<Arc<PoolPackage>> {
+        let failed = || format!("cannot read {}", path.display());
+        let mut file = File::open(path).or_fail(Class::Repository, failed)?;
+        let mut hasher = Hasher::default();
+        std::io::copy(&mut file, &mut hasher).or_fail(Class::Repository, failed)?;
+        let digest = hasher.finish();
+        if self.contains(&digest) {
+            return self.package(&digest);
+        }
+        file.rewind().or_fail(Class::Repository, failed)?;
+        self.ingest(file, &path.file_name().unwrap_or_default().to_string_lossy())
     }
 
     /// Takes in a source package: `dsc` and, from the same folder, the files that it names, each

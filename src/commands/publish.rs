@@ -3,10 +3,8 @@
 use crate::cli::Publish;
 use crate::output::Output;
 use crate::session::Session;
-use std::fs::File;
 use std::path::Path;
 use twostage_builder::parallel::in_parallel;
-use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 
 /// The group of a channel's members that `publish` adds to and `repo` leaves alone.
@@ -18,12 +16,7 @@ pub fn run(arguments: &Publish, project: &Path, output: &Output) -> Result<()> {
     // All are checked before the first is published: a wrong one publishes none.
     let packages = in_parallel(&arguments.files, |path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let package = if name.ends_with(".dsc") {
-            repository.ingest_source(path)
-        } else {
-            let file = File::open(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
-            repository.ingest(file, &name)
-        };
+        let package = if name.ends_with(".dsc") { repository.ingest_source(path) } else { repository.ingest_file(path) };
         package.map_err(|cause| Error::new(Class::Repository, format!("{} is not published", path.display())).because(cause))
     })?;
     let shown: Vec<String> = packages.iter().map(|package| package.id.to_string()).collect();

@@ -1,1 +1,257 @@
-//! x
+//! Every kind of source and recipe, and what the distribution has newer.
+
+use crate::support::{Project, Serving, Used, docker, tool, uses};
+use std::fs;
+
+/// Puts a component before the images of the project file.
+fn add_component(project: &Project, table: &str) {
+    project.edit("twostage.toml", |text| text.replacen("[runtime.", &format!("[[component]]\n{table}\n[runtime."), 1));
+}
+
+/// The image's table instead of that of `examples/hello`.
+fn image_of(project: &Project, table: &str) {
+    project.edit("twostage.toml", |text| {
+        let (components, _) = text.split_once("[runtime.").expect("an image");
+        format!("{components}[runtime.{}]\n{table}\n", project.image)
+    });
+}
+
+/// The files of the channel's snapshot.
+fn published(project: &Project) -> Vec<String> {
+    let list = fs::read_to_string(project.join(&format!(".twostage/repository/snapshots/{}/SHA256SUMS", project.snapshot())));
+    list.expect("the snapshot's list").lines().filter_map(|line| Some(line.split_once("  ")?.1.to_string())).collect()
+}
+
+/// `name` of every package that is installed in the project's image.
+fn installed(project: &Project) -> Vec<String> {
+    let out = docker(&["run", "--rm", &project.image, "dpkg-query", "--show", "--showformat", "${Package}\\n"]).ok().out;
+    out.lines().map(String::from).collect()
+}
+
+const GREETING: &str = r#"Another greeting; the one test that knows the old one goes with it.
+--- a/src/hello.c
++++ b/src/hello.c
+@@ -57,7 +57,7 @@
+ #endif
+ 
+   /* Having initialized gettext, get the default message. */
+-  greeting_msg = _("Hello, world!");
++  greeting_msg = _("Patched and built again.");
+ 
+   /* Even exiting has subtleties.  On exit, if any writes failed, change
+      the exit status.  The /dev/full device on GNU/Linux can be used for
+"#;
+
+#[test]
+fn the_distributions_own_source_is_patched_built_published_with_sources_and_installed() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_hello("distribution");
+    fs::create_dir(project.join("patches")).expect("a folder");
+    project.write("patches/greeting.patch", GREETING);
+    tool("touch", &["--date", "2026-02-03 04:05:06 UTC", &project.join("patches/greeting.patch").to_string_lossy()]).ok();
+    let table =
+        "name = \"hello\"\nsource = { distribution = \"hello\" }\npatches = [\"patches/greeting.patch\"]\noptions = [\"nocheck\"]\n";
+    add_component(&project, table);
+    image_of(&project, "packages = [\"hello\"]\ncheck = [\"hello\"]");
+    let built = project.run(&["repo"]).ok();
+    let log = project.read(".twostage/logs/hello.log");
+    assert!(log.contains("applying 000-greeting.patch") || log.contains("applying patch twostage-000-greeting.patch"), "{log}");
+    assert!(project.read("twostage.lock").contains("[[source]]\ncomponent = \"hello\"\n"), "the source is locked: {}", built.err);
+
+    // The date of the version is the patch's, as nothing else here has one.
+    let files = published(&project);
+    for start in ["hello_2.10-3+ts20260203040506.", "hello-dbgsym_2.10-3+ts20260203040506."] {
+        assert!(files.iter().any(|file| file.starts_with(start) && file.ends_with("_amd64.deb")), "{start}: {files:?}");
+    }
+    assert!(files.iter().any(|file| file.starts_with("hello_2.10-3+ts20260203040506.") && file.ends_with(".dsc")), "{files:?}");
+
+    project.run(&["runtime"]).ok();
+    assert_eq!(docker(&["run", "--rm", &project.image, "hello"]).ok().out, "Patched and built again.\n");
+    let installed = installed(&project);
+    assert!(installed.iter().any(|name| name == "hello") && !installed.iter().any(|name| name.ends_with("-dbgsym")), "{installed:?}");
+
+    // Whoever gets the program gets its source: by real apt, with the patch in it.
+    let serving = Serving::of(project.path());
+    let script = format!(
+        "set -e; export http_proxy=; /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file http://{}/main.sources /tmp/main.sources; \
+         rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*; sed 's/^Types: deb$/Types: deb deb-src/' /tmp/main.sources > /etc/apt/sources.list.d/main.sources; \
+         apt-get update >&2; cd /tmp; apt-get -o APT::Sandbox::User=root source --download-only hello >&2; ls /tmp; \
+         tar -xOf /tmp/hello_*.debian.tar.xz debian/patches/twostage-000-greeting.patch",
+        serving.address
+    );
+    let out = docker(&["run", "--rm", "--network=host", &project.base(), "sh", "-c", &script]).ok().out;
+    assert!(out.contains("hello_2.10.orig.tar.gz\n") && out.contains(".dsc\n") && out.ends_with(GREETING), "{out}");
+
+    project.run(&["repo"]).ok();
+    let again = Project::outcomes(&project.run(&["--json", "repo", "--locked"]).ok());
+    assert_eq!(again["hello"], "unchanged");
+}
+
+#[test]
+fn a_tarball_and_a_git_revision_are_built_at_the_same_time() {
+    uses(Used::Engine);
+    let project = Project::quick("sources", "from-tarball");
+    project.add_quick("from-git");
+
+    let tarball = project.join("from-tarball-1.0.tar.gz").to_string_lossy().into_owned();
+    tool("tar", &["--create", "--gzip", "--file", &tarball, "--directory", &project.path().to_string_lossy(), "from-tarball"]).ok();
+    fs::remove_dir_all(project.join("from-tarball")).expect("the folder goes");
+    let digest = tool("sha256sum", &[&tarball]).ok().out[..64].to_string();
+    let wrong = "0".repeat(64);
+    let of_tarball = |digest: &str| format!("source = {{ url = \"file://{tarball}\", sha256 = \"{digest}\" }}");
+    project.edit("twostage.toml", |text| text.replace("source = \"from-tarball\"", &of_tarball(&wrong)));
+
+    let repository = project.join("from-git").to_string_lossy().into_owned();
+    let git = |arguments: &[&str]| {
+        let who = ["-C", &repository, "-c", "user.name=T", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false"];
+        tool("git", &[&who[..], arguments].concat()).ok().out.trim().to_string()
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "--message", "First"]);
+    let revision = git(&["rev-parse", "HEAD"]);
+    // What came later does not count: the revision does.
+    project.write("from-git/content", "second\n");
+    git(&["commit", "--quiet", "--all", "--message", "Second"]);
+    let bare = project.join("elsewhere.git").to_string_lossy().into_owned();
+    tool("git", &["clone", "--quiet", "--bare", &repository, &bare]).ok();
+    fs::remove_dir_all(&repository).expect("the folder goes");
+    project.edit("twostage.toml", |text| {
+        text.replace("source = \"from-git\"", &format!("source = {{ git = \"{bare}\", revision = \"{revision}\" }}"))
+    });
+
+    let refused = project.run(&["repo"]).fails_with(3);
+    refused
+        .says("is not what the project file says")
+        .says(&format!("its sha256 is {digest}"))
+        .says("write this digest into the project file");
+
+    project.edit("twostage.toml", |text| text.replace(&wrong, &digest));
+    project.run(&["repo", "--jobs", "1"]).ok();
+    assert!(project.read(".twostage/logs/from-git.log").contains("dpkg-deb"));
+    let files = published(&project);
+    for name in ["from-tarball", "from-git"] {
+        for end in ["_all.deb", ".dsc"] {
+            let start = format!("{name}_1.0+ts");
+            assert!(files.iter().any(|file| file.starts_with(&start) && file.ends_with(end)), "{start}…{end}: {files:?}");
+        }
+    }
+    image_of(&project, "packages = [\"from-tarball\", \"from-git\"]");
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok();
+    let contents = ["run", "--rm", &project.image, "cat", "/usr/share/from-tarball/content", "/usr/share/from-git/content"];
+    assert_eq!(docker(&contents).ok().out, "first\nfirst\n");
+
+    // Neither needs the other: both are being built before one of them is finished.
+    project.edit("twostage.toml", |text| text.replace("source = {", "options = [\"again\"]\nsource = {"));
+    let events = project.run(&["--json", "repo", "--jobs", "2"]).ok().out;
+    let events: Vec<serde_json::Value> = events.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let place = |kind: &str, subject: &str| {
+        let found =
+            events.iter().position(|e| e["event"] == kind && e["subject"] == subject && (kind != "started" || e["step"] == "building"));
+        found.unwrap_or_else(|| panic!("no {kind} of {subject} in {events:?}"))
+    };
+    let last_start = place("started", "from-git").max(place("started", "from-tarball"));
+    let first_end = place("finished", "from-git").min(place("finished", "from-tarball"));
+    assert!(last_start < first_end, "one after the other: {events:?}");
+}
+
+/// As `docs/decisions/fixed-host.md` says.
+const BY_HAND: &str = r#"ARG TWOSTAGE_BASE
+FROM ${TWOSTAGE_BASE}
+ARG TWOSTAGE_SNAPSHOT
+RUN set -eu; \
+    P=Acquire::http::Proxy::repository.twostage.invalid=$ftp_proxy; \
+    URL=http://repository.twostage.invalid/@$TWOSTAGE_SNAPSHOT.sources; \
+    /usr/lib/apt/apt-helper -o $P -o APT::Sandbox::User=root download-file $URL /etc/apt/sources.list.d/twostage.sources; \
+    rm /etc/apt/sources.list; \
+    apt-get -o $P update; \
+    apt-get -o $P install -y --no-install-recommends libgreet-dev
+COPY control /deb/DEBIAN/control
+RUN set -eu; mkdir -p /packages /deb/usr/share/by-hand; \
+    cp /usr/include/greet.h /deb/usr/share/by-hand/; \
+    dpkg-deb --root-owner-group --build /deb /packages
+"#;
+
+#[test]
+fn a_teams_own_dockerfile_builds_against_our_packages() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_hello("by-hand");
+    fs::create_dir(project.join("by-hand")).expect("a folder");
+    project.write("by-hand/Dockerfile", BY_HAND);
+    let control = |version: &str| {
+        format!("Package: by-hand\nVersion: {version}\nArchitecture: all\nMaintainer: T <t@example.invalid>\nDescription: made by hand\n")
+    };
+    project.write("by-hand/control", &control("1"));
+    let table = "name = \"by-hand\"\nsource = \"by-hand\"\ndockerfile = \"Dockerfile\"\npackages = \"/packages\"\nneeds = [\"libgreet\"]\n";
+    add_component(&project, table);
+    image_of(&project, "packages = [\"by-hand\"]");
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok();
+    let header = docker(&["run", "--rm", &project.image, "cat", "/usr/share/by-hand/greet.h"]).ok().out;
+    assert_eq!(header, project.read("libgreet/greet.h"), "the header came out of our own libgreet-dev");
+    let unchanged = Project::outcomes(&project.run(&["--json", "repo"]).ok());
+    assert!(unchanged.len() == 3 && unchanged.values().all(|outcome| outcome == "unchanged"), "{unchanged:?}");
+
+    // Another library gives another package: one that does not say so in its version is refused.
+    project.edit("libgreet/greet.h", |text| format!("{text}/* more */\n"));
+    project
+        .run(&["repo"])
+        .fails_with(5)
+        .says("by-hand 1 all is already in the repository with other content")
+        .says("hint: give the changed package another version");
+    project.write("by-hand/control", &control("2"));
+    let outcomes = Project::outcomes(&project.run(&["--json", "repo"]).ok());
+    assert_eq!(outcomes["by-hand"], "done");
+    project.run(&["runtime"]).ok();
+    let header = docker(&["run", "--rm", &project.image, "cat", "/usr/share/by-hand/greet.h"]).ok().out;
+    assert!(header.ends_with("/* more */\n"), "{header}");
+
+    project.edit("by-hand/Dockerfile", |text| text.replace("libgreet-dev\n", "libgreet-dev no-such-package\n"));
+    project
+        .run(&["repo"])
+        .fails_with(4)
+        .says("Unable to locate package no-such-package")
+        .says("the whole log is in .twostage/logs/by-hand.log");
+    let _ = docker(&["image", "rm", "--force", "twostage-component:hello-by-hand"]);
+}
+
+#[test]
+fn outdated_and_update_compare_the_lock_with_the_mirror() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_hello("outdated");
+    // A fresh base and lock, so that the mirror cannot have moved since.
+    let fresh = project.read("twostage.lock");
+    let outdated = project.run(&["outdated"]).ok();
+    assert_eq!(outdated.out, "nothing is newer than the lock\n");
+    assert_eq!(project.read("twostage.lock"), fresh, "outdated writes nothing");
+
+    // A lock that is behind: as if an older version had been locked.
+    let older = "  \"libyaml-0-2 0.2.4-9 amd64 ";
+    let newest = fresh.lines().find(|line| line.starts_with("  \"libyaml-0-2 ")).expect("it is in the lock").to_string();
+    let version = newest.split(' ').nth(3).expect("a version").to_string();
+    project.write("twostage.lock", &fresh.replace(&format!("  \"libyaml-0-2 {version} amd64 "), older));
+    let shown = project.run(&["outdated"]).ok().out;
+    let image = &project.image;
+    assert_eq!(
+        shown,
+        format!(
+            "libyaml-0-2 0.2.4-9 -> {version}  (build:greet, runtime:{image})\n1 newer, 0 of them security; `twostage update` moves to them\n"
+        )
+    );
+    let json: serde_json::Value = serde_json::from_str(project.run(&["--json", "outdated"]).ok().last_line()).expect("JSON");
+    assert_eq!(json["changes"].as_array().map(Vec::len), Some(1), "{json}");
+
+    let base_of = |lock: &str| lock.lines().find(|line| line.starts_with("digest = ")).map(String::from);
+    let updated = project.run(&["update"]).ok().says(&format!("libyaml-0-2 0.2.4-9 -> {version}"));
+    assert!(updated.last_line().ends_with("packages of the distribution locked"), "{}", updated.out);
+    let lock = project.read("twostage.lock");
+    assert!(!lock.contains("0.2.4-9") && lock.contains(&newest), "the lock is at the newest");
+    assert_eq!(base_of(&lock), base_of(&fresh), "the same day's mirror gives the same base");
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok();
+    assert_eq!(docker(&["run", "--rm", image]).ok().out, "Hello, world!\n");
+}

@@ -323,13 +323,27 @@ fn shared_build() -> &'static Path {
         if let Some(folder) = std::env::var_os("TWOSTAGE_TEST_SHARED") {
             return folder.into();
         }
-        let project = Project::hello("shared");
+        forget_earlier_builds();
+        let project = Project::hello(&format!("shared-{}-", std::process::id()));
+        project.edit("twostage.toml", |text| text.replace(&project.image, "twostage-test-shared"));
         project.run(&["repo"]).ok();
         project.run(&["export", &project.join("export.tar").to_string_lossy()]).ok();
         let path = project.path().to_path_buf();
+        // Needed until the last test ends; the next run of the tests removes it.
         std::mem::forget(project);
         path
     })
+}
+
+/// Removes the shared builds of test runs that have ended.
+fn forget_earlier_builds() {
+    for entry in fs::read_dir(env!("CARGO_TARGET_TMPDIR")).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let run = name.strip_prefix("shared-").and_then(|rest| rest.split('-').next()).unwrap_or_default();
+        if !run.is_empty() && !Path::new("/proc").join(run).exists() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// `twostage serve` of a project, on a port of its own, with its access log.

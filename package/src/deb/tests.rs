@@ -3,7 +3,6 @@ use crate::archive::Kind;
 use crate::testing::{Made, MadeFile, Pack, XorShift, deb, gzip, xz};
 use crate::write::{Tar, ar, gzip_stored};
 use std::io;
-use std::process::Command;
 
 fn refusal(bytes: &[u8]) -> String {
     match read(bytes, "x.deb") {
