@@ -1,6 +1,7 @@
 # make repo      builds the project's packages and publishes one signed snapshot of them
 # make runtime   installs them into images with one RUN each, audits and runs these
 # make test      runs every test, with the real engine and the real package managers
+# make bench     measures against the peers, on this machine
 #
 # PROJECT=dir    the project to work on (default: examples/hello)
 
@@ -9,7 +10,7 @@ TWOSTAGE = target/release/twostage
 SOURCES := $(shell find Cargo.toml Cargo.lock src model package image engine builder reposerver runtime-templates -type f \
 	-not -path '*/tests/*' -not -path '*/target/*')
 
-.PHONY: all repo runtime serve test lint setup clean
+.PHONY: all repo runtime serve test bench lint setup clean
 all: repo runtime
 
 repo: setup $(TWOSTAGE)
@@ -32,6 +33,10 @@ setup:
 test:
 	@scripts/setup.sh compiler engine tests
 	scripts/test.sh
+
+bench: $(TWOSTAGE)
+	@scripts/setup.sh engine tests
+	benches/run.py
 
 lint:
 	cargo fmt --all --check

@@ -12,6 +12,7 @@ mod clients;
 mod failures;
 mod hello;
 mod kills;
+mod mutations;
 mod naive;
 mod offline;
 mod oracle;

@@ -95,7 +95,7 @@ def tar_of(files):
     return out.getvalue()
 
 
-def header(name, size, **lies):
+def header(name, size, lies):
     fields = {"name": name, "date": str(DATE), "uid": "0", "gid": "0", "mode": "100644", "size": str(size), "end": b"`\n"} | lies
     text = "".join(fields[key].ljust(width)[:width] for key, width in [("name", 16), ("date", 12), ("uid", 6), ("gid", 6), ("mode", 8), ("size", 10)])
     return text.encode("latin-1") + fields["end"]
@@ -104,7 +104,7 @@ def header(name, size, **lies):
 def ar(members, lies=None):
     out = b"!<arch>\n"
     for index, (name, content) in enumerate(members):
-        out += header(name, len(content), **(lies or {}).get(index, {})) + content + b"\n" * (len(content) % 2)
+        out += header(name, len(content), (lies or {}).get(index, {})) + content + b"\n" * (len(content) % 2)
     return out
 
 
