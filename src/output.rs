@@ -191,16 +191,14 @@ impl Output {
                 "class": error.class().code(),
                 "message": error.what(),
                 "causes": causes,
-                "hint": error.hint_text(),
+                "hint": error.hint_or_class(),
             }));
         } else {
             let mut text = format!("{} {}", self.paint(Colour::Red, "error:"), error.what());
             for cause in causes {
                 text.push_str(&format!("\n  because: {}", printable(&cause).replace('\n', "\n           ")));
             }
-            if let Some(hint) = error.hint_text() {
-                text.push_str(&format!("\n  {} {hint}", self.paint(Colour::Green, "hint:")));
-            }
+            text.push_str(&format!("\n  {} {}", self.paint(Colour::Green, "hint:"), error.hint_or_class()));
             let _ = writeln!(std::io::stderr(), "{text}");
         }
         ExitCode::from(error.class().exit_status())

@@ -60,7 +60,7 @@ impl Session {
         fs::create_dir_all(&state).or_fail(Class::System, || format!("cannot make {}", state.display()))?;
         let lock = exclusive.then(|| take_turn(&state, output)).transpose()?;
         if exclusive {
-            sweep(&state)?;
+            sweep(&folder, &state)?;
         }
         let mut settings = Settings::new(project.name.clone());
         settings.key = project.repository.key.as_ref().map(|key| folder.join(key));
@@ -71,6 +71,7 @@ impl Session {
         let repository = Arc::new(Repository::open(&folder.join(&project.repository.path), settings)?);
         if exclusive {
             twostage_builder::record::sweep(&repository.root().join("builds"))?;
+            twostage_reposerver::sign::sweep(&repository.root().join("key/signing.asc"))?;
         }
         Ok(Session { project, folder, state, repository, now: twostage_model::date::now(), output: output.clone(), _exclusive: lock })
     }
@@ -235,12 +236,18 @@ fn take_turn(state: &Path, output: &Output) -> Result<File> {
     Ok(file)
 }
 
-/// Removes what a killed run left half-done in the state folder.
-fn sweep(state: &Path) -> Result<()> {
-    for folder in [state.to_path_buf(), state.join("sources")] {
+/// What a file or folder that is being written is called, until it is whole.
+const UNFINISHED: &str = ".twostage-incoming-";
+
+/// Removes what a killed run left half-done beside the project file and in the state folder.
+fn sweep(project: &Path, state: &Path) -> Result<()> {
+    let mut folders = vec![project.to_path_buf(), state.to_path_buf(), state.join("sources")];
+    folders.extend(fs::read_dir(state.join("images")).into_iter().flatten().flatten().map(|image| image.path()));
+    for folder in folders {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("collected-") || name.starts_with("incoming-") {
+            let ours = folder.starts_with(state) && (name.starts_with("collected-") || name.starts_with("incoming-"));
+            if ours || name.starts_with(UNFINISHED) {
                 let path = entry.path();
                 let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                 removed.or_fail(Class::System, || format!("cannot remove {}", path.display()))?;
@@ -257,7 +264,7 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     fs::create_dir_all(folder).or_fail(Class::System, failed)?;
     let mut builder = tempfile::Builder::new();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    let mut file = builder.prefix(".incoming-").permissions(mode).tempfile_in(folder).or_fail(Class::System, failed)?;
+    let mut file = builder.prefix(UNFINISHED).permissions(mode).tempfile_in(folder).or_fail(Class::System, failed)?;
     file.write_all(content).or_fail(Class::System, failed)?;
     file.as_file().sync_all().or_fail(Class::System, failed)?;
     file.persist(path).or_fail(Class::System, failed)?;

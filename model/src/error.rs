@@ -47,6 +47,20 @@ impl Class {
         }
     }
 
+    /// What to do about an error of this class when nothing closer is known.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Class::Verdict => "what it found is named above; mend that and run the command again",
+            Class::Usage => "`twostage --help` shows what can be said",
+            Class::Project => "mend the file that is named; `twostage init` writes a commented example into an empty folder",
+            Class::Build => "`-v` shows all that the builder says; its log is in .twostage/logs",
+            Class::Repository => "if the file came from elsewhere, get it again; if it is the repository's, restore it from an export",
+            Class::Engine => "does `docker info` answer? `--engine-host` names another engine",
+            Class::Runtime => "`-v` shows all that the RUN says; `twostage runtime --dockerfile` writes what is run",
+            Class::System => "is there space on the disk, and may you write there?",
+        }
+    }
+
     /// The stable word for this class in `--json` output.
     pub fn code(self) -> &'static str {
         match self {
@@ -112,7 +126,13 @@ impl Error {
         &self.0.what
     }
 
-    /// What the user can do: this error's own hint, else the nearest hint among its causes.
+    /// What the user can do: this error's own hint, else the nearest among its causes, else what
+    /// goes for its class.
+    pub fn hint_or_class(&self) -> &str {
+        self.hint_text().unwrap_or_else(|| self.class().hint())
+    }
+
+    /// This error's own hint, else the nearest hint among its causes.
     pub fn hint_text(&self) -> Option<&str> {
         if let Some(hint) = &self.0.hint {
             return Some(hint);

@@ -46,6 +46,26 @@ enum Signer {
     Subkey(usize),
 }
 
+/// What a key's file is called until it is whole.
+const UNFINISHED: &str = ".twostage-incoming-";
+
+/// Removes what a killed maker of the key in `path` left beside it.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn sweep(path: &Path) -> Result<()> {
+    // While there is no key somebody may be making it.
+    if !path.is_file() {
+        return Ok(());
+    }
+    for entry in path.parent().map(fs::read_dir).into_iter().flatten().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            fs::remove_file(entry.path()).or_fail(Class::System, || format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
 impl Key {
     /// Makes a key for `user`, dated `created` (seconds since 1970).
     ///
@@ -82,7 +102,7 @@ impl Key {
         }
         let key = Key::make(user, algorithm, created)?;
         // Not in the repository's tmp/: the key may be in another file system, and is 0600 from its first byte.
-        let mut file = tempfile::Builder::new().prefix(".key-").tempfile_in(folder).or_fail(Class::System, failed)?;
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder).or_fail(Class::System, failed)?;
         file.write_all(key.secret()?.as_bytes()).or_fail(Class::System, failed)?;
         file.as_file().sync_all().or_fail(Class::System, failed)?;
         match file.persist_noclobber(path) {

@@ -83,6 +83,10 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
         return Ok(());
     }
 
+    // The image that a run has built and not yet named. One that a killed run left is in the
+    // engine's cache for the next build; if that makes another image, it goes.
+    let unnamed_path = folder.join("unnamed");
+    let unnamed = std::fs::read_to_string(&unnamed_path).ok().map(|id| id.trim().to_string());
     let made_path = folder.join("made.json");
     let digest = Sha256::of(plan.dockerfile.as_bytes());
     if !arguments.no_cache {
@@ -98,24 +102,44 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
 
     context.events.started(name, "installing its packages");
     let id = build(context, name, &plan, arguments.no_cache).await?;
+    if let Some(unnamed) = unnamed.filter(|unnamed| *unnamed != id) {
+        discard(context, name, &unnamed).await?;
+    }
+    write_atomically(&unnamed_path, id.as_bytes())?;
     let made = match examine(context, image, &id).await {
         Ok(above_base) => Made { dockerfile: digest, check: image.check.clone(), image: id, above_base },
         Err(error) => {
-            // A name that an earlier image has stays with that image, also when this is the same one,
-            // out of the engine's cache.
-            let named = context.engine.image(&id).await?.is_some_and(|image| !image.tags.is_empty());
-            if !named && let Err(cause) = context.engine.remove_image(&id).await {
-                context.events.note(name, format!("the rejected image {id} is left in the engine: {cause}"));
-            }
+            discard(context, name, &id).await?;
+            forget(&unnamed_path)?;
             return Err(error);
         }
     };
     context.engine.tag(&made.image, name).await?;
     let text = serde_json::to_vec_pretty(&made).or_fail(Class::System, || "cannot write what was made".into())?;
     write_atomically(&made_path, &text)?;
+    forget(&unnamed_path)?;
     context.events.finished(name, Outcome::Done, "audited clean", start);
     say(output, name, &made, &plan.snapshot);
     Ok(())
+}
+
+/// Removes an image that has no name. (What is rejected may, out of the engine's cache, be the very
+/// image that an earlier run made and named; that one stays.)
+async fn discard(context: &Arc<Context>, name: &str, id: &str) -> Result<()> {
+    let nameless = context.engine.image(id).await?.is_some_and(|image| image.tags.is_empty());
+    if nameless && let Err(cause) = context.engine.remove_image(id).await {
+        context.events.note(name, format!("the image {id}, which has no name, is left in the engine: {cause}"));
+    }
+    Ok(())
+}
+
+fn forget(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::new(Class::System, format!("cannot remove {}", path.display())).because(cause))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The last line: image, digest, snapshot, size above the base.

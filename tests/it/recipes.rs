@@ -57,7 +57,7 @@ fn the_distributions_own_source_is_patched_built_published_with_sources_and_inst
     let built = project.run(&["repo"]).ok();
     let log = project.read(".twostage/logs/hello.log");
     assert!(log.contains("applying 000-greeting.patch") || log.contains("applying patch twostage-000-greeting.patch"), "{log}");
-    assert!(project.read("twostage.lock").contains("[[source]]\ncomponent = \"hello\"\n"), "the source is locked: {}", built.err);
+    assert!(project.read("twostage.lock").contains("[[source]]\nof = \"hello\"\n"), "the source is locked: {}", built.err);
 
     // The date of the version is the patch's, as nothing else here has one.
     let files = published(&project);
@@ -74,18 +74,33 @@ fn the_distributions_own_source_is_patched_built_published_with_sources_and_inst
     // Whoever gets the program gets its source: by real apt, with the patch in it.
     let serving = Serving::of(project.path());
     let script = format!(
-        "set -e; export http_proxy=; /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file http://{}/main.sources /tmp/main.sources; \
-         rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*; sed 's/^Types: deb$/Types: deb deb-src/' /tmp/main.sources > /etc/apt/sources.list.d/main.sources; \
-         apt-get update >&2; cd /tmp; apt-get -o APT::Sandbox::User=root source --download-only hello >&2; ls /tmp; \
-         tar -xOf /tmp/hello_*.debian.tar.xz debian/patches/twostage-000-greeting.patch",
+        "set -e; /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file http://{}/main.sources /tmp/main.sources; \
+         rm -r /etc/apt/sources.list; sed 's/^Types: deb$/Types: deb deb-src/' /tmp/main.sources > /etc/apt/sources.list.d/main.sources; \
+         apt-get update; cd /out; apt-get -o APT::Sandbox::User=root source --download-only hello",
         serving.address
     );
-    let out = docker(&["run", "--rm", "--network=host", &project.base(), "sh", "-c", &script]).ok().out;
-    assert!(out.contains("hello_2.10.orig.tar.gz\n") && out.contains(".dsc\n") && out.ends_with(GREETING), "{out}");
+    let out = project.join("out");
+    fs::create_dir(&out).expect("a folder");
+    let volume = format!("{}:/out", out.display());
+    docker(&["run", "--rm", "--network=host", "--volume", &volume, &project.base(), "sh", "-c", &script]).ok();
+    let names: Vec<String> =
+        fs::read_dir(&out).expect("a folder").flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let debian = names.iter().find(|name| name.ends_with(".debian.tar.xz")).unwrap_or_else(|| panic!("{names:?}"));
+    let debian = out.join(debian).to_string_lossy().into_owned();
+    let patch = tool("tar", &["--extract", "--to-stdout", "--file", &debian, "debian/patches/twostage-000-greeting.patch"]).ok().out;
+    assert_eq!(patch, GREETING);
 
-    project.run(&["repo"]).ok();
     let again = Project::outcomes(&project.run(&["--json", "repo", "--locked"]).ok());
     assert_eq!(again["hello"], "unchanged");
+
+    // Without a patch the only date is that of the changelog: nothing in the package is of 1970.
+    project.edit("twostage.toml", |text| text.replace("patches = [\"patches/greeting.patch\"]\n", ""));
+    project.run(&["repo"]).ok();
+    let list = project.read(&format!(".twostage/repository/snapshots/{}/SHA256SUMS", project.snapshot()));
+    let line = list.lines().find(|line| line.contains("  hello_2.10-3+ts") && line.ends_with("_amd64.deb")).expect("hello is published");
+    let deb = project.join(&format!(".twostage/repository/pool/{}/{}", &line[..2], &line[..64]));
+    let contents = tool("dpkg-deb", &["--contents", &deb.to_string_lossy()]).ok().out;
+    assert!(contents.contains("./usr/bin/hello\n") && !contents.contains(" 1970-"), "{contents}");
 }
 
 #[test]
@@ -200,8 +215,8 @@ fn a_teams_own_dockerfile_builds_against_our_packages() {
     project
         .run(&["repo"])
         .fails_with(5)
-        .says("by-hand 1 all is already in the repository with other content")
-        .says("hint: give the changed package another version");
+        .says("error: by-hand 1 all was published before with other content")
+        .says("hint: give the changed package a new version");
     project.write("by-hand/control", &control("2"));
     let outcomes = Project::outcomes(&project.run(&["--json", "repo"]).ok());
     assert_eq!(outcomes["by-hand"], "done");
@@ -223,7 +238,6 @@ fn outdated_and_update_compare_the_lock_with_the_mirror() {
     uses(Used::Engine);
     uses(Used::Apt);
     let project = Project::built_hello("outdated");
-    // A fresh base and lock, so that the mirror cannot have moved since.
     let fresh = project.read("twostage.lock");
     let outdated = project.run(&["outdated"]).ok();
     assert_eq!(outdated.out, "nothing is newer than the lock\n");
@@ -250,7 +264,13 @@ fn outdated_and_update_compare_the_lock_with_the_mirror() {
     assert!(updated.last_line().ends_with("packages of the distribution locked"), "{}", updated.out);
     let lock = project.read("twostage.lock");
     assert!(!lock.contains("0.2.4-9") && lock.contains(&newest), "the lock is at the newest");
-    assert_eq!(base_of(&lock), base_of(&fresh), "the same day's mirror gives the same base");
+    // The same day's mirror gives the same base; at midnight it is another, which is said.
+    assert_eq!(
+        base_of(&lock) != base_of(&fresh),
+        updated.err.contains("base: note: bootstrap debian:bookworm moved to"),
+        "{}",
+        updated.err
+    );
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
     assert_eq!(docker(&["run", "--rm", image]).ok().out, "Hello, world!\n");

@@ -120,6 +120,17 @@ fn paths_that_leave_the_project_are_refused() {
 }
 
 #[test]
+fn what_a_dockerfile_would_not_get_is_refused() {
+    let table = "[[component]]\nname = \"tools\"\nsource = \"tools\"\ndockerfile = \"Dockerfile\"\npackages = \"/packages\"\n";
+    assert_eq!(
+        refuse(&format!("{table}patches = [\"a.patch\"]\n")),
+        "twostage.toml:10: `patches` is for native builds; component `tools` has a Dockerfile | remove `patches`, and let the Dockerfile do that"
+    );
+    assert!(refuse(&format!("{table}options = [\"nocheck\"]\n")).contains("twostage.toml:10: `options` is for native builds"));
+    assert_eq!(refuse(table), "taken");
+}
+
+#[test]
 fn values_that_could_break_out_of_a_dockerfile_line_are_refused() {
     for line in [
         "packages = [\"greet\"]\nenv = { LANG = \"C\\nRUN x\" }",
