@@ -61,6 +61,7 @@ impl Session {
         let lock = exclusive.then(|| take_turn(&state, output)).transpose()?;
         if exclusive {
             sweep(&folder, &state)?;
+            twostage_builder::base::sweep(&folder);
         }
         let mut settings = Settings::new(project.name.clone());
         settings.key = project.repository.key.as_ref().map(|key| folder.join(key));

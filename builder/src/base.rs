@@ -50,7 +50,7 @@ pub async fn ensure(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<
     let (image, pull) = match base {
         Base::Image(reference) => pulled(context, reference, locked.as_ref(), fresh).await?,
         Base::Bootstrap { distribution, suite, mirrors } => {
-            (imported(context, &name, locked.as_ref(), || bootstrap(distribution, suite, mirrors, context.now)).await?, None)
+            (imported(context, &name, locked.as_ref(), || bootstrap(context, distribution, suite, mirrors)).await?, None)
         }
         Base::Rootfs(path) => {
             let path = context.folder.join(path);
@@ -212,15 +212,38 @@ async fn loaded(context: &Arc<Context>, name: &str, loaded: Vec<String>) -> Resu
     Err(Error::new(Class::Project, format!("base {name} holds no image")))
 }
 
+fn scratch_prefix(project: &Path) -> String {
+    format!("twostage-{}-", Sha256::of(project.as_os_str().as_encoded_bytes()).short())
+}
+
+/// Removes what a killed bootstrap of this project left. What cannot be removed (as a rule because
+/// it belongs to others) stays, and is in nobody's way.
+pub fn sweep(project: &Path) {
+    let prefix = scratch_prefix(project);
+    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let a_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if a_folder && entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// Runs mmdebstrap, and leaves out of its tar what belongs to this host.
 fn bootstrap(
+    context: &Context,
     distribution: &str,
     suite: &str,
     mirrors: &[String],
-    now: i64,
 ) -> Result<impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static + use<>> {
     let sources = if mirrors.is_empty() { host_sources(distribution, suite)? } else { mirrors.to_vec() };
     let suite = suite.to_string();
+    let now = context.now;
+    // Not below the project: its disk may forbid device nodes, and others to enter.
+    let scratch = tempfile::Builder::new()
+        .prefix(&scratch_prefix(&context.folder))
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir()
+        .or_fail(Class::System, || format!("cannot write in {}", std::env::temp_dir().display()))?;
     Ok(move |out: &mut dyn Write| {
         let what = || format!("cannot bootstrap {suite}");
         let mut child = Command::new("mmdebstrap")
@@ -228,6 +251,7 @@ fn bootstrap(
             // The same day's mirror gives the same base.
             .env("SOURCE_DATE_EPOCH", (now - now.rem_euclid(86_400)).to_string())
             .env("LC_ALL", "C")
+            .env("TMPDIR", scratch.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

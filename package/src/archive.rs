@@ -13,7 +13,8 @@ use crate::{Check, shown};
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::{self, BufRead, BufReader, Read};
 use twostage_model::{Hasher, Sha256};
 
@@ -357,7 +358,8 @@ impl<D: Read> Read for Guard<'_, D> {
             }
         }
         self.dead = result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Interrupted);
-        result
+        // A decoder's own words (`dist overflow`) are for whoever knows the format.
+        result.map_err(|error| io::Error::new(error.kind(), format!("it does not unpack: {error}")))
     }
 }
 
@@ -402,7 +404,19 @@ fn tar_member(member: &mut Member<'_, impl BufRead>, compression: Compression, c
         tar_entries(&mut tar, &mut control_entry)?;
         return if names.contains(b"control".as_slice()) { Ok(()) } else { Err("there is no control file in it".into()) };
     }
-    tar_entries(&mut tar, &mut |entry, content| visitor.data(entry, content))
+    // dpkg makes a hardlink when it comes to it, so what it leads to must have been before it. Kept
+    // are hashes: two million paths would be too much memory.
+    let mut links = HashSet::new();
+    let hash = |path: &[u8]| BuildHasherDefault::<DefaultHasher>::default().hash_one(path);
+    tar_entries(&mut tar, &mut |entry, content| {
+        if entry.kind == Kind::Hardlink && !links.contains(&hash(&entry.link)) {
+            return Err(format!("is a hardlink to {}, which is not before it", shown(&entry.link)));
+        }
+        if entry.kind != Kind::Dir {
+            links.insert(hash(&entry.path));
+        }
+        visitor.data(entry, content)
+    })
 }
 
 type OnEntry<'a> = dyn FnMut(&Entry, &mut dyn Read) -> Check<()> + 'a;
@@ -481,9 +495,10 @@ impl TarHeader {
     fn read(block: &[u8; BLOCK]) -> Check<TarHeader> {
         let field = |from: usize, length: usize| block.get(from..from + length).unwrap_or_default();
         let text = |from: usize, length: usize| field(from, length).split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
-        let number = |what: &str, from: usize, length: usize| {
-            tar_number(field(from, length)).ok_or_else(|| format!("the {what} in a tar header is not a number"))
-        };
+        let wrong = |what: &str| format!("the {what} in a tar header is not a number");
+        let number = |what: &str, from: usize, length: usize| tar_number(field(from, length)).ok_or_else(|| wrong(what));
+        // apt reads base 256 in sizes and owners only, so a mode or time in it is unreadable there.
+        let octal = |what: &str, from: usize, length: usize| tar_octal(field(from, length)).ok_or_else(|| wrong(what));
         let sum: u64 = block.iter().enumerate().map(|(i, byte)| if (148..156).contains(&i) { 32 } else { u64::from(*byte) }).sum();
         if number("checksum", 148, 8)? != sum {
             return Err("the checksum of a tar header is wrong".into());
@@ -494,12 +509,12 @@ impl TarHeader {
             path = [text(345, 155), path].join(&b'/');
         }
         let names = field(257, 5) == b"ustar";
-        number("time", 136, 12)?;
+        octal("time", 136, 12)?;
         Ok(TarHeader {
             path,
             link: text(157, 100),
             kind: block.get(156).copied().unwrap_or_default(),
-            mode: u32::try_from(number("mode", 100, 8)? & 0o7777).unwrap_or_default(),
+            mode: u32::try_from(octal("mode", 100, 8)? & 0o7777).unwrap_or_default(),
             uid: number("owner", 108, 8)?,
             gid: number("group", 116, 8)?,
             user: if names { text(265, 32) } else { Vec::new() },
@@ -552,15 +567,20 @@ impl TarHeader {
     }
 }
 
-/// Octal with blanks before and a blank or NUL behind, or GNU's base 256. All blank is 0, as dpkg
-/// has it.
+/// Octal, or GNU's base 256.
 fn tar_number(field: &[u8]) -> Option<u64> {
     if let [0x80, rest @ ..] = field {
         return rest.iter().try_fold(0u64, |value, byte| Some(value.checked_mul(256)? + u64::from(*byte)));
     }
+    tar_octal(field)
+}
+
+/// Octal with blanks before and a blank or NUL behind. No digit is 0, but only with a NUL there:
+/// dpkg also takes blanks alone, GNU tar, by which `dpkg-deb -x` unpacks, does not.
+fn tar_octal(field: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(field).ok()?.trim_start_matches(' ').trim_end_matches([' ', '\0']);
     if text.is_empty() {
-        return Some(0);
+        return field.contains(&0).then_some(0);
     }
     text.bytes().all(|b| (b'0'..=b'7').contains(&b)).then(|| u64::from_str_radix(text, 8).ok()).flatten()
 }

@@ -123,9 +123,10 @@ impl Made {
         }
     }
 
-    /// The other order of its data.
+    /// The other order of its data; a hardlink still follows what it leads to.
     pub(crate) fn turn_data(&mut self) {
         self.data.reverse();
+        self.data.sort_by_key(|file| file.kind == Kind::Hardlink);
     }
 
     pub(crate) fn control_tar(&self) -> Vec<u8> {

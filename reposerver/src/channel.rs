@@ -279,7 +279,10 @@ impl Repository {
                 Some(earlier) if *earlier != package.sha256 => {
                     return Err(Error::new(
                         Class::Repository,
-                        format!("{} was published before with other content: then {earlier}, now {}", package.id, package.sha256),
+                        format!(
+                            "{} version {} ({}) was published before with other content: then {earlier}, now {}",
+                            package.id.name, package.id.version, package.id.arch, package.sha256
+                        ),
                     )
                     .hint("give the changed package a new version: one name, version and architecture is one content, for ever"));
                 }

@@ -14,8 +14,8 @@ use twostage_model::{Lock, Result};
 /// One package that is not as locked any more.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Change {
-    /// Sorts security updates first.
-    #[serde(skip)]
+    /// Sorts security updates first; a program reads `security`.
+    #[serde(rename = "security", serialize_with = "negated")]
     not_security: bool,
     /// Package name.
     pub package: String,
@@ -27,6 +27,11 @@ pub struct Change {
     pub origin: String,
     /// Closures that hold it, or `base`.
     pub of: Vec<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn negated<S: serde::Serializer>(value: &bool, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_bool(!value)
 }
 
 impl Change {
@@ -78,8 +83,7 @@ pub async fn run(arguments: &Outdated, project: &Path, output: &Output) -> Resul
         let lines: Vec<String> = changes.iter().map(Change::to_string).collect();
         format!("{}\n{} newer, {security} of them security; `twostage update` moves to them", lines.join("\n"), changes.len())
     };
-    let value: Vec<_> = changes.iter().map(|change| (change, change.security())).collect();
-    output.result(&text, &serde_json::json!({ "event": "outdated", "changes": value }));
+    output.result(&text, &serde_json::json!({ "event": "outdated", "changes": changes }));
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use crate::support::{Project, Serving, Used, docker, http_get, run, uses};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,19 +19,22 @@ const ROUNDS: u32 = 45;
 struct Dice(u64);
 
 impl Dice {
-    /// A part of `whole`: anywhere in it, or, every other time, in its last third, where things
-    /// get their names.
-    fn part_of(&mut self, whole: Duration, round: u32) -> Duration {
+    /// A part of `whole`, from none to all of it.
+    fn part_of(&mut self, whole: Duration) -> Duration {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let part = f64::from(u32::try_from(self.0 >> 33).unwrap_or_default()) / f64::from(1_u32 << 31);
-        whole.mul_f64(if round.is_multiple_of(2) { part } else { (2.0 + part) / 3.0 })
+        whole.mul_f64(f64::from(u32::try_from(self.0 >> 33).unwrap_or_default()) / f64::from(1_u32 << 31))
     }
 }
 
-/// Starts the command as a process group of its own and kills that after `delay`. Whether it was
-/// still running then.
-fn killed(mut command: Command, delay: Duration) -> bool {
-    let mut child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+/// Starts the command as a process group of its own and kills that after `delay`, counted from
+/// the line that tells of `step`, if one is named. Whether it was still running then.
+fn killed(mut command: Command, step: Option<&str>, delay: Duration) -> bool {
+    let mut child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    if let Some(step) = step {
+        lines.find(|line| line.ends_with(step)).unwrap_or_else(|| panic!("it never said {step:?}"));
+    }
+    std::thread::spawn(move || lines.count());
     std::thread::sleep(delay);
     let running = child.try_wait().expect("our child").is_none();
     if running {
@@ -107,26 +111,27 @@ fn check_no_temporary_file(project: &Project, living: usize) {
     assert_eq!(found.len(), living, "scratch folders of the dead are left: {found:?}");
 }
 
-/// Containers of this project: ours by their label, those of the engine's builder by the
-/// snapshots that their command names.
-fn containers(project: &Project, snapshots: &[String]) -> Vec<String> {
-    let label = Sha256::of(project.path().canonicalize().expect("a folder").as_os_str().as_encoded_bytes()).short();
-    let all = docker(&["ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Label \"twostage.project\"}} {{.Command}}"]).ok().out;
-    let ours = |line: &&str| line.contains(&format!(" {label} ")) || snapshots.iter().any(|snapshot| line.contains(snapshot));
-    all.lines().filter(ours).map(String::from).collect()
-}
-
-fn check_no_container(project: &Project, snapshots: &[String]) {
+/// Waits until no container is left: none of ours, by their label, and none of the engine's own
+/// builder, by the snapshot that their command names.
+fn check_no_container(project: &Project, snapshot: Option<&str>) {
+    let label = label(project);
     // The engine notices by itself, within moments, that whoever asked for a build is gone.
     let end = Instant::now() + Duration::from_secs(15);
     loop {
-        let left = containers(project, snapshots);
+        let all = docker(&["ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Label \"twostage.project\"}} {{.Command}}"]).ok().out;
+        let ours = |line: &&str| line.contains(&format!(" {label} ")) || snapshot.is_some_and(|snapshot| line.contains(snapshot));
+        let left: Vec<&str> = all.lines().filter(ours).collect();
         if left.is_empty() {
             return;
         }
         assert!(Instant::now() < end, "containers are left: {left:?}");
         std::thread::sleep(Duration::from_millis(300));
     }
+}
+
+/// What the containers of this project are labelled with, and its scratch folders named.
+fn label(project: &Project) -> String {
+    Sha256::of(project.path().canonicalize().expect("a folder").as_os_str().as_encoded_bytes()).short()
 }
 
 #[test]
@@ -152,19 +157,20 @@ fn repo_killed_at_any_point_leaves_the_old_snapshot_or_the_new_one() {
             break;
         }
         touch(round);
-        let delay = dice.part_of(whole, round);
-        let was_running = killed(project.command(&["repo"]), delay);
+        // Most anywhere; every third where the channel moves.
+        let step = round.is_multiple_of(3).then_some("publishing its packages");
+        let delay = dice.part_of(if step.is_some() { Duration::from_millis(120) } else { whole });
+        let was_running = killed(project.command(&["repo"]), step, delay);
         let seen = read_channel(&server);
-        let took = finish();
-        // What a kill left undone is less than a whole run.
-        whole = if was_running && seen == old { took } else { whole };
+        finish();
         let new = read_channel(&server);
         assert_ne!(old, new, "round {round}: the component was built");
         assert!(seen == old || seen == new, "round {round}, killed after {delay:?}: neither the old snapshot nor the new one\n{seen:?}");
         alive += u32::from(was_running);
         new_seen += u32::from(was_running && seen == new);
+        whole = if was_running { whole } else { whole.mul_f64(0.9) };
         check_no_temporary_file(&project, 1);
-        check_no_container(&project, &[]);
+        check_no_container(&project, None);
         old = new;
     }
     eprintln!("{alive} killed while running, over {whole:?}; {new_seen} had published already");
@@ -186,13 +192,13 @@ fn runtime_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
     let id_of = || docker(&["image", "inspect", "--format", "{{.Id}}", &project.image]).ok().out.trim().to_string();
     let finish = |more: &[&str]| {
         let start = Instant::now();
-        project.run(&[&["runtime"], more].concat()).ok();
+        eprintln!("{}", project.run(&[&["runtime"], more].concat()).ok().err);
         (start.elapsed(), id_of())
     };
     touch(0);
     let (mut whole, mut old) = finish(&["--no-cache"]);
     let layers = project.diff_ids();
-    let snapshots = [project.snapshot()];
+    let snapshot = project.snapshot();
     let mut named = vec![old.clone()];
     let mut dice = Dice(8);
     let (mut alive, mut new_seen) = (0, 0);
@@ -201,25 +207,31 @@ fn runtime_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
             break;
         }
         touch(round);
-        let delay = dice.part_of(whole, round);
-        let was_running = killed(project.command(&["runtime", "--no-cache"]), delay);
+        // Most anywhere; every third between the image and its name.
+        let step = round.is_multiple_of(3).then_some("auditing");
+        let delay = dice.part_of(if step.is_some() { whole / 3 } else { whole });
+        let was_running = killed(project.command(&["runtime", "--no-cache"]), step, delay);
         let seen = id_of();
         assert_eq!(project.diff_ids(), layers, "round {round}: the name is an image that is whole");
         assert_eq!(read_channel(&server), channel, "round {round}: the channel is as it was");
-        check_no_container(&project, &snapshots);
         // Sometimes all anew, mostly what the engine's cache allows.
         let anew = round.is_multiple_of(5);
-        let (took, new) = finish(if anew { &["--no-cache"] } else { &[] });
-        whole = if anew { took } else { whole };
+        let (_, new) = finish(if anew { &["--no-cache"] } else { &[] });
         assert!(seen == old || seen == new || anew, "round {round}, killed after {delay:?}");
         let label = docker(&["image", "inspect", "--format", &format!("{{{{index .Config.Labels {mark:?}}}}}"), &new]).ok().out;
         assert_eq!(label.trim(), round.to_string(), "the next run finished");
         assert_eq!(project.diff_ids(), layers, "round {round}: and made the same layers");
+        eprintln!(
+            "round {round} {was_running} {step:?} {delay:?} {} {}",
+            seen == old,
+            Path::new(&project.join(&format!(".twostage/images/{}/unnamed", project.image))).exists()
+        );
         alive += u32::from(was_running);
         new_seen += u32::from(was_running && seen != old);
+        whole = if was_running { whole } else { whole.mul_f64(0.9) };
         named.extend([seen, new.clone()]);
         check_no_temporary_file(&project, 1);
-        check_no_container(&project, &snapshots);
+        check_no_container(&project, Some(&snapshot));
         old = new;
     }
     eprintln!("{alive} killed while running, over {whole:?}; {new_seen} had named their image already");
@@ -228,6 +240,46 @@ fn runtime_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
     // Every image was named at its time; those that lost the name to the next are the user's.
     let made = docker(&["images", "--no-trunc", "--quiet", "--filter", &format!("label={mark}")]).ok().out;
     let strays: Vec<&str> = made.lines().filter(|id| !named.iter().any(|name| name == id)).collect();
+    for stray in &strays {
+        eprintln!(
+            "{}",
+            docker(&["history", "--no-trunc", "--format", "{{.ID}} {{.CreatedAt}} {{.CreatedBy}}", stray])
+                .out
+                .chars()
+                .filter(|c| *c != ' ')
+                .take(2400)
+                .collect::<String>()
+        );
+        eprintln!(
+            "{}",
+            docker(&["inspect", "--format", "{{json .Config.Labels}} {{.Created}} {{.Parent}} {{json .RootFS.Layers}}", stray]).out
+        );
+    }
     let _ = run(Command::new("docker").args(["image", "rm", "--force"]).args(made.lines()));
     assert_eq!(strays, Vec::<&str>::new(), "images that a killed run built are left");
+}
+
+#[test]
+fn a_bootstrap_that_is_killed_leaves_nothing_to_the_next_run() {
+    uses(Used::Engine);
+    let project = Project::hello("kill-base");
+    let scratch = || -> Vec<String> {
+        let label = label(&project);
+        let names = fs::read_dir(std::env::temp_dir()).expect("a folder").flatten().map(|entry| entry.file_name());
+        names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.contains(&label)).collect()
+    };
+    assert!(killed(project.command(&["repo"]), Some("making bootstrap debian:bookworm"), Duration::from_secs(4)));
+    assert_eq!(scratch().len(), 1, "it was at work");
+    check_no_container(&project, None);
+    // What a run that died while it wrote would leave: nothing of it may stay.
+    for name in
+        [".twostage-incoming-x", ".twostage/.twostage-incoming-x", ".twostage/images/hello/.twostage-incoming-x", ".twostage/incoming-x"]
+    {
+        fs::create_dir_all(project.join(name).parent().expect("a folder")).expect("a folder");
+        project.write(name, "half");
+    }
+    // Any command that works on the project sweeps; this one needs nothing else.
+    project.run(&["publish", "no-such-file.deb"]).fails_with(5);
+    assert_eq!(scratch(), Vec::<String>::new());
+    check_no_temporary_file(&project, 0);
 }

@@ -4,8 +4,8 @@
     compare_packages.py PACKAGES FOLDER_OF_DEBS
 
 Prints every field that differs, and one line of JSON with what was compared. Exits 1 if anything
-differs. A value is compared to the byte, continuation lines and their blanks included. The order of
-fields is not: apt-ftparchive sorts them.
+differs. A value is compared to the byte, continuation lines and their blanks included, but for blanks
+at its very end, which apt-ftparchive drops. The order of fields is not: apt-ftparchive sorts them.
 """
 import hashlib
 import json
@@ -34,7 +34,7 @@ def stanzas(text):
                 last, value = line.split(":", 1)
                 if last in fields:
                     sys.exit(f"the field {last} is there twice:\n{stanza}")
-                fields[last] = value.strip(" \t")
+                fields[last] = value.lstrip(" \t")
         if fields:
             key = tuple(fields.get(name, "") for name in ("Package", "Version", "Architecture"))
             if key in result:
@@ -59,7 +59,7 @@ def main():
                 continue
             compared += 1
             names[name] = names.get(name, 0) + 1
-            if a.get(name) != b.get(name):
+            if name not in a or name not in b or a[name].rstrip(" \t") != b[name].rstrip(" \t"):
                 wrong.append(f"{' '.join(key)}: {name}\n  ours  {a.get(name)!r}\n  apt's {b.get(name)!r}")
         # apt-ftparchive's word for the file is not needed: here is the file.
         path = os.path.join(folder, b["Filename"])

@@ -205,7 +205,7 @@ def mutate_control(rng, text, name):
         return b"\n".join(line for line in text.split(b"\n") if not line.startswith(field + b":"))
 
     bad_versions = [b"", b"1:", b":1", b"1.0-", b"a1", b"1_0", b"1 0", b"1/0", b"-1", b"99999999999:1", b"1:2:3", b"1.0\xc3\xa9", b"1" * 300, b"0", b"1~", b"1:1", b"1.0-1-1", b"0:1.0-1"]
-    bad_names = [b"", b"A", b"Mutant", b"../x", b"a b", b"-a", b"a_b", b"a" * 300, b"a;id", b"1", b"\xc3\xa9\xc3\xa9", b"ab.+-"]
+    bad_names = [b"", b"A", b"Mutant", b"../x", b"a b", b"-a", b"a_b", b"a" * 300, b"a;id", b"1", b"\xc3\xa9\xc3\xa9", b"ab." + name.encode() + b"+-"]
     archs = [b"", b"any", b"source", b"../x", b"amd64 i386", b"AMD64", b"linux-any", b"arm64", b"i386", b"x" * 50]
     relations = [b"a (", b"a | ", b", ,", b"a (= 1) b", b"a [amd64]", b"a <!x>", b"${misc:Depends}", b"a (>> )", b"libc6", b"a:any", b"a (>=1)", b",", b"a,", b"a (= 1:)", b"a (< 1)", b"a | b (>= 2)", b"A"]
     fields = [b"Filename: ../../etc/passwd", b"Size: 1", b"SHA256: " + b"0" * 64, b"MD5sum: x", b"Status: install ok installed", b"Package: other", b"package: other",

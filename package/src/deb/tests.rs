@@ -117,6 +117,20 @@ fn what_is_wrong_with_the_data_is_said() {
         tar.raw(b'0', b"./x", b"", 0o644, 0, b"");
         with_data(&tar.finish())
     };
+    // One field of the header made another, and the checksum right again.
+    let field = |at: usize, value: &[u8]| {
+        let mut tar = Tar::new(0);
+        tar.raw(b'0', b"./x", b"", 0o644, 0, b"");
+        let mut tar = tar.finish();
+        let header = tar.iter().rposition(|byte| *byte != 0).map_or(0, |last| last / 512 * 512);
+        tar[header + at..header + at + value.len()].copy_from_slice(value);
+        tar[header + 148..header + 156].fill(b' ');
+        let sum: u32 = tar[header..header + 512].iter().map(|byte| u32::from(*byte)).sum();
+        tar[header + 148..header + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        with_data(&tar)
+    };
+    assert_eq!(refusal(&field(124, b"00000000000\0")), "TAKEN app-config 1.0-1 all");
+    assert_eq!(refusal(&field(108, &[0x80, 0, 0, 0, 0, 0, 0, 1])), "TAKEN app-config 1.0-1 all", "an owner in base 256");
     let mut sum = Tar::new(0).finish();
     sum[0] ^= 1;
     for (bytes, expected) in [
@@ -129,6 +143,10 @@ fn what_is_wrong_with_the_data_is_said() {
         (one(b'0', b"./", b"", b""), "is the root but not a folder"),
         (one(b'1', b"./a", b"/etc/shadow", b""), "is a hardlink to \"/etc/shadow\", which is an absolute path"),
         (one(b'1', b"./a", b"../a", b""), "climbs out with .."),
+        (one(b'1', b"./a", b"./b", b""), "\"a\": is a hardlink to \"b\", which is not before it"),
+        (field(124, &[b' '; 12]), "the size in a tar header is not a number"),
+        (field(100, &[0x80, 0, 0, 0, 0, 0, 1, 0o244]), "the mode in a tar header is not a number"),
+        (field(136, &[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), "the time in a tar header is not a number"),
         (one(b'2', b"./a", b"", b""), "a symlink to nothing"),
         (one(b'2', b"./a", b"b", b"content"), "has a content but is not a file"),
         (one(b'3', b"./dev/null", b"", b""), "is a device"),
