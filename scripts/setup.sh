@@ -22,6 +22,7 @@ engine_answers() {
 }
 
 start_engine=false
+fetch_lists=false
 for what in "$@"; do
     case $what in
     compiler) need cc gcc libc6-dev ;;
@@ -40,6 +41,8 @@ for what in "$@"; do
         need ip iproute2
         need git git
         need curl curl
+        # The packages that tests compare are chosen from apt's lists.
+        [ -n "$(apt-get indextargets 2> /dev/null)" ] || fetch_lists=true
         ;;
     *)
         echo "setup.sh: unknown word '$what'" >&2
@@ -48,7 +51,7 @@ for what in "$@"; do
     esac
 done
 
-[ -n "$packages" ] || $start_engine || exit 0
+[ -n "$packages" ] || $start_engine || $fetch_lists || exit 0
 
 if [ ! -e /etc/debian_version ] || ! command -v apt-get > /dev/null; then
     echo "setup: this is no Debian or Ubuntu machine; it needs:$packages${packages:+ }$($start_engine && echo 'and a running Docker engine')" >&2
@@ -56,6 +59,7 @@ if [ ! -e /etc/debian_version ] || ! command -v apt-get > /dev/null; then
 fi
 if [ "$(id -u)" != 0 ]; then
     echo "setup: not root, so nothing was changed. Run this as root first:" >&2
+    ! $fetch_lists || echo "  apt-get update" >&2
     [ -z "$packages" ] || echo "  apt-get update && apt-get install --no-install-recommends$packages" >&2
     ! $start_engine || echo "  systemctl start docker      (or, without systemd: dockerd &)" >&2
     exit 1
@@ -63,13 +67,14 @@ fi
 
 echo "setup: this machine lacks something that is needed, so this will"
 [ -z "$packages" ] || echo "setup:   install with apt-get:$packages"
+! $fetch_lists || echo "setup:   fetch apt's lists"
 ! $start_engine || echo "setup:   start the Docker engine (socket $socket, log /var/log/dockerd.log)"
 
-if [ -n "$packages" ]; then
+if [ -n "$packages" ] || $fetch_lists; then
     export DEBIAN_FRONTEND=noninteractive
     log=$(mktemp)
     # shellcheck disable=SC2086 # the list is meant to be split
-    if ! { apt-get update && apt-get install -y --no-install-recommends $packages; } > "$log" 2>&1 < /dev/null; then
+    if ! { apt-get update && { [ -z "$packages" ] || apt-get install -y --no-install-recommends $packages; }; } > "$log" 2>&1 < /dev/null; then
         tail -n 20 "$log" >&2
         echo "setup: apt-get could not install$packages" >&2
         rm -f "$log"

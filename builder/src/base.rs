@@ -326,22 +326,43 @@ fn without_host(input: impl Read, out: &mut dyn Write) -> Result<()> {
 fn host_sources(distribution: &str, suite: &str) -> Result<Vec<String>> {
     let what = || format!("cannot find a mirror of {distribution} in this host's apt configuration");
     let hint = "write `mirrors = [\"deb http://… bookworm main\"]` into [base]";
-    let output = Command::new("apt-get")
-        .args(["indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Identifier: Packages"])
-        .env("LC_ALL", "C")
-        .output()
-        .map_err(|cause| Error::new(Class::System, what()).because(cause).hint(hint))?;
+    // apt tells its sources only once it has their lists; these are fetched into a folder of our
+    // own if the host has none, so that nothing of the host is changed and nobody has to be root.
+    let mut targets = index_targets(None).map_err(|cause| Error::new(Class::System, what()).because(cause).hint(hint))?;
+    if targets.is_empty() {
+        let lists = tempfile::tempdir().or_fail(Class::System, what)?;
+        targets = index_targets(Some(lists.path())).map_err(|cause| Error::new(Class::System, what()).because(cause).hint(hint))?;
+    }
     let host = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let field = |key: &str| host.lines().find_map(|l| l.strip_prefix(key)).map(|value| value.trim_matches('"').to_string());
     let codename = field("VERSION_CODENAME=").unwrap_or_default();
     if field("ID=").as_deref() != Some(distribution) || codename.is_empty() {
         return Err(Error::new(Class::Project, what()).because(format!("this host is no {distribution}")).hint(hint));
     }
-    let sources = translate_sources(&String::from_utf8_lossy(&output.stdout), &codename, suite);
+    let sources = translate_sources(&targets, &codename, suite);
     if sources.is_empty() {
         return Err(Error::new(Class::Project, what()).because(format!("apt names no source of {codename}")).hint(hint));
     }
     Ok(sources)
+}
+
+/// `URI release component` of every binary index that the host's apt knows; with `lists`, after
+/// fetching them into that folder.
+fn index_targets(lists: Option<&Path>) -> std::io::Result<String> {
+    let mut options: Vec<String> = Vec::new();
+    if let Some(lists) = lists {
+        std::fs::create_dir(lists.join("partial"))?;
+        let private = [("Dir::State::lists", "."), ("Dir::Cache", "cache"), ("Dir::Cache::pkgcache", ""), ("Dir::Cache::srcpkgcache", "")];
+        options.extend(private.iter().map(|(option, folder)| match *folder {
+            "" => format!("-o{option}="),
+            folder => format!("-o{option}={}", lists.join(folder).display()),
+        }));
+        options.push("-oAPT::Sandbox::User=".into());
+        Command::new("apt-get").args(&options).arg("update").env("LC_ALL", "C").output()?;
+    }
+    let format = ["indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Identifier: Packages"];
+    let output = Command::new("apt-get").args(&options).args(format).env("LC_ALL", "C").output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// `URI release component` lines of the host's codename → one-line sources of `suite`, each once.
@@ -438,6 +459,15 @@ mod tests {
         assert_eq!(chain_id(&[a]), Some(a));
         assert_eq!(chain_id(&[a, b]), Some(Sha256::of(format!("sha256:{a} sha256:{b}").as_bytes())));
         assert_eq!(chain_id(&[]), None);
+    }
+
+    /// On a machine where apt has never fetched its lists, its sources are found all the same.
+    #[test]
+    fn apts_sources_are_found_without_its_lists() {
+        let lists = tempfile::tempdir().expect("a folder");
+        let fetched = index_targets(Some(lists.path())).expect("apt runs");
+        let main = |targets: &str| targets.lines().filter(|line| line.ends_with(" main")).count();
+        assert!(main(&fetched) > 0, "{fetched:?}");
     }
 
     #[test]

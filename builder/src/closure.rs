@@ -515,6 +515,24 @@ mod tests {
     }
 
     #[test]
+    fn what_apt_says_before_it_gives_up_is_explained() {
+        let explain = |lines: &str, own: &[Stored]| {
+            let mut simulation = Simulation::default();
+            "twostage: simulation begins\n".lines().chain(lines.lines()).for_each(|line| simulation.line(line));
+            simulation.explain("runtime:demo", own).map(|(what, _)| what).unwrap_or_default()
+        };
+        let ours = [own("greet", "")];
+        let said = "Package mta is a virtual package provided by:\n  postfix 3.7\n  exim4 4.96 (= 4)\nYou should explicitly select one to install.\n";
+        assert_eq!(explain(said, &[]), "runtime:demo: mta is a virtual package; these provide it: postfix, exim4");
+        let said = "Inst greet [9.9] (1.0 demo:twostage [all])\n";
+        assert_eq!(explain(said, &ours), "runtime:demo: the base has greet 9.9, which is newer than 1.0");
+        assert_eq!(explain("Inst greet [0.9] (1.0 demo:twostage [all])\n", &ours), "");
+        let said = " app : Depends: greet (>= 2.0)\n app : Depends: other\n";
+        assert_eq!(explain(said, &ours), "runtime:demo: app : Depends: greet (>= 2.0), and the project's own greet is 1");
+        assert_eq!(explain(" app : Depends: other\n", &ours), "");
+    }
+
+    #[test]
     fn apts_simulation_tells_version_and_origin() {
         assert_eq!(
             parse_inst("Inst libicu72 (72.1-3+deb12u1 Debian:12.15/oldstable, Debian-Security:12/oldstable-security [amd64])"),
