@@ -87,6 +87,12 @@ if $start_engine && ! engine_answers; then
     if [ -d /run/systemd/system ]; then
         systemctl start docker
     else
+        # A number that a killed engine left behind may be another program's by now, and then the
+        # engine takes that program for itself and does not start.
+        for left in dockerd:/var/run/docker.pid containerd:/var/run/docker/containerd/containerd.pid; do
+            file=${left#*:}
+            if [ -e "$file" ] && [ "$(cat "/proc/$(cat "$file")/comm" 2> /dev/null)" != "${left%%:*}" ]; then rm -f "$file"; fi
+        done
         setsid dockerd > /var/log/dockerd.log 2>&1 < /dev/null &
     fi
     waited=0

@@ -554,3 +554,47 @@ async fn where_no_engine_answers_the_error_names_the_socket_and_what_to_do() {
     assert!(other.hint_text().is_some_and(|hint| hint.contains("DOCKER_HOST")), "{}", told(&other));
     std::fs::remove_dir_all(&folder).expect("removed");
 }
+
+/// An engine may send a message's line end in a piece of its own. bollard alone then calls a build
+/// that succeeded a failed one, again and again on a busy machine.
+#[tokio::test]
+async fn a_line_end_that_comes_late_fails_no_build_and_a_cut_answer_does() {
+    let folder = std::env::temp_dir().join(format!("engtest-late-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let socket = folder.join("docker.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).expect("a socket");
+    let whole = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let ends_whole = whole.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let whole = ends_whole.load(Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut asked = [0; 4096];
+                let length = stream.read(&mut asked).await.unwrap_or(0);
+                let asked = String::from_utf8_lossy(&asked[..length]).into_owned();
+                if !asked.contains("/build?") {
+                    let text = r#"{"Version":"20.10","ApiVersion":"1.41","MinAPIVersion":"1.12","Os":"linux","Arch":"amd64"}"#;
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
+                    stream.write_all(format!("{head}{text}").as_bytes()).await.ok();
+                    return;
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n").await.ok();
+                let pieces = [r#"{"aux":{"ID":"sha256:0123"}}"#, "\r\n", r#"{"stream":"Successfully built 0123"}"#, "\r\n"];
+                for piece in pieces {
+                    stream.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes()).await.ok();
+                    stream.flush().await.ok();
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                if whole {
+                    stream.write_all(b"0\r\n\r\n").await.ok();
+                }
+            });
+        }
+    });
+    let engine = Engine::connect(Some(&socket.display().to_string())).await.expect("it greets");
+    let built = engine.build(Build::new(Vec::new(), "Dockerfile"), &mut |_| ()).await;
+    assert_eq!(built.expect("it was built"), "sha256:0123");
+    whole.store(false, Ordering::SeqCst);
+    engine.build(Build::new(Vec::new(), "Dockerfile"), &mut |_| ()).await.expect_err("the answer has no end");
+    std::fs::remove_dir_all(&folder).expect("removed");
+}

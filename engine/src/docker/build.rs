@@ -1,7 +1,7 @@
 //! The classic builder.
 
 use super::Session;
-use super::fault::{exit_status, fault, shorten};
+use super::fault::{exit_status, fault, messages, shorten};
 use crate::Build;
 use crate::lines::Lines;
 use crate::reference::Reference;
@@ -39,7 +39,8 @@ impl Session {
             version: BuilderVersion::BuilderV1,
             ..Default::default()
         };
-        let mut progress = self.patient().build_image(options, None, Some(bollard::body_full(build.context.into())));
+        let answer = self.patient().build_image(options, None, Some(bollard::body_full(build.context.into())));
+        let mut progress = messages(Box::pin(answer));
 
         let mut log = Log::default();
         let mut id = None;

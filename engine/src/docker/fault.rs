@@ -1,6 +1,7 @@
 //! What the API's errors mean: the reason in the engine's own words, and a hint where one is known.
 
 use bollard::errors::Error as ApiError;
+use futures_util::{Stream, StreamExt};
 use twostage_model::{Class, Error};
 
 /// An engine's error as ours: `what` could not be done, because of what it said.
@@ -12,6 +13,14 @@ pub(crate) fn fault(what: impl Into<String>, error: ApiError) -> Error {
         Some(hint) => fault.hint(hint),
         None => fault,
     }
+}
+
+/// The messages of a build, pull, import or load. Where the line end of a message comes in a piece
+/// of its own, bollard 0.21 keeps half of it and ends a good answer with an error (its issue 560).
+/// An answer that is cut off ends with another error, from HTTP.
+pub(crate) fn messages<T>(stream: impl Stream<Item = Result<T, ApiError>> + Unpin) -> impl Stream<Item = Result<T, ApiError>> + Unpin {
+    let line_end = |error: &ApiError| matches!(error, ApiError::IOError { err } if err.to_string() == "bytes remaining on stream");
+    stream.take_while(move |message| std::future::ready(!message.as_ref().is_err_and(line_end)))
 }
 
 /// Whether the engine says that it has no such thing.

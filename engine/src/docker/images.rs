@@ -1,6 +1,6 @@
 //! Images: inspect, pull, import, load, save, tag, remove.
 
-use super::fault::{fault, is_missing, pull_hint, reason};
+use super::fault::{fault, is_missing, messages, pull_hint, reason};
 use super::{Session, debian_architecture};
 use crate::ImageInfo;
 use crate::reference::Reference;
@@ -51,7 +51,7 @@ impl Session {
             ..Default::default()
         };
         sink.started(subject, &format!("pulling {reference}"));
-        let mut progress = self.patient().create_image(Some(options), None, None);
+        let mut progress = messages(Box::pin(self.patient().create_image(Some(options), None, None)));
         while let Some(step) = progress.next().await {
             let step = step.map_err(|error| {
                 let hint = pull_hint(&reason(&error));
@@ -84,7 +84,7 @@ impl Session {
         };
         let source = FirstError::default();
         let body = bollard::body_try_stream(source.watch(tar));
-        let mut progress = self.patient().create_image(Some(options), Some(body), None);
+        let mut progress = messages(Box::pin(self.patient().create_image(Some(options), Some(body), None)));
         let mut id = None;
         while let Some(step) = progress.next().await {
             let step = step.map_err(|error| sent(what(), error, &source))?;
@@ -101,7 +101,7 @@ impl Session {
         let what = "cannot load an image archive";
         let source = FirstError::default();
         let options = ImportImageOptions { quiet: true, ..Default::default() };
-        let mut progress = self.patient().import_image_stream(options, source.watch(archive), None);
+        let mut progress = messages(Box::pin(self.patient().import_image_stream(options, source.watch(archive), None)));
         let mut names = Vec::new();
         while let Some(step) = progress.next().await {
             let step = step.map_err(|error| sent(what.into(), error, &source))?;
