@@ -6,10 +6,11 @@
 # PROJECT=dir    the project to work on (default: examples/hello)
 
 PROJECT ?= examples/hello
-TWOSTAGE = target/release/twostage
+TWOSTAGE = $(or $(CARGO_TARGET_DIR),target)/release/twostage
 SOURCES := $(shell find Cargo.toml Cargo.lock src model package image engine builder reposerver runtime-templates -type f \
 	-not -path '*/tests/*' -not -path '*/target/*')
 
+.NOTPARALLEL:
 .PHONY: all repo runtime serve test bench lint setup clean
 all: repo runtime
 
@@ -25,7 +26,7 @@ serve: $(TWOSTAGE)
 $(TWOSTAGE): $(SOURCES)
 	@scripts/setup.sh compiler
 	cargo build --release --locked
-	@touch $@
+	@touch -c $@
 
 setup:
 	@scripts/setup.sh engine

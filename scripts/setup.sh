@@ -8,6 +8,8 @@
 # Says first what it will install and start. Does nothing where nothing is missing. Without root it
 # prints the commands instead.
 set -eu
+# An ordinary user has no sbin in the path, and dockerd is there.
+PATH=$PATH:/usr/sbin:/sbin
 
 packages=""
 need() { # need PROGRAM PACKAGE...: the packages, unless the program is there
@@ -58,6 +60,10 @@ if [ ! -e /etc/debian_version ] || ! command -v apt-get > /dev/null; then
     exit 1
 fi
 if [ "$(id -u)" != 0 ]; then
+    if [ -S $socket ] && [ ! -w $socket ]; then
+        echo "setup: a Docker engine is there, but $(id -un) may not use it. As root: usermod -aG docker $(id -un); then log in again" >&2
+        exit 1
+    fi
     echo "setup: not root, so nothing was changed. Run this as root first:" >&2
     ! $fetch_lists || echo "  apt-get update" >&2
     [ -z "$packages" ] || echo "  apt-get update && apt-get install --no-install-recommends$packages" >&2

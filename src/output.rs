@@ -82,10 +82,10 @@ impl Output {
         let mut running = self.0.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match event {
             Event::Started { subject, step } => {
-                running.steps.insert(subject.clone(), step.clone());
+                running.steps.insert(subject.clone(), printable(step));
                 running.said.clear();
                 if !self.0.terminal {
-                    self.line(&format!("{subject}: {step}"));
+                    self.line(&format!("{subject}: {}", printable(step)));
                 }
             }
             Event::Log { subject, line } if self.0.verbose => {
@@ -120,7 +120,7 @@ impl Output {
                 self.line(&text);
             }
             Event::Note { subject, message } => {
-                let text = format!("{}: {} {message}", self.paint(Colour::Bold, subject), self.paint(Colour::Yellow, "note:"));
+                let text = format!("{}: {} {}", self.paint(Colour::Bold, subject), self.paint(Colour::Yellow, "note:"), printable(message));
                 self.line(&text);
             }
         }
@@ -194,11 +194,11 @@ impl Output {
                 "hint": error.hint_or_class(),
             }));
         } else {
-            let mut text = format!("{} {}", self.paint(Colour::Red, "error:"), error.what());
+            let mut text = format!("{} {}", self.paint(Colour::Red, "error:"), printable(error.what()));
             for cause in causes {
                 text.push_str(&format!("\n  because: {}", printable(&cause).replace('\n', "\n           ")));
             }
-            text.push_str(&format!("\n  {} {}", self.paint(Colour::Green, "hint:"), error.hint_or_class()));
+            text.push_str(&format!("\n  {} {}", self.paint(Colour::Green, "hint:"), printable(error.hint_or_class())));
             let _ = writeln!(std::io::stderr(), "{text}");
         }
         ExitCode::from(error.class().exit_status())

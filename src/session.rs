@@ -101,7 +101,7 @@ impl Session {
 
     /// Connects to the engine and starts the repository's server beside it, on loopback.
     pub async fn context(&self, engine_host: Option<&str>, may_lock: bool) -> Result<Arc<Context>> {
-        let label = ("twostage.project".to_string(), Sha256::of(self.folder.as_os_str().as_encoded_bytes()).short());
+        let label = ("twostage.project".to_string(), self.id()?);
         let engine = Engine::connect(engine_host).await?.labelled(BTreeMap::from([label.clone()]));
         let (here, wanted) = (engine.architecture(), &self.project.architectures);
         if !wanted.is_empty() && !wanted.iter().any(|arch| arch == here) {
@@ -128,6 +128,21 @@ impl Session {
             may_lock,
             now: self.now,
         }))
+    }
+
+    /// What tells this project's containers from those of others on the same engine. Kept in its
+    /// state, because the same path may be another folder for another user of the engine.
+    fn id(&self) -> Result<String> {
+        let path = self.state.join("id");
+        if let Ok(id) = fs::read_to_string(&path)
+            && id.trim().len() == 12
+        {
+            return Ok(id.trim().to_string());
+        }
+        let here = format!("{} {} {}", self.folder.display(), std::process::id(), self.now);
+        let id = Sha256::of(here.as_bytes()).short();
+        write_atomically(&path, format!("{id}\n").as_bytes())?;
+        Ok(id)
     }
 
     /// The packages of every component as they were last built; components that never were are

@@ -400,6 +400,13 @@ pub async fn locked_source(
     freshness: Freshness,
 ) -> Result<LockedSource> {
     let locked = context.lock().sources.get(component).cloned();
+    let stale = || {
+        Error::new(Class::Project, format!("the lock does not hold for the source of {component}"))
+            .hint("run `twostage lock` and commit twostage.lock")
+    };
+    if locked.is_none() && !context.may_lock {
+        return Err(stale());
+    }
     if let Some(locked) = &locked {
         let asked_for = locked.name == name && version.is_none_or(|version| version == locked.version);
         let here = locked.files.values().all(|(_, digest)| context.packages.blob(digest).is_some());
@@ -407,8 +414,7 @@ pub async fn locked_source(
             return Ok(locked.clone());
         }
         if !asked_for && !context.may_lock {
-            return Err(Error::new(Class::Project, format!("the lock does not hold for the source of {component}"))
-                .hint("run `twostage lock` and commit twostage.lock"));
+            return Err(stale());
         }
     }
     let wanted = match (&locked, version) {

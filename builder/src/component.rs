@@ -220,7 +220,13 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
     };
     field("recipe", RECIPE.as_bytes());
     field("architecture", context.engine.architecture().as_bytes());
-    field("how", format!("{:?}", component.recipe).as_bytes());
+    match &component.recipe {
+        Recipe::Native => field("how", b"native"),
+        Recipe::Dockerfile { dockerfile, packages } => {
+            field("dockerfile", dockerfile.as_bytes());
+            field("packages", packages.as_bytes());
+        }
+    }
     field("options", component.options.join(" ").as_bytes());
     field("base", base.digest.as_bytes());
     let (tree, source) = match tree {
@@ -264,6 +270,11 @@ fn earlier(context: &Context, records: &Records, key: &Sha256) -> Result<Option<
 fn stored(context: &Context, record: &Record) -> Result<Option<Built>> {
     let packages: Option<Vec<Stored>> =
         record.packages.iter().map(|digest| context.packages.get(digest).transpose()).collect::<Option<Result<Vec<_>>>>().transpose()?;
+    for source in &record.sources {
+        if context.packages.get(source)?.is_none() {
+            return Ok(None);
+        }
+    }
     Ok(packages.map(|packages| Built { packages, sources: record.sources.clone(), outcome: Outcome::Unchanged }))
 }
 
@@ -459,7 +470,7 @@ async fn build_dockerfile(
         })
         .await;
     // By its id: a project of the same name may give the tag to another image meanwhile.
-    let id = result.map_err(|cause| log.failure(name, &cause.to_string()))?;
+    let id = result.map_err(|cause| if cause.class() == Class::Engine { cause } else { log.failure(name, &cause.to_string()) })?;
     let container = context.engine.create(&id).await?;
     let into = folder.to_path_buf();
     let collected = match container.copy_out(packages).await {
@@ -472,7 +483,6 @@ async fn build_dockerfile(
 
 /// A component's log: a file for whoever wants all of it, the last lines for the error.
 struct Log {
-    path: PathBuf,
     shown: PathBuf,
     file: fs::File,
     last: LastLines,
@@ -485,7 +495,7 @@ impl Log {
         fs::create_dir_all(&folder).or_fail(Class::System, || format!("cannot make {}", folder.display()))?;
         let file = fs::File::create(&path).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
         let shown = path.strip_prefix(&context.folder).unwrap_or(&path).to_path_buf();
-        Ok(Log { path, shown, file, last: LastLines::default() })
+        Ok(Log { shown, file, last: LastLines::default() })
     }
 
     fn line(&mut self, line: &str) {
@@ -495,7 +505,6 @@ impl Log {
     }
 
     fn failure(&self, name: &str, what: &str) -> Error {
-        debug_assert!(self.path.exists());
         Error::new(Class::Build, format!("{name}: {what}")).because(self.last.text(20)).hint(self.hint())
     }
 

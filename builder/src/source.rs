@@ -83,7 +83,7 @@ impl Tree {
     /// under git and as committed, else the newest time of its files.
     pub fn date(&self) -> i64 {
         committed(&self.root, ".")
-            .unwrap_or_else(|| self.nodes.iter().filter(|n| !matches!(n.kind, NodeKind::Folder)).map(|n| n.mtime).max().unwrap_or(0))
+            .unwrap_or_else(|| self.nodes.iter().filter(|n| matches!(n.kind, NodeKind::File { .. })).map(|n| n.mtime).max().unwrap_or(0))
     }
 
     /// Adds the tree to a tar below `prefix`, with every time set to `date`.
@@ -281,7 +281,8 @@ fn fetch_tarball(url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
     // A tarball with one top folder is that folder.
     let mut top = fs::read_dir(&unpacked).or_fail(Class::System, || what.clone())?.flatten();
     let tree = match (top.next(), top.next()) {
-        (Some(only), None) if only.path().is_dir() => only.path(),
+        // (A link is no folder here: it could lead out of the tarball.)
+        (Some(only), None) if only.file_type().is_ok_and(|kind| kind.is_dir()) => only.path(),
         _ => unpacked,
     };
     fs::rename(&tree, folder).or_fail(Class::System, || format!("cannot make {}", folder.display()))
@@ -298,7 +299,27 @@ fn fetch_git(url: &str, revision: &str, folder: &Path) -> Result<()> {
         .or_else(|_| git(&["fetch", "--quiet", "--", url, "+refs/*:refs/fetched/*"]))?;
     fs::create_dir(&tree).or_fail(Class::System, || format!("cannot make {}", tree.display()))?;
     git(&["--work-tree", &tree.to_string_lossy(), "checkout", "--quiet", "--force", revision, "--", "."])?;
+    // The source is as old as its commit, not as its checkout.
+    let date = Command::new("git").arg("-C").arg(&clone).args(["log", "-1", "--format=%ct", revision]).output();
+    let date = date.or_fail(Class::Project, || what.clone())?.stdout;
+    let date: u64 = String::from_utf8_lossy(&date).trim().parse().or_fail(Class::Project, || what.clone())?;
+    set_times(&tree, std::time::UNIX_EPOCH + std::time::Duration::from_secs(date))?;
     fs::rename(&tree, folder).or_fail(Class::System, || format!("cannot make {}", folder.display()))
+}
+
+/// Gives every regular file of a tree one time.
+fn set_times(folder: &Path, time: std::time::SystemTime) -> Result<()> {
+    let failed = || format!("cannot set times in {}", folder.display());
+    for entry in fs::read_dir(folder).or_fail(Class::System, failed)? {
+        let entry = entry.or_fail(Class::System, failed)?;
+        let kind = entry.file_type().or_fail(Class::System, failed)?;
+        if kind.is_dir() {
+            set_times(&entry.path(), time)?;
+        } else if kind.is_file() {
+            fs::File::open(entry.path()).and_then(|file| file.set_modified(time)).or_fail(Class::System, failed)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ RUN set -eu; umask 022; T=/var/cache/twostage; \
         "Dir::Etc::sourcelist \"/dev/null\"; Dir::Etc::sourceparts \"$T/sources\"; Dir::Etc::netrc \"/dev/null\";" \
         "Dir::State::lists \"$T/lists\"; Dir::Cache \"$T/cache\"; Dir::Log \"$T/log\";" \
         'APT::Update::Error-Mode "any"; APT::Get::Assume-Yes "true"; APT::Install-Recommends "false"; Acquire::Languages "none";' \
-        'Dpkg::Options { "--log=/dev/null"; "--force-unsafe-io"; "--force-confnew"; {{path_options}} };' \
-        > "$T/apt.conf"; \
+        'Dpkg::Options { "--log=/dev/null"; "--force-unsafe-io"; "--force-confnew"; };' \
+{{path_options}}        > "$T/apt.conf"; \
     export APT_CONFIG="$T/apt.conf"; \
     /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file {{base_url}}/@{{snapshot}}.sources "$T/sources/twostage.sources" \
         || fail "the snapshot's server does not answer: is http_proxy the address of twostage serve?"; \
@@ -33,11 +33,10 @@ RUN set -eu; umask 022; T=/var/cache/twostage; \
     [ "$(sha256sum < "$T/chosen")" = "{{closure}}  -" ] \
         || { cat "$T/chosen" >&2; fail "these are not the {{count}} packages that were locked for {{image}}"; }; \
     unset http_proxy; \
-    if [ ! -e /usr/sbin/policy-rc.d ]; then P=/usr/sbin/policy-rc.d; printf '#!/bin/sh\nexit 101\n' > $P; chmod 755 $P; fi; \
+    P=/usr/sbin/policy-rc.d; if [ -e $P ]; then P=; else printf '#!/bin/sh\nexit 101\n' > $P; chmod 755 $P; fi; \
     apt-get install --no-download {{packages}}; \
-    if [ -n "${P:-}" ]; then rm $P; fi; \
-{{make_user}}\
-# Put back or remove what nobody asked for.
+    if [ -n "$P" ]; then rm "$P"; fi; \
+{{make_user}}# Put back or remove what nobody asked for.
     find $VOLATILE -xdev -depth -cnewer "$T/start" ! -type d > "$T/changed" 2>/dev/null || :; \
     while read -r f; do if [ -e "$T/base$f" ]; then cp -a "$T/base$f" "$f"; else rm -f "$f"; fi; done < "$T/changed"; \
     find /run /tmp /var/tmp -xdev -mindepth 1 -depth -type d -cnewer "$T/start" > "$T/changed"; \

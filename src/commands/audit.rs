@@ -11,7 +11,9 @@ use twostage_model::{Class, Error, Result};
 pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
     let base = arguments.base_layers.map_or(Base::Label, Base::Layers);
     let path = Path::new(&arguments.image);
-    let report = if path.exists() {
+    // A folder of the image's name is no image, unless it is a layout or written as a path.
+    let is_path = path.is_file() || path.join("index.json").is_file() || arguments.image.starts_with(['.', '/']);
+    let report = if is_path {
         let path = path.to_path_buf();
         Context::blocking(move || audit::audit(&twostage_image::read_path(&path, &audit::wanted)?, base)).await?
     } else {

@@ -24,7 +24,6 @@ pub fn run(arguments: &Init, project: &Path, output: &Output) -> Result<()> {
     let files = [
         (PROJECT_FILE, include_str!("init/twostage.toml").replace("PROJECT", name)),
         ("Makefile", include_str!("init/Makefile").to_string()),
-        (".gitignore", ".twostage/\n".to_string()),
     ];
     if let Some((file, _)) = files.iter().find(|(file, _)| folder.join(file).exists()) {
         return Err(Error::new(Class::Usage, format!("{} is there already", folder.join(file).display()))
@@ -32,6 +31,12 @@ pub fn run(arguments: &Init, project: &Path, output: &Output) -> Result<()> {
     }
     for (file, text) in &files {
         write_atomically(&folder.join(file), text.as_bytes())?;
+    }
+    // A folder under version control has one already, as a rule.
+    let ignored = std::fs::read_to_string(folder.join(".gitignore")).unwrap_or_default();
+    if !ignored.lines().any(|line| line.trim_matches('/') == ".twostage") {
+        let end = if ignored.is_empty() || ignored.ends_with('\n') { "" } else { "\n" };
+        write_atomically(&folder.join(".gitignore"), format!("{ignored}{end}.twostage/\n").as_bytes())?;
     }
     output.result(
         &format!("wrote {PROJECT_FILE} and Makefile in {}; edit the first, then run `make repo && make runtime`", folder.display()),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use twostage_builder::closure::{Freshness, upgrades};
-use twostage_model::{Lock, Result};
+use twostage_model::{Class, Error, Lock, Result};
 
 /// One package that is not as locked any more.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -53,12 +53,19 @@ pub async fn run(arguments: &Outdated, project: &Path, output: &Output) -> Resul
     let session = Session::open(project, output)?;
     let context = session.context(arguments.engine.engine_host.as_deref(), true).await?;
     let before = context.lock().clone();
+    if before.bases.is_empty() {
+        return Err(Error::new(Class::Project, "there is no lock that could be outdated").hint("run `twostage lock` first"));
+    }
     let result = async {
         // Found on the locked base, so that what they need of it stays comparable. The lock's file
         // is not written.
         relock(&context, &session, Freshness::Newest, false).await?;
-        let base = twostage_builder::base::ensure(&context, &session.project.base.value, false).await?;
-        upgrades(&context, &base).await
+        let mut found = Vec::new();
+        for base in session.bases() {
+            let base = twostage_builder::base::ensure(&context, &base, false).await?;
+            found.extend(upgrades(&context, &base).await?);
+        }
+        Ok(found)
     }
     .await;
     context.engine.settle().await;
@@ -112,6 +119,18 @@ pub fn changes(before: &Lock, after: &Lock) -> Vec<Change> {
             };
             found.entry((key.0.clone(), locked, newest)).or_insert(change).of.push(of.clone());
         }
+    }
+    for (component, new) in &after.sources {
+        let Some(old) = before.sources.get(component).filter(|old| old.name != new.name || old.version != new.version) else { continue };
+        let change = Change {
+            not_security: true,
+            package: format!("source {}", new.name),
+            locked: Some(old.version.clone()),
+            newest: Some(new.version.clone()),
+            origin: String::new(),
+            of: vec![component.clone()],
+        };
+        found.insert((change.package.clone(), change.locked.clone(), change.newest.clone()), change);
     }
     let mut changes: Vec<Change> = found.into_values().collect();
     changes.sort();

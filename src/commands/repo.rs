@@ -36,6 +36,10 @@ pub async fn run(arguments: &Repo, project: &Path, output: &Output) -> Result<()
 }
 
 async fn work(session: &Session, context: &Arc<Context>, jobs: usize, output: &Output) -> Result<()> {
+    // Found once, before components that start at the same time could each make one.
+    for base in session.bases() {
+        twostage_builder::base::ensure(context, &base, false).await?;
+    }
     let built = graph::build_all(context, jobs).await?;
     let configs = lock_images(session, context, &built, Freshness::Keep).await?;
 
@@ -171,7 +175,7 @@ fn config_package(session: &Session, image: &RuntimeImage, replaced: BTreeSet<St
     Ok(stored(&package))
 }
 
-/// The newest package of a name among members of the channel, for an error's hint too.
+/// The error for a package that an image needs and the channel does not have.
 pub fn not_published(name: &str, channel: &str) -> Error {
     Error::new(Class::Runtime, format!("channel {channel} has no package {name}")).hint("run `twostage repo` first")
 }

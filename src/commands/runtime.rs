@@ -244,6 +244,9 @@ async fn build(context: &Arc<Context>, name: &str, plan: &Plan, no_cache: bool) 
         })
         .await;
     result.map_err(|cause| {
+        if cause.class() == Class::Engine {
+            return cause;
+        }
         let reason = last.reason();
         let error = Error::new(Class::Runtime, format!("{name}: the runtime RUN failed; nothing is tagged"));
         let hint = cause.hint_text().map(str::to_string);

@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_registry_that_is_not_there_and_a_wrong_name_have_different_hints() {
-        let lost = "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host";
+        let lost = "Get \"https://registry.example/v2/\": dial tcp: lookup registry.example: no such host";
         assert!(pull_hint(lost).contains("bootstrap"));
         assert!(pull_hint("manifest for debian:nosuch not found: manifest unknown").contains("check the name"));
     }

@@ -122,7 +122,7 @@ mod tests {
             assert_eq!(judge(text).first().map(|(rule, _)| *rule), Some(rule), "{text}");
         }
         for text in [
-            "RUN curl https://deb.debian.org/debian",
+            "RUN curl https://mirror.example/debian",
             "PATH=/usr/bin",
             "RUN echo http_proxy= |",
             "http://snapshot.twostage.invalid/@abc",

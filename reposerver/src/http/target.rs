@@ -229,7 +229,7 @@ mod tests {
             assert_eq!(get(&ours).map(|t| t.page), Ok(Page::Health), "{ours}");
         }
         for other in [
-            "http://deb.debian.org/",
+            "http://mirror.example/",
             "http://127.0.0.1:22/",
             "http://127.0.0.1/",
             "https://repository.twostage.invalid/",
