@@ -215,7 +215,7 @@ fn a_teams_own_dockerfile_builds_against_our_packages() {
     project
         .run(&["repo"])
         .fails_with(5)
-        .says("error: by-hand 1 all was published before with other content")
+        .says("error: by-hand version 1 (all) was published before with other content")
         .says("hint: give the changed package a new version");
     project.write("by-hand/control", &control("2"));
     let outcomes = Project::outcomes(&project.run(&["--json", "repo"]).ok());
