@@ -39,6 +39,12 @@ for what in "$@"; do
         need python3 python3
         need apt-ftparchive apt-utils
         need gpgv gpgv
+        need gpg gpg
+        need gpg-agent gpg-agent
+        need dpkg-source dpkg-dev
+        need xz xz-utils
+        need nsenter util-linux
+        need mount mount
         need dpkg-deb dpkg
         need ip iproute2
         need git git

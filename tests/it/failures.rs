@@ -22,7 +22,7 @@ fn id_of(name: &str) -> Option<String> {
 fn plain_build(dockerfile: &Path, proxy: &str, tag: &str) -> Done {
     let proxy = format!("http_proxy=http://{proxy}");
     let text = fs::File::open(dockerfile).expect("the Dockerfile");
-    let arguments = ["build", "--no-cache", "--network=host", "--build-arg", &proxy, "--tag", tag, "-"];
+    let arguments = ["build", "--force-rm", "--no-cache", "--network=host", "--build-arg", &proxy, "--tag", tag, "-"];
     let mut done = run(Command::new("docker").args(arguments).stdin(text));
     // The classic client writes a step's stderr to its own stdout.
     done.err.push_str(&done.out);
