@@ -36,6 +36,7 @@ for what in "$@"; do
         fi
         ;;
     tests)
+        need docker docker.io
         need python3 python3
         need apt-ftparchive apt-utils
         need gpgv gpgv
