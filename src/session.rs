@@ -151,17 +151,10 @@ impl Session {
         let mut built = BTreeMap::new();
         for component in &self.project.components {
             let name = &component.name.value;
-            if let Some(record) = Records::of(&context.records, name).current() {
-                let packages: Option<Vec<Stored>> = record
-                    .packages
-                    .iter()
-                    .map(|digest| context.packages.get(digest).transpose())
-                    .collect::<Option<Result<_>>>()
-                    .transpose()?;
-                if let Some(packages) = packages {
-                    let outcome = twostage_model::event::Outcome::Unchanged;
-                    built.insert(name.clone(), twostage_builder::component::Built { packages, sources: record.sources, outcome });
-                }
+            if let Some(record) = Records::of(&context.records, name).current()
+                && let Some(earlier) = twostage_builder::component::stored(context, &record)?
+            {
+                built.insert(name.clone(), earlier);
             }
         }
         Ok(built)

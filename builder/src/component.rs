@@ -266,8 +266,11 @@ fn earlier(context: &Context, records: &Records, key: &Sha256) -> Result<Option<
     }
 }
 
-/// The packages of a record, if the repository still has them all.
-fn stored(context: &Context, record: &Record) -> Result<Option<Built>> {
+/// The build that a record tells of, if the repository still has all of its packages and sources.
+///
+/// # Errors
+/// What is stored cannot be read.
+pub fn stored(context: &Context, record: &Record) -> Result<Option<Built>> {
     let packages: Option<Vec<Stored>> =
         record.packages.iter().map(|digest| context.packages.get(digest).transpose()).collect::<Option<Result<Vec<_>>>>().transpose()?;
     for source in &record.sources {
