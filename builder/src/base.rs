@@ -3,6 +3,7 @@
 use crate::Context;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -228,6 +229,12 @@ pub fn sweep(project: &Path) {
     }
 }
 
+/// mmdebstrap in a process group of its own, because after a failure it hangs up on its whole group,
+/// which else is ours and that of the `make` above us. A group of its own gets no Ctrl-C either,
+/// so it ends when our end of its standard input does, however we ended.
+const IN_ITS_OWN_GROUP: &str =
+    r#"exec 3<&0; ( { cat <&3; kill -KILL 0; } > /dev/null 2>&1 & ) ; exec mmdebstrap "$@" 3<&- < /dev/null"#;
+
 /// Runs mmdebstrap, and leaves out of its tar what belongs to this host.
 fn bootstrap(
     context: &Context,
@@ -246,8 +253,10 @@ fn bootstrap(
         .or_fail(Class::System, || format!("cannot write in {}", std::env::temp_dir().display()))?;
     Ok(move |out: &mut dyn Write| {
         let what = || format!("cannot bootstrap {suite}");
-        let mut child = Command::new("mmdebstrap")
-            .args(["--quiet", "--variant=minbase", "--format=tar", &suite, "-", "-"])
+        let mut child = Command::new("sh")
+            .args(["-c", IN_ITS_OWN_GROUP, "mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", &suite, "-"])
+            .args(&sources)
+            .process_group(0)
             // The same day's mirror gives the same base.
             .env("SOURCE_DATE_EPOCH", (now - now.rem_euclid(86_400)).to_string())
             .env("LC_ALL", "C")
@@ -256,13 +265,8 @@ fn bootstrap(
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|cause| {
-                let error = Error::new(Class::System, format!("{}: cannot run mmdebstrap", what())).because(cause);
-                error.hint("install it: apt-get install mmdebstrap; or name a ready base with `image`, `archive` or `rootfs`")
-            })?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all((sources.join("\n") + "\n").as_bytes()).or_fail(Class::System, what)?;
-        }
+            .or_fail(Class::System, || format!("{}: cannot run a shell", what()))?;
+        let _until_we_end = child.stdin.take();
         let errors = child.stderr.take().map(|mut stderr| {
             std::thread::spawn(move || {
                 let mut text = Vec::new();
@@ -275,6 +279,10 @@ fn bootstrap(
             None => Ok(()),
         };
         let status = child.wait().or_fail(Class::System, what)?;
+        if status.code() == Some(127) {
+            return Err(Error::new(Class::System, format!("{}: there is no mmdebstrap", what()))
+                .hint("install it: apt-get install mmdebstrap; or name a ready base with `image`, `archive` or `rootfs`"));
+        }
         if !status.success() {
             let said = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
             let last: Vec<&str> = said.lines().rev().take(4).collect();
@@ -318,6 +326,8 @@ fn without_host(input: impl Read, out: &mut dyn Write) -> Result<()> {
             None => tar.append_data(&mut header, path, &mut entry).or_fail(Class::System, what)?,
         }
     }
+    // Up to its last padding: who writes into a closed pipe fails.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).or_fail(Class::System, what)?;
     tar.finish().or_fail(Class::System, || "cannot write the base".into())
 }
 
@@ -490,8 +500,11 @@ mod tests {
         header.set_entry_type(tar::EntryType::Char);
         header.set_size(0);
         tar.append_data(&mut header, "./dev/null", std::io::empty()).expect("add");
-        let mut out = Vec::new();
-        without_host(&tar.into_inner().expect("finish")[..], &mut out).expect("filter");
+        // tar fills up its last record; who still writes that must find a reader.
+        let bytes = [tar.into_inner().expect("finish"), vec![0; 8192]].concat();
+        let (mut out, mut rest) = (Vec::new(), &bytes[..]);
+        without_host(&mut rest, &mut out).expect("filter");
+        assert_eq!(rest.len(), 0, "bytes left unread");
         let mut archive = tar::Archive::new(&out[..]);
         let names: Vec<String> =
             archive.entries().expect("a tar").map(|e| e.expect("entry").path().expect("path").display().to_string()).collect();

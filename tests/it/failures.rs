@@ -2,6 +2,7 @@
 
 use crate::support::{Done, Helper, Project, Serving, Used, docker, root, run, tool, uses};
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -322,4 +323,17 @@ fn a_package_of_the_same_name_and_version_with_other_content_is_not_published() 
         .says("hint: give the changed package a new version");
     assert_eq!(project.snapshot(), before, "nothing is half-published");
     deb(&project, "twice-demo", "1.0", "first");
+}
+
+/// mmdebstrap hangs up on its whole process group when it cannot write: that must not be ours.
+#[test]
+fn a_bootstrap_that_fails_is_an_error_and_ends_nobody_else() {
+    uses(Used::Engine);
+    let project = Project::hello("base-fails");
+    fs::create_dir(project.join("bin")).expect("a folder");
+    project.write("bin/mmdebstrap", "#!/bin/sh\necho 'E: the disk is full' >&2\nkill -HUP 0\nsleep 60\n");
+    tool("chmod", &["755", &project.join("bin/mmdebstrap").to_string_lossy()]).ok();
+    let path = format!("{}:{}", project.join("bin").display(), std::env::var("PATH").expect("a path"));
+    let done = run(project.command(&["repo"]).env("PATH", path).process_group(0));
+    done.fails_with(8).says("mmdebstrap failed").says("the disk is full");
 }
