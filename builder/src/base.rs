@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use twostage_engine::{ImageInfo, file_stream};
+use twostage_engine::{ImageInfo, Pending, file_stream};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::LockedBase;
 use twostage_model::project::Base;
@@ -37,7 +37,11 @@ pub fn chain_id(diff_ids: &[Sha256]) -> Option<Sha256> {
 ///
 /// # Errors
 /// It cannot be had, or it is not the one that is locked.
-pub async fn ensure(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<BaseImage> {
+pub fn ensure<'a>(context: &'a Arc<Context>, base: &'a Base, fresh: bool) -> Pending<'a, Result<BaseImage>> {
+    Box::pin(ensure_now(context, base, fresh))
+}
+
+async fn ensure_now(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<BaseImage> {
     let name = base.to_string();
     let locked = context.lock().bases.get(&name).cloned().filter(|_| !fresh);
     if locked.is_none() && !context.may_lock {
@@ -232,8 +236,7 @@ pub fn sweep(project: &Path) {
 /// mmdebstrap in a process group of its own, because after a failure it hangs up on its whole group,
 /// which else is ours and that of the `make` above us. A group of its own gets no Ctrl-C either,
 /// so it ends when our end of its standard input does, however we ended.
-const IN_ITS_OWN_GROUP: &str =
-    r#"exec 3<&0; ( { cat <&3; kill -KILL 0; } > /dev/null 2>&1 & ) ; exec mmdebstrap "$@" 3<&- < /dev/null"#;
+const IN_ITS_OWN_GROUP: &str = r#"exec 3<&0; ( { cat <&3; kill -KILL 0; } > /dev/null 2>&1 & ) ; exec mmdebstrap "$@" 3<&- < /dev/null"#;
 
 /// Runs mmdebstrap, and leaves out of its tar what belongs to this host.
 fn bootstrap(

@@ -10,7 +10,7 @@ use crate::source::add_file;
 use crate::{Context, Stored};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use twostage_engine::Run;
+use twostage_engine::{Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::{Closure, LockedPackage, LockedSource};
 use twostage_model::{Class, Error, Result, Sha256};
@@ -78,7 +78,19 @@ fn bare_name(clause: &str) -> &str {
 ///
 /// # Errors
 /// apt cannot satisfy it (its own words are in the cause), or the lock may not change.
-pub async fn closure(
+pub fn closure<'a>(
+    context: &'a Arc<Context>,
+    of: &'a str,
+    base: &'a BaseImage,
+    question: &'a Question,
+    asked: Vec<String>,
+    own: &'a [Stored],
+    freshness: Freshness,
+) -> Pending<'a, Result<Closure>> {
+    Box::pin(closure_now(context, of, base, question, asked, own, freshness))
+}
+
+async fn closure_now(
     context: &Arc<Context>,
     of: &str,
     base: &BaseImage,
@@ -333,7 +345,11 @@ pub struct Upgrade {
 ///
 /// # Errors
 /// Its mirror does not answer.
-pub async fn upgrades(context: &Arc<Context>, base: &BaseImage) -> Result<Vec<Upgrade>> {
+pub fn upgrades<'a>(context: &'a Arc<Context>, base: &'a BaseImage) -> Pending<'a, Result<Vec<Upgrade>>> {
+    Box::pin(upgrades_now(context, base))
+}
+
+async fn upgrades_now(context: &Arc<Context>, base: &BaseImage) -> Result<Vec<Upgrade>> {
     let mut found = Vec::new();
     let script = "apt-get update\napt-get --simulate dist-upgrade\n";
     fetch(context, "base", base, script, &[], tar::Builder::new(Vec::new()), &mut |line| {

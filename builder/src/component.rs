@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use twostage_engine::{Build, Run};
+use twostage_engine::{Build, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::lock::{Closure, LockedSource};
@@ -108,7 +108,11 @@ pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Store
 ///
 /// # Errors
 /// As [`closure`].
-pub async fn lock(context: &Arc<Context>, component: &Component, needs: &[Stored], freshness: Freshness) -> Result<()> {
+pub fn lock<'a>(context: &'a Arc<Context>, component: &'a Component, needs: &'a [Stored], freshness: Freshness) -> Pending<'a, Result<()>> {
+    Box::pin(lock_now(context, component, needs, freshness))
+}
+
+async fn lock_now(context: &Arc<Context>, component: &Component, needs: &[Stored], freshness: Freshness) -> Result<()> {
     let base = ensure(context, &context.project.base.value, false).await?;
     let name = component.name.value.as_str();
     if let Source::Distribution { name: source, version } = &component.source.value {

@@ -5,6 +5,7 @@ use crate::{Context, Stored};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::task::JoinSet;
+use twostage_engine::Pending;
 use twostage_model::event::Outcome;
 use twostage_model::{Class, Error, Project, Result};
 
@@ -13,7 +14,11 @@ use twostage_model::{Class, Error, Project, Result};
 /// # Errors
 /// The first component that failed. Others that were being built are finished first, so that
 /// their work is not lost.
-pub async fn build_all(context: &Arc<Context>, jobs: usize) -> Result<BTreeMap<String, Built>> {
+pub fn build_all<'a>(context: &'a Arc<Context>, jobs: usize) -> Pending<'a, Result<BTreeMap<String, Built>>> {
+    Box::pin(build_all_now(context, jobs))
+}
+
+async fn build_all_now(context: &Arc<Context>, jobs: usize) -> Result<BTreeMap<String, Built>> {
     let mut done: BTreeMap<String, Built> = BTreeMap::new();
     let mut waiting: BTreeSet<String> = context.project.components.iter().map(|c| c.name.value.clone()).collect();
     let mut running = JoinSet::new();

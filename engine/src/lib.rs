@@ -19,16 +19,18 @@ mod stream;
 pub use docker::Container;
 pub use reach::{Probe, Reach};
 pub use reference::Reference;
-pub use stream::{PipeWriter, TarReader, file_stream, pipe};
+pub use stream::{ByteStream, PipeWriter, TarReader, file_stream, pipe};
 
-use bytes::Bytes;
-use futures_util::Stream;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::time::Duration;
 use twostage_model::{Result, Sha256, Sink};
+
+/// Work that is not done yet. Boxed, so that it is compiled here, once, and not again in every
+/// crate that awaits it: an engine's client is most of what there is to compile.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A connection to what runs containers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -193,8 +195,8 @@ impl Engine {
     ///
     /// # Errors
     /// Nothing answers there, with the address and what to do.
-    pub async fn connect(host: Option<&str>) -> Result<Engine> {
-        Ok(Engine { docker: docker::Session::connect(host).await? })
+    pub fn connect(host: Option<&str>) -> Pending<'_, Result<Engine>> {
+        Box::pin(async move { Ok(Engine { docker: docker::Session::connect(host).await? }) })
     }
 
     /// The same engine, but every container that it makes has these labels, for [`Engine::sweep`].
@@ -217,16 +219,16 @@ impl Engine {
     ///
     /// # Errors
     /// The engine does not answer, or `reference` cannot be a reference.
-    pub async fn image(&self, reference: &str) -> Result<Option<ImageInfo>> {
-        self.docker.image(reference).await
+    pub fn image<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Option<ImageInfo>>> {
+        Box::pin(self.docker.image(reference))
     }
 
     /// Fetches an image from its registry; progress goes to `sink` as log lines of `subject`.
     ///
     /// # Errors
     /// No registry answers, or it has no such image.
-    pub async fn pull(&self, reference: &str, sink: &Sink, subject: &str) -> Result<()> {
-        self.docker.pull(reference, sink, subject).await
+    pub fn pull<'a>(&'a self, reference: &'a str, sink: &'a Sink, subject: &'a str) -> Pending<'a, Result<()>> {
+        Box::pin(self.docker.pull(reference, sink, subject))
     }
 
     /// Makes an image of one layer from the tar of a root file system ([`file_stream`], [`pipe`])
@@ -234,21 +236,16 @@ impl Engine {
     ///
     /// # Errors
     /// The engine refuses the tar, or the stream itself fails, in which case no image is made.
-    pub async fn import(
-        &self,
-        tar: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
-        reference: &str,
-        changes: &[String],
-    ) -> Result<String> {
-        self.docker.import(tar, reference, changes).await
+    pub fn import<'a>(&'a self, tar: ByteStream, reference: &'a str, changes: &'a [String]) -> Pending<'a, Result<String>> {
+        Box::pin(self.docker.import(tar, reference, changes))
     }
 
     /// Takes in an image archive; gives the names (or, for images without a name, the ids) in it.
     ///
     /// # Errors
     /// The engine refuses the archive, or the stream itself fails.
-    pub async fn load(&self, archive: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Result<Vec<String>> {
-        self.docker.load(archive).await
+    pub fn load<'a>(&'a self, archive: ByteStream) -> Pending<'a, Result<Vec<String>>> {
+        Box::pin(self.docker.load(archive))
     }
 
     /// The image as an archive (docker-archive, and an OCI layout too from newer engines). A
@@ -256,8 +253,8 @@ impl Engine {
     ///
     /// # Errors
     /// The engine has no such image.
-    pub async fn save(&self, reference: &str) -> Result<TarReader> {
-        self.docker.save(reference).await
+    pub fn save<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<TarReader>> {
+        Box::pin(self.docker.save(reference))
     }
 
     /// Builds a Dockerfile with the engine's classic builder and gives the image's id. `on_line`
@@ -266,8 +263,8 @@ impl Engine {
     /// # Errors
     /// Class `Build` when a step failed, with the step, its exit status and what the engine said;
     /// nothing is tagged then.
-    pub async fn build(&self, build: Build<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<String> {
-        self.docker.build(build, on_line).await
+    pub fn build<'a>(&'a self, build: Build<'a>, on_line: &'a mut (dyn FnMut(&str) + Send)) -> Pending<'a, Result<String>> {
+        Box::pin(self.docker.build(build, on_line))
     }
 
     /// Runs a command to its end; `on_line` gets each line that it writes. A command that fails is
@@ -275,24 +272,24 @@ impl Engine {
     ///
     /// # Errors
     /// The container could not be made or started, or its time was up (class `Build`).
-    pub async fn run(&self, run: Run<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<Container> {
-        self.docker.run(run, on_line).await
+    pub fn run<'a>(&'a self, run: Run<'a>, on_line: &'a mut (dyn FnMut(&str) + Send)) -> Pending<'a, Result<Container>> {
+        Box::pin(self.docker.run(run, on_line))
     }
 
     /// A container that is never started, to copy files out of an image.
     ///
     /// # Errors
     /// The engine has no such image.
-    pub async fn create(&self, image: &str) -> Result<Container> {
-        self.docker.create(image).await
+    pub fn create<'a>(&'a self, image: &'a str) -> Pending<'a, Result<Container>> {
+        Box::pin(self.docker.create(image))
     }
 
     /// Gives an image one more name.
     ///
     /// # Errors
     /// The engine has no such image, or `reference` is no name.
-    pub async fn tag(&self, image_id: &str, reference: &str) -> Result<()> {
-        self.docker.tag(image_id, reference).await
+    pub fn tag<'a>(&'a self, image_id: &'a str, reference: &'a str) -> Pending<'a, Result<()>> {
+        Box::pin(self.docker.tag(image_id, reference))
     }
 
     /// Takes a name away; an image without another name goes with it. A name that is not there is
@@ -300,16 +297,16 @@ impl Engine {
     ///
     /// # Errors
     /// A container uses the image.
-    pub async fn untag(&self, reference: &str) -> Result<()> {
-        self.docker.remove_image(reference, false).await
+    pub fn untag<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<()>> {
+        Box::pin(self.docker.remove_image(reference, false))
     }
 
     /// Removes an image with all its names. One that is not there is fine.
     ///
     /// # Errors
     /// A container, or another image, uses it.
-    pub async fn remove_image(&self, id: &str) -> Result<()> {
-        self.docker.remove_image(id, true).await
+    pub fn remove_image<'a>(&'a self, id: &'a str) -> Pending<'a, Result<()>> {
+        Box::pin(self.docker.remove_image(id, true))
     }
 
     /// Removes every container, running ones too, that has this label (`key=value`): what a killed
@@ -317,20 +314,20 @@ impl Engine {
     ///
     /// # Errors
     /// The engine does not answer or refuses.
-    pub async fn sweep(&self, label: &str) -> Result<usize> {
-        self.docker.sweep(label).await
+    pub fn sweep<'a>(&'a self, label: &'a str) -> Pending<'a, Result<usize>> {
+        Box::pin(self.docker.sweep(label))
     }
 
     /// Waits for the removals that dropped [`Container`]s began. Call it before the program ends.
-    pub async fn settle(&self) {
-        self.docker.settle().await;
+    pub fn settle(&self) -> Pending<'_, ()> {
+        Box::pin(self.docker.settle())
     }
 
     /// The address at which containers on the bridge network see the engine's machine.
     ///
     /// # Errors
     /// The engine does not answer.
-    pub async fn gateway(&self) -> Result<Option<IpAddr>> {
-        self.docker.gateway().await
+    pub fn gateway(&self) -> Pending<'_, Result<Option<IpAddr>>> {
+        Box::pin(self.docker.gateway())
     }
 }

@@ -4,6 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use std::io::{self, Read, Write};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -118,9 +119,12 @@ fn cut_short(last: &[u8]) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, said.map_or(what.to_string(), |said| format!("{what}: {said}")))
 }
 
+/// An archive on its way to the engine, piece by piece.
+pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
 /// The bytes of a file, as [`crate::Engine::import`] and [`crate::Engine::load`] take them.
-pub fn file_stream(file: tokio::fs::File) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    stream::unfold(Some(file), |state| async move {
+pub fn file_stream(file: tokio::fs::File) -> ByteStream {
+    let pieces = stream::unfold(Some(file), |state| async move {
         let mut file = state?;
         let mut buffer = BytesMut::with_capacity(PIECE);
         match file.read_buf(&mut buffer).await {
@@ -128,12 +132,13 @@ pub fn file_stream(file: tokio::fs::File) -> impl Stream<Item = io::Result<Bytes
             Ok(_) => Some((Ok(buffer.freeze()), Some(file))),
             Err(error) => Some((Err(error), None)),
         }
-    })
+    });
+    Box::pin(pieces)
 }
 
 /// A synchronous writer whose bytes come out as a stream, for an archive that is made while the
 /// engine reads it. Write in `spawn_blocking`.
-pub fn pipe() -> (PipeWriter, impl Stream<Item = io::Result<Bytes>> + Send + 'static) {
+pub fn pipe() -> (PipeWriter, ByteStream) {
     let (sender, receiver) = mpsc::channel(PIECES);
     let pieces = stream::unfold(Some(receiver), |state| async move {
         let mut receiver = state?;
@@ -144,7 +149,7 @@ pub fn pipe() -> (PipeWriter, impl Stream<Item = io::Result<Bytes>> + Send + 'st
             None => Some((Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive was not finished")), None)),
         }
     });
-    (PipeWriter { pieces: sender, buffer: BytesMut::new() }, pieces)
+    (PipeWriter { pieces: sender, buffer: BytesMut::new() }, Box::pin(pieces))
 }
 
 /// The writing end of [`pipe`]. Without [`PipeWriter::finish`] the stream ends in an error.

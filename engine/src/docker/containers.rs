@@ -2,10 +2,10 @@
 
 use super::Session;
 use super::fault::{fault, is_missing};
-use crate::Run;
 use crate::lines::Lines;
 use crate::reference::Reference;
 use crate::stream::{TarReader, read_tar};
+use crate::{Pending, Run};
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, HostConfigLogConfig};
@@ -43,10 +43,12 @@ impl Container {
     ///
     /// # Errors
     /// There is no such path in the container.
-    pub async fn copy_out(&self, path: &str) -> Result<TarReader> {
-        let options = DownloadFromContainerOptions { path: path.to_string() };
-        let archive = self.session.patient().download_from_container(&self.id, Some(options));
-        read_tar(Box::pin(archive)).await.map_err(|error| fault(format!("cannot copy {path} out of the container"), error))
+    pub fn copy_out<'a>(&'a self, path: &'a str) -> Pending<'a, Result<TarReader>> {
+        Box::pin(async move {
+            let options = DownloadFromContainerOptions { path: path.to_string() };
+            let archive = self.session.patient().download_from_container(&self.id, Some(options));
+            read_tar(Box::pin(archive)).await.map_err(|error| fault(format!("cannot copy {path} out of the container"), error))
+        })
     }
 
     /// Makes an image of the container's files and gives its id. `changes` are Dockerfile
@@ -55,7 +57,11 @@ impl Container {
     ///
     /// # Errors
     /// The engine refuses.
-    pub async fn commit(&self, reference: &str, changes: &[String]) -> Result<String> {
+    pub fn commit<'a>(&'a self, reference: &'a str, changes: &'a [String]) -> Pending<'a, Result<String>> {
+        Box::pin(self.commit_as(reference, changes))
+    }
+
+    async fn commit_as(&self, reference: &str, changes: &[String]) -> Result<String> {
         let name = Reference::parse(reference)?;
         // The engine gives the container's labels to the image, and the image's to its containers: a
         // sweep would then take containers that are none of ours. A label cannot be taken away, so
@@ -77,7 +83,11 @@ impl Container {
     ///
     /// # Errors
     /// The engine refuses.
-    pub async fn remove(mut self) -> Result<()> {
+    pub fn remove(self) -> Pending<'static, Result<()>> {
+        Box::pin(self.remove_now())
+    }
+
+    async fn remove_now(mut self) -> Result<()> {
         let result = self.session.remove_container(&self.id).await;
         self.removed = true;
         result

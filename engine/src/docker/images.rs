@@ -4,12 +4,10 @@ use super::fault::{fault, is_missing, messages, pull_hint, reason};
 use super::{Session, debian_architecture};
 use crate::ImageInfo;
 use crate::reference::Reference;
-use crate::stream::{FirstError, TarReader, read_tar};
+use crate::stream::{ByteStream, FirstError, TarReader, read_tar};
 use bollard::errors::Error as ApiError;
 use bollard::query_parameters::{CreateImageOptions, ImportImageOptions, RemoveImageOptions, TagImageOptions};
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
-use std::io;
+use futures_util::StreamExt;
 use twostage_model::{Class, Error, Result, Sha256, Sink};
 
 impl Session {
@@ -67,12 +65,7 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) async fn import(
-        &self,
-        tar: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
-        reference: &str,
-        changes: &[String],
-    ) -> Result<String> {
+    pub(crate) async fn import(&self, tar: ByteStream, reference: &str, changes: &[String]) -> Result<String> {
         let what = || format!("cannot import a root file system as {reference}");
         let name = Reference::parse(reference)?;
         let options = CreateImageOptions {
@@ -97,7 +90,7 @@ impl Session {
         }
     }
 
-    pub(crate) async fn load(&self, archive: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Result<Vec<String>> {
+    pub(crate) async fn load(&self, archive: ByteStream) -> Result<Vec<String>> {
         let what = "cannot load an image archive";
         let source = FirstError::default();
         let options = ImportImageOptions { quiet: true, ..Default::default() };
