@@ -57,8 +57,8 @@ fn count(word: &str) {
     }
 }
 
-fn in_pieces(bytes: &'static [u8]) -> impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send + 'static {
-    futures_util::stream::iter(bytes.chunks(100_000).map(|chunk| Ok(bytes::Bytes::from_static(chunk))))
+fn in_pieces(bytes: &'static [u8]) -> twostage_engine::ByteStream {
+    Box::pin(futures_util::stream::iter(bytes.chunks(100_000).map(|chunk| Ok(bytes::Bytes::from_static(chunk)))))
 }
 
 fn unique(what: &str) -> String {
