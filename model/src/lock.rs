@@ -155,7 +155,7 @@ impl Lock {
             lock.closures.insert(closure.of, Closure { base: closure.base, asked: closure.asked, own: closure.own, packages });
         }
         for source in raw.source {
-            PackageId::new(&source.name, &source.version, "source").map_err(|cause| wrong("a locked source".into()).because(cause))?;
+            any_id(&source.name, &source.version, "source").map_err(|cause| wrong("a locked source".into()).because(cause))?;
             let files = source
                 .files
                 .iter()
@@ -172,11 +172,16 @@ impl Lock {
     }
 }
 
+/// A lock does not say which format its packages have; what it names is safe in either.
+fn any_id(name: &str, version: &str, arch: &str) -> Result<PackageId> {
+    PackageId::new(name, version, arch).or_else(|error| PackageId::rpm(name, version, arch).map_err(|_| error))
+}
+
 fn parse_package(line: &str) -> Option<LockedPackage> {
     let mut words = line.splitn(6, ' ');
     let (name, version, arch) = (words.next()?, words.next()?, words.next()?);
     Some(LockedPackage {
-        id: PackageId::new(name, version, arch).ok()?,
+        id: any_id(name, version, arch).ok()?,
         size: words.next()?.parse().ok()?,
         sha256: words.next()?.parse().ok()?,
         origin: words.next()?.to_string(),

@@ -10,6 +10,41 @@ use std::fmt;
 pub enum Format {
     /// Debian binary packages, read by apt.
     Deb,
+    /// RPM packages, read by dnf and zypper.
+    Rpm,
+}
+
+impl Format {
+    /// The id of a package of this format.
+    ///
+    /// # Errors
+    /// Names the field that breaks the format's rules.
+    pub fn id(self, name: &str, version: &str, arch: &str) -> Result<PackageId> {
+        match self {
+            Format::Deb => PackageId::new(name, version, arch),
+            Format::Rpm => PackageId::rpm(name, version, arch),
+        }
+    }
+
+    /// Checks a bare name, and an architecture if one is given.
+    ///
+    /// # Errors
+    /// Names the field that breaks the format's rules.
+    pub fn check_name(self, name: &str, arch: Option<&str>) -> Result<()> {
+        let (version, any) = match self {
+            Format::Deb => ("0", "all"),
+            Format::Rpm => ("0-0", "noarch"),
+        };
+        self.id(name, version, arch.unwrap_or(any)).map(|_| ())
+    }
+
+    /// What stands for the architecture of a source package.
+    pub fn source_arch(self) -> &'static str {
+        match self {
+            Format::Deb => "source",
+            Format::Rpm => "src",
+        }
+    }
 }
 
 /// Name, version and architecture: within one repository they mean one content.
@@ -45,6 +80,32 @@ impl PackageId {
             return Err(bad("version", version, "its revision is empty"));
         }
         Ok(PackageId { name: name.into(), version: version.into(), arch: arch.into() })
+    }
+
+    /// The same for an rpm, checked against the rules of rpmbuild (`build/parsePreamble.c`): a version is
+    /// `[epoch:]version-release`, an architecture `x86_64`, `noarch` or, for a source package, `src`.
+    ///
+    /// # Errors
+    /// Names the field that breaks the rule.
+    pub fn rpm(name: &str, version: &str, arch: &str) -> Result<Self> {
+        check("package name", name, 1, 200, |c| c.is_ascii_alphanumeric() || "+-._".contains(c))?;
+        check("architecture", arch, 2, 40, |c| c.is_ascii_alphanumeric() || c == '_')?;
+        let (epoch, rest) = version.split_once(':').unwrap_or(("0", version));
+        if epoch.is_empty() || epoch.parse::<u32>().is_err() || !epoch.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad("version", version, "its epoch is not a number"));
+        }
+        let (upstream, release) =
+            rest.rsplit_once('-').ok_or_else(|| bad("version", version, "it has no release: write version-release"))?;
+        for part in [upstream, release] {
+            check("version", part, 1, 150, |c| c.is_ascii_alphanumeric() || "._+~^".contains(c))?;
+        }
+        Ok(PackageId { name: name.into(), version: version.into(), arch: arch.into() })
+    }
+
+    /// The file name that rpmbuild gives, but with the epoch (its colon as `%3a`), because it tells
+    /// versions apart.
+    pub fn rpm_file_name(&self) -> String {
+        format!("{}-{}.{}.rpm", self.name, self.version.replace(':', "%3a"), self.arch)
     }
 
     /// The file name that `dpkg-deb` and apt's archive cache use: the epoch's colon as `%3a`.
@@ -90,6 +151,37 @@ mod tests {
         }
         let gpp = PackageId::new("g++", "4:12.2.0-3", "amd64").map(|id| id.deb_file_name());
         assert_eq!(gpp.ok().as_deref(), Some("g++_4%3a12.2.0-3_amd64.deb"));
+    }
+
+    #[test]
+    fn real_ids_of_rpms_are_taken() {
+        for (name, version, arch) in
+            [("glibc", "2.38-7.fc39", "x86_64"), ("perl-Git", "0:2.43.0-1.fc39", "noarch"), ("R", "4.3.2~rc1^git1-1", "src")]
+        {
+            assert!(PackageId::rpm(name, version, arch).is_ok(), "{name} {version}");
+        }
+        let git = PackageId::rpm("perl-Git", "1:2.43.0-1.fc39", "noarch").map(|id| id.rpm_file_name());
+        assert_eq!(git.ok().as_deref(), Some("perl-Git-1%3a2.43.0-1.fc39.noarch.rpm"));
+    }
+
+    #[test]
+    fn names_of_rpms_that_could_leave_a_folder_or_a_shell_word_are_refused() {
+        for (name, version, arch) in [
+            ("../etc", "1-1", "noarch"),
+            (".hidden", "1-1", "noarch"),
+            ("a b", "1-1", "noarch"),
+            ("ok", "1", "noarch"),
+            ("ok", "-1", "noarch"),
+            ("ok", "1-", "noarch"),
+            ("ok", "1/2-1", "noarch"),
+            ("ok", "$(x)-1", "noarch"),
+            ("ok", "a:1-1", "noarch"),
+            ("ok", "-1:1-1", "noarch"),
+            ("ok", "1-1\n", "noarch"),
+            ("ok", "1-1", "../x"),
+        ] {
+            assert!(PackageId::rpm(name, version, arch).is_err(), "{name:?} {version:?} {arch:?}");
+        }
     }
 
     #[test]

@@ -244,6 +244,8 @@ impl Project {
             if let Source::Folder(folder) = &component.source.value {
                 paths.push((at(component.source.line, folder), Expect::Folder));
                 match &component.recipe {
+                    // A spec file has any name: the build stage looks for it.
+                    Recipe::Native if self.format == Format::Rpm => {}
                     Recipe::Native => paths.push((at(component.source.line, &format!("{folder}/debian/control")), Expect::File)),
                     Recipe::Dockerfile { dockerfile, .. } => {
                         paths.push((at(component.source.line, &format!("{folder}/{dockerfile}")), Expect::File));

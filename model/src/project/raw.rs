@@ -1,7 +1,7 @@
 //! The project file's keys as serde sees them, and their translation into the domain types.
 
 use super::{At, Base, Component, ImageFile, Project, Recipe, RepositorySettings, RuntimeImage, Source, User, error_at, near_miss};
-use crate::{Format, PackageId, Result};
+use crate::{Format, Result};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
 use serde_spanned::Spanned;
@@ -187,13 +187,15 @@ impl<'de> Deserialize<'de> for Port {
 struct Reader<'a> {
     text: &'a str,
     file: &'a str,
+    format: Format,
 }
 
 pub(super) fn parse(text: &str, file: &str) -> Result<Project> {
-    let reader = Reader { text, file };
+    let reader = Reader { text, file, format: Format::Deb };
     let deserializer = toml::Deserializer::parse(text).map_err(|error| reader.toml_error(&error))?;
     let raw = File::deserialize(deserializer.into_deserializer()).map_err(|error| reader.toml_error(&error))?;
-    reader.project(raw)
+    let format = raw.project.format.as_ref().map_or(Format::Deb, |format| *format.get_ref());
+    Reader { format, ..reader }.project(raw)
 }
 
 impl Reader<'_> {
@@ -236,7 +238,7 @@ impl Reader<'_> {
         } else if message.contains("expected a boolean") {
             "write true or false, without quotes"
         } else if message.starts_with("unknown variant") {
-            "the only format so far is \"deb\""
+            "write \"deb\" or \"rpm\""
         } else {
             "see the commented project file that `twostage init` writes"
         };
@@ -248,12 +250,12 @@ impl Reader<'_> {
         self.check_name("project", &name)?;
         let architectures: Vec<At<String>> = raw.project.architectures.into_iter().map(|arch| self.at(arch)).collect();
         for arch in &architectures {
-            PackageId::new("xx", "0", &arch.value).map_err(|cause| self.error(arch.line, cause))?;
+            self.format.check_name("xx", Some(&arch.value)).map_err(|cause| self.error(arch.line, cause))?;
         }
         Ok(Project {
             file: self.file.to_string(),
             name: name.value,
-            format: raw.project.format.map_or(Format::Deb, Spanned::into_inner),
+            format: self.format,
             architectures: architectures.into_iter().map(|arch| arch.value).collect(),
             base: self.base(raw.base)?,
             components: raw.component.into_iter().map(|component| self.component(component)).collect::<Result<_>>()?,
@@ -414,8 +416,11 @@ impl Reader<'_> {
             SourceTable { distribution: Some(name), version, folder: None, url: None, sha256: None, git: None, revision: None } => {
                 let name = self.at(name);
                 let version = version.map(|version| self.at(version));
-                PackageId::new(&name.value, version.as_ref().map_or("0", |v| v.value.as_str()), "source")
-                    .map_err(|cause| self.error(name.line, cause))?;
+                match &version {
+                    Some(version) => self.format.id(&name.value, &version.value, self.format.source_arch()).map(|_| ()),
+                    None => self.format.check_name(&name.value, None),
+                }
+                .map_err(|cause| self.error(name.line, cause))?;
                 Source::Distribution { name: name.value, version: version.map(|version| version.value) }
             }
             _ => {
@@ -459,7 +464,7 @@ impl Reader<'_> {
                 .hint("name at least one in `packages`"));
         }
         for package in &packages {
-            PackageId::new(&package.value, "0", "all").map_err(|cause| {
+            self.format.check_name(&package.value, None).map_err(|cause| {
                 self.error(package.line, cause).hint("write the bare name: versions come from the channel and the lock")
             })?;
         }
