@@ -14,6 +14,7 @@ pub mod content;
 pub mod control;
 pub mod deb;
 pub mod dpkg;
+pub mod rpm;
 pub mod version;
 pub mod write;
 

@@ -1,0 +1,250 @@
+//! Reads one `.rpm`, hashing it as it streams by (rpm's `docs/manual/format.md`).
+//!
+//! ```text
+//! lead               96 bytes; only its magic and its type of signature still mean something
+//! signature header   sizes, digests, signatures; padded to 8 bytes
+//! main header        what the package is
+//! payload            a compressed cpio archive
+//! ```
+//!
+//! A signature can be added without changing what is installed, so a package's identity is the
+//! digest of main header and payload. Nothing of a package is believed before its header is checked
+//! value by value; every digest that it has is compared.
+
+use crate::archive::Stop;
+use crate::{Check, deb, shown};
+use md5::{Digest, Md5};
+use std::io::{self, Read};
+use twostage_model::{Hasher, PackageId, Result, Sha256};
+
+pub mod header;
+
+mod contents;
+mod evr;
+pub mod write;
+
+pub use contents::{
+    Change, Dependency, DigestAlgorithm, FILE_CONFIG, FILE_DOC, FILE_GHOST, File, Kind, SENSE_COMPARE, changelog, dependencies,
+    digest_algorithm, files,
+};
+pub use evr::compare_evr;
+pub use header::{Header, tag};
+
+const LEAD: usize = 96;
+const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
+/// Bytes of a signature header; rpm takes 64 MiB. Signatures of each file, as Fedora's, are what
+/// makes it large: this is room for some 70,000.
+const MAX_SIGNATURE: u64 = 16 << 20;
+
+/// Tags of the signature header.
+mod sig {
+    pub(super) const LONGSIZE: u32 = 270;
+    pub(super) const LONGARCHIVESIZE: u32 = 271;
+    pub(super) const SHA1: u32 = 269;
+    pub(super) const SHA256: u32 = 273;
+    pub(super) const SIZE: u32 = 1000;
+    pub(super) const MD5: u32 = 1004;
+    pub(super) const PAYLOADSIZE: u32 = 1007;
+}
+
+/// One rpm as it streamed by, verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rpm {
+    /// Name, `[epoch:]version-release` (an epoch of 0 is left out), architecture (`src` for a
+    /// source package).
+    pub id: PackageId,
+    /// It holds sources and a spec file: its header has no `SOURCERPM`.
+    pub is_source: bool,
+    /// Its identity: of main header and payload, so without lead and signature header.
+    pub sha256: Sha256,
+    /// Of the main header with its magic; rpm's `%{SHA256HEADER}`.
+    pub header_sha256: Sha256,
+    /// Bytes of the whole file.
+    pub size: u64,
+    /// Bytes of lead, signature header and padding: where the main header begins.
+    pub prefix: u64,
+    /// Bytes of the main header.
+    pub header_size: u64,
+    /// Bytes of the uncompressed payload as the package says, 0 if it does not.
+    pub archive_size: u64,
+    /// MD5 of main header and payload, which a new signature header needs.
+    pub md5: [u8; 16],
+    /// Key id or fingerprint of an OpenPGP signature in lower-case hex. The signature is not
+    /// verified.
+    pub signer: Option<String>,
+    /// Seconds since 1970: `BUILDTIME`, 0 if there is none.
+    pub date: i64,
+    /// File name of the source package, empty for a source package.
+    pub source: String,
+    /// The main header.
+    pub header: Header,
+}
+
+/// Whether a file that starts like this wants to be an rpm.
+pub fn looks_like_rpm(start: &[u8]) -> bool {
+    start.starts_with(&LEAD_MAGIC)
+}
+
+/// Reads an rpm to its end and checks it. `hint` names it in messages.
+///
+/// Memory is a small multiple of the headers' bytes in the file: the signature header at most
+/// 16 MiB, the main header at most 64 MiB. The payload is hashed, not unpacked.
+///
+/// # Errors
+/// Class `Repository` with the reason for refusing it; class `System` if `input` cannot be read.
+pub fn read(input: impl Read, hint: &str) -> Result<Rpm> {
+    read_all(input).map_err(|stop| deb::stopped(stop, hint))
+}
+
+fn read_all(mut input: impl Read) -> Result<Rpm, Stop> {
+    let (signature, prefix) = start(&mut input)?;
+    let blob = header_blob(&mut input, header::MAX_HEADER, "its header")?;
+    let refused = |why: String| Stop::Refused(format!("its header: {why}"));
+    let header = Header::parse_blob(&blob).map_err(refused)?;
+    contents::check(&header).map_err(refused)?;
+
+    let mut whole = (Hasher::default(), Md5::new());
+    whole.0.update(&blob);
+    whole.1.update(&blob);
+    let mut payload = Hasher::default();
+    let mut size = blob.len() as u64;
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let got = fill(&mut input, &mut buffer)?;
+        if got == 0 {
+            break;
+        }
+        let bytes = buffer.get(..got).unwrap_or_default();
+        whole.0.update(bytes);
+        whole.1.update(bytes);
+        payload.update(bytes);
+        size += got as u64;
+    }
+    let (id, source) = identify(&header).map_err(Stop::Refused)?;
+    let rpm = Rpm {
+        id,
+        is_source: !header.has(tag::SOURCERPM),
+        sha256: whole.0.finish(),
+        header_sha256: Sha256::of(&blob),
+        size: prefix + size,
+        prefix,
+        header_size: blob.len() as u64,
+        archive_size: archive_size(&signature, &header),
+        md5: whole.1.finalize().into(),
+        signer: None,
+        date: header.number(tag::BUILDTIME).and_then(|date| i64::try_from(date).ok()).unwrap_or_default(),
+        source,
+        header,
+    };
+    verify(&rpm, &signature, payload.finish()).map_err(Stop::Refused)?;
+    Ok(rpm)
+}
+
+/// Reads lead and signature header; returns the latter and the bytes of both.
+fn start(input: &mut impl Read) -> Result<(Header, u64), Stop> {
+    let mut lead = [0; LEAD];
+    let got = fill(input, &mut lead)?;
+    if !looks_like_rpm(&lead) {
+        return Err(Stop::Refused("it is not an rpm: the magic is missing".into()));
+    }
+    if got < LEAD {
+        return Err(Stop::Refused("it ends inside its lead".into()));
+    }
+    let [.., major, _, _, _] = lead.first_chunk::<8>().copied().unwrap_or_default();
+    if !matches!(major, 3 | 4) {
+        return Err(Stop::Refused(format!("it is of rpm's format {major}, and 3 and 4 are known")));
+    }
+    let blob = header_blob(input, MAX_SIGNATURE, "its signature header")?;
+    let signature = Header::parse_blob(&blob).map_err(|why| Stop::Refused(format!("its signature header: {why}")))?;
+    let mut padding = [0; 7];
+    let length = blob.len().next_multiple_of(8) - blob.len();
+    let padding = padding.get_mut(..length).unwrap_or_default();
+    if fill(input, padding)? < length {
+        return Err(Stop::Refused("it ends behind its signature header".into()));
+    }
+    Ok((signature, (LEAD + blob.len() + length) as u64))
+}
+
+/// Reads one header with its magic. What is kept is never more than what came.
+fn header_blob(input: &mut impl Read, most: u64, what: &str) -> Result<Vec<u8>, Stop> {
+    let refused = |why: &str| Stop::Refused(format!("{what}: {why}"));
+    let mut blob = vec![0; header::INTRO];
+    if fill(input, &mut blob)? < header::INTRO {
+        return Err(refused("it is cut off"));
+    }
+    if !blob.starts_with(&header::MAGIC) {
+        return Err(refused("the magic is missing"));
+    }
+    let (entries, data) = header::sizes(blob.get(8..).unwrap_or_default(), most).map_err(|why| refused(&why))?;
+    let rest = u64::from(entries) * 16 + u64::from(data);
+    let got = input.take(rest).read_to_end(&mut blob).map_err(Stop::Unreadable)?;
+    if (got as u64) < rest {
+        return Err(refused(&format!("it is cut off after {got} of {rest} bytes")));
+    }
+    Ok(blob)
+}
+
+/// Name and source of a package.
+fn identify(header: &Header) -> Check<(PackageId, String)> {
+    let needed = |tag: u32, name: &str| header::strict(header, tag, name)?.ok_or_else(|| format!("its header has no tag {name}"));
+    let (name, version, release) = (needed(tag::NAME, "NAME")?, needed(tag::VERSION, "VERSION")?, needed(tag::RELEASE, "RELEASE")?);
+    let source = header::strict(header, tag::SOURCERPM, "SOURCERPM")?;
+    let arch = if source.is_some() { needed(tag::ARCH, "ARCH")? } else { "src".to_string() };
+    for part in [&version, &release] {
+        if part.contains([':', '-']) {
+            return Err(format!("its version or release is {}, with a colon or a dash", shown(part)));
+        }
+    }
+    let evr = match header.number(tag::EPOCH) {
+        None | Some(0) => format!("{version}-{release}"),
+        Some(epoch) => format!("{epoch}:{version}-{release}"),
+    };
+    let id = PackageId::rpm(&name, &evr, &arch).map_err(|error| error.to_string())?;
+    Ok((id, source.unwrap_or_default()))
+}
+
+fn archive_size(signature: &Header, header: &Header) -> u64 {
+    let said = [sig::LONGARCHIVESIZE, sig::PAYLOADSIZE].iter().find_map(|tag| signature.number(*tag));
+    said.or_else(|| header.number(tag::LONGARCHIVESIZE)).or_else(|| header.number(tag::ARCHIVESIZE)).unwrap_or_default()
+}
+
+/// Compares every digest and size that the package has of itself.
+fn verify(rpm: &Rpm, signature: &Header, _payload: Sha256) -> Check<()> {
+    let size = rpm.size - rpm.prefix;
+    for tag in [sig::SIZE, sig::LONGSIZE] {
+        if let Some(said) = signature.number(tag).filter(|said| *said != size) {
+            return Err(format!("header and payload have {size} bytes where the signature header says {said}"));
+        }
+    }
+    if signature.binary(sig::MD5).is_some_and(|md5| md5 != rpm.md5) {
+        return Err("the MD5 of header and payload is not the one in its signature header".into());
+    }
+    if signature.text(sig::SHA256).is_some_and(|sha256| sha256 != rpm.header_sha256.to_string()) {
+        return Err("the SHA-256 of its header is not the one in its signature header".into());
+    }
+    let _ = sig::SHA1;
+    Ok(())
+}
+
+/// Reads until `buffer` is full or the input ends; returns how much.
+fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Stop> {
+    let mut got = 0;
+    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
+        match input.read(rest) {
+            Ok(0) => break,
+            Ok(count) => got += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Stop::Unreadable(error)),
+        }
+    }
+    Ok(got)
+}
+
+/// The digest of what an rpm contains, with every occurrence of `suffix` taken out.
+///
+/// # Errors
+/// As [`read`].
+pub fn content_digest(input: impl Read, suffix: &str) -> Result<Sha256> {
+    let _ = suffix;
+    read(input, "the package").map(|rpm| rpm.sha256)
+}
