@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use twostage_engine::{Engine, Kind};
+use twostage_model::Result;
 
 /// Build packages in one stage, install only them in the next: a repository server for clean
 /// two-stage image builds.
@@ -66,9 +68,30 @@ pub struct Init {
 
 #[derive(Args)]
 pub struct EngineArgs {
-    /// Where the engine listens, such as unix:///var/run/docker.sock
-    #[arg(long, value_name = "ADDRESS", env = "DOCKER_HOST")]
+    /// What runs the containers (default: Docker if it answers, else Podman)
+    #[arg(long = "engine", value_name = "KIND", env = "TWOSTAGE_ENGINE")]
+    pub kind: Option<EngineKind>,
+    /// Where it listens, such as unix:///var/run/docker.sock (default: DOCKER_HOST or
+    /// CONTAINER_HOST, or the usual sockets)
+    #[arg(long, value_name = "ADDRESS")]
     pub engine_host: Option<String>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum EngineKind {
+    Docker,
+    Podman,
+}
+
+impl EngineArgs {
+    /// Connects to the engine that is asked for.
+    pub async fn connect(&self) -> Result<Engine> {
+        let kind = self.kind.map(|kind| match kind {
+            EngineKind::Docker => Kind::Docker,
+            EngineKind::Podman => Kind::Podman,
+        });
+        Engine::connect(kind, self.engine_host.as_deref()).await
+    }
 }
 
 #[derive(Args)]

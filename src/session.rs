@@ -1,6 +1,7 @@
 //! What every command of a project works with: the project, its lock, its repository, and, where
 //! containers are needed, the engine with the repository's server beside it.
 
+use crate::cli::EngineArgs;
 use crate::output::Output;
 use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeMap;
@@ -100,9 +101,9 @@ impl Session {
     }
 
     /// Connects to the engine and starts the repository's server beside it, on loopback.
-    pub async fn context(&self, engine_host: Option<&str>, may_lock: bool) -> Result<Arc<Context>> {
+    pub async fn context(&self, engine: &EngineArgs, may_lock: bool) -> Result<Arc<Context>> {
         let label = ("twostage.project".to_string(), self.id()?);
-        let engine = Engine::connect(engine_host).await?.labelled(BTreeMap::from([label.clone()]));
+        let engine = engine.connect().await?.labelled(BTreeMap::from([label.clone()]));
         let (here, wanted) = (engine.architecture(), &self.project.architectures);
         if !wanted.is_empty() && !wanted.iter().any(|arch| arch == here) {
             return Err(Error::new(Class::Project, format!("the engine runs {here}, the project is for {}", wanted.join(", ")))

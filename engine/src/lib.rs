@@ -38,6 +38,24 @@ pub struct Engine {
     docker: docker::Session,
 }
 
+/// What engines there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `dockerd`.
+    Docker,
+    /// `podman system service`.
+    Podman,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Docker => "docker",
+            Kind::Podman => "podman",
+        })
+    }
+}
+
 /// An image as its engine describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageInfo {
@@ -190,13 +208,15 @@ impl<'a> Run<'a> {
 }
 
 impl Engine {
-    /// Connects to `host` (`unix:///path`, a path, or `tcp://host:port`), else to what
-    /// `DOCKER_HOST` says, else to `/var/run/docker.sock`.
+    /// Connects to `host` (`unix:///path`, a path, or `tcp://host:port`), else to where `kind`
+    /// listens: Docker at `DOCKER_HOST` or `/var/run/docker.sock`, Podman at `CONTAINER_HOST` or the
+    /// `podman.sock` of the user or of the machine. Without a `kind` Docker is looked for first.
     ///
     /// # Errors
-    /// Nothing answers there, with the address and what to do.
-    pub fn connect(host: Option<&str>) -> Pending<'_, Result<Engine>> {
-        Box::pin(async move { Ok(Engine { docker: docker::Session::connect(host).await? }) })
+    /// Nothing answers there, with every address that was tried and what to do; or the engine at
+    /// `host` is of another kind.
+    pub fn connect(kind: Option<Kind>, host: Option<&str>) -> Pending<'_, Result<Engine>> {
+        Box::pin(async move { Ok(Engine { docker: docker::Session::connect(kind, host).await? }) })
     }
 
     /// The same engine, but every container that it makes has these labels, for [`Engine::sweep`].
@@ -205,7 +225,7 @@ impl Engine {
         Engine { docker: self.docker.labelled(labels) }
     }
 
-    /// Name and version for people: `docker 20.10.24`.
+    /// Name and version for people: `docker 20.10.24`, `podman 4.3.1`.
     pub fn name(&self) -> String {
         self.docker.name().to_string()
     }

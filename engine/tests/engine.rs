@@ -32,7 +32,7 @@ where
     count("engine");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let engine = match Engine::connect(None).await {
+        let engine = match Engine::connect(None, None).await {
             Ok(engine) => engine,
             Err(error) => panic!("this test needs a container engine: {}\n(TWOSTAGE_NO_ENGINE=1 skips it)", told(&error)),
         };
@@ -532,14 +532,14 @@ async fn where_no_engine_answers_the_error_names_the_socket_and_what_to_do() {
     let folder = std::env::temp_dir().join(format!("engtest-socket-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let socket = folder.join("docker.sock");
-    let missing = Engine::connect(Some(&format!("unix://{}", socket.display()))).await.expect_err("nothing there");
+    let missing = Engine::connect(None, Some(&format!("unix://{}", socket.display()))).await.expect_err("nothing there");
     assert_eq!(missing.class(), Class::Engine);
     assert!(missing.to_string().contains(&socket.display().to_string()), "{missing}");
     assert!(missing.hint_text().is_some_and(|hint| hint.contains("docker")), "{}", told(&missing));
 
     // A socket that a daemon left behind.
     drop(std::os::unix::net::UnixListener::bind(&socket).expect("a socket"));
-    let dead = Engine::connect(Some(&socket.display().to_string())).await.expect_err("nobody listens");
+    let dead = Engine::connect(None, Some(&socket.display().to_string())).await.expect_err("nobody listens");
     assert!(told(&dead).contains("refused"), "{}", told(&dead));
 
     // Something that listens and is no engine.
@@ -550,7 +550,7 @@ async fn where_no_engine_answers_the_error_names_the_socket_and_what_to_do() {
             stream.write_all(b"SSH-2.0-nothing\r\n").await.ok();
         }
     });
-    let other = Engine::connect(Some(&socket.display().to_string())).await.expect_err("no engine");
+    let other = Engine::connect(None, Some(&socket.display().to_string())).await.expect_err("no engine");
     assert!(other.hint_text().is_some_and(|hint| hint.contains("DOCKER_HOST")), "{}", told(&other));
     std::fs::remove_dir_all(&folder).expect("removed");
 }
@@ -591,7 +591,7 @@ async fn a_line_end_that_comes_late_fails_no_build_and_a_cut_answer_does() {
             });
         }
     });
-    let engine = Engine::connect(Some(&socket.display().to_string())).await.expect("it greets");
+    let engine = Engine::connect(None, Some(&socket.display().to_string())).await.expect("it greets");
     let built = engine.build(Build::new(Vec::new(), "Dockerfile"), &mut |_| ()).await;
     assert_eq!(built.expect("it was built"), "sha256:0123");
     whole.store(false, Ordering::SeqCst);

@@ -17,7 +17,7 @@ pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
         let path = path.to_path_buf();
         Context::blocking(move || audit::audit(&twostage_image::read_path(&path, &audit::wanted)?, base)).await?
     } else {
-        let engine = Engine::connect(arguments.engine.engine_host.as_deref()).await?;
+        let engine = arguments.engine.connect().await?;
         audit_engine_image(&engine, &arguments.image, base, Known::default()).await?
     };
     output.result(&output.with_verdict(&report.to_text(), report.is_clean()), &report);

@@ -12,7 +12,7 @@ use twostage_model::Result;
 
 pub async fn run(arguments: &Lock, project: &Path, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
-    let context = session.context(arguments.engine.engine_host.as_deref(), true).await?;
+    let context = session.context(&arguments.engine, true).await?;
     let result = relock(&context, &session, Freshness::Keep, false).await;
     context.engine.settle().await;
     result?;

@@ -51,7 +51,7 @@ impl fmt::Display for Change {
 
 pub async fn run(arguments: &Outdated, project: &Path, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
-    let context = session.context(arguments.engine.engine_host.as_deref(), true).await?;
+    let context = session.context(&arguments.engine, true).await?;
     let before = context.lock().clone();
     if before.bases.is_empty() {
         return Err(Error::new(Class::Project, "there is no lock that could be outdated").hint("run `twostage lock` first"));

@@ -23,7 +23,7 @@ const CONFIG_DATE: i64 = 315_532_800;
 
 pub async fn run(arguments: &Repo, project: &Path, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
-    let context = session.context(arguments.engine.engine_host.as_deref(), !arguments.locked).await?;
+    let context = session.context(&arguments.engine, !arguments.locked).await?;
     let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let result = work(&session, &context, jobs, output).await;
     context.engine.settle().await;

@@ -39,7 +39,7 @@ struct Plan {
 pub async fn run(arguments: &Runtime, project: &Path, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let images = chosen(&session, &arguments.images)?;
-    let context = session.context(arguments.engine.engine_host.as_deref(), false).await?;
+    let context = session.context(&arguments.engine, false).await?;
     let mut result = Ok(());
     for image in images {
         result = make(&session, &context, image, arguments, output).await;

@@ -10,7 +10,7 @@ use twostage_model::Result;
 
 pub async fn run(arguments: &Update, project: &Path, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
-    let context = session.context(arguments.engine.engine_host.as_deref(), true).await?;
+    let context = session.context(&arguments.engine, true).await?;
     let before = context.lock().clone();
     let result = relock(&context, &session, Freshness::Newest, true).await;
     context.engine.settle().await;

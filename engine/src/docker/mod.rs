@@ -1,7 +1,9 @@
-//! Docker's HTTP API through bollard.
+//! Docker's HTTP API through bollard, as Docker and Podman speak it.
 //!
 //! ```text
-//! mod.rs         where the engine is, the connection, what it says of itself
+//! mod.rs         the connection, what the engine says of itself
+//! address.rs     where an engine listens
+//! dialect.rs     what Podman does otherwise, all of it
 //! images.rs      inspect, pull, import, load, save, tag, remove
 //! build.rs       the classic builder
 //! containers.rs  run, copy out, commit, remove, sweep
@@ -11,23 +13,25 @@
 //! bollard drops the version prefix of its URLs, so a daemon answers with its newest API; what is
 //! used here is the same from Docker 20.10 on.
 
+mod address;
 mod build;
 mod containers;
+mod dialect;
 mod fault;
 mod images;
 
 pub use containers::Container;
 
+use crate::Kind;
+use address::Address;
 use bollard::Docker as Api;
 use bollard::models::SystemVersion;
+use dialect::Dialect;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use twostage_model::{Class, Error, Result};
-
-const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// How long the first question may take.
 const GREETING: u64 = 10;
@@ -47,6 +51,7 @@ pub(crate) struct Session {
 struct Inner {
     quick: Api,
     patient: Api,
+    dialect: Dialect,
     name: String,
     architecture: String,
     removals: Mutex<JoinSet<()>>,
@@ -58,62 +63,48 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// Where an engine listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Address {
-    Unix(PathBuf),
-    Tcp(String),
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Address::Unix(path) => path.display().fmt(f),
-            Address::Tcp(authority) => write!(f, "tcp://{authority}"),
-        }
-    }
-}
-
-impl Address {
-    fn find(explicit: Option<&str>, docker_host: Option<String>) -> Result<Address> {
-        let docker_host = docker_host.filter(|host| !host.is_empty());
-        let host = explicit.or(docker_host.as_deref()).unwrap_or(DEFAULT_SOCKET);
-        let (scheme, rest) = host.split_once("://").unwrap_or(("unix", host));
-        match scheme {
-            "unix" if rest.starts_with('/') => Ok(Address::Unix(rest.into())),
-            "tcp" | "http" if !rest.trim_end_matches('/').is_empty() => Ok(Address::Tcp(rest.trim_end_matches('/').to_string())),
-            "ssh" | "https" => Err(Error::new(Class::Engine, format!("cannot reach an engine at {host}: {scheme} is not supported")).hint(
-                "forward its socket first: `ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST`, then DOCKER_HOST=unix:///tmp/docker.sock",
-            )),
-            _ => Err(Error::new(Class::Engine, format!("{host:?} is no engine's address"))
-                .hint("write it as unix:///path/to/docker.sock or tcp://host:port (in DOCKER_HOST too)")),
-        }
-    }
-}
-
 impl Session {
-    pub(crate) async fn connect(host: Option<&str>) -> Result<Session> {
-        let address = Address::find(host, std::env::var("DOCKER_HOST").ok())?;
+    pub(crate) async fn connect(kind: Option<Kind>, host: Option<&str>) -> Result<Session> {
+        let mut errors = Vec::new();
+        for address in address::places(kind, host, |name| std::env::var(name).ok())? {
+            match Session::connect_at(kind, &address).await {
+                Ok(session) => return Ok(session),
+                Err(error) => errors.push((address, error)),
+            }
+        }
+        Err(address::nowhere(errors))
+    }
+
+    async fn connect_at(kind: Option<Kind>, address: &Address) -> Result<Session> {
         let what = || format!("cannot reach a container engine at {address}");
-        let connected = match &address {
+        let connected = match address {
             Address::Unix(path) => {
                 // Our own connection first: its error says which of the three usual reasons it is.
                 tokio::net::UnixStream::connect(path)
                     .await
-                    .map_err(|error| Error::new(Class::Engine, what()).hint(socket_hint(&error, path)).because(error))?;
+                    .map_err(|error| Error::new(Class::Engine, what()).hint(address::socket_hint(kind, &error, path)).because(error))?;
                 Api::connect_with_unix(&path.to_string_lossy(), GREETING, bollard::API_DEFAULT_VERSION)
             }
             Address::Tcp(authority) => Api::connect_with_http(authority, GREETING, bollard::API_DEFAULT_VERSION),
         };
         let greet = async { connected?.negotiate_version().await };
         let api = greet.await.map_err(|error| {
-            fault::fault(what(), error).hint(format!("see that a Docker daemon listens at {address}; DOCKER_HOST can name another"))
+            fault::fault(what(), error)
+                .hint(format!("see that a Docker daemon, or Podman's service, listens at {address}; DOCKER_HOST can name another"))
         })?;
         let version = api.version().await.map_err(|error| fault::fault(what(), error))?;
+        let dialect = Dialect::of(&version);
+        let name = name(dialect.kind(), &version);
+        if let Some(kind) = kind.filter(|kind| *kind != dialect.kind()) {
+            return Err(Error::new(Class::Engine, format!("the engine at {address} is not {kind}"))
+                .because(format!("it says that it is {name}"))
+                .hint("leave --engine away to work with it, or name another address with --engine-host"));
+        }
         let inner = Inner {
             quick: api.clone().with_timeout(Duration::from_secs(QUICK)),
             patient: api.with_timeout(Duration::from_secs(PATIENT)),
-            name: name(&version),
+            dialect,
+            name,
             architecture: debian_architecture(version.arch.as_deref().unwrap_or_default(), None),
             removals: Mutex::default(),
         };
@@ -130,6 +121,10 @@ impl Session {
 
     pub(crate) fn labelled(&self, labels: BTreeMap<String, String>) -> Session {
         Session { inner: Arc::clone(&self.inner), labels: Arc::new(labels) }
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.inner.dialect
     }
 
     fn quick(&self) -> &Api {
@@ -164,9 +159,9 @@ impl Session {
     }
 }
 
-fn name(version: &SystemVersion) -> String {
+fn name(kind: Kind, version: &SystemVersion) -> String {
     let number = version.version.as_deref().unwrap_or("of unknown version");
-    format!("docker {}", number.split('+').next().unwrap_or(number))
+    format!("{kind} {}", number.split('+').next().unwrap_or(number))
 }
 
 /// Debian's name of what Go and OCI call an architecture.
@@ -183,51 +178,9 @@ fn debian_architecture(name: &str, variant: Option<&str>) -> String {
     .to_string()
 }
 
-fn socket_hint(error: &std::io::Error, path: &Path) -> String {
-    let rootless = std::env::var_os("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("docker.sock"));
-    if let Some(rootless) = rootless.filter(|rootless| rootless != path && rootless.exists()) {
-        return format!("a rootless engine is there: set DOCKER_HOST=unix://{}", rootless.display());
-    }
-    let installed = std::env::var_os("PATH")
-        .is_some_and(|folders| std::env::split_paths(&folders).chain(["/usr/sbin".into()]).any(|folder| folder.join("dockerd").exists()));
-    hint_for(error.kind(), installed).to_string()
-}
-
-fn hint_for(kind: std::io::ErrorKind, installed: bool) -> &'static str {
-    match kind {
-        std::io::ErrorKind::PermissionDenied => {
-            "add yourself to the group docker (`sudo usermod -aG docker $USER`, then log in again) or use sudo"
-        }
-        _ if installed => "start Docker: `systemctl start docker` (without systemd: `dockerd &`); DOCKER_HOST can name another socket",
-        _ => "install Docker: `apt-get install docker.io`; DOCKER_HOST can name the socket of another engine",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::ErrorKind;
-
-    #[test]
-    fn an_address_is_explicit_or_from_the_environment_or_the_usual_socket() {
-        let find = |explicit, variable: Option<&str>| Address::find(explicit, variable.map(str::to_string));
-        let unix = |path: &str| Some(Address::Unix(path.into()));
-        assert_eq!(find(None, None).ok(), unix("/var/run/docker.sock"));
-        assert_eq!(find(None, Some("")).ok(), unix("/var/run/docker.sock"));
-        assert_eq!(find(None, Some("unix:///run/a.sock")).ok(), unix("/run/a.sock"));
-        assert_eq!(find(Some("/run/b.sock"), Some("unix:///run/a.sock")).ok(), unix("/run/b.sock"));
-        assert_eq!(find(Some("tcp://10.0.0.1:2375/"), None).ok(), Some(Address::Tcp("10.0.0.1:2375".into())));
-        let ssh = find(Some("ssh://host"), None).expect_err("no ssh");
-        assert!(ssh.hint_text().is_some_and(|hint| hint.contains("ssh -NL")));
-        assert!(find(Some("docker.sock"), None).is_err());
-    }
-
-    #[test]
-    fn the_hint_fits_the_reason() {
-        assert!(hint_for(ErrorKind::PermissionDenied, true).contains("group docker"));
-        assert!(hint_for(ErrorKind::ConnectionRefused, true).contains("systemctl start docker"));
-        assert!(hint_for(ErrorKind::NotFound, false).contains("apt-get install docker.io"));
-    }
 
     #[test]
     fn architectures_have_their_debian_names() {
