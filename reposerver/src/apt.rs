@@ -164,6 +164,7 @@ mod tests {
             source: name.into(),
             control: control.into(),
             files: vec![],
+            rpm: None,
         })
     }
 

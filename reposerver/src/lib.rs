@@ -32,13 +32,14 @@ mod channel;
 mod disk;
 pub mod http;
 mod pool;
+mod rpms;
 pub mod sign;
 mod snapshot;
 
 pub use apt::sources_file;
 pub use channel::{Channel, Earlier, Members, Published};
 pub use http::{AccessEntry, Server};
-pub use pool::{Blob, Kind, PoolFile, PoolPackage};
+pub use pool::{Blob, Kind, PoolFile, PoolPackage, RpmFile};
 pub use snapshot::SnapshotInfo;
 pub use twostage_model::names::FIXED_HOST;
 

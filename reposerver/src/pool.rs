@@ -1,4 +1,4 @@
-//! What the repository holds by digest: debs, sources, and other files.
+//! What the repository holds by digest: debs, rpms, sources, and other files.
 //!
 //! What a package says of itself is read once, while its bytes stream in, and kept in `meta/`, so
 //! that a publish never opens a payload:
@@ -8,7 +8,7 @@
 //!  "date":1767413106,"source":"greet","control":"Package: greet\n…","files":[]}
 //! ```
 
-use crate::{Repository, disk, lock};
+use crate::{Repository, disk, lock, rpms};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tempfile::NamedTempFile;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Hasher, PackageId, Result, Sha256};
-use twostage_package::{control, deb, version};
+use twostage_package::{control, deb, rpm, version};
 
 /// What a member of the pool is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +28,17 @@ pub enum Kind {
     Deb,
     /// A Debian source package: its `.dsc`, which names the other files.
     Source,
+    /// An rpm with what it installs.
+    Rpm,
+    /// An rpm with sources and a spec file.
+    SourceRpm,
+}
+
+impl Kind {
+    /// Whether it is a binary or a source rpm.
+    pub fn is_rpm(self) -> bool {
+        matches!(self, Kind::Rpm | Kind::SourceRpm)
+    }
 }
 
 /// A package in the pool, as it describes itself.
@@ -36,21 +47,44 @@ pub enum Kind {
 pub struct PoolPackage {
     /// Binary or source.
     pub kind: Kind,
-    /// Name, version, architecture (`source` for a source).
+    /// Name, version, architecture (`source` for a Debian source, `src` for a source rpm).
     pub id: PackageId,
-    /// Bytes of the deb or the `.dsc`.
+    /// Bytes of the deb, the `.dsc`, or the rpm as it came.
     pub size: u64,
-    /// Digest of the deb or the `.dsc`: the package's name in the pool.
+    /// The package's name in the pool: digest of the deb or the `.dsc`; of an rpm's header and
+    /// payload, because its signatures come and go.
     pub sha256: Sha256,
     /// When it was made, in seconds since 1970, as its archive says; 0 where it does not say.
     pub date: i64,
     /// The name of the source package.
     pub source: String,
-    /// The control paragraph.
+    /// The control paragraph; empty for an rpm, whose header stays in its file.
     pub control: String,
     /// The other files of a source; none for a deb.
     #[serde(default)]
     pub files: Vec<PoolFile>,
+    /// What else is known of an rpm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpm: Option<RpmFile>,
+}
+
+/// The parts of an rpm's file, as it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RpmFile {
+    /// Bytes of lead and signature header: where the header starts.
+    pub prefix: u64,
+    /// Bytes of the header.
+    pub header_size: u64,
+    /// Digest of the header.
+    pub header_sha256: Sha256,
+    /// Digest of the whole file.
+    pub file_sha256: Sha256,
+    /// Bytes of the uncompressed payload, 0 where the package does not say.
+    pub archive_size: u64,
+    /// Key id or fingerprint of who signed it before it came here, in lower-case hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<String>,
 }
 
 /// A file that belongs to a source package.
@@ -72,6 +106,7 @@ impl PoolPackage {
         match self.kind {
             Kind::Deb => self.id.deb_file_name(),
             Kind::Source => format!("{}_{}.dsc", self.id.name, self.id.version.replace(':', "%3a")),
+            Kind::Rpm | Kind::SourceRpm => self.id.rpm_file_name(),
         }
     }
 }
@@ -89,35 +124,35 @@ pub struct Blob {
 const MOST_DSC: u64 = 1 << 20;
 
 impl Repository {
-    /// Takes in a deb while it streams by: verified as a whole, stored once, its description kept.
-    /// The same bytes again are no error and cost a read. `hint` is what messages call it.
+    /// Takes in a deb or an rpm, told apart by their first bytes, while it streams by: verified as
+    /// a whole, stored once, its description kept. The same package again is no error and costs a
+    /// read; of an rpm that comes with two signatures the first stays. `hint` is what messages call
+    /// it.
     ///
     /// # Errors
     /// It is not what it claims to be (the package crate says why), or cannot be written; nothing
     /// is changed then.
-    pub fn ingest(&self, input: impl Read, hint: &str) -> Result<Arc<PoolPackage>> {
+    pub fn ingest(&self, mut input: impl Read, hint: &str) -> Result<Arc<PoolPackage>> {
+        let failed = || format!("cannot store {hint}");
+        let mut start = Vec::new();
+        (&mut input).take(MAGIC).read_to_end(&mut start).or_fail(Class::System, failed)?;
+        let is_rpm = rpm::looks_like_rpm(&start);
         let mut file = self.scratch()?.file()?;
-        let mut tee = Tee { input, output: file.as_file_mut(), failed: None };
-        let read = deb::read(&mut tee, hint);
+        let hasher = is_rpm.then(Hasher::default);
+        let mut tee = Tee { input: io::Cursor::new(start).chain(input), output: file.as_file_mut(), hasher, failed: None };
+        let read = if is_rpm { rpm::read(&mut tee, hint).map(from_rpm) } else { deb::read(&mut tee, hint).map(from_deb) };
         // A full disk is not the package's fault, although its reader noticed it first.
         if let Some(error) = tee.failed {
-            return Err(Error::system(format!("cannot store {hint}"), error));
+            return Err(Error::system(failed(), error));
         }
-        let deb = read?;
-        let written = file.as_file().metadata().or_fail(Class::System, || format!("cannot store {hint}"))?.len();
-        if written != deb.size {
-            return Err(Error::new(Class::Repository, format!("{hint}: {} bytes follow the package", written.abs_diff(deb.size))));
+        let mut package = read?;
+        if let (Some(rpm), Some(hasher)) = (&mut package.rpm, tee.hasher) {
+            rpm.file_sha256 = hasher.finish();
         }
-        let package = PoolPackage {
-            kind: Kind::Deb,
-            id: deb.id,
-            size: deb.size,
-            sha256: deb.sha256,
-            date: deb.date,
-            source: deb.source,
-            control: deb.control.to_string(),
-            files: Vec::new(),
-        };
+        let written = file.as_file().metadata().or_fail(Class::System, failed)?.len();
+        if written != package.size {
+            return Err(Error::new(Class::Repository, format!("{hint}: {} bytes follow the package", written.abs_diff(package.size))));
+        }
         self.admit(file, package)
     }
 
@@ -129,9 +164,15 @@ impl Repository {
     pub fn ingest_file(&self, path: &Path) -> Result<Arc<PoolPackage>> {
         let failed = || format!("cannot read {}", path.display());
         let mut file = File::open(path).or_fail(Class::Repository, failed)?;
-        let mut hasher = Hasher::default();
-        std::io::copy(&mut file, &mut hasher).or_fail(Class::Repository, failed)?;
-        let digest = hasher.finish();
+        let digest = match rpms::identity(&mut file).or_fail(Class::Repository, failed)? {
+            Some(digest) => digest,
+            None => {
+                file.rewind().or_fail(Class::Repository, failed)?;
+                let mut hasher = Hasher::default();
+                io::copy(&mut file, &mut hasher).or_fail(Class::Repository, failed)?;
+                hasher.finish()
+            }
+        };
         if self.contains(&digest) {
             return self.package(&digest);
         }
@@ -205,6 +246,7 @@ impl Repository {
             source: parsed.source,
             control: parsed.control.to_string(),
             files,
+            rpm: None,
         };
         self.admit(file, package)
     }
@@ -212,15 +254,16 @@ impl Repository {
     /// Bytes first, then the description: a description vouches for the bytes.
     fn admit(&self, file: NamedTempFile, package: PoolPackage) -> Result<Arc<PoolPackage>> {
         let digest = package.sha256;
-        if !self.contains(&digest) {
-            let failed = || format!("cannot describe {}", package.id);
-            let text = serde_json::to_vec(&package).or_fail(Class::System, failed)?;
-            let mut meta = self.scratch()?.file()?;
-            meta.write_all(&text).or_fail(Class::System, failed)?;
-            lock(&self.unsynced).insert(digest);
-            disk::keep_for_now(file, &self.pool_path(&digest))?;
-            disk::keep_for_now(meta, &self.meta_path(&digest))?;
+        if self.contains(&digest) {
+            return self.package(&digest);
         }
+        let failed = || format!("cannot describe {}", package.id);
+        let text = serde_json::to_vec(&package).or_fail(Class::System, failed)?;
+        let mut meta = self.scratch()?.file()?;
+        meta.write_all(&text).or_fail(Class::System, failed)?;
+        lock(&self.unsynced).insert(digest);
+        disk::keep_for_now(file, &self.pool_path(&digest))?;
+        disk::keep_for_now(meta, &self.meta_path(&digest))?;
         let package = Arc::new(package);
         lock(&self.packages).insert(digest, Arc::clone(&package));
         Ok(package)
@@ -352,15 +395,59 @@ impl Repository {
         }
         let mut packages: Vec<_> = unique.into_values().collect();
         packages.sort_by(|a, b| {
-            let by_version = || version::compare(&a.id.version, &b.id.version);
-            a.id.name.cmp(&b.id.name).then_with(by_version).then_with(|| (&a.id.arch, a.sha256).cmp(&(&b.id.arch, b.sha256)))
+            let by_version = || match a.kind.is_rpm() {
+                true => rpm::compare_evr(&a.id.version, &b.id.version),
+                false => version::compare(&a.id.version, &b.id.version),
+            };
+            let by_name = a.id.name.cmp(&b.id.name).then_with(|| a.kind.is_rpm().cmp(&b.kind.is_rpm()));
+            by_name.then_with(by_version).then_with(|| (&a.id.arch, a.sha256).cmp(&(&b.id.arch, b.sha256)))
         });
         Ok(packages)
     }
 }
 
+/// What [`rpm::looks_like_rpm`] looks at.
+const MAGIC: u64 = 4;
+
+fn from_deb(deb: deb::Deb) -> PoolPackage {
+    PoolPackage {
+        kind: Kind::Deb,
+        id: deb.id,
+        size: deb.size,
+        sha256: deb.sha256,
+        date: deb.date,
+        source: deb.source,
+        control: deb.control.to_string(),
+        files: Vec::new(),
+        rpm: None,
+    }
+}
+
+/// The digest of the file is set when it is known.
+fn from_rpm(rpm: rpm::Rpm) -> PoolPackage {
+    let file = RpmFile {
+        prefix: rpm.prefix,
+        header_size: rpm.header_size,
+        header_sha256: rpm.header_sha256,
+        file_sha256: rpm.sha256,
+        archive_size: rpm.archive_size,
+        signer: rpm.signer,
+    };
+    PoolPackage {
+        kind: if rpm.is_source { Kind::SourceRpm } else { Kind::Rpm },
+        id: rpm.id,
+        size: rpm.size,
+        sha256: rpm.sha256,
+        date: rpm.date,
+        source: rpm.source,
+        control: String::new(),
+        files: Vec::new(),
+        rpm: Some(file),
+    }
+}
+
 /// `<root>/ab/<digest>`: folders stay small.
-fn shard(root: &Path, digest: &Sha256) -> PathBuf {
+pub(crate) fn shard(root: &Path, digest: &Sha256) -> PathBuf {
     let name = digest.to_string();
     root.join(&name[..2]).join(name)
 }
@@ -378,12 +465,16 @@ fn check_plain_name(name: &str, hint: &str) -> Result<()> {
 struct Tee<'a, R> {
     input: R,
     output: &'a mut File,
+    hasher: Option<Hasher>,
     failed: Option<io::Error>,
 }
 
 impl<R: Read> Read for Tee<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.input.read(buffer)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..n]);
+        }
         if let Err(error) = self.output.write_all(&buffer[..n]) {
             let kind = error.kind();
             self.failed = Some(error);

@@ -1,11 +1,14 @@
-//! The signing key, and the two signatures that apt wants.
+//! The signing key, and the signatures that apt, dnf and rpm want.
 //!
 //! A version 4 OpenPGP key with one user id, that certifies and signs itself; no subkeys, no end.
 //! RSA, because every apt and every rpm that is still in use takes it; SHA-256 or better, which is
 //! what sequoia's policy (apt of Debian trixie checks with `sqv`) asks of new signatures.
 
 use crate::disk;
-use pgp::composed::{ArmorOptions, CleartextSignedMessage, Deserializable, DetachedSignature, KeyType, SignedKeyDetails, SignedSecretKey};
+use pgp::composed::{
+    ArmorOptions, CleartextSignedMessage, Deserializable, DetachedSignature, KeyType, SignedKeyDetails, SignedPublicKey, SignedSecretKey,
+};
+use pgp::crypto::public_key::PublicKeyAlgorithm;
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{
     Features, KeyFlags, PacketTrait, PubKeyInner, PublicKey, SecretKey, SecretSubkey, SignatureConfig, SignatureType, Subpacket,
@@ -203,13 +206,21 @@ impl Key {
     /// # Errors
     /// The OpenPGP library cannot sign.
     pub fn detached(&self, text: &str, now: i64) -> Result<String> {
-        let sign = |key: &dyn SigningKey| -> pgp::errors::Result<String> {
-            let key = Box::new(key);
-            let config = signature(&key, SignatureType::Binary, now)?;
-            let made = config.sign(&key, &Password::empty(), text.as_bytes())?;
-            DetachedSignature::new(made).to_armored_string(ArmorOptions::default())
+        let armored = |key: &dyn SigningKey| detached(key, text.as_bytes(), now)?.to_armored_string(ArmorOptions::default());
+        self.with_signer(armored).or_fail(Class::Repository, || "cannot sign the release".into())
+    }
+
+    /// The signature of an rpm's header as rpm stores it: the packet, and whether it is RSA's,
+    /// which has a tag of its own. Dated `made` (seconds since 1970), or as the key if that is
+    /// newer: nothing else changes it, so the same package and key give the same bytes.
+    ///
+    /// # Errors
+    /// The OpenPGP library cannot sign.
+    pub(crate) fn sign_header(&self, header: &[u8], made: i64) -> Result<(Vec<u8>, bool)> {
+        let sign = |key: &dyn SigningKey| -> pgp::errors::Result<_> {
+            Ok((pgp::ser::Serialize::to_bytes(&detached(key, header, made)?)?, key.algorithm() == PublicKeyAlgorithm::RSA))
         };
-        self.with_signer(sign).or_fail(Class::Repository, || "cannot sign the release".into())
+        self.with_signer(sign).or_fail(Class::Repository, || "cannot sign the package".into())
     }
 
     fn with_signer<T>(&self, sign: impl FnOnce(&dyn SigningKey) -> T) -> T {
@@ -217,6 +228,53 @@ impl Key {
             Signer::Primary => sign(&self.secret.primary_key as &dyn SigningKey),
             Signer::Subkey(i) => sign(&self.secret.secret_subkeys[i].key as &SecretSubkey as &dyn SigningKey),
         }
+    }
+}
+
+/// Somebody else's key, which signed packages before they came here.
+pub(crate) struct Upstream {
+    key: SignedPublicKey,
+    /// Of the primary key, in upper-case hex digits.
+    pub(crate) fingerprint: String,
+}
+
+impl Upstream {
+    /// Reads armored public keys, one or several.
+    ///
+    /// # Errors
+    /// There is none, or a key's own signatures are not good.
+    pub(crate) fn parse(armored: &str) -> Result<Vec<Upstream>> {
+        let failed = || "this is no armored public key".to_string();
+        let (keys, _) = SignedPublicKey::from_string_many(armored).or_fail(Class::Repository, failed)?;
+        let mut parsed = Vec::new();
+        for key in keys {
+            let key = key.or_fail(Class::Repository, failed)?;
+            key.verify_bindings().or_fail(Class::Repository, || "the key's own signatures are not good".into())?;
+            let fingerprint = format!("{:X}", key.fingerprint());
+            parsed.push(Upstream { key, fingerprint });
+        }
+        if parsed.is_empty() {
+            return Err(Error::new(Class::Repository, failed()));
+        }
+        Ok(parsed)
+    }
+
+    /// The armored key.
+    pub(crate) fn armored(&self) -> Result<String> {
+        self.key.to_armored_string(ArmorOptions::default()).or_fail(Class::Repository, || "cannot write a public key".into())
+    }
+
+    /// Whether `signer`, a key id or fingerprint in hex digits, is this key or one of its subkeys.
+    pub(crate) fn is(&self, signer: &str) -> bool {
+        let signer = signer.to_ascii_uppercase();
+        let ends = |fingerprint: String| signer.len() >= 16 && fingerprint.ends_with(&signer);
+        ends(self.fingerprint.clone()) || self.key.public_subkeys.iter().any(|subkey| ends(format!("{:X}", subkey.fingerprint())))
+    }
+
+    /// Whether a signature, a bare packet, is this key's over `bytes`.
+    pub(crate) fn verifies(&self, signature: &[u8], bytes: &[u8]) -> bool {
+        let Ok(signature) = DetachedSignature::from_bytes(signature) else { return false };
+        signature.verify(&self.key, bytes).is_ok() || self.key.public_subkeys.iter().any(|subkey| signature.verify(&subkey.key, bytes).is_ok())
     }
 }
 
@@ -229,6 +287,12 @@ impl std::fmt::Debug for Key {
 /// OpenPGP has 32 bits for a date.
 fn timestamp(seconds: i64) -> Timestamp {
     Timestamp::from_secs(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
+}
+
+fn detached(key: &dyn SigningKey, bytes: &[u8], now: i64) -> pgp::errors::Result<DetachedSignature> {
+    let key = Box::new(key);
+    let config = signature(&key, SignatureType::Binary, now)?;
+    Ok(DetachedSignature::new(config.sign(&key, &Password::empty(), bytes)?))
 }
 
 /// A signature never is older than its key, or checkers refuse it; a `now` from
