@@ -1,0 +1,411 @@
+//! Rpms as clients get them: the stored header and payload behind a signature header that may be
+//! ours.
+//!
+//! ```text
+//! lead       96 bytes that only `file` still reads          ┐ the prefix: not part of what
+//! signature  a header: digests, sizes, perhaps a signature  ┘ names the package
+//! header     what the package says of itself                ┐ the identity
+//! payload    its files                                      ┘
+//! ```
+//!
+//! A package that came signed is served as it came, and its key must be known (`keys/`). For one
+//! that came without, a prefix with our signature is made once for every key and kept:
+//!
+//! ```text
+//! keys/<fingerprint>.asc              the keys of those who signed packages before they came here
+//! signed/<fingerprint>/ab/<identity>  a line, "<digest of the served file> <digest of the prefix>",
+//!                                     then the prefix
+//! ```
+//!
+//! Prefixes are derived: the same package and key give the same bytes, so one that is lost is made
+//! anew. Those of earlier keys stay, for clients that still hold their metadata.
+
+use crate::sign::{Key, Upstream};
+use crate::{PoolPackage, Repository, RpmFile, disk, pool};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use twostage_model::error::OrFail;
+use twostage_model::{Class, Error, Hasher, Result, Sha256};
+
+/// The lead of an rpm.
+const LEAD: usize = 96;
+/// Magic, reserved bytes, number of entries, bytes of data.
+const INTRO: usize = 16;
+/// Bytes of one entry of an index.
+const ENTRY: usize = 16;
+/// What a header starts with.
+const MAGIC: [u8; 8] = [0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0];
+/// Bytes of a signature header: rpm's own limit (`lib/signature.c`).
+const MOST_SIGNATURE: u64 = 64 << 20;
+
+/// An rpm as a client gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Served {
+    /// What comes instead of the first `skip` bytes of the stored file.
+    pub(crate) prefix: Bytes,
+    pub(crate) skip: u64,
+    /// Digest of the whole as served: yum's pkgid.
+    pub(crate) sha256: Sha256,
+    /// Bytes of the whole as served.
+    pub(crate) size: u64,
+    /// Where in it the header starts.
+    pub(crate) header_start: u64,
+    /// Whose signature it bears.
+    pub(crate) signer: Signer,
+}
+
+/// Whose signature an rpm is served with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Signer {
+    /// Of the repository's key with this fingerprint.
+    Ours(String),
+    /// Of somebody else, with this fingerprint.
+    Upstream(String),
+}
+
+impl Repository {
+    /// Keeps public keys of those who sign packages elsewhere, and returns their fingerprints.
+    /// Clients are told of a key when a snapshot has a package that it signed.
+    ///
+    /// # Errors
+    /// `armored` holds no good public key, or it cannot be written.
+    pub fn add_key(&self, armored: &str) -> Result<Vec<String>> {
+        let mut added = Vec::new();
+        for key in Upstream::parse(armored)? {
+            disk::write(self.scratch()?, &self.upstream_path(&key.fingerprint), key.armored()?.as_bytes())?;
+            added.push(key.fingerprint);
+        }
+        Ok(added)
+    }
+
+    /// The armored key that [`Repository::add_key`] kept; nothing when there is none.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn upstream_key(&self, fingerprint: &str) -> Result<Option<String>> {
+        if !is_fingerprint(fingerprint) {
+            return Ok(None);
+        }
+        let Some(bytes) = disk::read(&self.upstream_path(fingerprint))? else { return Ok(None) };
+        String::from_utf8(bytes).map(Some).or_fail(Class::Repository, || format!("the key {fingerprint} is no text"))
+    }
+
+    /// All keys that were added, and ours, which may have signed what comes back.
+    pub(crate) fn known_keys(&self, ours: &Key) -> Result<Vec<Upstream>> {
+        let mut keys = Upstream::parse(ours.public())?;
+        let folder = self.root.join("keys");
+        let failed = || format!("cannot read {}", folder.display());
+        let mut paths = BTreeSet::new();
+        match fs::read_dir(&folder) {
+            Ok(entries) => {
+                for entry in entries {
+                    paths.insert(entry.or_fail(Class::System, failed)?.path());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::system(failed(), error)),
+        }
+        for path in paths {
+            let text = fs::read_to_string(&path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+            keys.extend(Upstream::parse(&text)?);
+        }
+        Ok(keys)
+    }
+
+    /// How a package that came signed is served, after a look at its signature.
+    ///
+    /// # Errors
+    /// Nobody added the key that signed it, or the signature is not that key's.
+    pub(crate) fn served_upstream(&self, package: &PoolPackage, keys: &[Upstream]) -> Result<Option<Served>> {
+        let rpm = rpm_of(package)?;
+        let Some(signer) = &rpm.signer else { return Ok(None) };
+        let key = keys.iter().find(|key| key.is(signer)).ok_or_else(|| {
+            Error::new(Class::Repository, format!("{} is signed with the key {signer}, which this repository does not know", package.id))
+                .hint("add the public key of whoever signed it (Repository::add_key); clients are then told of it")
+        })?;
+        let (prefix, header) = self.head(package)?;
+        // A signature over header and payload alone is of rpm 4.0's time; clients check it themselves.
+        for entry in entries(&prefix)?.iter().filter(|entry| [tag::DSA, tag::RSA].contains(&entry.tag)) {
+            if !key.verifies(entry.data, &header) {
+                return Err(Error::new(Class::Repository, format!("the signature of {} is not that of the key {}", package.id, key.fingerprint))
+                    .hint("fetch the package again"));
+            }
+        }
+        Ok(Some(Served {
+            prefix: Bytes::new(),
+            skip: 0,
+            sha256: rpm.file_sha256,
+            size: package.size,
+            header_start: rpm.prefix,
+            signer: Signer::Upstream(key.fingerprint.clone()),
+        }))
+    }
+
+    /// How a package that came without a signature is served with `key`'s. What has to be made is
+    /// kept, and its path goes to `made`, for [`disk::sync_files`].
+    pub(crate) fn served_signed(&self, package: &PoolPackage, key: &Key, made: &mut BTreeSet<PathBuf>) -> Result<Served> {
+        if let Some(served) = self.kept_signature(package, key.fingerprint())? {
+            return Ok(served);
+        }
+        let rpm = rpm_of(package)?;
+        let failed = || format!("cannot sign {}", package.id);
+        let (prefix, header) = self.head(package)?;
+        let (signature, is_rsa) = key.sign_header(&header, package.date)?;
+        let prefix = signed_prefix(&prefix, &signature, is_rsa, &rpm.header_sha256)?;
+        let mut file = self.open_package(&package.sha256)?;
+        file.seek(SeekFrom::Start(rpm.prefix)).or_fail(Class::System, failed)?;
+        let mut hasher = Hasher::default();
+        hasher.update(&prefix);
+        io::copy(&mut file, &mut hasher).or_fail(Class::System, failed)?;
+        let mut kept = self.scratch()?.file()?;
+        let line = format!("{} {}\n", hasher.finish(), Sha256::of(&prefix));
+        kept.write_all(line.as_bytes()).and_then(|()| kept.write_all(&prefix)).or_fail(Class::System, failed)?;
+        let path = self.signed_path(key.fingerprint(), &package.sha256);
+        disk::keep_for_now(kept, &path)?;
+        made.insert(path);
+        self.kept_signature(package, key.fingerprint())?.ok_or_else(|| Error::new(Class::System, failed()))
+    }
+
+    /// What [`Repository::served_signed`] kept for a key, if it is there whole.
+    pub(crate) fn kept_signature(&self, package: &PoolPackage, fingerprint: &str) -> Result<Option<Served>> {
+        let rpm = rpm_of(package)?;
+        if !is_fingerprint(fingerprint) || rpm.signer.is_some() {
+            return Ok(None);
+        }
+        let Some(bytes) = disk::read(&self.signed_path(fingerprint, &package.sha256))? else { return Ok(None) };
+        let bytes = Bytes::from(bytes);
+        let Some(end) = bytes.iter().take(200).position(|byte| *byte == b'\n') else { return Ok(None) };
+        let prefix = bytes.slice(end + 1..);
+        let digests = std::str::from_utf8(&bytes[..end]).ok().and_then(|line| line.split_once(' '));
+        let Some((Ok(sha256), Ok(of_prefix))) = digests.map(|(file, prefix)| (file.parse(), prefix.parse::<Sha256>())) else {
+            return Ok(None);
+        };
+        if Sha256::of(&prefix) != of_prefix {
+            return Ok(None);
+        }
+        let header_start = prefix.len() as u64;
+        let size = header_start + package.size.saturating_sub(rpm.prefix);
+        Ok(Some(Served { prefix, skip: rpm.prefix, sha256, size, header_start, signer: Signer::Ours(fingerprint.to_string()) }))
+    }
+
+    /// How a package is served that a client asks for by its digest alone, or with the fingerprint
+    /// of a key of ours; nothing when it never was signed with that.
+    pub(crate) fn served_rpm(&self, package: &Arc<PoolPackage>, fingerprint: Option<&str>) -> Result<Option<Served>> {
+        let rpm = rpm_of(package)?;
+        if rpm.signer.is_some() {
+            let signer = Signer::Upstream(String::new());
+            let (sha256, size, header_start) = (rpm.file_sha256, package.size, rpm.prefix);
+            let served = Served { prefix: Bytes::new(), skip: 0, sha256, size, header_start, signer };
+            return Ok(Some(served).filter(|_| fingerprint.is_none()));
+        }
+        let key = self.key(twostage_model::date::now())?;
+        match fingerprint {
+            Some(earlier) if earlier != key.fingerprint() => self.kept_signature(package, earlier),
+            _ => self.served_signed(package, &key, &mut BTreeSet::new()).map(Some),
+        }
+    }
+
+    /// The prefix and the header of a stored rpm, as they came.
+    pub(crate) fn head(&self, package: &PoolPackage) -> Result<(Vec<u8>, Vec<u8>)> {
+        let rpm = rpm_of(package)?;
+        let failed = || format!("cannot read the package {}", package.id);
+        let mut file = self.open_package(&package.sha256)?;
+        let mut part = |length: u64| -> Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            (&mut file).take(length).read_to_end(&mut bytes).or_fail(Class::System, failed)?;
+            Ok(bytes)
+        };
+        let (prefix, header) = (part(rpm.prefix)?, part(rpm.header_size)?);
+        if Sha256::of(&header) != rpm.header_sha256 {
+            return Err(Error::new(Class::Repository, format!("the stored file of {} has another header than it came with", package.id))
+                .hint("the disk or somebody changed it; publish it again"));
+        }
+        Ok((prefix, header))
+    }
+
+    fn upstream_path(&self, fingerprint: &str) -> PathBuf {
+        self.root.join("keys").join(format!("{fingerprint}.asc"))
+    }
+
+    fn signed_path(&self, fingerprint: &str, identity: &Sha256) -> PathBuf {
+        pool::shard(&self.root.join("signed").join(fingerprint), identity)
+    }
+}
+
+/// What is kept of an rpm beside its id.
+pub(crate) fn rpm_of(package: &PoolPackage) -> Result<&RpmFile> {
+    package.rpm.as_ref().ok_or_else(|| Error::new(Class::Repository, format!("{} is no rpm", package.id)))
+}
+
+/// Upper-case hex digits: of a version 4 key 40, of a version 6 key 64.
+fn is_fingerprint(text: &str) -> bool {
+    [40, 64].contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
+}
+
+/// Bytes of lead and signature header, padding included, from a file's first 112 bytes; nothing
+/// when it is no rpm. <https://rpm-software-management.github.io/rpm/manual/format_v4.html>
+pub(crate) fn prefix_length(start: &[u8]) -> Option<u64> {
+    let intro = start.get(LEAD..LEAD + INTRO)?;
+    if !intro.starts_with(&MAGIC) {
+        return None;
+    }
+    let data = u64::from(be32(intro, 12));
+    let length = (LEAD + INTRO) as u64 + u64::from(be32(intro, 8)) * ENTRY as u64 + data.next_multiple_of(8);
+    Some(length).filter(|length| *length <= MOST_SIGNATURE)
+}
+
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).map_or(0, |bytes| bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
+}
+
+/// Tags of a signature header (`include/rpm/rpmtag.h`).
+mod tag {
+    /// The region that everything lies in.
+    pub(super) const REGION: u32 = 62;
+    /// A signature of the header by a DSA, ECDSA or EdDSA key.
+    pub(super) const DSA: u32 = 267;
+    /// A signature of the header by an RSA key.
+    pub(super) const RSA: u32 = 268;
+    /// The digest of the header.
+    pub(super) const SHA256: u32 = 273;
+    /// Signatures in rpm 6's form, then those over header and payload, and room for either.
+    pub(super) const OTHERS: [u32; 5] = [278, 999, 1002, 1005, 1008];
+}
+
+/// One value of a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Value<'a> {
+    tag: u32,
+    kind: u32,
+    count: u32,
+    data: &'a [u8],
+}
+
+const STRING: u32 = 6;
+const BIN: u32 = 7;
+
+/// Bytes of one number of a type, and its alignment.
+fn width(kind: u32) -> usize {
+    match kind {
+        3 => 2,
+        4 => 4,
+        5 => 8,
+        _ => 1,
+    }
+}
+
+/// The values of the signature header in a prefix. The package's reader has checked it, but the
+/// bytes come from the disk again.
+fn entries(prefix: &[u8]) -> Result<Vec<Value<'_>>> {
+    let found = || -> Option<Vec<Value<'_>>> {
+        let intro = prefix.get(LEAD..LEAD + INTRO).filter(|intro| intro.starts_with(&MAGIC))?;
+        let (index, rest) = prefix.get(LEAD + INTRO..)?.split_at_checked((be32(intro, 8) as usize).checked_mul(ENTRY)?)?;
+        let store = rest.get(..be32(intro, 12) as usize)?;
+        let mut values = Vec::new();
+        for raw in index.chunks_exact(ENTRY) {
+            let (tag, kind, count) = (be32(raw, 0), be32(raw, 4), be32(raw, 12));
+            let rest = store.get(be32(raw, 8) as usize..)?;
+            let length = match kind {
+                STRING | 8 | 9 => rest.iter().enumerate().filter(|(_, byte)| **byte == 0).nth((count as usize).checked_sub(1)?)?.0 + 1,
+                _ => (count as usize).checked_mul(width(kind))?,
+            };
+            values.push(Value { tag, kind, count, data: rest.get(..length)? });
+        }
+        Some(values)
+    };
+    found().ok_or_else(|| Error::new(Class::Repository, "a stored rpm's signature header cannot be read").hint("publish the package again"))
+}
+
+/// A prefix with our signature: lead, digests and sizes as they were, earlier signatures and the
+/// room kept for them left out.
+fn signed_prefix(prefix: &[u8], signature: &[u8], is_rsa: bool, header_sha256: &Sha256) -> Result<Vec<u8>> {
+    let mut values = entries(prefix)?;
+    values.retain(|value| ![tag::REGION, tag::DSA, tag::RSA].contains(&value.tag) && !tag::OTHERS.contains(&value.tag));
+    let digest = format!("{header_sha256}\0");
+    if !values.iter().any(|value| value.tag == tag::SHA256) {
+        values.push(Value { tag: tag::SHA256, kind: STRING, count: 1, data: digest.as_bytes() });
+    }
+    let tag = if is_rsa { tag::RSA } else { tag::DSA };
+    values.push(Value { tag, kind: BIN, count: u32::try_from(signature.len()).unwrap_or(u32::MAX), data: signature });
+    values.sort_by_key(|value| value.tag);
+    let mut made = prefix[..LEAD].to_vec();
+    made.extend(signature_header(&values));
+    Ok(made)
+}
+
+/// An index and a store, as rpmbuild writes them: one region over all values, its trailer behind
+/// them, padded to 8 bytes (`headerExport` in `lib/header.c`, `rpmWriteSignature` in `lib/signature.c`).
+fn signature_header(values: &[Value<'_>]) -> Vec<u8> {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let (mut index, mut store) = (Vec::new(), Vec::new());
+    for value in values {
+        store.resize(store.len().next_multiple_of(width(value.kind)), 0);
+        index.extend([value.tag, value.kind, number(store.len()), value.count]);
+        store.extend_from_slice(value.data);
+    }
+    let covered = number((values.len() + 1) * ENTRY);
+    let trailer_at = number(store.len());
+    store.extend([tag::REGION, BIN, covered.wrapping_neg(), number(ENTRY)].iter().flat_map(|n| n.to_be_bytes()));
+    let mut header = MAGIC.to_vec();
+    let sizes = [number(values.len() + 1), number(store.len())];
+    let region = [tag::REGION, BIN, trailer_at, number(ENTRY)];
+    header.extend(sizes.iter().chain(&region).chain(&index).flat_map(|n| n.to_be_bytes()));
+    header.extend_from_slice(&store);
+    header.resize(header.len().next_multiple_of(8), 0);
+    header
+}
+
+/// Hashes a stored file behind its prefix, when it is an rpm: what the pool knows it by.
+pub(crate) fn identity(file: &mut File) -> io::Result<Option<Sha256>> {
+    let mut start = Vec::new();
+    file.rewind()?;
+    file.take((LEAD + INTRO) as u64).read_to_end(&mut start)?;
+    let Some(length) = prefix_length(&start) else { return Ok(None) };
+    file.seek(SeekFrom::Start(length))?;
+    let mut hasher = Hasher::default();
+    io::copy(file, &mut hasher)?;
+    Ok(Some(hasher.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_keeps_its_digests_and_loses_its_signatures() {
+        let sha1 = Value { tag: 269, kind: STRING, count: 1, data: b"abc\0" };
+        let old = Value { tag: 1002, kind: BIN, count: 3, data: b"old" };
+        let size = Value { tag: 1000, kind: 4, count: 1, data: &[0, 0, 1, 2] };
+        let mut prefix = vec![7; LEAD];
+        prefix.extend(signature_header(&[sha1, size, old]));
+        assert_eq!(prefix_length(&prefix), Some(prefix.len() as u64));
+        let digest = Sha256::of(b"header");
+        let made = signed_prefix(&prefix, b"new", true, &digest).unwrap_or_default();
+        assert_eq!(prefix_length(&made), Some(made.len() as u64));
+        let values = entries(&made).unwrap_or_default();
+        let text = format!("{digest}\0");
+        assert_eq!(values.iter().map(|value| value.tag).collect::<Vec<_>>(), [62, 268, 269, 273, 1000]);
+        assert_eq!(values[1].data, b"new");
+        assert_eq!((values[2], values[4]), (sha1, size));
+        assert_eq!(values[3].data, text.as_bytes());
+        assert_eq!(signed_prefix(&made, b"new", true, &digest).ok(), Some(made), "signed twice, the same bytes");
+    }
+
+    #[test]
+    fn a_prefix_that_is_cut_or_lies_is_refused() {
+        let mut prefix = vec![7; LEAD];
+        prefix.extend(signature_header(&[Value { tag: 269, kind: STRING, count: 1, data: b"abc\0" }]));
+        for end in 0..prefix.len() - 4 {
+            assert!(entries(&prefix[..end]).is_err(), "{end}");
+        }
+        for at in LEAD..LEAD + INTRO + 2 * ENTRY {
+            let mut wrong = prefix.clone();
+            wrong[at] = 0xff;
+            let _ = (entries(&wrong), prefix_length(&wrong));
+        }
+    }
+}
