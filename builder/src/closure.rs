@@ -1,30 +1,31 @@
 //! Closures: what a component's build, or an image, needs of the distribution beyond its base.
 //!
-//! apt itself finds them, in a container of the base, and downloads them; we keep the answer in
-//! the lock and the packages in the pool. From then on nobody asks a mirror.
+//! The distribution's own package manager finds them, in a container of the base, and downloads
+//! them; we keep the answer in the lock and the packages in the pool. From then on nobody asks a
+//! mirror.
 
 use crate::base::BaseImage;
 use crate::collect::{Collected, collect};
 use crate::parallel::in_parallel;
 use crate::source::add_file;
-use crate::{Context, Stored};
+use crate::tools::{Answer, Tools, exact, exact_locked, source_package};
+use crate::{Context, Stored, apt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use twostage_engine::{Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::{Closure, LockedPackage, LockedSource};
-use twostage_model::{Class, Error, Result, Sha256};
-use twostage_package::version::compare;
+use twostage_model::{Class, Error, Format, Result, Sha256};
 
 /// What a closure is found for.
 #[derive(Debug, Clone)]
 pub enum Question {
-    /// Build dependencies, as a `debian/control` or `.dsc` says them.
+    /// Build dependencies: a `debian/control` or a spec file.
     Build {
-        /// The stanza's text.
+        /// The text that asks for them.
         control: String,
     },
-    /// Packages to install; `name=version` for the project's own.
+    /// Packages to install; the project's own in their [`crate::tools::exact`] version.
     Install(Vec<String>),
 }
 
@@ -37,47 +38,10 @@ pub enum Freshness {
     Newest,
 }
 
-/// What a closure answers; while it is the same, the closure holds: the dependencies that the
-/// project's own packages cannot fulfil themselves, found by following `roots` through `own`, and
-/// the names of those own packages.
-pub fn external(roots: &[String], own: &[Stored]) -> Vec<String> {
-    let mut by_name: BTreeMap<&str, Vec<&Stored>> = BTreeMap::new();
-    for package in own {
-        by_name.entry(&package.id.name).or_default().push(package);
-        for provided in package.fields.get("Provides").into_iter().flat_map(|provides| provides.split(',')) {
-            by_name.entry(bare_name(provided)).or_default().push(package);
-        }
-    }
-    let mut left: Vec<String> = roots.to_vec();
-    let (mut seen, mut outside) = (BTreeSet::new(), BTreeSet::new());
-    while let Some(clauses) = left.pop() {
-        for clause in clauses.split(',').map(str::trim).filter(|clause| !clause.is_empty()) {
-            let ours: Vec<&Stored> = clause.split('|').filter_map(|name| by_name.get(bare_name(name))).flatten().copied().collect();
-            if ours.is_empty() {
-                outside.insert(clause.split_whitespace().collect::<Vec<_>>().join(" "));
-            }
-            for package in ours {
-                if seen.insert(package.sha256) {
-                    outside.insert(format!("own {}", package.id.name));
-                    left.extend(["Pre-Depends", "Depends"].iter().filter_map(|field| package.fields.get(*field).cloned()));
-                }
-            }
-        }
-    }
-    outside.into_iter().collect()
-}
-
-/// `libc6` of `libc6:any (>= 2.36) [amd64] <!nocheck>`.
-fn bare_name(clause: &str) -> &str {
-    let clause = clause.trim();
-    let end = clause.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c))).unwrap_or(clause.len());
-    &clause[..end]
-}
-
 /// The closure named `of`: the locked one while it holds, else a new one, which is then locked.
 ///
 /// # Errors
-/// apt cannot satisfy it (its own words are in the cause), or the lock may not change.
+/// The package manager cannot satisfy it (its own words are in the cause), or the lock may not change.
 pub fn closure<'a>(
     context: &'a Arc<Context>,
     of: &'a str,
@@ -108,7 +72,8 @@ async fn closure_now(
         return Err(Error::new(Class::Project, format!("the lock does not hold for {of}: what it needs has changed"))
             .hint("run `twostage lock` and commit twostage.lock"));
     }
-    context.events.started(subject(of), "asking apt for what it needs");
+    let manager = Tools::of(context.project.format).manager;
+    context.events.started(subject(of), &format!("asking {manager} for what it needs"));
     let earlier = match (&locked, freshness) {
         (Some(locked), Freshness::Keep) if locked.base == base.digest => locked.packages.as_slice(),
         _ => &[],
@@ -139,37 +104,37 @@ async fn solve(
             offered.push(package.sha256);
         }
     }
+    let tools = Tools::of(context.project.format);
     if !offered.is_empty() {
-        let (_, sources) = context.packages.serve(&offered)?;
-        add_file(&mut input, "var/cache/twostage/sources/twostage.sources", 0o644, 0, sources.as_bytes())?;
+        let (_, client_file) = context.packages.serve(&offered)?;
+        add_file(&mut input, tools.client_file, 0o644, 0, client_file.as_bytes())?;
     }
     let arguments: Vec<String> = match question {
         Question::Build { control } => {
-            add_file(&mut input, "var/cache/twostage/control/debian/control", 0o644, 0, control.as_bytes())?;
-            vec!["build-dep".into(), "/var/cache/twostage/control".into()]
+            add_file(&mut input, tools.question_file, 0o644, 0, control.as_bytes())?;
+            tools.question.map(String::from).to_vec()
         }
         Question::Install(packages) => std::iter::once("install".to_string()).chain(packages.iter().cloned()).collect(),
     };
-    let mut simulation = Simulation::default();
-    let (_folder, collected) = fetch(context, of, base, include_str!("../scripts/closure.sh"), &arguments, input, &mut |line| {
-        simulation.line(line);
-    })
-    .await
-    .map_err(|cause| match simulation.explain(of, own) {
-        Some((what, hint)) => Error::new(Class::Project, what).because(cause).hint(hint),
-        None => cause,
-    })?;
+    let mut answer = Answer::of(context.project.format);
+    let told = |(what, hint): (String, String)| Error::new(Class::Project, what).hint(hint);
+    let (_folder, collected) =
+        fetch(context, of, base, tools.closure, arguments, input, &mut |line| answer.line(line)).await.map_err(|cause| {
+            match answer.explain(of, own) {
+                Some(reason) => told(reason).because(cause),
+                None => cause,
+            }
+        })?;
     let stored = store(context, collected).await?;
-    if let (Question::Install(_), Some((asked, taken))) = (question, simulation.substituted) {
-        return Err(Error::new(Class::Project, format!("{of}: {asked} is a virtual package; apt would install {taken} for it"))
-            .hint(format!("name {taken}, or whichever provider is meant")));
+    if let Some(reason) = answer.objection(of, own, matches!(question, Question::Install(_))) {
+        return Err(told(reason));
     }
     let own_digests: BTreeSet<Sha256> = own.iter().map(|package| package.sha256).collect();
     let mut packages: Vec<LockedPackage> = stored
         .into_iter()
         .filter(|package| !own_digests.contains(&package.sha256))
         .map(|package| {
-            let found = simulation.origins.get(&(package.id.name.clone(), package.id.version.clone()));
+            let found = answer.chosen().get(&(package.id.name.clone(), package.id.version.clone()));
             let before = earlier.iter().find(|earlier| earlier.sha256 == package.sha256).map(|earlier| &earlier.origin);
             let origin = before.or(found).cloned().unwrap_or_else(|| "unknown".into());
             LockedPackage { id: package.id, size: package.size, sha256: package.sha256, origin }
@@ -177,95 +142,16 @@ async fn solve(
         .collect();
     packages.sort();
     let is_own = |(name, version): &(String, String)| own.iter().any(|p| p.id.name == *name && p.id.version == *version);
-    let (chosen, expected): (BTreeSet<_>, BTreeSet<_>) = simulation.origins.keys().cloned().partition(is_own);
+    let (chosen, expected): (BTreeSet<_>, BTreeSet<_>) = answer.chosen().keys().cloned().partition(is_own);
     let found: BTreeSet<_> = packages.iter().map(|p| (p.id.name.clone(), p.id.version.clone())).collect();
     if expected != found {
         let differing: Vec<String> = expected.symmetric_difference(&found).map(|(name, version)| format!("{name} {version}")).collect();
-        return Err(Error::new(Class::Project, format!("{of}: apt said one thing and downloaded another: {}", differing.join(", "))));
+        return Err(Error::new(
+            Class::Project,
+            format!("{of}: {} said one thing and downloaded another: {}", tools.manager, differing.join(", ")),
+        ));
     }
     Ok((packages, chosen.into_iter().map(|(name, _)| name).collect()))
-}
-
-/// What `apt-get --simulate` says: `Inst name [old] (version origin[, origin] [arch])`.
-#[derive(Debug, Default)]
-struct Simulation {
-    inside: bool,
-    origins: BTreeMap<(String, String), String>,
-    /// The virtual package that was asked for, and the one that apt took for it.
-    substituted: Option<(String, String)>,
-    /// A virtual package that apt takes nothing for, and those that provide it.
-    provided: Option<(String, Vec<String>)>,
-    /// Name, version in the base, and the older version that was asked for.
-    downgraded: Vec<(String, String, String)>,
-    /// `greet : Depends: libgreet1 (>= 2)`.
-    unmet: Vec<String>,
-}
-
-impl Simulation {
-    fn line(&mut self, line: &str) {
-        match line.trim_end() {
-            "twostage: simulation begins" => self.inside = true,
-            "twostage: simulation ends" => self.inside = false,
-            line if self.inside => {
-                if let Some((taken, asked)) = line.strip_prefix("Note, selecting '").and_then(|rest| rest.split_once("' instead of '")) {
-                    self.substituted = Some((asked.trim_end_matches('\'').to_string(), taken.to_string()));
-                }
-                if let Some((name, version, origin)) = parse_inst(line) {
-                    self.origins.insert((name.to_string(), version.to_string()), origin.to_string());
-                    let before = line.split_once(" [").and_then(|(_, rest)| rest.split_once("] (")).map(|(before, _)| before);
-                    if let Some(before) = before.filter(|before| compare(before, version).is_gt()) {
-                        self.downgraded.push((name.to_string(), before.to_string(), version.to_string()));
-                    }
-                }
-                if let Some(name) = line.strip_prefix("Package ").and_then(|rest| rest.strip_suffix(" is a virtual package provided by:")) {
-                    self.provided = Some((name.to_string(), Vec::new()));
-                } else if let (Some((_, providers)), Some(provider)) = (&mut self.provided, line.strip_prefix("  ")) {
-                    providers.extend(provider.split_whitespace().next().map(String::from));
-                }
-                if line.contains("epends: ") && line.starts_with(' ') {
-                    self.unmet.push(line.trim().to_string());
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Why apt gave up, where we know more than it says, and what to do.
-    fn explain(&self, of: &str, own: &[Stored]) -> Option<(String, String)> {
-        if let Some((name, providers)) = &self.provided {
-            let what = format!("{of}: {name} is a virtual package; these provide it: {}", providers.join(", "));
-            return Some((what, "name the one that is meant".into()));
-        }
-        if let Some((name, before, asked)) = self.downgraded.first() {
-            let what = format!("{of}: the base has {name} {before}, which is newer than {asked}");
-            let hint = if own.iter().any(|package| package.id.name == *name) {
-                format!("give {name} a version above {before}, or take a base without it")
-            } else {
-                "take a base without it, or run `twostage update`".into()
-            };
-            return Some((what, hint));
-        }
-        let depends = |line: &str| line.split_once("epends: ").map(|(_, clause)| bare_name(clause).to_string());
-        let ours = self.unmet.iter().filter_map(|line| Some((line, depends(line)?)));
-        ours.filter_map(|(line, name)| Some((line, own.iter().find(|package| package.id.name == name)?))).next().map(|(line, package)| {
-            let name = &package.id.name;
-            let what = format!("{of}: {line}, and the project's own {name} is {}", package.id.version);
-            let hint = format!(
-                "no other {name} is taken, the distribution's least of all: give ours a version that fits, or its package another name"
-            );
-            (what, hint)
-        })
-    }
-}
-
-fn parse_inst(line: &str) -> Option<(&str, &str, &str)> {
-    let rest = line.strip_prefix("Inst ")?;
-    let (name, rest) = rest.split_once(' ')?;
-    let (_, rest) = rest.split_once('(')?;
-    let (version, rest) = rest.split_once(' ')?;
-    let (origin, _) = rest.split_once(" [").unwrap_or((rest.trim_end_matches([')', ' ']), ""));
-    // A foreign architecture is written behind the name: `libc6:i386`.
-    Some((name.split(':').next().unwrap_or(name), version, origin))
 }
 
 /// Runs one of the scripts that leave files in `/var/cache/twostage/out`.
@@ -274,15 +160,14 @@ async fn fetch(
     of: &str,
     base: &BaseImage,
     script: &str,
-    arguments: &[String],
+    arguments: impl IntoIterator<Item = String>,
     input: tar::Builder<Vec<u8>>,
     on_line: &mut (dyn FnMut(&str) + Send),
 ) -> Result<(tempfile::TempDir, Collected)> {
     let reach = context.reach.reach(&base.reference).await?;
     let input = input.into_inner().or_fail(Class::System, || "cannot pack a builder's input".into())?;
-    let mut cmd: Vec<String> =
-        vec!["sh".into(), "-c".into(), format!("{}{script}", include_str!("../scripts/prelude.sh")), "twostage".into()];
-    cmd.extend(arguments.iter().cloned());
+    let tools = Tools::of(context.project.format);
+    let cmd = tools.command(script, arguments);
     let mut last = LastLines::default();
     let container = context
         .engine
@@ -302,9 +187,9 @@ async fn fetch(
         .await?;
     if container.exit_code != 0 {
         container.remove().await?;
-        return Err(Error::new(Class::Project, format!("{of}: apt cannot give what it needs on {}", base.reference))
+        return Err(Error::new(Class::Project, format!("{of}: {} cannot give what it needs on {}", tools.manager, base.reference))
             .because(last.errors())
-            .hint("if the distribution has it, is it in the base's apt sources? If a component makes it, is that component in `needs`?"));
+            .hint("if the distribution has it, is it in what the base's package manager asks? If a component makes it, is that component in `needs`?"));
     }
     let folder = tempfile::Builder::new()
         .prefix("collected-")
@@ -351,16 +236,32 @@ pub fn upgrades<'a>(context: &'a Arc<Context>, base: &'a BaseImage) -> Pending<'
 
 async fn upgrades_now(context: &Arc<Context>, base: &BaseImage) -> Result<Vec<Upgrade>> {
     let mut found = Vec::new();
-    let script = "apt-get update\napt-get --simulate dist-upgrade\n";
-    fetch(context, "base", base, script, &[], tar::Builder::new(Vec::new()), &mut |line| {
-        if let Some((name, newest, origin)) = parse_inst(line.trim_end()) {
-            let installed = line.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(version, _)| version);
-            let of = |text: &str| text.to_string();
-            found.push(Upgrade { name: of(name), installed: of(installed), newest: of(newest), origin: of(origin) });
-        }
-    })
-    .await?;
+    let format = context.project.format;
+    let script = Tools::of(format).upgrades;
+    fetch(context, "base", base, script, [], tar::Builder::new(Vec::new()), &mut |line| found.extend(upgrade(format, line.trim_end())))
+        .await?;
     Ok(found)
+}
+
+/// An upgrade in a line of apt's simulation, or of our script around dnf.
+fn upgrade(format: Format, line: &str) -> Option<Upgrade> {
+    let of = |name: &str, installed: &str, newest: &str, origin: &str| Upgrade {
+        name: name.to_string(),
+        installed: installed.to_string(),
+        newest: newest.to_string(),
+        origin: origin.to_string(),
+    };
+    match format {
+        Format::Deb => {
+            let (name, newest, origin) = apt::parse_inst(line)?;
+            let installed = line.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(version, _)| version);
+            Some(of(name, installed, newest, origin))
+        }
+        Format::Rpm => match line.strip_prefix("twostage: upgrade ")?.split(' ').collect::<Vec<_>>().as_slice() {
+            [name, installed, newest, origin] => Some(of(name, installed, newest, origin)),
+            _ => None,
+        },
+    }
 }
 
 /// Downloads the locked packages that the pool does not have, and checks that they are the same.
@@ -378,16 +279,15 @@ pub async fn fetch_missing(context: &Arc<Context>, of: &str, base: &BaseImage, p
         return Ok(());
     }
     context.events.started(subject(of), &format!("fetching {} locked packages", missing.len()));
-    let arguments: Vec<String> = missing.iter().map(|package| versioned(package)).collect();
+    let format = context.project.format;
+    let arguments: Vec<String> = missing.iter().map(|package| exact_locked(format, package)).collect();
     let gone = |cause: Error| {
         Error::new(Class::Project, format!("{of}: the base's mirror does not give all locked packages"))
             .because(cause)
             .hint("copy the repository from a machine that has them, or move on with `twostage update`")
     };
     let (_folder, collected) =
-        fetch(context, of, base, include_str!("../scripts/fetch.sh"), &arguments, tar::Builder::new(Vec::new()), &mut |_| ())
-            .await
-            .map_err(gone)?;
+        fetch(context, of, base, Tools::of(format).fetch, arguments, tar::Builder::new(Vec::new()), &mut |_| ()).await.map_err(gone)?;
     let stored = store(context, collected).await?;
     let got: BTreeSet<Sha256> = stored.iter().map(|package| package.sha256).collect();
     match missing.iter().find(|package| !got.contains(&package.sha256)) {
@@ -396,17 +296,11 @@ pub async fn fetch_missing(context: &Arc<Context>, of: &str, base: &BaseImage, p
     }
 }
 
-/// `name:arch=version`, as apt takes it on its command line.
-pub fn versioned(package: &LockedPackage) -> String {
-    let arch = if package.id.arch == "all" { String::new() } else { format!(":{}", package.id.arch) };
-    format!("{}{arch}={}", package.id.name, package.id.version)
-}
-
 /// The distribution's source package of a component: the locked one, else the newest, which is
 /// then locked. Its files are blobs afterwards.
 ///
 /// # Errors
-/// The mirror does not have it, or its files are not what its `.dsc` says.
+/// The mirror does not have it, or its files are not what it says of them.
 pub async fn locked_source(
     context: &Arc<Context>,
     component: &str,
@@ -433,9 +327,10 @@ pub async fn locked_source(
             return Err(stale());
         }
     }
+    let format = context.project.format;
     let wanted = match (&locked, version) {
-        (_, Some(version)) => format!("{name}={version}"),
-        (Some(locked), None) if locked.name == name && freshness == Freshness::Keep => format!("{name}={}", locked.version),
+        (_, Some(version)) => exact(format, name, version),
+        (Some(locked), None) if locked.name == name && freshness == Freshness::Keep => exact(format, name, &locked.version),
         _ => name.to_string(),
     };
     context.events.started(component, &format!("fetching source package {wanted}"));
@@ -443,27 +338,25 @@ pub async fn locked_source(
         context,
         &format!("source:{component}"),
         base,
-        include_str!("../scripts/fetch-source.sh"),
-        &[wanted],
+        Tools::of(format).fetch_source,
+        [wanted],
         tar::Builder::new(Vec::new()),
         &mut |_| (),
     )
     .await?;
-    let [dsc_path] = collected.sources.as_slice() else {
-        return Err(Error::new(Class::Project, format!("{component}: the mirror gave {} .dsc files", collected.sources.len())));
+    let [described] = collected.sources.as_slice() else {
+        return Err(Error::new(Class::Project, format!("{component}: the mirror gave {} source packages", collected.sources.len())));
     };
-    let text = std::fs::read_to_string(dsc_path).or_fail(Class::Project, || format!("{component}: its .dsc is no text"))?;
-    let dsc = twostage_package::control::dsc_files(&text)?;
-    let mut source = LockedSource { name: dsc.source.clone(), version: dsc.version.clone(), files: BTreeMap::new() };
-    let dsc_name = dsc_path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let names = std::iter::once((dsc_name, None)).chain(dsc.files.iter().map(|file| (file.name.clone(), Some(file.sha256))));
-    for (file_name, expected) in names {
+    let (id, listed) = source_package(format, described).or_fail(Class::Project, || format!("{component}: its source cannot be read"))?;
+    let mut source = LockedSource { name: id.name, version: id.version, files: BTreeMap::new() };
+    let own_name = described.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for (file_name, expected) in std::iter::once((own_name, None)).chain(listed) {
         let path = folder.path().join(&file_name);
         let mut file =
             std::fs::File::open(&path).or_fail(Class::Project, || format!("{component}: {file_name} did not come with the source"))?;
         let (digest, size) = context.packages.put_blob(&mut file)?;
         if expected.is_some_and(|expected| expected != digest) {
-            return Err(Error::new(Class::Project, format!("{component}: {file_name} is not what its .dsc says")));
+            return Err(Error::new(Class::Project, format!("{component}: {file_name} is not what its source package says")));
         }
         source.files.insert(file_name, (size, digest));
     }
@@ -477,6 +370,12 @@ pub async fn locked_source(
             Ok(source)
         }
     }
+}
+
+/// Whether apt, dnf or zypper says in this line what went wrong.
+fn tells(line: &str) -> bool {
+    let starts = ["E: ", "Err:", "Error: ", "error: ", "No match for argument", " Problem", "No provider of"];
+    starts.iter().any(|start| line.starts_with(start)) || ["Depends:", "nothing provides"].iter().any(|word| line.contains(word))
 }
 
 /// The last lines of an output, and among them those that say what went wrong.
@@ -500,71 +399,14 @@ impl LastLines {
 
     /// What our own RUN and apt said went wrong; empty if neither said anything.
     pub fn reason(&self) -> String {
-        let telling = |line: &&String| ["twostage: ", "E: ", "dpkg: error"].iter().any(|start| line.starts_with(start));
+        let telling =
+            |line: &&String| ["twostage: ", "E: ", "dpkg: error", "Error: ", "error: "].iter().any(|start| line.starts_with(start));
         self.0.iter().filter(telling).cloned().collect::<Vec<_>>().join("\n")
     }
 
-    /// apt's own error lines, with what it explains before them; else the last lines.
+    /// The package manager's own error lines, with what it explains before them; else the last lines.
     pub fn errors(&self) -> String {
-        let telling: Vec<String> =
-            self.0.iter().filter(|l| l.starts_with("E: ") || l.starts_with("Err:") || l.contains("Depends:")).cloned().collect();
+        let telling: Vec<String> = self.0.iter().filter(|line| tells(line)).cloned().collect();
         if telling.is_empty() { self.text(8) } else { telling.join("\n") }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use twostage_model::PackageId;
-
-    fn own(name: &str, depends: &str) -> Stored {
-        Stored {
-            id: PackageId { name: name.into(), version: "1".into(), arch: "amd64".into() },
-            sha256: Sha256::of(name.as_bytes()),
-            size: 1,
-            date: 0,
-            fields: BTreeMap::from([("Depends".to_string(), depends.to_string())]),
-        }
-    }
-
-    #[test]
-    fn a_closure_is_asked_for_what_the_project_does_not_make_itself() {
-        let packages = [own("greet", "libgreet1 (>= 1.0), libxml2 (>= 2.7.4)"), own("libgreet1", "libc6 (>= 2.34)"), own("other", "perl")];
-        assert_eq!(
-            external(&["greet".into(), "bash | dash".into()], &packages),
-            ["bash | dash", "libc6 (>= 2.34)", "libxml2 (>= 2.7.4)", "own greet", "own libgreet1"]
-        );
-    }
-
-    #[test]
-    fn what_apt_says_before_it_gives_up_is_explained() {
-        let explain = |lines: &str, own: &[Stored]| {
-            let mut simulation = Simulation::default();
-            "twostage: simulation begins\n".lines().chain(lines.lines()).for_each(|line| simulation.line(line));
-            simulation.explain("runtime:demo", own).map(|(what, _)| what).unwrap_or_default()
-        };
-        let ours = [own("greet", "")];
-        let said = "Package mta is a virtual package provided by:\n  postfix 3.7\n  exim4 4.96 (= 4)\nYou should explicitly select one to install.\n";
-        assert_eq!(explain(said, &[]), "runtime:demo: mta is a virtual package; these provide it: postfix, exim4");
-        let said = "Inst greet [9.9] (1.0 demo:twostage [all])\n";
-        assert_eq!(explain(said, &ours), "runtime:demo: the base has greet 9.9, which is newer than 1.0");
-        assert_eq!(explain("Inst greet [0.9] (1.0 demo:twostage [all])\n", &ours), "");
-        let said = " app : Depends: greet (>= 2.0)\n app : Depends: other\n";
-        assert_eq!(explain(said, &ours), "runtime:demo: app : Depends: greet (>= 2.0), and the project's own greet is 1");
-        assert_eq!(explain(" app : Depends: other\n", &ours), "");
-    }
-
-    #[test]
-    fn apts_simulation_tells_version_and_origin() {
-        assert_eq!(
-            parse_inst("Inst libicu72 (72.1-3+deb12u1 Debian:12.15/oldstable, Debian-Security:12/oldstable-security [amd64])"),
-            Some(("libicu72", "72.1-3+deb12u1", "Debian:12.15/oldstable, Debian-Security:12/oldstable-security"))
-        );
-        assert_eq!(
-            parse_inst("Inst libc6 [2.36-9] (2.36-9+deb12u14 Debian:12.15/oldstable [amd64]) []"),
-            Some(("libc6", "2.36-9+deb12u14", "Debian:12.15/oldstable"))
-        );
-        assert_eq!(parse_inst("Conf libc6 (2.36-9 Debian:12.15/oldstable [amd64])"), None);
-        assert_eq!(parse_inst("Inst libc6"), None);
     }
 }

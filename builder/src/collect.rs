@@ -39,7 +39,7 @@ pub fn collect(stream: impl Read, into: &Path) -> Result<Collected> {
         let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let refuse = |why: &str| {
             Err(Error::new(Class::Build, format!("the builder left {shown:?} in its package folder: {why}"))
-                .hint("leave only .deb files, and .dsc files with what they list, in that folder"))
+                .hint("leave only .deb or .rpm files, and .dsc files with what they list, in that folder"))
         };
         let top = std::mem::take(&mut first);
         let parts: Vec<&str> = shown.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
@@ -74,6 +74,8 @@ pub fn collect(stream: impl Read, into: &Path) -> Result<Collected> {
         file.flush().or_fail(Class::System, || format!("cannot write {}", path.display()))?;
         match name.rsplit('.').next() {
             Some("deb" | "ddeb" | "udeb") => collected.packages.push(path),
+            Some("rpm") if name.ends_with(".src.rpm") || name.ends_with(".nosrc.rpm") => collected.sources.push(path),
+            Some("rpm") => collected.packages.push(path),
             Some("dsc") => collected.sources.push(path),
             _ => {}
         }

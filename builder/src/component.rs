@@ -1,10 +1,11 @@
 //! One component: its key, its builder image, its container, and what comes out.
 
 use crate::base::{BaseImage, ensure};
-use crate::closure::{self, Freshness, LastLines, Question, closure, external, versioned};
+use crate::closure::{self, Freshness, LastLines, Question, closure};
 use crate::collect::{Collected, collect};
 use crate::record::{Record, Records};
 use crate::source::{Tree, add_file, file_date, folder_of};
+use crate::tools::{self, Tools, exact_locked};
 use crate::{Context, Stored};
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,8 +18,7 @@ use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::lock::{Closure, LockedSource};
 use twostage_model::project::{Component, Recipe, Source};
-use twostage_model::{Class, Error, Hasher, Result, Sha256};
-use twostage_package::control::Control;
+use twostage_model::{Class, Error, Format, Hasher, Result, Sha256};
 
 /// Counts up when the way we build changes so that old results no longer stand for new ones.
 const RECIPE: &str = "1";
@@ -28,7 +28,7 @@ const RECIPE: &str = "1";
 pub struct Built {
     /// Binary packages.
     pub packages: Vec<Stored>,
-    /// Source packages, by the digest of their `.dsc`.
+    /// Source packages, by the digest of their `.dsc` or of the source rpm.
     pub sources: Vec<Sha256>,
     /// How it went.
     pub outcome: Outcome,
@@ -40,7 +40,7 @@ struct Inputs {
     tree: Option<Tree>,
     locked_source: Option<LockedSource>,
     patches: Vec<(String, Vec<u8>)>,
-    /// `debian/control` or the `.dsc`, for native builds.
+    /// `debian/control`, the `.dsc` or the spec file, for native builds.
     control: Option<String>,
     closure: Option<Closure>,
     key: Sha256,
@@ -70,7 +70,7 @@ pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Store
     let mut log = Log::create(context, name)?;
     let patched = component.patches.iter().map(|patch| file_date(&context.folder.join(&patch.value)));
     let date = inputs.tree.as_ref().map(Tree::date).into_iter().chain(patched).fold(0, i64::max);
-    let suffix = version_suffix(date, &inputs.key);
+    let suffix = tools::version_suffix(context.project.format, date, &inputs.key);
     let collected = match &component.recipe {
         Recipe::Native => build_native(context, component, needs, &base, &inputs, &suffix, date, folder.path(), &mut log).await?,
         Recipe::Dockerfile { dockerfile, packages } => {
@@ -135,35 +135,28 @@ async fn build_closure(
     needs: &[Stored],
     freshness: Freshness,
 ) -> Result<Closure> {
-    let stanza = source_stanza(control).or_fail(Class::Project, || format!("{name}: its debian/control cannot be read"))?;
-    let mut roots = vec!["build-essential".to_string()];
-    let fields =
-        ["Build-Depends", "Build-Depends-Arch", "Build-Depends-Indep", "Build-Conflicts", "Build-Conflicts-Arch", "Build-Conflicts-Indep"];
-    for field in fields {
-        roots.extend(stanza.get(field).map(|clauses| clauses.split_whitespace().collect::<Vec<_>>().join(" ")));
-    }
-    let asked = external(&roots, needs);
-    let question = Question::Build { control: control_for_apt(&stanza) };
+    let format = context.project.format;
+    let (roots, question) =
+        tools::build_question(format, control).or_fail(Class::Project, || format!("{name}: what its build needs cannot be read"))?;
+    let asked = tools::external(format, &roots, needs);
+    let question = Question::Build { control: question };
     closure(context, &format!("build:{name}"), base, &question, asked, needs, freshness).await
 }
 
-/// The first stanza of a `debian/control`, which may have comments, or of a `.dsc`.
-fn source_stanza(control: &str) -> Result<Control> {
-    let lines: String = control.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
-    let first = lines.trim_start().split("\n\n").next().unwrap_or_default();
-    Control::parse(&format!("{}\n", first.trim_end()))
-}
-
-/// A `debian/control` with only what `apt-get build-dep` reads of it.
-fn control_for_apt(stanza: &Control) -> String {
-    let mut text = format!("Source: {}\n", stanza.get("Source").unwrap_or("unnamed"));
-    for (field, value) in stanza.fields() {
-        if field.starts_with("Build-") {
-            text.push_str(&format!("{field}: {}\n", value.split_whitespace().collect::<Vec<_>>().join(" ")));
+/// The one spec file at the top of a tree.
+fn spec_file(root: &Path) -> std::io::Result<PathBuf> {
+    let mut specs = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "spec") {
+            specs.push(path);
         }
     }
-    text.push_str("\nPackage: unnamed\nArchitecture: any\n");
-    text
+    match (specs.pop(), specs.is_empty()) {
+        (Some(spec), true) => Ok(spec),
+        (None, _) => Err(std::io::Error::new(std::io::ErrorKind::NotFound, "there is no *.spec at its top")),
+        (Some(_), false) => Err(std::io::Error::other("there is more than one *.spec at its top")),
+    }
 }
 
 async fn read_source(
@@ -174,10 +167,11 @@ async fn read_source(
     let name = component.name.value.as_str();
     if let Source::Distribution { name: source, version } = &component.source.value {
         let locked = closure::locked_source(context, name, base, source, version.as_deref(), Freshness::Keep).await?;
-        let dsc = locked.files.iter().find(|(file, _)| file.ends_with(".dsc")).and_then(|(_, (_, digest))| context.packages.blob(digest));
-        let dsc = dsc.ok_or_else(|| Error::new(Class::Repository, format!("{name}: the .dsc of its source is not in the repository")))?;
-        let text = fs::read_to_string(&dsc).or_fail(Class::Repository, || format!("cannot read {}", dsc.display()))?;
-        let control = twostage_package::control::dsc_files(&text)?.control.to_string();
+        let described = locked.files.iter().find(|(file, _)| file.ends_with(".dsc") || file.ends_with(".src.rpm"));
+        let described = described.and_then(|(_, (_, digest))| context.packages.blob(digest));
+        let described = described
+            .ok_or_else(|| Error::new(Class::Repository, format!("{name}: the source package that is locked is not in the repository")))?;
+        let control = tools::source_control(context.project.format, &described)?;
         return Ok((None, Some(locked), Some(control)));
     }
     let (fetching, source) = (context.clone(), component.source.value.clone());
@@ -189,10 +183,14 @@ async fn read_source(
     .await?;
     let control = match component.recipe {
         Recipe::Native => {
-            let path = root.join("debian/control");
-            let text = fs::read_to_string(&path).map_err(|cause| {
-                let error = context.project.error_at(component.source.line, format!("component `{name}` has no debian/control"));
-                error.because(cause).hint("add debian/ to its source, or say how it is built with `dockerfile` and `packages`")
+            let (path, what) = match context.project.format {
+                Format::Deb => (Ok(root.join("debian/control")), "no debian/control"),
+                Format::Rpm => (spec_file(&root), "no spec file"),
+            };
+            let read = path.and_then(fs::read_to_string);
+            let text = read.map_err(|cause| {
+                let error = context.project.error_at(component.source.line, format!("component `{name}` has {what}"));
+                error.because(cause).hint("add it to its source, or say how it is built with `dockerfile` and `packages`")
             })?;
             Some(text)
         }
@@ -257,12 +255,6 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
     Ok(Inputs { tree, locked_source, patches, control, closure, key: hasher.finish() })
 }
 
-/// `+ts20260102030405.0a1b2c3d`: the date of the source first, so that a newer source is a newer
-/// version; then the key of the inputs, so that other inputs are another version.
-fn version_suffix(date: i64, key: &Sha256) -> String {
-    format!("+ts{}.{}", twostage_model::date::compact(date), &key.to_string()[..8])
-}
-
 fn earlier(context: &Context, records: &Records, key: &Sha256) -> Result<Option<Built>> {
     match records.get(key) {
         Some(record) => stored(context, &record),
@@ -299,7 +291,7 @@ fn store(sink: &dyn crate::PackageSink, collected: &Collected, suffix: &str) -> 
     for path in &collected.packages {
         let open = || fs::File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()));
         let package = sink.put(&mut open()?, &path.file_name().unwrap_or_default().to_string_lossy())?;
-        let digest = twostage_package::content::content_digest(open()?, suffix)?;
+        let digest = tools::content_digest(path, open()?, suffix)?;
         content.insert(format!("{} {}", package.id.name, package.id.arch), digest);
         packages.push(package);
     }
@@ -328,12 +320,11 @@ async fn builder_image(context: &Arc<Context>, name: &str, base: &BaseImage, clo
     }
     context.events.started(name, &format!("making a builder image of {} packages", closure.packages.len()));
     let members: Vec<Sha256> = closure.packages.iter().map(|package| package.sha256).collect();
-    let (_, sources) = context.packages.serve(&members)?;
+    let (_, client_file) = context.packages.serve(&members)?;
+    let tools = Tools::of(context.project.format);
     let mut input = tar::Builder::new(Vec::new());
-    add_file(&mut input, "var/cache/twostage/sources/twostage.sources", 0o644, 0, sources.as_bytes())?;
-    let script = concat!(include_str!("../scripts/prelude.sh"), include_str!("../scripts/install.sh"));
-    let mut cmd: Vec<String> = ["sh", "-c", script, "twostage"].map(String::from).to_vec();
-    cmd.extend(closure.packages.iter().map(versioned));
+    add_file(&mut input, tools.client_file, 0o644, 0, client_file.as_bytes())?;
+    let cmd = tools.command(tools.install, closure.packages.iter().map(|package| exact_locked(context.project.format, package)));
     let container = run_logged(context, name, &base.reference, &cmd, &[], input, log).await?;
     if container.exit_code != 0 {
         container.remove().await?;
@@ -386,6 +377,7 @@ async fn build_native(
     let image = builder_image(context, name, base, closure, log).await?;
 
     context.events.started(name, "building");
+    let tools = Tools::of(context.project.format);
     let mut input = tar::Builder::new(Vec::new());
     if let Some(tree) = &inputs.tree {
         tree.pack(&mut input, "build/src", date)?;
@@ -407,21 +399,23 @@ async fn build_native(
     if !needs.is_empty() {
         let members: Vec<Sha256> =
             needs.iter().map(|package| package.sha256).chain(closure.packages.iter().map(|package| package.sha256)).collect();
-        let (_, sources) = context.packages.serve(&members)?;
-        add_file(&mut input, "var/cache/twostage/sources/twostage.sources", 0o644, 0, sources.as_bytes())?;
+        let (_, client_file) = context.packages.serve(&members)?;
+        add_file(&mut input, tools.client_file, 0o644, 0, client_file.as_bytes())?;
         add_file(&mut input, "build/needs", 0o644, 0, b"")?;
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut options = component.options.clone();
-    options.push(format!("parallel={cores}"));
+    if context.project.format == Format::Deb {
+        options.push(format!("parallel={cores}"));
+    }
     let env = [
         ("VERSION_SUFFIX".to_string(), suffix.to_string()),
         ("SOURCE_DATE_EPOCH".to_string(), date.to_string()),
         ("BUILD_KEY".to_string(), inputs.key.short()),
-        ("DEB_BUILD_OPTIONS".to_string(), options.join(" ")),
+        (tools.options.to_string(), options.join(" ")),
+        ("RPM_BUILD_NCPUS".to_string(), cores.to_string()),
     ];
-    let script = concat!(include_str!("../scripts/prelude.sh"), include_str!("../scripts/native.sh"));
-    let cmd: Vec<String> = ["sh", "-c", script, "twostage"].map(String::from).to_vec();
+    let cmd = tools.command(tools.native, []);
     let container = run_logged(context, name, &image, &cmd, &env, input, log).await?;
     if container.exit_code != 0 {
         let (status, killed) = (container.exit_code, container.oom_killed);
@@ -522,37 +516,5 @@ impl Log {
 
     fn hint(&self) -> String {
         format!("the whole log is in {}", self.shown.display())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Golden: name-version-arch means one content only while this stays as it is.
-    #[test]
-    fn the_suffix_of_a_rebuilt_version_never_changes() {
-        let key = Sha256::of(b"inputs");
-        assert_eq!(version_suffix(1_767_323_045, &key), format!("+ts20260102030405.{}", &key.to_string()[..8]));
-    }
-
-    #[test]
-    fn a_newer_source_is_a_newer_version_and_below_the_next_revision() {
-        use std::cmp::Ordering;
-        use twostage_package::version::compare;
-        let key = Sha256::of(b"inputs");
-        let (older, newer) = (format!("1.0-1{}", version_suffix(1, &key)), format!("1.0-1{}", version_suffix(2, &key)));
-        for (a, b) in [("1.0-1", older.as_str()), (older.as_str(), newer.as_str()), (newer.as_str(), "1.0-1.1"), (newer.as_str(), "1.0-2")]
-        {
-            assert_eq!(compare(a, b), Ordering::Less, "{a} < {b}");
-        }
-    }
-
-    #[test]
-    fn control_files_with_comments_and_more_stanzas_give_their_build_dependencies() {
-        let text = "# who\nSource: greet\nBuild-Depends: debhelper-compat (= 13),\n# why\n               libgreet-dev\n\nPackage: greet\nArchitecture: any\n";
-        let stanza = source_stanza(text).expect("it is right");
-        let for_apt = control_for_apt(&stanza);
-        assert!(for_apt.contains("Build-Depends: debhelper-compat (= 13), libgreet-dev\n"), "{for_apt}");
     }
 }

@@ -10,14 +10,17 @@
 //! checks what comes out. The repository is behind [`PackageSink`], which the command implements:
 //! this crate never sees it.
 
+mod apt;
 pub mod base;
 pub mod closure;
 pub mod collect;
 pub mod component;
+mod dnf;
 pub mod graph;
 pub mod parallel;
 pub mod record;
 pub mod source;
+pub mod tools;
 
 use std::collections::BTreeMap;
 use std::io::Read;

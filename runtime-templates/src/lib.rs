@@ -6,11 +6,19 @@
 use std::collections::BTreeMap;
 use twostage_model::names::{BASE_LABEL, FIXED_HOST, SNAPSHOT_LABEL};
 use twostage_model::project::{RuntimeImage, User};
-use twostage_model::{Sha256, SnapshotId};
+use twostage_model::{Format, Sha256, SnapshotId};
 
 /// Files and folders that installing packages rewrites although no package owns what is in them.
 /// The RUN puts the base's bytes back, or removes what the base does not have.
-pub const VOLATILE: [&str; 17] = [
+pub fn volatile(format: Format) -> Vec<&'static str> {
+    let own = match format {
+        Format::Deb => VOLATILE_DEB.as_slice(),
+        Format::Rpm => VOLATILE_RPM.as_slice(),
+    };
+    [VOLATILE.as_slice(), own].concat()
+}
+
+const VOLATILE: [&str; 14] = [
     "/etc/passwd-",
     "/etc/group-",
     "/etc/shadow-",
@@ -21,13 +29,24 @@ pub const VOLATILE: [&str; 17] = [
     "/etc/machine-id",
     "/var/lib/dbus/machine-id",
     "/var/cache/ldconfig/aux-cache",
-    "/var/cache/debconf/*-old",
-    "/var/lib/dpkg/*-old",
-    "/var/lib/apt/lists",
     "/var/log",
     "/run",
     "/tmp",
     "/var/tmp",
+];
+
+const VOLATILE_DEB: [&str; 3] = ["/var/cache/debconf/*-old", "/var/lib/dpkg/*-old", "/var/lib/apt/lists"];
+
+const VOLATILE_RPM: [&str; 9] = [
+    "/usr/lib/sysimage/rpm/.rpm.lock",
+    "/usr/lib/sysimage/rpm/rpmdb.sqlite-*",
+    "/var/lib/rpm/.rpm.lock",
+    "/var/lib/rpm/rpmdb.sqlite-*",
+    "/var/lib/dnf",
+    "/var/cache/dnf",
+    "/var/cache/libdnf5",
+    "/var/lib/zypp",
+    "/var/cache/zypp",
 ];
 
 /// Documentation is left out of every image; licences stay.
@@ -52,6 +71,8 @@ const SLIM_PATH_OPTIONS: [&str; 4] = [
 /// Everything that decides the text of a runtime Dockerfile.
 #[derive(Debug, Clone)]
 pub struct Runtime<'a> {
+    /// The format of its packages.
+    pub format: Format,
     /// The image's table of the project file.
     pub image: &'a RuntimeImage,
     /// The project file's name.
@@ -62,16 +83,17 @@ pub struct Runtime<'a> {
     pub base_layer: Sha256,
     /// The one source.
     pub snapshot: SnapshotId,
-    /// `name=version` of the packages to install: those that were asked for, exactly.
-    pub packages: &'a [String],
-    /// File name to digest of every package that this installs over the base.
+    /// Name and version of the packages to install: those that were asked for, exactly.
+    pub packages: &'a [(String, String)],
+    /// Every package that this installs over the base: of debs the file name and the file's digest, of
+    /// rpms `name-version-release.arch` and the digest of the header.
     pub closure: &'a BTreeMap<String, Sha256>,
     /// Seconds since 1970: the newest date among the packages. Nothing in the layer is newer.
     pub date: i64,
 }
 
 /// What `sha256sum *.deb | sha256sum` prints (its digest) in a folder that holds exactly the
-/// closure, with `LC_ALL=C`.
+/// closure, with `LC_ALL=C`; and the same for what `rpm -qp` says of rpms.
 pub fn closure_digest(closure: &BTreeMap<String, Sha256>) -> Sha256 {
     let lines: String = closure.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
     Sha256::of(lines.as_bytes())
@@ -80,27 +102,47 @@ pub fn closure_digest(closure: &BTreeMap<String, Sha256>) -> Sha256 {
 /// The Dockerfile.
 pub fn render(runtime: &Runtime<'_>) -> String {
     let image = runtime.image;
-    let mut path_options = PATH_OPTIONS.to_vec();
-    if image.slim {
-        path_options.extend(SLIM_PATH_OPTIONS);
-    }
+    let joined = |packages: &mut dyn Iterator<Item = String>| packages.collect::<Vec<_>>().join(" ");
+    let with = |between: &str| joined(&mut runtime.packages.iter().map(|(name, version)| format!("{name}{between}{version}")));
+    let (template, folders, packages) = match runtime.format {
+        Format::Deb => {
+            let folders =
+                ["base", "sources", "lists", "lists/partial", "cache", "cache/archives", "cache/archives/partial", "log"].as_slice();
+            (include_str!("../templates/deb.Dockerfile"), folders, with("="))
+        }
+        Format::Rpm => {
+            let folders = ["base", "repos", "cache", "log", "persist", "keys"].as_slice();
+            (include_str!("../templates/rpm.Dockerfile"), folders, with("-"))
+        }
+    };
+    let parts = [
+        ("{{intro}}", include_str!("../templates/intro.part")),
+        ("{{begin}}", include_str!("../templates/begin.part")),
+        ("{{finish}}", include_str!("../templates/finish.part")),
+    ];
+    let template = parts.iter().fold(template.to_string(), |text, (placeholder, part)| text.replace(placeholder, part));
+    let slim = if image.slim { SLIM_PATH_OPTIONS.as_slice() } else { &[] };
+    let path_options = PATH_OPTIONS.iter().chain(slim);
     let values = [
         ("{{image}}", image.name.value.clone()),
         ("{{project_file}}", runtime.project_file.to_string()),
         ("{{from}}", runtime.from.to_string()),
         ("{{date}}", runtime.date.to_string()),
-        ("{{volatile}}", VOLATILE.chunks(5).map(|some| some.join(" ")).collect::<Vec<_>>().join(" \\\n        ")),
-        ("{{path_options}}", path_options.iter().map(|option| format!("        'Dpkg::Options:: \"{option}\";' \\\n")).collect()),
+        ("{{folders}}", joined(&mut folders.iter().map(|folder| format!("\"$T/{folder}\"")))),
+        ("{{volatile}}", volatile(runtime.format).chunks(5).map(|some| some.join(" ")).collect::<Vec<_>>().join(" \\\n        ")),
+        ("{{path_options}}", path_options.map(|option| format!("        'Dpkg::Options:: \"{option}\";' \\\n")).collect()),
+        ("{{macros}}", if image.slim { "'%_install_langs C:C.utf8' ".to_string() } else { String::new() }),
         ("{{base_url}}", format!("http://{FIXED_HOST}")),
         ("{{snapshot}}", runtime.snapshot.to_string()),
-        ("{{packages}}", runtime.packages.join(" ")),
+        ("{{packages}}", packages),
+        ("{{zypper_packages}}", with("=")),
         ("{{closure}}", closure_digest(runtime.closure).to_string()),
         ("{{count}}", runtime.closure.len().to_string()),
         ("{{make_user}}", image.user.as_ref().map(make_user).unwrap_or_default()),
         ("{{metadata}}\n", metadata(runtime)),
     ];
     // One pass from the front, so that no value is searched for placeholders.
-    let mut rest = include_str!("../templates/deb.Dockerfile");
+    let mut rest = template.as_str();
     let mut out = String::with_capacity(rest.len() + 2048);
     while let Some(start) = rest.find("{{") {
         out.push_str(&rest[..start]);
@@ -186,17 +228,22 @@ mod tests {
     use twostage_model::Project;
 
     fn render_project(table: &str) -> String {
+        render_as(Format::Deb, table)
+    }
+
+    fn render_as(format: Format, table: &str) -> String {
         let text =
             format!("[project]\nname = \"demo\"\n[base]\nimage = \"debian:bookworm\"\n[runtime.demo]\npackages = [\"greet\"]\n{table}");
         let project = Project::parse(&text, "twostage.toml").expect("a right project file");
         let closure = BTreeMap::from([("greet_1.0_amd64.deb".to_string(), Sha256::of(b"greet"))]);
         render(&Runtime {
+            format,
             image: &project.images["demo"],
             project_file: "twostage.toml",
             from: "debian@sha256:0000",
             base_layer: Sha256::of(b"base"),
             snapshot: SnapshotId(Sha256::of(b"snapshot")),
-            packages: &["greet=1.0".to_string()],
+            packages: &[("greet".to_string(), "1.0".to_string())],
             closure: &closure,
             date: 1_700_000_000,
         })
@@ -209,6 +256,16 @@ mod tests {
         assert!(!text.contains("{{"), "{text}");
         assert_eq!(text.lines().filter(|line| line.starts_with("RUN ")).count(), 1);
         assert!(text.contains("apt-get install --download-only greet=1.0;"), "{text}");
+    }
+
+    #[test]
+    fn rpms_are_installed_by_whatever_their_base_has() {
+        let text = render_as(Format::Rpm, "slim = true\n");
+        assert!(!text.contains("{{"), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("RUN ")).count(), 1);
+        for word in ["install \"$@\" greet-1.0;", "install --no-recommends \"$@\" greet=1.0;", "'%_install_langs C:C.utf8' >"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
     }
 
     #[test]
