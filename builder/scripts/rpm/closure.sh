@@ -1,0 +1,38 @@
+# Asks dnf what "$@" needs beyond this base, and downloads it: "install NAME…", or "build-dep SPEC".
+# The lines at the end tell what came from where, and what it would replace.
+distribution
+what=$1
+shift
+take() { private_dnf install --downloadonly --destdir="$T/out" "$@"; }
+if [ "$what" = build-dep ]; then
+    spec=$1
+    take rpm-build
+    # Only rpm itself can read a spec file: what its macros make of it is the distribution's affair.
+    if ! command -v rpmspec > /dev/null; then private_dnf install rpm-build; fi
+    rpmspec -q --buildrequires "$spec" > "$T/requires"
+    set --
+    while read -r dependency; do
+        case $dependency in 'rpmlib('*) ;; *) set -- "$@" "$dependency" ;; esac
+    done < "$T/requires"
+fi
+if [ $# != 0 ]; then take "$@"; fi
+for file in "$T"/out/*.rpm; do
+    if [ ! -e "$file" ]; then continue; fi
+    rpm -qp --nosignature --qf '%{NAME}-%{EVR}.%{ARCH}\n' "$file" >> "$T/chosen"
+    name=$(rpm -qp --nosignature --qf '%{NAME}' "$file")
+    if rpm -q "$name" > /dev/null; then rpm -q --qf 'twostage: installed %{NAME} %{EVR}\n' "$name"; fi
+done
+if [ -e "$T/chosen" ]; then
+    # shellcheck disable=SC2046 # names of packages have no blanks
+    private_dnf --cacheonly --quiet repoquery --available --qf 'twostage: from %{repoid} %{name} %{evr}\n' $(cat "$T/chosen") | sed 's/\\n$//'
+fi
+# A name that no chosen package has was taken for something that another one provides.
+if [ "$what" = install ]; then
+    for word in "$@"; do
+        if rpm -q "$word" > /dev/null; then
+            echo "twostage: present $word"
+        elif ! grep -qF -e "$word" "$T/chosen" 2> /dev/null; then
+            echo "twostage: instead of $word" $(private_dnf --cacheonly --quiet repoquery --whatprovides "$word" --qf '%{name} ' | sed 's/\\n$//')
+        fi
+    done
+fi

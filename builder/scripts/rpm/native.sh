@@ -1,0 +1,65 @@
+# Builds one component from /build/src (a tree with a spec file) or /build/source (a source rpm).
+# VERSION_SUFFIX, SOURCE_DATE_EPOCH, RPM_BUILD_OPTIONS and BUILD_KEY come in; packages and the source
+# package go to /build/out.
+export HOME=/build/home
+mkdir -p /build/out /build/home /build/rpm/SOURCES /build/rpm/SPECS
+build() {
+    rpmbuild --define '_topdir /build/rpm' --define '_buildhost twostage.invalid' --define 'use_source_date_epoch_as_buildtime 1' \
+        --define 'clamp_mtime_to_source_date_epoch 1' --define 'source_date_epoch_from_changelog 0' --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' "$@"
+}
+if [ -d /build/source ]; then
+    rpm --define '_topdir /build/rpm' -i --nosignature /build/source/*.src.rpm
+    spec=$(echo /build/rpm/SPECS/*.spec)
+    # The distribution's own source has no date but that of its package.
+    if [ "$SOURCE_DATE_EPOCH" = 0 ]; then SOURCE_DATE_EPOCH=$(rpm -qp --nosignature --qf '%{BUILDTIME}' /build/source/*.src.rpm); fi
+    number=90000
+    for patch in /build/patches/*; do
+        [ -e "$patch" ] || continue
+        grep -qE '^[[:space:]]*%auto(setup|patch)' "$spec" \
+            || { echo "twostage: ${patch##*/} cannot be applied: the spec file uses neither %autosetup nor %autopatch" >&2; exit 1; }
+        cp "$patch" "/build/rpm/SOURCES/twostage-${patch##*/}"
+        sed -i "0,/^%description/s//Patch$number: twostage-${patch##*/}\n\n%description/" "$spec"
+        number=$((number + 1))
+    done
+else
+    cd /build/src
+    for patch in /build/patches/*; do
+        [ -e "$patch" ] || continue
+        echo "twostage: applying ${patch##*/}"
+        patch --strip=1 --batch --forward --input="$patch"
+    done
+    spec=/build/rpm/SPECS/$(ls -- *.spec)
+    mv -- *.spec "$spec"
+    # Sources that lie beside the spec file are taken as they are; the first one that does not is
+    # the tree itself, under the name that the spec file gives it.
+    find . -mindepth 1 -maxdepth 1 -type f -exec cp -a {} /build/rpm/SOURCES \;
+    name=$(rpmspec -q --srpm --qf '%{NAME}-%{VERSION}' "$spec")
+    rpmspec -P "$spec" | sed -n 's/^[Ss]ource[0-9]*:[[:space:]]*//p' | while read -r source; do
+        file=/build/rpm/SOURCES/${source##*/}
+        case $file in
+        *.tar.gz | *.tgz) compress='gzip -n' ;;
+        *.tar.xz) compress='xz' ;;
+        *.tar.bz2) compress='bzip2' ;;
+        *.tar.zst) compress='zstd -q' ;;
+        *) continue ;;
+        esac
+        if [ -e "$file" ]; then continue; fi
+        tar --create --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --transform="s,^\.,$name," . | $compress > "$file"
+        break
+    done
+fi
+export SOURCE_DATE_EPOCH
+touch -d "@$SOURCE_DATE_EPOCH" /build/rpm/SOURCES/*
+sed -i "s/^\(Release:[[:space:]]*[^[:space:]]*\)/\1$VERSION_SUFFIX/I" "$spec"
+if [ -e /build/needs ]; then
+    rpmspec -q --buildrequires "$spec" > "$T/requires"
+    set --
+    while read -r dependency; do
+        case $dependency in 'rpmlib('*) ;; *) set -- "$@" "$dependency" ;; esac
+    done < "$T/requires"
+    if [ $# != 0 ]; then HOME=$T private_dnf install "$@"; fi
+fi
+cd /build
+# shellcheck disable=SC2086 # options are words
+build -ba $RPM_BUILD_OPTIONS "$spec"
+find /build/rpm/RPMS /build/rpm/SRPMS -name '*.rpm' -exec mv {} /build/out \;

@@ -1,0 +1,355 @@
+//! The two families of package tools, deb's and rpm's, as the build stage uses them: their scripts,
+//! how they name a package, what they are asked and what they answer.
+
+use crate::{Stored, apt, dnf};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use twostage_model::error::OrFail as _;
+use twostage_model::lock::LockedPackage;
+use twostage_model::{Class, Format, PackageId, Result, Sha256, date};
+use twostage_package::rpm;
+
+/// Name and version of what was chosen, to where it comes from.
+pub(crate) type Chosen = BTreeMap<(String, String), String>;
+
+/// What a family's scripts are, and where they look for what we give them.
+pub(crate) struct Tools {
+    /// What people know it as.
+    pub(crate) manager: &'static str,
+    prelude: &'static str,
+    pub(crate) closure: &'static str,
+    pub(crate) fetch: &'static str,
+    pub(crate) fetch_source: &'static str,
+    pub(crate) install: &'static str,
+    pub(crate) native: &'static str,
+    pub(crate) upgrades: &'static str,
+    /// Where the client file of a snapshot goes.
+    pub(crate) client_file: &'static str,
+    /// Where the build dependencies go, and the words that ask for them.
+    pub(crate) question_file: &'static str,
+    pub(crate) question: [&'static str; 2],
+    /// The variable that takes a component's `options`.
+    pub(crate) options: &'static str,
+}
+
+const DEB: Tools = Tools {
+    manager: "apt",
+    prelude: include_str!("../scripts/deb/prelude.sh"),
+    closure: include_str!("../scripts/deb/closure.sh"),
+    fetch: include_str!("../scripts/deb/fetch.sh"),
+    fetch_source: include_str!("../scripts/deb/fetch-source.sh"),
+    install: include_str!("../scripts/deb/install.sh"),
+    native: include_str!("../scripts/deb/native.sh"),
+    upgrades: include_str!("../scripts/deb/upgrades.sh"),
+    client_file: "var/cache/twostage/sources/twostage.sources",
+    question_file: "var/cache/twostage/control/debian/control",
+    question: ["build-dep", "/var/cache/twostage/control"],
+    options: "DEB_BUILD_OPTIONS",
+};
+
+const RPM: Tools = Tools {
+    manager: "dnf",
+    prelude: include_str!("../scripts/rpm/prelude.sh"),
+    closure: include_str!("../scripts/rpm/closure.sh"),
+    fetch: include_str!("../scripts/rpm/fetch.sh"),
+    fetch_source: include_str!("../scripts/rpm/fetch-source.sh"),
+    install: include_str!("../scripts/rpm/install.sh"),
+    native: include_str!("../scripts/rpm/native.sh"),
+    upgrades: include_str!("../scripts/rpm/upgrades.sh"),
+    client_file: "var/cache/twostage/sources/twostage.repo",
+    question_file: "var/cache/twostage/control/twostage.spec",
+    question: ["build-dep", "/var/cache/twostage/control/twostage.spec"],
+    options: "RPM_BUILD_OPTIONS",
+};
+
+impl Tools {
+    pub(crate) fn of(format: Format) -> &'static Tools {
+        match format {
+            Format::Deb => &DEB,
+            Format::Rpm => &RPM,
+        }
+    }
+
+    /// The command that runs one of the scripts with arguments.
+    pub(crate) fn command(&self, script: &str, arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+        let script = format!("{}{script}", self.prelude);
+        ["sh".to_string(), "-c".to_string(), script, "twostage".to_string()].into_iter().chain(arguments).collect()
+    }
+}
+
+/// A package as its manager takes it on the command line, in exactly this version.
+pub fn exact(format: Format, name: &str, version: &str) -> String {
+    match format {
+        Format::Deb => format!("{name}={version}"),
+        Format::Rpm => format!("{name}-{version}"),
+    }
+}
+
+/// The same of a locked package, with its architecture.
+pub(crate) fn exact_locked(format: Format, package: &LockedPackage) -> String {
+    let id = &package.id;
+    match format {
+        Format::Deb if id.arch == "all" => exact(format, &id.name, &id.version),
+        Format::Deb => exact(format, &format!("{}:{}", id.name, id.arch), &id.version),
+        Format::Rpm => format!("{}.{}", exact(format, &id.name, &id.version), id.arch),
+    }
+}
+
+/// Which of two versions is newer.
+pub fn compare(format: Format, a: &str, b: &str) -> Ordering {
+    match format {
+        Format::Deb => twostage_package::version::compare(a, b),
+        Format::Rpm => twostage_package::rpm::compare_evr(a, b),
+    }
+}
+
+/// Whether a package of that name holds debug symbols, which are published and never installed.
+pub fn is_symbols(format: Format, name: &str) -> bool {
+    match format {
+        Format::Deb => name.ends_with("-dbgsym"),
+        Format::Rpm => name.ends_with("-debuginfo") || name.ends_with("-debugsource"),
+    }
+}
+
+/// What a rebuilt version ends in: sorted by the date of its source, told apart by its inputs, above
+/// the version without it and below the next one.
+pub(crate) fn version_suffix(format: Format, source_date: i64, key: &Sha256) -> String {
+    let start = match format {
+        Format::Deb => "+ts",
+        Format::Rpm => ".ts",
+    };
+    format!("{start}{}.{}", date::compact(source_date), &key.to_string()[..8])
+}
+
+/// What a build needs by the words of its `debian/control` or spec file, and the text that asks the
+/// package manager for it.
+///
+/// # Errors
+/// The text cannot be read.
+pub(crate) fn build_question(format: Format, control: &str) -> Result<(Vec<String>, String)> {
+    match format {
+        Format::Deb => apt::build_question(control),
+        Format::Rpm => Ok(dnf::build_question(control)),
+    }
+}
+
+/// The id of a source package (a `.dsc` or a source rpm), and the files that it lists, with their
+/// digests.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn source_package(format: Format, path: &Path) -> Result<(PackageId, Listed)> {
+    let failed = || format!("cannot read {}", path.display());
+    match format {
+        Format::Deb => {
+            let text = fs::read_to_string(path).or_fail(Class::Repository, failed)?;
+            let dsc = twostage_package::control::dsc_files(&text)?;
+            let files = dsc.files.into_iter().map(|file| (file.name, Some(file.sha256))).collect();
+            Ok((PackageId::new(&dsc.source, &dsc.version, format.source_arch())?, files))
+        }
+        Format::Rpm => Ok((open_rpm(path)?.id, Vec::new())),
+    }
+}
+
+type Listed = Vec<(String, Option<Sha256>)>;
+
+fn open_rpm(path: &Path) -> Result<rpm::Rpm> {
+    let file = fs::File::open(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
+    rpm::read(file, &path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// What a source package says that its build needs: the text of the `.dsc`, or a spec file that
+/// asks for what the source rpm requires.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn source_control(format: Format, path: &Path) -> Result<String> {
+    match format {
+        Format::Deb => {
+            let text = fs::read_to_string(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
+            Ok(twostage_package::control::dsc_files(&text)?.control.to_string())
+        }
+        Format::Rpm => {
+            let mut spec = "Name: source\nVersion: 0\nRelease: 0\nSummary: source\nLicense: any\n".to_string();
+            for need in rpm::dependencies(&open_rpm(path)?.header, rpm::Kind::Requires) {
+                let clause = clause(&need);
+                if !need.name.starts_with("rpmlib(") && !clause.contains(['%', '\n']) {
+                    spec.push_str(&format!("BuildRequires: {clause}\n"));
+                }
+            }
+            Ok(spec + "%description\n")
+        }
+    }
+}
+
+/// `libgreet >= 1:1.0-1`, as a spec file writes it.
+pub fn clause(need: &rpm::Dependency) -> String {
+    let operator: String = [(0x2, '<'), (0x4, '>'), (0x8, '=')].iter().filter(|(bit, _)| need.flags & bit != 0).map(|(_, c)| *c).collect();
+    if operator.is_empty() || need.version.is_empty() {
+        return need.name.clone();
+    }
+    let epoch = need.epoch.as_deref().filter(|epoch| *epoch != "0").map(|epoch| format!("{epoch}:")).unwrap_or_default();
+    let release = if need.release.is_empty() { String::new() } else { format!("-{}", need.release) };
+    format!("{} {operator} {epoch}{}{release}", need.name, need.version)
+}
+
+/// What a package contains, without what a rebuild changes by itself.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn content_digest(path: &Path, package: fs::File, suffix: &str) -> Result<Sha256> {
+    if path.extension().is_some_and(|extension| extension == "rpm") {
+        rpm::content_digest(package, suffix)
+    } else {
+        twostage_package::content::content_digest(package, suffix)
+    }
+}
+
+/// What a closure answers; while it is the same, the closure holds: the dependencies that the
+/// project's own packages cannot fulfil themselves, found by following `roots` through `own`, and
+/// the names of those own packages.
+pub fn external(format: Format, roots: &[String], own: &[Stored]) -> Vec<String> {
+    // A list of rpm dependencies has one a line: some have commas in them.
+    let (separator, needs, bare_name): (_, _, fn(&str) -> &str) = match format {
+        Format::Deb => (',', ["Pre-Depends", "Depends"].as_slice(), apt::bare_name),
+        Format::Rpm => ('\n', ["Requires"].as_slice(), dnf::bare_name),
+    };
+    let alternatives = |clause: &str| clause.split('|').map(str::to_string).collect::<Vec<_>>();
+    let mut by_name: BTreeMap<&str, Vec<&Stored>> = BTreeMap::new();
+    for package in own {
+        by_name.entry(&package.id.name).or_default().push(package);
+        for provided in package.fields.get("Provides").into_iter().flat_map(|provides| provides.split(separator)) {
+            by_name.entry(bare_name(provided)).or_default().push(package);
+        }
+    }
+    let mut left: Vec<String> = roots.to_vec();
+    let (mut seen, mut outside) = (BTreeSet::new(), BTreeSet::new());
+    while let Some(clauses) = left.pop() {
+        for clause in clauses.split(separator).map(str::trim).filter(|clause| !clause.is_empty()) {
+            let ours: Vec<&Stored> =
+                alternatives(clause).iter().filter_map(|name| by_name.get(bare_name(name))).flatten().copied().collect();
+            if ours.is_empty() {
+                outside.insert(clause.split_whitespace().collect::<Vec<_>>().join(" "));
+            }
+            for package in ours {
+                if seen.insert(package.sha256) {
+                    outside.insert(format!("own {}", package.id.name));
+                    left.extend(needs.iter().filter_map(|field| package.fields.get(*field).cloned()));
+                }
+            }
+        }
+    }
+    outside.into_iter().collect()
+}
+
+/// What the package manager says while it finds a closure.
+pub(crate) enum Answer {
+    Apt(apt::Simulation),
+    Dnf(dnf::Transaction),
+}
+
+impl Answer {
+    pub(crate) fn of(format: Format) -> Answer {
+        match format {
+            Format::Deb => Answer::Apt(apt::Simulation::default()),
+            Format::Rpm => Answer::Dnf(dnf::Transaction::default()),
+        }
+    }
+
+    pub(crate) fn line(&mut self, line: &str) {
+        match self {
+            Answer::Apt(answer) => answer.line(line),
+            Answer::Dnf(answer) => answer.line(line),
+        }
+    }
+
+    pub(crate) fn chosen(&self) -> &Chosen {
+        match self {
+            Answer::Apt(answer) => &answer.chosen,
+            Answer::Dnf(answer) => &answer.chosen,
+        }
+    }
+
+    /// Why it gave up, where we know more than it says, and what to do.
+    pub(crate) fn explain(&self, of: &str, own: &[Stored]) -> Option<(String, String)> {
+        match self {
+            Answer::Apt(answer) => answer.explain(of, own),
+            Answer::Dnf(answer) => answer.explain(of, own),
+        }
+    }
+
+    /// What is wrong with an answer that was given, and what to do.
+    pub(crate) fn objection(&self, of: &str, own: &[Stored], installs: bool) -> Option<(String, String)> {
+        match self {
+            Answer::Apt(answer) => answer.substituted.as_ref().filter(|_| installs).map(|(asked, taken)| {
+                let what = format!("{of}: {asked} is a virtual package; apt would install {taken} for it");
+                (what, format!("name {taken}, or whichever provider is meant"))
+            }),
+            Answer::Dnf(answer) => answer.objection(of, own),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(name: &str, depends: &str) -> Stored {
+        Stored {
+            id: PackageId { name: name.into(), version: "1".into(), arch: "amd64".into() },
+            sha256: Sha256::of(name.as_bytes()),
+            size: 1,
+            date: 0,
+            fields: BTreeMap::from([("Depends".to_string(), depends.to_string())]),
+        }
+    }
+
+    #[test]
+    fn a_closure_is_asked_for_what_the_project_does_not_make_itself() {
+        let packages = [own("greet", "libgreet1 (>= 1.0), libxml2 (>= 2.7.4)"), own("libgreet1", "libc6 (>= 2.34)"), own("other", "perl")];
+        assert_eq!(
+            external(Format::Deb, &["greet".into(), "bash | dash".into()], &packages),
+            ["bash | dash", "libc6 (>= 2.34)", "libxml2 (>= 2.7.4)", "own greet", "own libgreet1"]
+        );
+    }
+
+    #[test]
+    fn a_closure_of_rpms_is_asked_the_same() {
+        let mut lib = own("libgreet", "");
+        lib.fields = BTreeMap::from([
+            ("Provides".to_string(), "libgreet = 1-1\nlibgreet.so.1()(64bit)".to_string()),
+            ("Requires".to_string(), "libc.so.6()(64bit)\n(a or b, c)".to_string()),
+        ]);
+        let mut greet = own("greet", "");
+        greet.fields = BTreeMap::from([("Requires".to_string(), "libgreet.so.1()(64bit)\n/bin/sh".to_string())]);
+        assert_eq!(
+            external(Format::Rpm, &["greet".into(), "make >= 4".into()], &[lib, greet]),
+            ["(a or b, c)", "/bin/sh", "libc.so.6()(64bit)", "make >= 4", "own greet", "own libgreet"]
+        );
+    }
+
+    /// Golden: name-version-arch means one content only while this stays as it is.
+    #[test]
+    fn the_suffix_of_a_rebuilt_version_never_changes() {
+        let key = Sha256::of(b"inputs");
+        let hex = &key.to_string()[..8];
+        assert_eq!(version_suffix(Format::Deb, 1_767_323_045, &key), format!("+ts20260102030405.{hex}"));
+        assert_eq!(version_suffix(Format::Rpm, 1_767_323_045, &key), format!(".ts20260102030405.{hex}"));
+    }
+
+    #[test]
+    fn a_newer_source_is_a_newer_version_and_below_the_next_revision() {
+        let key = Sha256::of(b"inputs");
+        for format in [Format::Deb, Format::Rpm] {
+            let version = |date| format!("1.0-1{}", version_suffix(format, date, &key));
+            let (older, newer) = (version(1), version(2));
+            for (a, b) in
+                [("1.0-1", older.as_str()), (older.as_str(), newer.as_str()), (newer.as_str(), "1.0-1.1"), (newer.as_str(), "1.0-2")]
+            {
+                assert_eq!(compare(format, a, b), Ordering::Less, "{format:?}: {a} < {b}");
+            }
+        }
+    }
+}
