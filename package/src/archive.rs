@@ -20,8 +20,8 @@ use twostage_model::{Hasher, Sha256};
 
 /// Bytes that `control.tar` may unpack to.
 const MAX_CONTROL: u64 = 32 << 20;
-/// Bytes that `data.tar` may unpack to.
-const MAX_DATA: u64 = 8 << 30;
+/// Bytes that `data.tar`, or an rpm's payload, may unpack to.
+pub(crate) const MAX_DATA: u64 = 8 << 30;
 /// A member may always unpack to this, and beyond it to [`MAX_RATIO`] times what was read of it.
 /// Deflate cannot do more than 1032; xz and zstd can make 8 GiB of zeros from a megabyte.
 const FREE_BYTES: u64 = 256 << 20;
@@ -127,8 +127,9 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Compression {
+/// How an archive is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
     None,
     Gzip,
     Xz,
@@ -368,13 +369,12 @@ pub(crate) fn gunzip<'a, B: BufRead + 'a>(input: B, used: &'a Cell<u64>, limit: 
     Guard { decoder: MultiGzDecoder::new(Counted { inner: input, used }), made: 0, limit, used, dead: false }
 }
 
-/// Reads a compressed tar and all that follows it in its member.
-fn tar_member(member: &mut Member<'_, impl BufRead>, compression: Compression, control: bool, visitor: &mut dyn Visit) -> Check<()> {
-    let used = Cell::new(0);
-    let counted = Counted { inner: member, used: &used };
+/// A bounded decoder of a whole archive; an archive may hold several compressed streams in a row.
+pub(crate) fn unpack<'a, B: BufRead + 'a>(input: B, used: &'a Cell<u64>, compression: Compression, limit: u64) -> Check<impl Read + 'a> {
+    let counted = Counted { inner: input, used };
     // dpkg takes several compressed streams in a row (pigz, pzstd, pixz make them), so these do;
     // unlike dpkg they refuse anything else behind a stream.
-    let decoder: Box<dyn Read + '_> = match compression {
+    let decoder: Box<dyn Read + 'a> = match compression {
         Compression::None => Box::new(counted),
         Compression::Gzip => Box::new(MultiGzDecoder::new(counted)),
         // Not `XzStream`: it keeps 16 bytes for every block, which costs an attacker 16 bytes.
@@ -385,8 +385,13 @@ fn tar_member(member: &mut Member<'_, impl BufRead>, compression: Compression, c
             Box::new(decoder)
         }
     };
-    let limit = if control { MAX_CONTROL } else { MAX_DATA };
-    let guard = Guard { decoder, made: 0, limit, used: &used, dead: false };
+    Ok(Guard { decoder, made: 0, limit, used, dead: false })
+}
+
+/// Reads a compressed tar and all that follows it in its member.
+fn tar_member(member: &mut Member<'_, impl BufRead>, compression: Compression, control: bool, visitor: &mut dyn Visit) -> Check<()> {
+    let used = Cell::new(0);
+    let guard = unpack(member, &used, compression, if control { MAX_CONTROL } else { MAX_DATA })?;
     let mut names = BTreeSet::new();
     let mut control_entry = |entry: &Entry, content: &mut dyn Read| {
         match entry.kind {

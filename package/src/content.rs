@@ -83,7 +83,7 @@ impl Visit for Content<'_> {
         let path = self.suffix.removed(&entry.path);
         let digest = self.digest(entry, |out| match Document::of(&path) {
             None => copy(content, out).map(|()| Form::AsIs),
-            Some(document) => self.document(&document, content, out),
+            Some(document) => self.suffix.document(&document, content, out),
         })?;
         self.entries.push((Sha256::of(&path), digest));
         Ok(())
@@ -112,69 +112,23 @@ impl Content<'_> {
         hasher.field(out.finish().as_bytes());
         Ok(hasher.finish())
     }
-
-    /// Hashes a file of the documentation into `out`: unpacked, without the rebuild's own entry.
-    fn document<'s>(&'s self, document: &Document, content: &mut dyn Read, out: &mut Remover<'s>) -> io::Result<Form> {
-        if !document.gzip {
-            return self.changelog(content, out).map(|()| Form::AsIs);
-        }
-        // What does not unpack counts as the bytes it is: both are hashed, one is used.
-        let mut raw = self.suffix.remover();
-        let mut input = BufReader::new(Tee { input: content, copy: &mut raw, failure: None });
-        let used = Cell::new(0);
-        let mut unpacked = archive::gunzip(&mut input, &used, MAX_DOCUMENT);
-        let result = if document.changelog { self.changelog(&mut unpacked, out) } else { copy(&mut unpacked, out) };
-        drop(unpacked);
-        copy(&mut input, &mut io::sink())?;
-        if let Some(error) = input.into_inner().failure {
-            return Err(error);
-        }
-        if result.is_ok() {
-            return Ok(Form::Unpacked);
-        }
-        *out = raw;
-        Ok(Form::AsIs)
-    }
-
-    /// Hashes a changelog (deb-changelog(5)) without its first entry, if that one's header line
-    /// has the suffix.
-    fn changelog(&self, content: &mut dyn Read, out: &mut Remover<'_>) -> io::Result<()> {
-        let mut head = Vec::new();
-        let mut input = BufReader::new(content);
-        (&mut input).take(MAX_FIRST_ENTRY as u64).read_to_end(&mut head)?;
-        let rest = self.first_entry(&head).and_then(|end| head.get(end..)).unwrap_or(&head);
-        out.write_all(rest)?;
-        copy(&mut input, out)
-    }
-
-    /// Where the entry behind the first begins, if the first one is the rebuild's own.
-    fn first_entry(&self, head: &[u8]) -> Option<usize> {
-        let mut end = 0;
-        let mut lines = head.split_inclusive(|byte| *byte == b'\n').inspect(|line| end += line.len());
-        if !self.suffix.is_in(lines.find(|line| !line.trim_ascii().is_empty())?) {
-            return None;
-        }
-        lines.find(|line| line.starts_with(b" -- "))?;
-        let next = lines.next().unwrap_or_default();
-        Some(if next.trim_ascii().is_empty() { end } else { end - next.len() })
-    }
 }
 
 /// How a content went into the digest.
 #[derive(Clone, Copy)]
-enum Form {
+pub(crate) enum Form {
     AsIs = 0,
     Unpacked = 1,
 }
 
 /// A changelog, or a file that is compared unpacked, or both.
-struct Document {
+pub(crate) struct Document {
     gzip: bool,
     changelog: bool,
 }
 
 impl Document {
-    fn of(path: &[u8]) -> Option<Document> {
+    pub(crate) fn of(path: &[u8]) -> Option<Document> {
         let path = path.strip_prefix(b"usr/share/")?;
         let gzip = path.ends_with(b".gz");
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
@@ -207,7 +161,7 @@ impl<W: Write> Read for Tee<'_, W> {
     }
 }
 
-fn copy(input: &mut dyn Read, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn copy(input: &mut dyn Read, out: &mut impl Write) -> io::Result<()> {
     let mut input = BufReader::with_capacity(64 << 10, input);
     loop {
         let bytes = input.fill_buf()?;
@@ -220,21 +174,22 @@ fn copy(input: &mut dyn Read, out: &mut impl Write) -> io::Result<()> {
     }
 }
 
-struct Suffix<'a> {
+/// What is taken out of everything.
+pub(crate) struct Suffix<'a> {
     finder: Option<Finder<'a>>,
 }
 
 impl<'a> Suffix<'a> {
-    fn new(suffix: &'a str) -> Self {
+    pub(crate) fn new(suffix: &'a str) -> Self {
         Suffix { finder: (!suffix.is_empty()).then(|| Finder::new(suffix.as_bytes())) }
     }
 
-    fn is_in(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {
         self.finder.as_ref().is_some_and(|finder| finder.find(bytes).is_some())
     }
 
     /// The bytes without the suffix.
-    fn removed(&self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn removed(&self, bytes: &[u8]) -> Vec<u8> {
         let Some(finder) = &self.finder else { return bytes.to_vec() };
         let mut kept = Vec::with_capacity(bytes.len());
         let mut rest = bytes;
@@ -246,13 +201,59 @@ impl<'a> Suffix<'a> {
         kept
     }
 
-    fn remover(&self) -> Remover<'_> {
+    pub(crate) fn remover(&self) -> Remover<'_> {
         Remover { finder: self.finder.as_ref(), hasher: Hasher::default(), held: Vec::new() }
+    }
+
+    /// Hashes a file of the documentation into `out`: unpacked, without the rebuild's own entry.
+    pub(crate) fn document<'s>(&'s self, document: &Document, content: &mut dyn Read, out: &mut Remover<'s>) -> io::Result<Form> {
+        if !document.gzip {
+            return self.changelog(content, out).map(|()| Form::AsIs);
+        }
+        // What does not unpack counts as the bytes it is: both are hashed, one is used.
+        let mut raw = self.remover();
+        let mut input = BufReader::new(Tee { input: content, copy: &mut raw, failure: None });
+        let used = Cell::new(0);
+        let mut unpacked = archive::gunzip(&mut input, &used, MAX_DOCUMENT);
+        let result = if document.changelog { self.changelog(&mut unpacked, out) } else { copy(&mut unpacked, out) };
+        drop(unpacked);
+        copy(&mut input, &mut io::sink())?;
+        if let Some(error) = input.into_inner().failure {
+            return Err(error);
+        }
+        if result.is_ok() {
+            return Ok(Form::Unpacked);
+        }
+        *out = raw;
+        Ok(Form::AsIs)
+    }
+
+    /// Hashes a changelog (deb-changelog(5)) without its first entry, if that one's header line
+    /// has the suffix.
+    fn changelog(&self, content: &mut dyn Read, out: &mut Remover<'_>) -> io::Result<()> {
+        let mut head = Vec::new();
+        let mut input = BufReader::new(content);
+        (&mut input).take(MAX_FIRST_ENTRY as u64).read_to_end(&mut head)?;
+        let rest = self.first_entry(&head).and_then(|end| head.get(end..)).unwrap_or(&head);
+        out.write_all(rest)?;
+        copy(&mut input, out)
+    }
+
+    /// Where the entry behind the first begins, if the first one is the rebuild's own.
+    fn first_entry(&self, head: &[u8]) -> Option<usize> {
+        let mut end = 0;
+        let mut lines = head.split_inclusive(|byte| *byte == b'\n').inspect(|line| end += line.len());
+        if !self.is_in(lines.find(|line| !line.trim_ascii().is_empty())?) {
+            return None;
+        }
+        lines.find(|line| line.starts_with(b" -- "))?;
+        let next = lines.next().unwrap_or_default();
+        Some(if next.trim_ascii().is_empty() { end } else { end - next.len() })
     }
 }
 
 /// Hashes what is written to it without the suffix, wherever writes cut it.
-struct Remover<'f> {
+pub(crate) struct Remover<'f> {
     finder: Option<&'f Finder<'f>>,
     hasher: Hasher,
     /// The end of what was written: it may be the beginning of the suffix.
@@ -260,7 +261,7 @@ struct Remover<'f> {
 }
 
 impl Remover<'_> {
-    fn finish(mut self) -> Sha256 {
+    pub(crate) fn finish(mut self) -> Sha256 {
         self.hasher.update(&self.held);
         self.hasher.finish()
     }

@@ -19,10 +19,14 @@ use twostage_model::{Hasher, PackageId, Result, Sha256};
 
 pub mod header;
 
+mod content;
 mod contents;
+mod cpio;
 mod evr;
+mod signature;
 pub mod write;
 
+pub use content::content_digest;
 pub use contents::{
     Change, Dependency, DigestAlgorithm, FILE_CONFIG, FILE_DOC, FILE_GHOST, File, Kind, SENSE_COMPARE, changelog, dependencies,
     digest_algorithm, files,
@@ -36,11 +40,11 @@ const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
 /// makes it large: this is room for some 70,000.
 const MAX_SIGNATURE: u64 = 16 << 20;
 
-/// Tags of the signature header.
+/// Tags of the signature header (`rpmSigTag` in `include/rpm/rpmtag.h`).
 mod sig {
+    pub(super) const SHA1: u32 = 269;
     pub(super) const LONGSIZE: u32 = 270;
     pub(super) const LONGARCHIVESIZE: u32 = 271;
-    pub(super) const SHA1: u32 = 269;
     pub(super) const SHA256: u32 = 273;
     pub(super) const SIZE: u32 = 1000;
     pub(super) const MD5: u32 = 1004;
@@ -97,17 +101,14 @@ pub fn read(input: impl Read, hint: &str) -> Result<Rpm> {
 }
 
 fn read_all(mut input: impl Read) -> Result<Rpm, Stop> {
-    let (signature, prefix) = start(&mut input)?;
-    let blob = header_blob(&mut input, header::MAX_HEADER, "its header")?;
-    let refused = |why: String| Stop::Refused(format!("its header: {why}"));
-    let header = Header::parse_blob(&blob).map_err(refused)?;
-    contents::check(&header).map_err(refused)?;
+    let start = Start::read(&mut input)?;
+    let Start { signature, prefix, blob, header } = start;
+    let (id, source) = identify(&header).map_err(Stop::Refused)?;
+    let mut payload = Payload::new(&header).map_err(Stop::Refused)?;
 
-    let mut whole = (Hasher::default(), Md5::new());
-    whole.0.update(&blob);
-    whole.1.update(&blob);
-    let mut payload = Hasher::default();
-    let mut size = blob.len() as u64;
+    let (mut sha256, mut md5, mut size) = (Hasher::default(), Md5::new(), blob.len() as u64);
+    sha256.update(&blob);
+    md5.update(&blob);
     let mut buffer = vec![0; 128 << 10];
     loop {
         let got = fill(&mut input, &mut buffer)?;
@@ -115,33 +116,57 @@ fn read_all(mut input: impl Read) -> Result<Rpm, Stop> {
             break;
         }
         let bytes = buffer.get(..got).unwrap_or_default();
-        whole.0.update(bytes);
-        whole.1.update(bytes);
+        sha256.update(bytes);
+        md5.update(bytes);
         payload.update(bytes);
         size += got as u64;
     }
-    let (id, source) = identify(&header).map_err(Stop::Refused)?;
     let rpm = Rpm {
         id,
         is_source: !header.has(tag::SOURCERPM),
-        sha256: whole.0.finish(),
+        sha256: sha256.finish(),
         header_sha256: Sha256::of(&blob),
         size: prefix + size,
         prefix,
         header_size: blob.len() as u64,
         archive_size: archive_size(&signature, &header),
-        md5: whole.1.finalize().into(),
-        signer: None,
+        md5: md5.finalize().into(),
+        signer: signature::signer(&signature),
         date: header.number(tag::BUILDTIME).and_then(|date| i64::try_from(date).ok()).unwrap_or_default(),
         source,
         header,
     };
-    verify(&rpm, &signature, payload.finish()).map_err(Stop::Refused)?;
+    verify(&rpm, &signature, &blob).and_then(|()| payload.verify()).map_err(Stop::Refused)?;
     Ok(rpm)
 }
 
+/// All that is in front of the payload, checked.
+struct Start {
+    signature: Header,
+    /// Bytes in front of the main header.
+    prefix: u64,
+    /// The main header as it was read.
+    blob: Vec<u8>,
+    header: Header,
+}
+
+impl Start {
+    fn read(input: &mut impl Read) -> Result<Start, Stop> {
+        let (signature, prefix) = signature_header(input)?;
+        let blob = header_blob(input, header::MAX_HEADER, "its header")?;
+        let check = || {
+            let header = Header::parse_blob(&blob)?;
+            header.check_whole()?;
+            contents::check(&header)?;
+            Ok(header)
+        };
+        let header = check().map_err(|why: String| Stop::Refused(format!("its header: {why}")))?;
+        Ok(Start { signature, prefix, blob, header })
+    }
+}
+
 /// Reads lead and signature header; returns the latter and the bytes of both.
-fn start(input: &mut impl Read) -> Result<(Header, u64), Stop> {
+fn signature_header(input: &mut impl Read) -> Result<(Header, u64), Stop> {
     let mut lead = [0; LEAD];
     let got = fill(input, &mut lead)?;
     if !looks_like_rpm(&lead) {
@@ -156,6 +181,9 @@ fn start(input: &mut impl Read) -> Result<(Header, u64), Stop> {
     }
     let blob = header_blob(input, MAX_SIGNATURE, "its signature header")?;
     let signature = Header::parse_blob(&blob).map_err(|why| Stop::Refused(format!("its signature header: {why}")))?;
+    if let Some(tag) = signature.twice() {
+        return Err(Stop::Refused(format!("its signature header has tag {tag} twice")));
+    }
     let mut padding = [0; 7];
     let length = blob.len().next_multiple_of(8) - blob.len();
     let padding = padding.get_mut(..length).unwrap_or_default();
@@ -208,22 +236,71 @@ fn archive_size(signature: &Header, header: &Header) -> u64 {
     said.or_else(|| header.number(tag::LONGARCHIVESIZE)).or_else(|| header.number(tag::ARCHIVESIZE)).unwrap_or_default()
 }
 
-/// Compares every digest and size that the package has of itself.
-fn verify(rpm: &Rpm, signature: &Header, _payload: Sha256) -> Check<()> {
+/// Compares every digest and size that the signature header has.
+fn verify(rpm: &Rpm, signature: &Header, blob: &[u8]) -> Check<()> {
     let size = rpm.size - rpm.prefix;
     for tag in [sig::SIZE, sig::LONGSIZE] {
         if let Some(said) = signature.number(tag).filter(|said| *said != size) {
             return Err(format!("header and payload have {size} bytes where the signature header says {said}"));
         }
     }
-    if signature.binary(sig::MD5).is_some_and(|md5| md5 != rpm.md5) {
-        return Err("the MD5 of header and payload is not the one in its signature header".into());
+    let differs = |what: &str| Err(format!("the {what} is not the one in its signature header"));
+    if signature.text(sig::SHA256).is_some_and(|said| said != rpm.header_sha256.to_string()) {
+        return differs("SHA-256 of its header");
     }
-    if signature.text(sig::SHA256).is_some_and(|sha256| sha256 != rpm.header_sha256.to_string()) {
-        return Err("the SHA-256 of its header is not the one in its signature header".into());
+    if signature.text(sig::SHA1).is_some_and(|said| said != hex(&sha1::Sha1::digest(blob))) {
+        return differs("SHA-1 of its header");
     }
-    let _ = sig::SHA1;
+    if signature.binary(sig::MD5).is_some_and(|said| said != rpm.md5) {
+        return differs("MD5 of its header and payload");
+    }
     Ok(())
+}
+
+/// The digest of the compressed payload that the main header promises.
+struct Payload {
+    hasher: Box<dyn md5::digest::DynDigest>,
+    said: Option<String>,
+}
+
+impl Payload {
+    fn new(header: &Header) -> Check<Payload> {
+        let said = header.text(tag::PAYLOADDIGEST);
+        if header.has(tag::PAYLOADDIGEST) && said.is_none() {
+            return Err("the digest of its payload is not text".into());
+        }
+        // Without a word of the algorithm it is SHA-256, the only one that rpm writes.
+        let hasher: Box<dyn md5::digest::DynDigest> = match DigestAlgorithm::of(header.number(tag::PAYLOADDIGESTALGO).unwrap_or(8)) {
+            DigestAlgorithm::Md5 => Box::new(Md5::new()),
+            DigestAlgorithm::Sha1 => Box::new(sha1::Sha1::new()),
+            DigestAlgorithm::Sha224 => Box::new(sha2::Sha224::new()),
+            DigestAlgorithm::Sha256 => Box::new(sha2::Sha256::new()),
+            DigestAlgorithm::Sha384 => Box::new(sha2::Sha384::new()),
+            DigestAlgorithm::Sha512 => Box::new(sha2::Sha512::new()),
+            DigestAlgorithm::Other(number) => {
+                return Err(format!("the digest of its payload is made by algorithm {number}, which is not known"));
+            }
+        };
+        Ok(Payload { hasher, said })
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        if self.said.is_some() {
+            self.hasher.update(bytes);
+        }
+    }
+
+    fn verify(self) -> Check<()> {
+        let got = hex(&self.hasher.finalize());
+        if self.said.is_some_and(|said| said != got) {
+            return Err("the digest of its payload is not the one in its header".into());
+        }
+        Ok(())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads until `buffer` is full or the input ends; returns how much.
@@ -240,11 +317,5 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Stop> {
     Ok(got)
 }
 
-/// The digest of what an rpm contains, with every occurrence of `suffix` taken out.
-///
-/// # Errors
-/// As [`read`].
-pub fn content_digest(input: impl Read, suffix: &str) -> Result<Sha256> {
-    let _ = suffix;
-    read(input, "the package").map(|rpm| rpm.sha256)
-}
+#[cfg(test)]
+mod tests;

@@ -109,7 +109,7 @@ fn write(control: &Control, files: &[FileEntry], conffiles: &[String], date: i64
 }
 
 /// An absolute path without its slash.
-fn plain(path: &str) -> Check<&str> {
+pub(crate) fn plain(path: &str) -> Check<&str> {
     let rest = path.strip_prefix('/').ok_or_else(|| format!("{} is not an absolute path", shown(path)))?;
     let good = |part: &str| !matches!(part, "" | "." | "..") && !part.chars().any(char::is_control);
     if rest.len() > 4000 || !rest.split('/').all(good) {

@@ -95,14 +95,15 @@ pub fn dependencies(header: &Header, kind: Kind) -> Vec<Dependency> {
         .collect()
 }
 
-/// `[epoch:]version[-release]` as createrepo_c's `cr_str_to_evr` takes it apart.
+/// `[epoch:]version[-release]` as createrepo_c's `cr_str_to_evr` takes it apart: what is before a
+/// colon and no number is dropped.
 fn split_evr(evr: &str) -> (Option<String>, String, String) {
     let (epoch, rest) = match evr.split_once(':') {
-        Some((epoch, rest)) if epoch.bytes().all(|byte| byte.is_ascii_digit()) => (Some(epoch.to_string()), rest),
-        _ => (None, evr),
+        Some((epoch, rest)) => (Some(epoch).filter(|epoch| !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit())), rest),
+        None => (None, evr),
     };
     let (version, release) = rest.split_once('-').unwrap_or((rest, ""));
-    (epoch, version.to_string(), release.to_string())
+    (epoch.map(str::to_string), version.to_string(), release.to_string())
 }
 
 /// What the digests of files were made with.
@@ -241,48 +242,70 @@ pub fn changelog(header: &Header) -> Vec<Change> {
 
 /// Checks that lists which belong together are of one length, and that every path is one.
 pub(crate) fn check(header: &Header) -> Check<()> {
-    for (tag, texts) in TYPES {
-        let good = if *texts { header.strings(*tag).next().is_some() } else { header.each_number(*tag).next().is_some() };
-        if header.has(*tag) && !good {
-            return Err(format!("tag {tag} is of another type than rpm gives it"));
-        }
-    }
+    TEXTS.iter().try_for_each(|tag| of_type(header, *tag, true))?;
+    NUMBERS.iter().try_for_each(|tag| of_type(header, *tag, false))?;
     for kind in Kind::ALL {
         let (names, flags, versions) = kind.tags();
+        of_type(header, names, true)?;
+        of_type(header, flags, false)?;
+        of_type(header, versions, true)?;
         same_length(header, names, &[flags, versions], &[], MAX_DEPENDENCIES)?;
     }
     same_length(header, tag::CHANGELOGNAME, &[tag::CHANGELOGTIME, tag::CHANGELOGTEXT], &[], MAX_CHANGES)?;
     check_files(header)
 }
 
-/// Tags that are lists of text (true) or numbers (false).
-const TYPES: &[(u32, bool)] = &[
-    (tag::NAME, true),
-    (tag::VERSION, true),
-    (tag::RELEASE, true),
-    (tag::EPOCH, false),
-    (tag::ARCH, true),
-    (tag::BUILDTIME, false),
-    (tag::SOURCERPM, true),
-    (tag::FILEMODES, false),
-    (tag::FILESIZES, false),
-    (tag::LONGFILESIZES, false),
-    (tag::FILEMTIMES, false),
-    (tag::FILEDIGESTS, true),
-    (tag::FILELINKTOS, true),
-    (tag::FILEFLAGS, false),
-    (tag::FILEUSERNAME, true),
-    (tag::FILEGROUPNAME, true),
-    (tag::FILECAPS, true),
-    (tag::FILERDEVS, false),
-    (tag::OLDFILENAMES, true),
-    (tag::BASENAMES, true),
-    (tag::DIRNAMES, true),
-    (tag::DIRINDEXES, false),
-    (tag::CHANGELOGTIME, false),
-    (tag::CHANGELOGNAME, true),
-    (tag::CHANGELOGTEXT, true),
+const TEXTS: &[u32] = &[
+    tag::NAME,
+    tag::VERSION,
+    tag::RELEASE,
+    tag::SUMMARY,
+    tag::DESCRIPTION,
+    tag::LICENSE,
+    tag::ARCH,
+    tag::SOURCERPM,
+    tag::OLDFILENAMES,
+    tag::FILEDIGESTS,
+    tag::FILELINKTOS,
+    tag::FILEUSERNAME,
+    tag::FILEGROUPNAME,
+    tag::FILECAPS,
+    tag::FILELANGS,
+    tag::BASENAMES,
+    tag::DIRNAMES,
+    tag::CHANGELOGNAME,
+    tag::CHANGELOGTEXT,
+    tag::PAYLOADCOMPRESSOR,
+    tag::PAYLOADDIGEST,
 ];
+
+const NUMBERS: &[u32] = &[
+    tag::EPOCH,
+    tag::BUILDTIME,
+    tag::SIZE,
+    tag::LONGSIZE,
+    tag::FILESIZES,
+    tag::LONGFILESIZES,
+    tag::FILEMODES,
+    tag::FILERDEVS,
+    tag::FILEMTIMES,
+    tag::FILEFLAGS,
+    tag::FILEVERIFYFLAGS,
+    tag::FILEDEVICES,
+    tag::FILEINODES,
+    tag::FILEDIGESTALGO,
+    tag::DIRINDEXES,
+    tag::CHANGELOGTIME,
+    tag::PAYLOADDIGESTALGO,
+];
+
+fn of_type(header: &Header, tag: u32, text: bool) -> Check<()> {
+    let good = if text { header.strings(tag).next().is_some() } else { header.each_number(tag).next().is_some() };
+    if header.has(tag) && !good {
+        return Err(format!("tag {tag} is of another type than rpm gives it"));
+    }
+    Ok(())
+}
 
 fn same_length(header: &Header, first: u32, needed: &[u32], others: &[u32], most: usize) -> Check<usize> {
     let count = header.count(first);
@@ -309,7 +332,16 @@ fn check_files(header: &Header) -> Check<()> {
     if !old {
         needed.push(tag::DIRINDEXES);
     }
-    let others = [tag::FILEDIGESTS, tag::FILELINKTOS, tag::FILECAPS, tag::FILERDEVS, tag::FILEINODES, tag::FILEVERIFYFLAGS, tag::FILELANGS];
+    let others = [
+        tag::FILEDIGESTS,
+        tag::FILELINKTOS,
+        tag::FILECAPS,
+        tag::FILERDEVS,
+        tag::FILEDEVICES,
+        tag::FILEINODES,
+        tag::FILEVERIFYFLAGS,
+        tag::FILELANGS,
+    ];
     let count = same_length(header, names, &needed, &others, MAX_FILES)?;
     if !old && header.count(tag::DIRNAMES) > count {
         return Err(format!("it has {} folders for {count} files", header.count(tag::DIRNAMES)));

@@ -188,8 +188,7 @@ impl Header {
     pub fn parse(blob: &[u8]) -> Result<Header> {
         let check = || {
             let header = Header::parse_blob(blob)?;
-            super::contents::check(&header)?;
-            Ok(header)
+            super::contents::check(&header).map(|()| header)
         };
         check().map_err(|why: String| Error::new(Class::Repository, format!("an rpm header is refused: {why}")))
     }
@@ -208,11 +207,14 @@ impl Header {
         for raw in index.chunks_exact(ENTRY) {
             let (tag, kind, offset, count) = (be32(raw, 0), be32(raw, 4), be32(raw, 8) as usize, be32(raw, 12));
             let entry = place(data, tag, kind, offset, count).map_err(|why| format!("tag {tag}: {why}"))?;
-            // The trailer of a region lies behind the values that it covers.
-            if !matches!(tag, tag::HEADER_IMAGE..=tag::HEADER_IMMUTABLE) {
-                if entry.start < behind {
-                    return Err(format!("tag {tag}: its value begins inside the one before it"));
+            if matches!(tag, tag::HEADER_IMAGE..=tag::HEADER_IMMUTABLE) {
+                // The trailer of a region lies behind the values that it covers.
+                if (entry.kind, entry.count) != (BIN, ENTRY as u32) {
+                    return Err(format!("tag {tag}: it is not the end of a region"));
                 }
+            } else if entry.start < behind {
+                return Err(format!("tag {tag}: its value begins inside the one before it"));
+            } else {
                 behind = entry.end;
             }
             entries.push(entry);
@@ -235,6 +237,27 @@ impl Header {
     /// may see two different packages.
     pub(crate) fn twice(&self) -> Option<u32> {
         self.twice
+    }
+
+    /// Checks what holds for the main header of a package, though not in rpm's database: no tag is
+    /// there twice, and the region, if there is one, covers everything (`hdrblobVerifyRegion`).
+    pub(crate) fn check_whole(&self) -> Check<()> {
+        if let Some(tag) = self.twice {
+            return Err(format!("it has tag {tag} twice"));
+        }
+        for tag in [tag::HEADER_IMAGE, tag::HEADER_IMMUTABLE] {
+            let Some(region) = self.entry(tag) else { continue };
+            // Its value looks like an entry; the offset is that of the first entry, from the last.
+            let trailer = self.data.get(region.start..region.end).unwrap_or_default();
+            let covered = be32(trailer, 8).wrapping_neg();
+            let good = (region.kind, trailer.len(), be32(trailer, 0)) == (BIN, ENTRY, tag)
+                && u64::from(covered) == (self.entries.len() * ENTRY) as u64
+                && region.end == self.data.len();
+            if !good {
+                return Err(format!("its region {tag} does not cover all of it"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the header has the tag, of whatever type.
@@ -334,12 +357,15 @@ fn place(data: &[u8], tag: u32, kind: u32, start: usize, count: u32) -> Check<En
     Ok(Entry { tag, kind, count, start, end: start + length })
 }
 
-/// Text as createrepo_c writes it (`cr_latin1_to_utf8` in `src/xml_dump.c`): UTF-8, or else
-/// Latin-1 without the control codes 0x80 to 0xbf, which most often are the rest of cp1252.
+/// Text as createrepo_c writes it (`cr_latin1_to_utf8` in `src/xml_dump.c`): UTF-8, or else Latin-1
+/// without control characters and without 0x80 to 0xbf, which most often are the rest of cp1252.
+///
+/// UTF-8 keeps its control characters: what a file format does not take is its writer's to escape.
 pub fn readable(bytes: &[u8]) -> String {
+    let kept = |byte: &&u8| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..0x80 | 0xc0..);
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_string(),
-        Err(_) => bytes.iter().filter(|byte| !(0x80..0xc0).contains(*byte)).map(|byte| char::from(*byte)).collect(),
+        Err(_) => bytes.iter().filter(kept).map(|byte| char::from(*byte)).collect(),
     }
 }
 

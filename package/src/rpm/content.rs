@@ -1,0 +1,336 @@
+//! What an `.rpm` contains, apart from when and under which version suffix it was built; the twin of
+//! [`crate::content`].
+//!
+//! ```text
+//! the suffix (.ts20260102030405.0a1b2c3d)   wherever it stands: tags, scripts, paths, contents
+//! lead, signature header                    they say nothing of the content
+//! build time, host, cookie, SOURCERPM       and rpm's version
+//! times, inodes, order of files             hardlinks count as sets of paths
+//! compression                               of the payload, and of gzipped documentation
+//! sizes, digests, classes, colours          of files: they follow from the contents, which count
+//! the rebuild's own changelog entry         the first, if it has the suffix
+//! ```
+//!
+//! All else counts: every other tag, owners, modes, flags, capabilities, every other byte of files.
+//! A payload that is packed by bzip2 or lzma is not unpacked: its bytes count as they are.
+
+use super::Start;
+use super::contents::{FILE_GHOST, File, changelog, files};
+use super::cpio;
+use super::header::{Header, tag};
+use crate::archive::{self, Compression, Stop};
+use crate::content::{Document, Form, Suffix, copy};
+use crate::{Check, deb, shown};
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, BufRead, BufReader, Read};
+use twostage_model::{Hasher, Result, Sha256};
+
+/// Tags that a rebuild changes by itself, that follow from the contents of files, or that are
+/// hashed file by file and change by change.
+const LEFT_OUT: &[u32] = &[
+    tag::HEADER_IMAGE,
+    tag::HEADER_SIGNATURES,
+    tag::HEADER_IMMUTABLE,
+    tag::LONGARCHIVESIZE,
+    tag::BUILDTIME,
+    tag::BUILDHOST,
+    tag::SIZE,
+    tag::OLDFILENAMES,
+    tag::FILESIZES,
+    tag::FILEMODES,
+    tag::FILERDEVS,
+    tag::FILEMTIMES,
+    tag::FILEDIGESTS,
+    tag::FILELINKTOS,
+    tag::FILEFLAGS,
+    tag::FILEUSERNAME,
+    tag::FILEGROUPNAME,
+    tag::SOURCERPM,
+    tag::FILEVERIFYFLAGS,
+    tag::ARCHIVESIZE,
+    tag::RPMVERSION,
+    tag::CHANGELOGTIME,
+    tag::CHANGELOGNAME,
+    tag::CHANGELOGTEXT,
+    tag::COOKIE,
+    tag::FILEDEVICES,
+    tag::FILEINODES,
+    tag::FILELANGS,
+    tag::DIRINDEXES,
+    tag::BASENAMES,
+    tag::DIRNAMES,
+    tag::PAYLOADCOMPRESSOR,
+    tag::PAYLOADFLAGS,
+    tag::FILECOLORS,
+    tag::FILECLASS,
+    tag::CLASSDICT,
+    1143, // FILEDEPENDSX
+    1144, // FILEDEPENDSN
+    1145, // DEPENDSDICT
+    1146, // SOURCEPKGID
+    tag::LONGFILESIZES,
+    tag::LONGSIZE,
+    tag::FILECAPS,
+    tag::PAYLOADDIGEST,
+    tag::PAYLOADDIGESTALGO,
+    tag::PAYLOADDIGESTALT,
+    5112, // PAYLOADSIZE
+    5113, // PAYLOADSIZEALT
+    5120, // SOURCENEVR
+    5121, // PAYLOADSHA512
+    5122, // PAYLOADSHA512ALT
+    5123, // PAYLOADSHA3_256
+    5124, // PAYLOADSHA3_256ALT
+];
+
+/// The digest of what an rpm contains, with every occurrence of `suffix` taken out. Two builds of
+/// the same content under different suffixes have the same digest.
+///
+/// An empty `suffix` takes nothing out.
+///
+/// # Errors
+/// As [`super::read`], but name and digests are not checked; and a payload that does not unpack to
+/// the files of the header, or to more than 8 GiB.
+pub fn content_digest(input: impl Read, suffix: &str) -> Result<Sha256> {
+    digest(input, &Suffix::new(suffix)).map_err(|stop| deb::stopped(stop, "the package"))
+}
+
+fn digest(mut input: impl Read, suffix: &Suffix<'_>) -> Result<Sha256, Stop> {
+    let Start { header, blob, .. } = Start::read(&mut input)?;
+    drop(blob);
+    let mut hasher = Hasher::default();
+    hasher.field(b"twostage rpm content 1");
+    hasher.field(tags(&header, suffix).as_bytes());
+    hasher.field(changes(&header, suffix).as_bytes());
+
+    let mut input = BufReader::with_capacity(128 << 10, Watched { inner: input, failure: None });
+    let digest = Owned::new(&header, suffix).and_then(|mut owned| {
+        owned.payload(&header, &mut input).map_err(|why| format!("its payload: {why}"))?;
+        Ok(owned.finish())
+    });
+    if let Some(error) = input.into_inner().failure {
+        return Err(Stop::Unreadable(error));
+    }
+    hasher.field(digest.map_err(Stop::Refused)?.as_bytes());
+    Ok(hasher.finish())
+}
+
+/// Keeps the error of the input apart from those of decoders.
+struct Watched<R> {
+    inner: R,
+    failure: Option<io::Error>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| {
+            let shown = io::Error::new(error.kind(), error.to_string());
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.failure.get_or_insert(error);
+            }
+            shown
+        })
+    }
+}
+
+/// Every tag but those left out.
+fn tags(header: &Header, suffix: &Suffix<'_>) -> Sha256 {
+    let mut hasher = Hasher::default();
+    hasher.field(&[u8::from(header.has(tag::SOURCERPM))]);
+    for tag in header.tags().filter(|tag| !LEFT_OUT.contains(tag)) {
+        let Some((kind, bytes)) = header.raw(tag) else { continue };
+        hasher.field(&tag.to_be_bytes());
+        hasher.field(&kind.to_be_bytes());
+        if header.strings(tag).next().is_none() {
+            hasher.field(bytes);
+            continue;
+        }
+        hasher.field(&(header.count(tag) as u64).to_be_bytes());
+        header.strings(tag).for_each(|text| hasher.field(&suffix.removed(text)));
+    }
+    hasher.finish()
+}
+
+/// The changelog without the rebuild's own entry.
+fn changes(header: &Header, suffix: &Suffix<'_>) -> Sha256 {
+    let mut changes = changelog(header);
+    if changes.first().is_some_and(|first| suffix.is_in(first.author.as_bytes()) || suffix.is_in(first.text.as_bytes())) {
+        changes.remove(0);
+    }
+    let mut hasher = Hasher::default();
+    for change in changes {
+        hasher.field(&change.date.to_be_bytes());
+        hasher.field(&suffix.removed(change.author.as_bytes()));
+        hasher.field(&suffix.removed(change.text.as_bytes()));
+    }
+    hasher.finish()
+}
+
+/// The files of a header, and what the payload says of them.
+struct Owned<'s> {
+    suffix: &'s Suffix<'s>,
+    files: Vec<OwnedFile>,
+    /// From digests of paths to indexes of `files`.
+    by_path: HashMap<Sha256, usize>,
+    /// Digests of sets of paths that are one file.
+    links: Vec<Sha256>,
+    is_source: bool,
+}
+
+struct OwnedFile {
+    /// Of the path without the suffix.
+    path: Sha256,
+    /// Of all that the header says.
+    record: Sha256,
+    document: Option<Document>,
+    content: Option<Sha256>,
+    /// Bytes that a stripped payload has of it.
+    size: u64,
+}
+
+impl<'s> Owned<'s> {
+    fn new(header: &Header, suffix: &'s Suffix<'s>) -> Check<Self> {
+        let mut verify = header.each_number(tag::FILEVERIFYFLAGS);
+        let mut langs = header.strings(tag::FILELANGS);
+        let (mut inodes, mut devices) = (header.each_number(tag::FILEINODES), header.each_number(tag::FILEDEVICES));
+        let mut sets: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
+        let mut by_path = HashMap::new();
+        let mut owned: Vec<OwnedFile> = Vec::new();
+        for file in files(header) {
+            let path = suffix.removed(&file.path);
+            if by_path.insert(Sha256::of(&file.path), owned.len()).is_some() {
+                return Err(format!("its header has the file {} twice", shown(&path)));
+            }
+            let device = devices.next().unwrap_or_default();
+            if let Some(inode) = inodes.next().filter(|_| file.mode & TYPE == PLAIN && file.flags & FILE_GHOST == 0) {
+                sets.entry((device, inode)).or_default().push(owned.len());
+            }
+            owned.push(OwnedFile {
+                path: Sha256::of(&path),
+                record: record(&file, verify.next().unwrap_or_default(), langs.next().unwrap_or_default(), suffix),
+                document: Document::of(path.strip_prefix(b"/").unwrap_or(&path)),
+                content: None,
+                size: file.size,
+            });
+        }
+        let mut links = Vec::new();
+        for set in sets.into_values().filter(|set| set.len() > 1) {
+            let mut paths = Vec::new();
+            for (at, index) in set.iter().enumerate() {
+                let Some(file) = owned.get_mut(*index) else { continue };
+                paths.push(file.path);
+                // Only the last of them brings the bytes (`rpmcpioStrippedHeaderRead` and its callers).
+                if at + 1 < set.len() {
+                    file.size = 0;
+                }
+            }
+            paths.sort();
+            let mut hasher = Hasher::default();
+            paths.iter().for_each(|path| hasher.field(path.as_bytes()));
+            links.push(hasher.finish());
+        }
+        links.sort();
+        Ok(Owned { suffix, files: owned, by_path, links, is_source: !header.has(tag::SOURCERPM) })
+    }
+
+    /// Takes all files out of the payload.
+    fn payload(&mut self, header: &Header, input: &mut impl BufRead) -> Check<()> {
+        let Some(compression) = compression(header, input)? else {
+            let mut raw = self.suffix.remover();
+            copy(input, &mut raw).map_err(|error| error.to_string())?;
+            self.links.push(raw.finish());
+            return Ok(());
+        };
+        let used = Cell::new(0);
+        let mut unpacked = BufReader::with_capacity(64 << 10, archive::unpack(input, &used, compression, archive::MAX_DATA)?);
+        while let Some(entry) = cpio::next(&mut unpacked)? {
+            self.file(&entry, &mut unpacked)?;
+        }
+        // What is behind the end is nobody's, but the decoder has its sums there.
+        copy(&mut unpacked, &mut io::sink()).map_err(|error| error.to_string())
+    }
+
+    fn file(&mut self, entry: &cpio::Entry, input: &mut impl BufRead) -> Check<()> {
+        let index = match &entry.name {
+            cpio::Name::Path(path) => self.by_path.get(&Sha256::of(&self.owned_path(path))).copied(),
+            cpio::Name::Index(index) => Some(*index),
+        };
+        let name = &entry.name;
+        let file =
+            index.and_then(|index| self.files.get_mut(index)).ok_or_else(|| format!("{name} is not among the files of its header"))?;
+        if file.content.is_some() {
+            return Err(format!("{name} is there twice"));
+        }
+        let size = entry.size.unwrap_or(file.size);
+        let mut content = input.take(size);
+        let mut out = self.suffix.remover();
+        let form = match &file.document {
+            None => copy(&mut content, &mut out).map(|()| Form::AsIs),
+            Some(document) => self.suffix.document(document, &mut content, &mut out),
+        };
+        let form = form.map_err(|error| format!("{name}: {error}"))?;
+        if content.limit() > 0 {
+            return Err(format!("{name} is cut off"));
+        }
+        cpio::pad(input, size)?;
+        let mut hasher = Hasher::default();
+        hasher.field(&[form as u8]);
+        hasher.field(out.finish().as_bytes());
+        file.content = Some(hasher.finish());
+        Ok(())
+    }
+
+    /// The path in the header: rpm writes `./usr/bin/x` into the payload, others `/usr/bin/x` or
+    /// `usr/bin/x`; of a source package it is the bare name.
+    fn owned_path(&self, path: &[u8]) -> Vec<u8> {
+        let bare = path.strip_prefix(b"./").or_else(|| path.strip_prefix(b"/")).unwrap_or(path);
+        if self.is_source { bare.to_vec() } else { [b"/", bare].concat() }
+    }
+
+    fn finish(mut self) -> Sha256 {
+        self.files.sort_by_key(|file| file.path);
+        let mut hasher = Hasher::default();
+        for file in self.files {
+            hasher.field(file.path.as_bytes());
+            hasher.field(file.record.as_bytes());
+            hasher.field(file.content.as_ref().map_or(b"".as_slice(), |content| content.as_bytes()));
+        }
+        self.links.iter().for_each(|set| hasher.field(set.as_bytes()));
+        hasher.finish()
+    }
+}
+
+/// The type in `st_mode`, and that of plain files.
+const TYPE: u32 = 0o170_000;
+const PLAIN: u32 = 0o100_000;
+
+/// What the header says of one file and a rebuild leaves as it is.
+fn record(file: &File, verify: u64, lang: &[u8], suffix: &Suffix<'_>) -> Sha256 {
+    let mut hasher = Hasher::default();
+    for number in [u64::from(file.mode), u64::from(file.flags), u64::from(file.device), verify] {
+        hasher.field(&number.to_be_bytes());
+    }
+    for text in [file.user.as_bytes(), file.group.as_bytes(), file.caps.as_bytes(), lang] {
+        hasher.field(text);
+    }
+    hasher.field(&suffix.removed(&file.link));
+    hasher.finish()
+}
+
+/// How the payload is packed; none if it is left packed.
+fn compression(header: &Header, input: &mut impl BufRead) -> Check<Option<Compression>> {
+    let said = header.text(tag::PAYLOADCOMPRESSOR);
+    Ok(match said.as_deref() {
+        // rpm reads both through zlib, which passes on what is not gzip.
+        None | Some("gzip") => {
+            let start = input.fill_buf().map_err(|error| error.to_string())?;
+            Some(if start.starts_with(&[0x1f]) { Compression::Gzip } else { Compression::None })
+        }
+        Some("none" | "identity") => Some(Compression::None),
+        Some("xz") => Some(Compression::Xz),
+        Some("zstd") => Some(Compression::Zstd),
+        Some("bzip2" | "lzma") => None,
+        Some(other) => return Err(format!("it is packed by {}, which is not known", shown(other))),
+    })
+}
