@@ -6,21 +6,22 @@ use crate::output::Output;
 use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write as _};
+use std::io::{Read, Seek as _, SeekFrom, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use tokio::sync::OnceCell;
 use twostage_builder::record::Records;
-use twostage_builder::{Context, PackageSink, Reaching, Stored, graph};
+use twostage_builder::{Context, PackageSink, Reaching, Stored, graph, tools};
 use twostage_engine::{Engine, Probe, Reach, reach};
 use twostage_model::error::OrFail as _;
 use twostage_model::names::FIXED_HOST;
 use twostage_model::project::{Base, Expect};
-use twostage_model::{Class, Error, Lock, Project, Result, Sha256, SnapshotId};
+use twostage_model::{Class, Error, Format, Lock, Project, Result, Sha256, SnapshotId};
 use twostage_package::control::Control;
-use twostage_reposerver::{PoolPackage, Repository, Settings};
+use twostage_package::rpm;
+use twostage_reposerver::{PoolPackage, Repository, Settings, repo_file, sources_file};
 
 /// The name of a project file.
 pub const PROJECT_FILE: &str = "twostage.toml";
@@ -104,7 +105,7 @@ impl Session {
     pub async fn context(&self, engine: &EngineArgs, may_lock: bool) -> Result<Arc<Context>> {
         let label = ("twostage.project".to_string(), self.id()?);
         let engine = engine.connect().await?.labelled(BTreeMap::from([label.clone()]));
-        let (here, wanted) = (engine.architecture(), &self.project.architectures);
+        let (here, wanted) = (self.project.format.architecture(engine.architecture()), &self.project.architectures);
         if !wanted.is_empty() && !wanted.iter().any(|arch| arch == here) {
             return Err(Error::new(Class::Project, format!("the engine runs {here}, the project is for {}", wanted.join(", ")))
                 .hint(format!("add \"{here}\" to `architectures`, or name an engine of another kind with --engine-host")));
@@ -118,7 +119,7 @@ impl Session {
             LocalServer { engine: engine.clone(), repository: self.repository.clone(), server: OnceCell::new(), reach: OnceCell::new() };
         Ok(Arc::new(Context {
             engine,
-            packages: Arc::new(Publisher { repository: self.repository.clone(), now: self.now }),
+            packages: Arc::new(Publisher { repository: self.repository.clone(), format: self.project.format, now: self.now }),
             reach: Arc::new(reach),
             events: self.output.sink(),
             project: self.project.clone(),
@@ -284,31 +285,51 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
 /// The repository as the build stage sees it.
 struct Publisher {
     repository: Arc<Repository>,
+    format: Format,
     now: i64,
 }
 
-/// A pool package as the build stage knows it.
-pub fn stored(package: &PoolPackage) -> Stored {
-    let fields = Control::parse(&package.control)
-        .map(|control| control.fields().map(|(name, value)| (name.to_string(), value.to_string())).collect())
-        .unwrap_or_default();
-    Stored { id: package.id.clone(), sha256: package.sha256, size: package.size, date: package.date, fields }
+/// A pool package as the build stage knows it: with its control fields, or an rpm's `Provides` and
+/// `Requires`, one a line.
+pub fn stored(repository: &Repository, package: &PoolPackage) -> Result<Stored> {
+    let fields = match &package.rpm {
+        Some(file) => {
+            let failed = || format!("cannot read {}", package.id);
+            let mut opened = repository.open_package(&package.sha256)?;
+            opened.seek(SeekFrom::Start(file.prefix)).or_fail(Class::System, failed)?;
+            let mut header = Vec::new();
+            opened.take(file.header_size).read_to_end(&mut header).or_fail(Class::System, failed)?;
+            let header = rpm::Header::parse(&header).or_fail(Class::Repository, failed)?;
+            let list = |kind| {
+                let clauses = rpm::dependencies(&header, kind).into_iter().filter(|need| !need.name.starts_with("rpmlib("));
+                clauses.map(|need| tools::clause(&need)).collect::<Vec<_>>().join("\n")
+            };
+            let lists = [("Provides", list(rpm::Kind::Provides)), ("Requires", list(rpm::Kind::Requires))];
+            lists.into_iter().map(|(name, list)| (name.to_string(), list)).collect()
+        }
+        None => Control::parse(&package.control)
+            .map(|control| control.fields().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+            .unwrap_or_default(),
+    };
+    Ok(Stored { id: package.id.clone(), sha256: package.sha256, size: package.size, date: package.date, fields })
 }
 
 impl PackageSink for Publisher {
     fn put(&self, package: &mut dyn Read, name: &str) -> Result<Stored> {
-        Ok(stored(self.repository.ingest(package, name)?.as_ref()))
+        stored(&self.repository, self.repository.ingest(package, name)?.as_ref())
     }
 
     fn put_source(&self, folder: &Path, dsc: &str) -> Result<Sha256> {
-        Ok(self.repository.ingest_source(&folder.join(dsc))?.sha256)
+        let path = folder.join(dsc);
+        let source = if dsc.ends_with(".rpm") { self.repository.ingest_file(&path) } else { self.repository.ingest_source(&path) };
+        Ok(source?.sha256)
     }
 
     fn get(&self, digest: &Sha256) -> Result<Option<Stored>> {
         if !self.repository.contains(digest) {
             return Ok(None);
         }
-        Ok(Some(stored(self.repository.package(digest)?.as_ref())))
+        stored(&self.repository, self.repository.package(digest)?.as_ref()).map(Some)
     }
 
     fn put_blob(&self, blob: &mut dyn Read) -> Result<(Sha256, u64)> {
@@ -322,9 +343,15 @@ impl PackageSink for Publisher {
 
     fn serve(&self, members: &[Sha256]) -> Result<(SnapshotId, String)> {
         let id = self.repository.transient(members, self.now)?;
-        let key = self.repository.public_key()?;
-        let sources = twostage_reposerver::apt::sources_file(&format!("http://{FIXED_HOST}"), &format!("@{id}"), &key);
-        Ok((id, sources))
+        let (base, prefix) = (format!("http://{FIXED_HOST}"), format!("@{id}"));
+        let client_file = match self.format {
+            Format::Deb => sources_file(&base, &prefix, &self.repository.public_key()?),
+            Format::Rpm => {
+                let signers = self.repository.upstream_signers(&id)?;
+                repo_file(&base, &prefix, &self.repository.settings().origin, signers.iter().map(String::as_str))
+            }
+        };
+        Ok((id, client_file))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::Stored;
 use crate::tools::Chosen;
-use std::collections::BTreeMap;
 use twostage_model::Result;
 use twostage_package::control::Control;
 use twostage_package::version::compare;

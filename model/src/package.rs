@@ -38,6 +38,19 @@ impl Format {
         self.id(name, version, arch.unwrap_or(any)).map(|_| ())
     }
 
+    /// The format's name of a Debian architecture.
+    pub fn architecture(self, debian: &str) -> &str {
+        match (self, debian) {
+            (Format::Deb, same) => same,
+            (Format::Rpm, "amd64") => "x86_64",
+            (Format::Rpm, "arm64") => "aarch64",
+            (Format::Rpm, "armhf") => "armv7hl",
+            (Format::Rpm, "i386") => "i686",
+            (Format::Rpm, "ppc64el") => "ppc64le",
+            (Format::Rpm, same) => same,
+        }
+    }
+
     /// What stands for the architecture of a source package.
     pub fn source_arch(self) -> &'static str {
         match self {

@@ -1,25 +1,28 @@
-//! Snapshots: immutable lists of packages with the apt metadata that goes with them.
+//! Snapshots: immutable lists of packages with the apt and yum metadata that goes with them.
 //!
 //! ```text
 //! snapshots/<id>/SHA256SUMS          the list; its digest is the id
-//! snapshots/<id>/signed.json         the index files' digests, and Release with its signatures
+//! snapshots/<id>/signed.json         the index files' digests; Release and repomd.xml, signed
 //! snapshots/<id>/dists/twostage/main/binary-amd64/Packages{,.gz,.zst}
+//! snapshots/<id>/repodata/<sha256>-{primary,filelists,other}.xml.gz   if there are rpms
 //! ```
 //!
 //! The signatures are in one file of their own because they are the one thing that may change: a
-//! new key signs anew, and the snapshot keeps its name.
+//! new key signs anew, and the snapshot keeps its name. With it the digests of rpms that we signed
+//! change, and so yum's files; those with the earlier digests stay beside them.
 
 use crate::apt::{self, Listed};
 use crate::sign::Key;
-use crate::{PoolPackage, Repository, disk, lock};
+use crate::{PoolPackage, Repository, disk, lock, yum};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Manifest, Result, Sha256, SnapshotId};
+use twostage_package::rpm::Header;
 
 /// What a snapshot is, for people and for whoever pins it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub struct SnapshotInfo {
     pub manifest: Manifest,
 }
 
-/// `Release` and its signatures. A channel has its own, with its own date.
+/// `Release`, `repomd.xml` and their signatures. A channel has its own, with its own date.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Signed {
@@ -43,32 +46,69 @@ pub(crate) struct Signed {
     pub(crate) release: String,
     pub(crate) inrelease: String,
     pub(crate) release_gpg: String,
+    /// Only where there are rpms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repomd: Option<Repomd>,
+}
+
+/// `repomd.xml` and its signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Repomd {
+    pub(crate) xml: String,
+    pub(crate) asc: String,
+}
+
+/// What a snapshot's metadata says of its files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Files {
+    /// apt's index files, by path below `dists/twostage/`.
+    #[serde(rename = "files")]
+    pub(crate) apt: BTreeMap<String, Listed>,
+    /// yum's, where there are rpms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) yum: Option<yum::Listing>,
 }
 
 impl Signed {
     /// Signs a release of `files`.
-    pub(crate) fn new(key: &Key, origin: &str, date: i64, files: &BTreeMap<String, Listed>) -> Result<Self> {
-        let release = apt::release(origin, date, files);
+    pub(crate) fn new(key: &Key, origin: &str, date: i64, files: &Files) -> Result<Self> {
+        let release = apt::release(origin, date, &files.apt);
+        let repomd = match files.yum.as_ref().map(|yum| yum::repomd(yum, date)) {
+            Some(xml) => Some(Repomd { asc: key.detached(&xml, date)?, xml }),
+            None => None,
+        };
         Ok(Signed {
             date,
             fingerprint: key.fingerprint().to_string(),
             inrelease: key.clear_sign(&release, date)?,
             release_gpg: key.detached(&release, date)?,
             release,
+            repomd,
         })
     }
 
     /// Whether signing now, with the same date, would say the same: same key, name and files.
-    pub(crate) fn is_current(&self, key: &Key, origin: &str, files: &BTreeMap<String, Listed>) -> bool {
-        self.fingerprint == key.fingerprint() && self.release == apt::release(origin, self.date, files)
+    pub(crate) fn is_current(&self, key: &Key, origin: &str, files: &Files) -> bool {
+        self.fingerprint == key.fingerprint()
+            && files.is_current(key)
+            && self.release == apt::release(origin, self.date, &files.apt)
+            && self.repomd.as_ref().map(|repomd| &repomd.xml) == files.yum.as_ref().map(|yum| yum::repomd(yum, self.date)).as_ref()
+    }
+}
+
+impl Files {
+    /// Whether the digests of rpms are those that they have with this key's signatures.
+    fn is_current(&self, key: &Key) -> bool {
+        self.yum.as_ref().is_none_or(|yum| yum.fingerprint == key.fingerprint())
     }
 }
 
 /// What `signed.json` holds.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Record {
-    files: BTreeMap<String, Listed>,
+    #[serde(flatten)]
+    files: Files,
     signed: Signed,
 }
 
@@ -77,11 +117,17 @@ pub(crate) struct Snapshot {
     pub(crate) id: SnapshotId,
     /// The text of `SHA256SUMS`.
     pub(crate) list: Bytes,
-    /// The index files, by path below `dists/twostage/`.
-    pub(crate) files: BTreeMap<String, Listed>,
+    pub(crate) files: Files,
     pub(crate) signed: Signed,
     /// The index files' bytes, when they are on no disk.
-    held: Option<apt::Indexes>,
+    held: Option<Held>,
+}
+
+/// The bytes of index files.
+#[derive(Default)]
+struct Held {
+    apt: apt::Indexes,
+    yum: yum::Bodies,
 }
 
 /// Recently served index files: packages come and go, the lists of the last few snapshots are what
@@ -147,6 +193,16 @@ impl Repository {
         lock(&self.transients).remove(id);
     }
 
+    /// Fingerprints of those, beside us, who signed rpms of a snapshot: clients need their keys
+    /// ([`crate::repo_file`]). None for a snapshot that is not there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn upstream_signers(&self, id: &SnapshotId) -> Result<Vec<String>> {
+        let snapshot = self.served(id)?;
+        Ok(snapshot.and_then(|snapshot| snapshot.files.yum.as_ref().map(|yum| yum.keys.iter().cloned().collect())).unwrap_or_default())
+    }
+
     /// What a snapshot on disk holds; nothing when there is none of that name.
     ///
     /// # Errors
@@ -160,11 +216,37 @@ impl Repository {
 
     fn render(&self, packages: &[Arc<PoolPackage>], now: i64) -> Result<Snapshot> {
         let manifest = manifest(packages)?;
+        let key = self.key(now)?;
         let indexes = apt::indexes(packages, &self.settings.architectures)?;
-        let files =
-            indexes.iter().map(|(path, body)| (path.clone(), Listed { sha256: Sha256::of(body), size: body.len() as u64 })).collect();
-        let signed = Signed::new(&*self.key(now)?, &self.settings.origin, now, &files)?;
-        Ok(Snapshot { id: manifest.id(), list: manifest.to_string().into(), files, signed, held: Some(indexes) })
+        let listed = |body: &Bytes| Listed { sha256: Sha256::of(body), size: body.len() as u64 };
+        let apt = indexes.iter().map(|(path, body)| (path.clone(), listed(body))).collect();
+        let (yum, bodies) = self.render_yum(packages, &key)?;
+        let files = Files { apt, yum };
+        let signed = Signed::new(&key, &self.settings.origin, now, &files)?;
+        let held = Some(Held { apt: indexes, yum: bodies });
+        Ok(Snapshot { id: manifest.id(), list: manifest.to_string().into(), files, signed, held })
+    }
+
+    /// yum's files for the rpms among `packages`, which are signed on the way; nothing when there
+    /// is none among them.
+    fn render_yum(&self, packages: &[Arc<PoolPackage>], key: &Key) -> Result<(Option<yum::Listing>, yum::Bodies)> {
+        let mut rpms = packages.iter().filter(|package| package.kind.is_rpm()).peekable();
+        if rpms.peek().is_none() {
+            return Ok((None, yum::Bodies::new()));
+        }
+        let known = self.known_keys(key)?;
+        let (mut renderer, mut made) = (yum::Renderer::default(), BTreeSet::new());
+        for package in rpms {
+            let served = match self.served_upstream(package, &known)? {
+                Some(served) => served,
+                None => self.served_signed(package, key, &mut made)?,
+            };
+            let (_, header) = self.head(package)?;
+            renderer.add(package, &Header::parse(&header)?, &served)?;
+        }
+        disk::sync_files(&self.root, &made)?;
+        let (listing, bodies) = renderer.finish(key.fingerprint())?;
+        Ok((Some(listing), bodies))
     }
 
     /// The snapshot of these packages, on disk. Needs no lock: whoever comes second finds it there.
@@ -177,14 +259,21 @@ impl Repository {
                 .settings
                 .architectures
                 .iter()
-                .all(|arch| snapshot.files.contains_key(&format!("{}/binary-{arch}/Packages", apt::COMPONENT)))
+                .all(|arch| snapshot.files.apt.contains_key(&format!("{}/binary-{arch}/Packages", apt::COMPONENT)))
         {
             if snapshot.signed.is_current(&key, &self.settings.origin, &snapshot.files) {
                 return Ok(snapshot);
             }
-            let signed = Signed::new(&key, &self.settings.origin, snapshot.signed.date, &snapshot.files)?;
-            let record = Record { files: snapshot.files.clone(), signed };
-            disk::write(self.scratch()?, &self.snapshot_folder(&id).join("signed.json"), &to_json(&record)?)?;
+            let mut files = snapshot.files.clone();
+            if !files.is_current(&key) {
+                let (yum, bodies) = self.render_yum(packages, &key)?;
+                for (name, body) in &bodies {
+                    disk::write(self.scratch()?, &self.repodata_path(&id, name), body)?;
+                }
+                files.yum = yum;
+            }
+            let signed = Signed::new(&key, &self.settings.origin, snapshot.signed.date, &files)?;
+            disk::write(self.scratch()?, &self.snapshot_folder(&id).join("signed.json"), &to_json(&Record { files, signed })?)?;
         } else {
             self.write_snapshot(&self.render(packages, now)?)?;
         }
@@ -198,8 +287,13 @@ impl Repository {
         let record = Record { files: snapshot.files.clone(), signed: snapshot.signed.clone() };
         write_synced(&made.path().join("signed.json"), &to_json(&record)?)?;
         let dists = made.path().join("dists").join(apt::SUITE);
-        for (path, body) in snapshot.held.iter().flatten() {
-            write_synced(&dists.join(path), body)?;
+        if let Some(held) = &snapshot.held {
+            for (path, body) in &held.apt {
+                write_synced(&dists.join(path), body)?;
+            }
+            for (name, body) in &held.yum {
+                write_synced(&made.path().join("repodata").join(name), body)?;
+            }
         }
         disk::sync_folder(made.path())?;
         let place = self.snapshot_folder(&snapshot.id);
@@ -243,19 +337,43 @@ impl Repository {
 
     /// The bytes of one of a snapshot's index files, checked.
     pub(crate) fn index(&self, snapshot: &Snapshot, path: &str, listed: &Listed) -> Result<Bytes> {
-        if let Some(body) = snapshot.held.as_ref().and_then(|held| held.get(path)) {
+        if let Some(body) = snapshot.held.as_ref().and_then(|held| held.apt.get(path)) {
             return Ok(body.clone());
         }
-        if let Some(body) = lock(&self.bodies).get(&listed.sha256) {
-            return Ok(body);
-        }
         let file = self.snapshot_folder(&snapshot.id).join("dists").join(apt::SUITE).join(path);
-        let body = Bytes::from(fs::read(&file).or_fail(Class::Repository, || format!("cannot read {}", file.display()))?);
-        if Sha256::of(&body) != listed.sha256 {
-            return Err(Error::new(Class::Repository, format!("{} has another digest than its release says", file.display())));
+        let body = self.body(&file, &listed.sha256)?;
+        body.ok_or_else(|| Error::new(Class::Repository, format!("{} is not there", file.display())))
+    }
+
+    /// The bytes of a file of `repodata/`, checked against the digest in its name: one of the
+    /// present listing, or one that an earlier key's had. Nothing when there never was one.
+    pub(crate) fn repodata(&self, snapshot: &Snapshot, name: &str) -> Result<Option<(Bytes, Sha256)>> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
+        let Some(digest) = name.split_once('-').and_then(|(digest, _)| digest.parse::<Sha256>().ok()) else { return Ok(None) };
+        if !name.chars().all(plain) {
+            return Ok(None);
         }
-        lock(&self.bodies).put(listed.sha256, body.clone());
-        Ok(body)
+        if let Some(held) = &snapshot.held {
+            return Ok(held.yum.get(name).map(|body| (body.clone(), digest)));
+        }
+        Ok(self.body(&self.repodata_path(&snapshot.id, name), &digest)?.map(|body| (body, digest)))
+    }
+
+    /// The bytes of a file, from memory if it was read before.
+    fn body(&self, file: &Path, digest: &Sha256) -> Result<Option<Bytes>> {
+        if let Some(body) = lock(&self.bodies).get(digest) {
+            return Ok(Some(body));
+        }
+        let Some(body) = disk::read(file)?.map(Bytes::from) else { return Ok(None) };
+        if Sha256::of(&body) != *digest {
+            return Err(Error::new(Class::Repository, format!("{} has another digest than its list says", file.display())));
+        }
+        lock(&self.bodies).put(*digest, body.clone());
+        Ok(Some(body))
+    }
+
+    fn repodata_path(&self, id: &SnapshotId, name: &str) -> PathBuf {
+        self.snapshot_folder(id).join("repodata").join(name)
     }
 
     fn snapshot_folder(&self, id: &SnapshotId) -> PathBuf {

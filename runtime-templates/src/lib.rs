@@ -88,6 +88,8 @@ pub struct Runtime<'a> {
     /// Every package that this installs over the base: of debs the file name and the file's digest, of
     /// rpms `name-version-release.arch` and the digest of the header.
     pub closure: &'a BTreeMap<String, Sha256>,
+    /// Fingerprints of those, beside us, who signed rpms of the snapshot.
+    pub signers: &'a [String],
     /// Seconds since 1970: the newest date among the packages. Nothing in the layer is newer.
     pub date: i64,
 }
@@ -133,6 +135,7 @@ pub fn render(runtime: &Runtime<'_>) -> String {
         ("{{path_options}}", path_options.map(|option| format!("        'Dpkg::Options:: \"{option}\";' \\\n")).collect()),
         ("{{macros}}", if image.slim { "'%_install_langs C:C.utf8' ".to_string() } else { String::new() }),
         ("{{base_url}}", format!("http://{FIXED_HOST}")),
+        ("{{keys}}", runtime.signers.iter().map(|signer| format!(" http://{FIXED_HOST}/keys/{signer}.asc")).collect()),
         ("{{snapshot}}", runtime.snapshot.to_string()),
         ("{{packages}}", packages),
         ("{{zypper_packages}}", with("=")),
@@ -245,6 +248,7 @@ mod tests {
             snapshot: SnapshotId(Sha256::of(b"snapshot")),
             packages: &[("greet".to_string(), "1.0".to_string())],
             closure: &closure,
+            signers: &[],
             date: 1_700_000_000,
         })
     }

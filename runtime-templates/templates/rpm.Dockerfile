@@ -5,7 +5,7 @@ RUN set -eu; umask 022; T=/var/cache/twostage; \
 # $T. The key too: rpm's database would keep its bytes even after it is removed.
     DB=$(rpm --eval %_dbpath); PROXY=${http_proxy:-}; unset http_proxy; \
     printf '%s\n' '%_keyring fs' "%_keyringpath $T/keys" {{macros}}> "$T/.rpmmacros"; \
-    printf '%s\n' '[twostage]' 'name=twostage' "baseurl={{base_url}}/@{{snapshot}}" "gpgkey={{base_url}}/key.asc" "proxy=$PROXY" \
+    printf '%s\n' '[twostage]' 'name=twostage' "baseurl={{base_url}}/@{{snapshot}}" "gpgkey={{base_url}}/key.asc{{keys}}" "proxy=$PROXY" \
         enabled=1 gpgcheck=1 repo_gpgcheck=1 metadata_expire=never > "$T/repos/twostage.repo"; \
     if command -v dnf5 > /dev/null; then DNF=dnf5; elif command -v dnf > /dev/null; then DNF=dnf; else DNF=microdnf; fi; \
     take() { \

@@ -7,15 +7,16 @@ use crate::session::{Session, stored};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use twostage_builder::closure::{Freshness, Question, closure, external};
+use twostage_builder::closure::{Freshness, Question, closure};
 use twostage_builder::component::Built;
-use twostage_builder::{Context, Stored, graph};
+use twostage_builder::{Context, Stored, graph, tools};
 use twostage_model::error::OrFail as _;
 use twostage_model::project::RuntimeImage;
-use twostage_model::{Class, Error, PackageId, Result, Sha256};
+use twostage_model::{Class, Error, Format, Result, Sha256};
 use twostage_package::control::Control;
-use twostage_package::version;
+use twostage_package::rpm::write::{NewRpm, write_rpm};
 use twostage_package::write::{FileEntry, write_deb};
+use twostage_reposerver::Kind;
 
 /// The date of generated config packages: they come from the project file, which has none.
 /// (1980-01-01, the first that every archive format can write.)
@@ -96,9 +97,10 @@ pub async fn lock_images(
     for image in session.project.images.values() {
         let base = twostage_builder::base::ensure(context, &session.project.base_of(image).value, false).await?;
         let names: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
-        let asked = asked(image, &own);
-        let words =
-            names.iter().map(|name| own.iter().find(|p| p.id.name == *name).map_or(name.clone(), |p| format!("{name}={}", p.id.version)));
+        let format = session.project.format;
+        let asked = asked(format, image, &own);
+        let exact = |name: &String| own.iter().find(|p| p.id.name == *name).map(|p| tools::exact(format, name, &p.id.version));
+        let words = names.iter().map(|name| exact(name).unwrap_or_else(|| name.clone()));
         let question = Question::Install(words.collect());
         let closure = closure(context, &closure_name(&image.name.value), &base, &question, asked, &own, freshness).await?;
         if !image.files.is_empty() {
@@ -110,26 +112,31 @@ pub async fn lock_images(
 }
 
 /// What an image's closure answers: as long as it is this, the lock holds.
-pub fn asked(image: &RuntimeImage, own: &[Stored]) -> Vec<String> {
+pub fn asked(format: Format, image: &RuntimeImage, own: &[Stored]) -> Vec<String> {
     let names: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
-    external(&names, own)
+    tools::external(format, &names, own)
 }
 
 /// The packages that an image can take from the project: its components', and what others
 /// published to the channel; the newest of each name, without debug symbols.
 pub fn own_packages(session: &Session, built: &BTreeMap<String, Built>) -> Result<Vec<Stored>> {
+    let format = session.project.format;
+    let kind = match format {
+        Format::Deb => Kind::Deb,
+        Format::Rpm => Kind::Rpm,
+    };
     let mut newest: BTreeMap<String, Stored> = BTreeMap::new();
     let mut offer = |package: Stored| {
-        let older = newest.get(&package.id.name).is_none_or(|known| version::compare(&known.id.version, &package.id.version).is_lt());
-        if older && !package.id.name.ends_with("-dbgsym") {
+        let older = newest.get(&package.id.name).is_none_or(|known| tools::compare(format, &known.id.version, &package.id.version).is_lt());
+        if older && !tools::is_symbols(format, &package.id.name) {
             newest.insert(package.id.name.clone(), package);
         }
     };
     if let Some(channel) = session.repository.channel(&session.project.repository.channel)? {
         for digest in channel.members.get(publish::GROUP).into_iter().flatten() {
             let package = session.repository.package(digest)?;
-            if package.kind == twostage_reposerver::Kind::Deb {
-                offer(stored(&package));
+            if package.kind == kind {
+                offer(stored(&session.repository, &package)?);
             }
         }
     }
@@ -157,22 +164,50 @@ fn config_package(session: &Session, image: &RuntimeImage, replaced: BTreeSet<St
         }
         files.push(FileEntry { path: path.clone(), mode: file.mode, content });
     }
+    let write = |version: &str| match session.project.format {
+        Format::Deb => config_deb(session, image, version, &files, &conffiles, &replaced),
+        Format::Rpm => config_rpm(session, image, version, &files),
+    };
+    let version = format!("1+{}", Sha256::of(&write("0")?).short());
+    let bytes = write(&version)?;
+    let package = session.repository.ingest(&bytes[..], &name).or_fail(Class::Repository, || format!("{name} is not taken"))?;
+    stored(&session.repository, &package)
+}
+
+fn config_deb(
+    session: &Session,
+    image: &RuntimeImage,
+    version: &str,
+    files: &[FileEntry],
+    conffiles: &[String],
+    replaced: &BTreeSet<String>,
+) -> Result<Vec<u8>> {
     let mut control = Control::parse(&format!(
-        "Package: {name}\nVersion: 0\nArchitecture: all\nMaintainer: {0} <{0}@twostage.invalid>\nSection: misc\nPriority: optional\n\
-         Description: files of the image {1}\n Written by twostage from the project file.\n",
-        session.project.name, image.name.value
+        "Package: {1}\nVersion: {version}\nArchitecture: all\nMaintainer: {0} <{0}@twostage.invalid>\nSection: misc\nPriority: optional\n\
+         Description: files of the image {2}\n Written by twostage from the project file.\n",
+        session.project.name,
+        config_name(&image.name.value),
+        image.name.value
     ))?;
     // The project's word counts: its file takes the place of a package's own.
     if !replaced.is_empty() {
-        control.set("Replaces", &replaced.into_iter().collect::<Vec<_>>().join(", "));
+        control.set("Replaces", &replaced.iter().cloned().collect::<Vec<_>>().join(", "));
     }
-    let draft = write_deb(&control, &files, &conffiles, CONFIG_DATE)?;
-    let version = format!("1+{}", Sha256::of(&draft).short());
-    PackageId::new(&name, &version, "all")?;
-    control.set("Version", &version);
-    let deb = write_deb(&control, &files, &conffiles, CONFIG_DATE)?;
-    let package = session.repository.ingest(&deb[..], &name).or_fail(Class::Repository, || format!("{name} is not taken"))?;
-    Ok(stored(&package))
+    write_deb(&control, files, conffiles, CONFIG_DATE)
+}
+
+fn config_rpm(session: &Session, image: &RuntimeImage, version: &str, files: &[FileEntry]) -> Result<Vec<u8>> {
+    let new = NewRpm {
+        name: config_name(&image.name.value),
+        version: version.to_string(),
+        release: "1".into(),
+        arch: "noarch".into(),
+        summary: format!("files of the image {}", image.name.value),
+        license: "unspecified".into(),
+        description: format!("Written by twostage from the project file of {}.", session.project.name),
+        requires: Vec::new(),
+    };
+    write_rpm(&new, files, CONFIG_DATE)
 }
 
 /// The error for a package that an image needs and the channel does not have.

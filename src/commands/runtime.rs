@@ -168,7 +168,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
 
     let built = session.built(context)?;
     let own = own_packages(session, &built)?;
-    let now_asked = asked(image, &own);
+    let now_asked = asked(session.project.format, image, &own);
     if closure.asked != now_asked {
         let differs = |of: &[String], other: &[String]| of.iter().find(|word| !other.contains(word)).cloned();
         let what = match (differs(&now_asked, &closure.asked), differs(&closure.asked, &now_asked)) {
@@ -180,7 +180,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     }
     let mut own: BTreeMap<String, Stored> = own.into_iter().map(|p| (p.id.name.clone(), p)).collect();
     for digest in channel.members.get(&format!("config:{name}")).into_iter().flatten() {
-        let package = stored(session.repository.package(digest)?.as_ref());
+        let package = stored(&session.repository, session.repository.package(digest)?.as_ref())?;
         own.insert(package.id.name.clone(), package);
     }
     let mut wanted: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
@@ -190,32 +190,36 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
         own_names.push(config_name(name));
     }
 
-    // Everything that will be installed over the base, by the name of its file.
-    let mut files = BTreeMap::new();
-    let mut date = 0;
+    // Everything that will be installed over the base.
+    let mut digests = Vec::new();
     for own_name in &own_names {
-        let package = own.get(own_name).ok_or_else(|| not_published(own_name, channel_name))?;
-        files.insert(package.id.deb_file_name(), package.sha256);
-        date = date.max(package.date);
+        digests.push(own.get(own_name).ok_or_else(|| not_published(own_name, channel_name))?.sha256);
     }
-    for package in &closure.packages {
-        files.insert(package.id.deb_file_name(), package.sha256);
-        date = date.max(session.repository.package(&package.sha256)?.date);
-    }
+    digests.extend(closure.packages.iter().map(|package| package.sha256));
     let members: std::collections::BTreeSet<Sha256> = channel.members.values().flatten().copied().collect();
-    if let Some((file, _)) = files.iter().find(|(_, digest)| !members.contains(digest)) {
-        return Err(not_published(file, channel_name));
+    let (mut files, mut date) = (BTreeMap::new(), 0);
+    for digest in &digests {
+        let package = session.repository.package(digest)?;
+        if !members.contains(digest) {
+            return Err(not_published(&package.file_name(), channel_name));
+        }
+        date = date.max(package.date);
+        match &package.rpm {
+            Some(rpm) => files.insert(format!("{}-{}.{}", package.id.name, package.id.version, package.id.arch), rpm.header_sha256),
+            None => files.insert(package.file_name(), *digest),
+        };
     }
     let mut packages = Vec::new();
     for package in &wanted {
         let version = own_names.contains(package).then(|| own.get(package).map(|p| p.id.version.clone())).flatten();
         let version = version.or_else(|| closure.packages.iter().find(|p| p.id.name == *package).map(|p| p.id.version.clone()));
         match version {
-            Some(version) => packages.push(format!("{package}={version}")),
+            Some(version) => packages.push((package.clone(), version)),
             None => context.events.note(name, format!("{package} is part of the base already")),
         }
     }
     let dockerfile = templates::render(&templates::Runtime {
+        format: session.project.format,
         image,
         project_file: &session.project.file,
         from: &base.reference,
@@ -223,6 +227,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
         snapshot: channel.snapshot,
         packages: &packages,
         closure: &files,
+        signers: &session.repository.upstream_signers(&channel.snapshot)?,
         date,
     });
     Ok(Plan { snapshot: channel.snapshot, base, dockerfile })

@@ -14,7 +14,7 @@ private_dnf() {
 }
 # Our own server is reached as a proxy for its fixed host, everything else as the base says.
 if [ -e "$T/sources/twostage.repo" ]; then
-    { cat "$T/sources/twostage.repo"; printf 'proxy=%s\npriority=1\n' "$TWOSTAGE_PROXY"; } > "$T/repos/twostage.repo"
+    { sed 's/^\[.*/[twostage]/' "$T/sources/twostage.repo"; printf 'proxy=%s\npriority=1\n' "$TWOSTAGE_PROXY"; } > "$T/repos/twostage.repo"
 fi
 # distribution: from here on dnf knows the base's own repositories too; what the project built, and
 # what was locked before, goes first.

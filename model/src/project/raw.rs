@@ -281,6 +281,11 @@ impl Reader<'_> {
         let bootstrapped = raw.bootstrap.is_some();
         if let Some(bootstrap) = raw.bootstrap {
             let bootstrap = self.at(bootstrap);
+            if self.format == Format::Rpm {
+                return Err(self
+                    .error(bootstrap.line, "`bootstrap` makes bases of deb packages, and this project makes rpms")
+                    .hint("name a base of an rpm distribution with image, archive, layout or rootfs"));
+            }
             let parts = bootstrap.value.split_once(':').filter(|(distribution, suite)| {
                 matches!(*distribution, "debian" | "ubuntu")
                     && !suite.is_empty()

@@ -153,6 +153,8 @@ fn names_and_versions_follow_the_format_of_the_packages() {
     assert!(Project::parse(&text("rpm", "Perl_X"), "twostage.toml").is_ok_and(|project| project.format == crate::Format::Rpm));
     let refused = Project::parse(&text("deb", "Perl_X"), "twostage.toml").map_err(|e| e.to_string());
     assert!(refused.is_err_and(|e| e.starts_with("twostage.toml:7: package name \"Perl_X\" is not valid")));
+    let refused = Project::parse(&text("rpm", "x").replace("image =", "bootstrap ="), "twostage.toml").map_err(|e| e.to_string());
+    assert!(refused.is_err_and(|e| e.contains("this project makes rpms")));
     let refused = Project::parse(&text("apk", "x"), "twostage.toml").map_err(|e| e.hint_text().map(str::to_string));
     assert_eq!(refused.err().flatten().as_deref(), Some("write \"deb\" or \"rpm\""));
 }
