@@ -76,7 +76,7 @@ struct Past {
 /// second with each publish may run this far ahead of the clock.
 const AHEAD: i64 = 5;
 /// Words that the server has for itself, or may come to have.
-const RESERVED: [&str; 9] = ["api", "blobs", "favicon", "healthz", "key", "metrics", "pool", "snapshots", "static"];
+const RESERVED: [&str; 10] = ["api", "blobs", "favicon", "healthz", "key", "keys", "metrics", "pool", "snapshots", "static"];
 
 /// The rule for a channel's name: `[a-z0-9][a-z0-9-]{0,63}`, and none of the server's own words.
 ///

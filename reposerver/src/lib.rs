@@ -35,6 +35,7 @@ mod pool;
 mod rpms;
 pub mod sign;
 mod snapshot;
+mod yum;
 
 pub use apt::sources_file;
 pub use channel::{Channel, Earlier, Members, Published};
@@ -42,6 +43,7 @@ pub use http::{AccessEntry, Server};
 pub use pool::{Blob, Kind, PoolFile, PoolPackage, RpmFile};
 pub use snapshot::SnapshotInfo;
 pub use twostage_model::names::FIXED_HOST;
+pub use yum::repo_file;
 
 use sign::{Algorithm, Key};
 use std::collections::{HashMap, HashSet};

@@ -131,8 +131,11 @@ impl Repository {
         // A signature over header and payload alone is of rpm 4.0's time; clients check it themselves.
         for entry in entries(&prefix)?.iter().filter(|entry| [tag::DSA, tag::RSA].contains(&entry.tag)) {
             if !key.verifies(entry.data, &header) {
-                return Err(Error::new(Class::Repository, format!("the signature of {} is not that of the key {}", package.id, key.fingerprint))
-                    .hint("fetch the package again"));
+                return Err(Error::new(
+                    Class::Repository,
+                    format!("the signature of {} is not that of the key {}", package.id, key.fingerprint),
+                )
+                .hint("fetch the package again"));
             }
         }
         Ok(Some(Served {

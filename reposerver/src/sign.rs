@@ -8,8 +8,8 @@ use crate::disk;
 use pgp::composed::{
     ArmorOptions, CleartextSignedMessage, Deserializable, DetachedSignature, KeyType, SignedKeyDetails, SignedPublicKey, SignedSecretKey,
 };
-use pgp::crypto::public_key::PublicKeyAlgorithm;
 use pgp::crypto::hash::HashAlgorithm;
+use pgp::crypto::public_key::PublicKeyAlgorithm;
 use pgp::packet::{
     Features, KeyFlags, PacketTrait, PubKeyInner, PublicKey, SecretKey, SecretSubkey, SignatureConfig, SignatureType, Subpacket,
     SubpacketData, UserId,
@@ -274,7 +274,8 @@ impl Upstream {
     /// Whether a signature, a bare packet, is this key's over `bytes`.
     pub(crate) fn verifies(&self, signature: &[u8], bytes: &[u8]) -> bool {
         let Ok(signature) = DetachedSignature::from_bytes(signature) else { return false };
-        signature.verify(&self.key, bytes).is_ok() || self.key.public_subkeys.iter().any(|subkey| signature.verify(&subkey.key, bytes).is_ok())
+        signature.verify(&self.key, bytes).is_ok()
+            || self.key.public_subkeys.iter().any(|subkey| signature.verify(&subkey.key, bytes).is_ok())
     }
 }
 

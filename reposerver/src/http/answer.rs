@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::target::{Page, Prefix, Target};
 use crate::snapshot::{Signed, Snapshot};
-use crate::{Channel, Repository, apt, date};
+use crate::{Channel, Repository, apt, date, yum};
 use bytes::Bytes;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ pub(crate) struct Resource {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const XML: &str = "application/xml";
 
 fn memory(body: impl Into<Bytes>, kind: &'static str) -> Resource {
     let body = body.into();
@@ -44,6 +45,16 @@ pub(crate) fn find(repository: &Repository, target: &Target) -> Result<Option<Re
             let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
             let text = apt::sources_file(&target.base, &site.name, &repository.public_key()?);
             Ok(Some(memory(text, TEXT)))
+        }
+        Page::Repo(prefix) => {
+            let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
+            let keys = site.snapshot.files.yum.iter().flat_map(|yum| yum.keys.iter().map(String::as_str));
+            let text = yum::repo_file(&target.base, &site.name, &repository.settings().origin, keys);
+            Ok(Some(memory(text, TEXT)))
+        }
+        Page::Upstream(name) => {
+            let Some(fingerprint) = name.strip_suffix(".asc") else { return Ok(None) };
+            Ok(repository.upstream_key(fingerprint)?.map(|key| memory(key, "application/pgp-keys")))
         }
         Page::Below(prefix, path) => {
             let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
@@ -94,7 +105,7 @@ impl<'a> Site<'a> {
             },
             ["dists", apt::SUITE, rest @ ..] => {
                 let path = rest.join("/");
-                match self.snapshot.files.get(&path) {
+                match self.snapshot.files.apt.get(&path) {
                     Some(listed) => Some(Resource {
                         body: Body::whole(self.repository.index(&self.snapshot, &path, listed)?),
                         tag: listed.sha256,
@@ -105,21 +116,43 @@ impl<'a> Site<'a> {
                     None => None,
                 }
             }
-            ["pool", shard, digest, name] => match digest.parse::<Sha256>() {
-                Ok(digest) if digest.to_string().starts_with(shard) && shard.len() == 2 => self.package(digest, name)?,
+            ["repodata", name] => match (*name, &signed.repomd) {
+                ("repomd.xml", Some(repomd)) => Some(dated(&repomd.xml, XML)),
+                ("repomd.xml.asc", Some(repomd)) => Some(dated(&repomd.asc, "application/pgp-signature")),
+                ("repomd.xml.key", Some(_)) => Some(memory(self.repository.public_key()?, "application/pgp-keys")),
+                (name, _) => self.repodata(name)?,
+            },
+            ["pool", shard, digest, fingerprint @ .., name] if fingerprint.len() < 2 => match digest.parse::<Sha256>() {
+                Ok(digest) if digest.to_string().starts_with(shard) && shard.len() == 2 => {
+                    self.package(digest, fingerprint.first().copied(), name)?
+                }
                 _ => None,
             },
             _ => None,
         })
     }
 
-    fn by_hash(&self, folder: &str, digest: &Sha256) -> Result<Option<Resource>> {
+    /// The present snapshot, then earlier ones: see [`EARLIER`].
+    fn snapshots(&self) -> impl Iterator<Item = Arc<Snapshot>> {
         let earlier = self.channel.iter().flat_map(|channel| &channel.history).take(EARLIER).map(|earlier| earlier.snapshot);
-        for id in std::iter::once(self.snapshot.id).chain(earlier) {
-            // An earlier one may be gone; that is no reason to fail a client of the present one.
-            let Ok(Some(snapshot)) = self.repository.served(&id) else { continue };
+        // An earlier one may be gone; that is no reason to fail a client of the present one.
+        let earlier = earlier.filter_map(|id| self.repository.served(&id).ok().flatten());
+        std::iter::once(Arc::clone(&self.snapshot)).chain(earlier)
+    }
+
+    fn repodata(&self, name: &str) -> Result<Option<Resource>> {
+        for snapshot in self.snapshots() {
+            if let Some((body, tag)) = self.repository.repodata(&snapshot, name)? {
+                return Ok(Some(Resource { body: Body::whole(body), tag, kind: media_type(name), modified: None, immutable: true }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn by_hash(&self, folder: &str, digest: &Sha256) -> Result<Option<Resource>> {
+        for snapshot in self.snapshots() {
             let is_it = |path: &str, found: Sha256| found == *digest && path.rsplit_once('/').is_some_and(|(parent, _)| parent == folder);
-            if let Some((path, listed)) = snapshot.files.iter().find(|(path, listed)| is_it(path, listed.sha256)) {
+            if let Some((path, listed)) = snapshot.files.apt.iter().find(|(path, listed)| is_it(path, listed.sha256)) {
                 return Ok(Some(Resource {
                     body: Body::whole(self.repository.index(&snapshot, path, listed)?),
                     tag: *digest,
@@ -133,14 +166,24 @@ impl<'a> Site<'a> {
     }
 
     /// A package by its digest, whatever it is called; a source's files by the digest of its
-    /// `.dsc` and their names, because apt wants a source's files in one folder.
-    fn package(&self, digest: Sha256, name: &str) -> Result<Option<Resource>> {
+    /// `.dsc` and their names, because apt wants a source's files in one folder. An rpm by its
+    /// identity, and the fingerprint of our key if that signed it: its bytes differ with that.
+    fn package(&self, digest: Sha256, fingerprint: Option<&str>, name: &str) -> Result<Option<Resource>> {
         let (mut found, mut modified) = (digest, None);
         if self.repository.contains(&digest) {
             let package = self.repository.package(&digest)?;
             modified = Some(package.date).filter(|date| *date > 0);
+            if package.kind.is_rpm() {
+                let Some(served) = self.repository.served_rpm(&package, fingerprint)? else { return Ok(None) };
+                let immutable = fingerprint.is_some() || served.skip == 0;
+                let body = Body::joined(served.prefix, self.repository.open_package(&digest)?, served.skip, served.size);
+                return Ok(Some(Resource { body, tag: served.sha256, kind: media_type(name), modified, immutable }));
+            }
             found = package.files.iter().find(|file| file.name == name).map_or(digest, |file| file.sha256);
         } else if !self.repository.pool_path(&digest).is_file() {
+            return Ok(None);
+        }
+        if fingerprint.is_some() {
             return Ok(None);
         }
         let file = self.repository.open_package(&found)?;
@@ -150,18 +193,19 @@ impl<'a> Site<'a> {
 
     fn front_page(&self) -> String {
         format!(
-            "{}: snapshot {}\n{} packages, see SHA256SUMS; date {}\nclient file: /{}.sources\n",
+            "{0}: snapshot {1}\n{2} packages, see SHA256SUMS; date {3}\nclient file: /{0}.sources{4}\n",
             self.name,
             self.snapshot.id,
             self.snapshot.list.iter().filter(|b| **b == b'\n').count(),
             date::release(self.signed().date),
-            self.name,
+            if self.signed().repomd.is_some() { format!(", /{}.repo", self.name) } else { String::new() },
         )
     }
 }
 
 fn media_type(name: &str) -> &'static str {
     match name.rsplit_once('.').map_or("", |(_, end)| end) {
+        "rpm" => "application/x-rpm",
         "deb" | "udeb" | "ddeb" => "application/vnd.debian.binary-package",
         "gz" => "application/gzip",
         "zst" => "application/zstd",

@@ -24,7 +24,15 @@ pub(crate) struct Body {
 
 enum From {
     Memory(Bytes),
-    File { file: Arc<File>, next: u64, end: u64, reading: Option<JoinHandle<io::Result<Bytes>>> },
+    /// `head`, then the file from `skip` on; `next` and `end` count from the start of `head`.
+    File {
+        head: Bytes,
+        file: Arc<File>,
+        skip: u64,
+        next: u64,
+        end: u64,
+        reading: Option<JoinHandle<io::Result<Bytes>>>,
+    },
 }
 
 impl Body {
@@ -40,7 +48,13 @@ impl Body {
 
     /// The first `length` bytes of a file.
     pub(crate) fn file(file: File, length: u64) -> Self {
-        Body { from: From::File { file: Arc::new(file), next: 0, end: length, reading: None }, sent: 0, log: None }
+        Body::joined(Bytes::new(), file, 0, length)
+    }
+
+    /// `head` and then a file from its byte `skip` on: `length` bytes of both together.
+    pub(crate) fn joined(head: Bytes, file: File, skip: u64, length: u64) -> Self {
+        let from = From::File { head, file: Arc::new(file), skip, next: 0, end: length, reading: None };
+        Body { from, sent: 0, log: None }
     }
 
     /// Bytes that are still to come.
@@ -80,9 +94,16 @@ impl hyper::body::Body for Body {
                 bytes.split_to(length)
             }
             From::File { next, end, .. } if *next >= *end => Bytes::new(),
-            From::File { file, next, end, reading } => {
+            From::File { head, next, end, .. } if *next < head.len() as u64 => {
+                let from = usize::try_from(*next).unwrap_or(usize::MAX);
+                let to = usize::try_from((*next + FRAME).min(*end)).unwrap_or(usize::MAX).min(head.len());
+                *next = to as u64;
+                head.slice(from..to)
+            }
+            From::File { head, file, skip, next, end, reading } => {
                 let running = reading.get_or_insert_with(|| {
-                    let (file, at, length) = (Arc::clone(file), *next, (*end - *next).min(FRAME));
+                    let at = *next - head.len() as u64 + *skip;
+                    let (file, length) = (Arc::clone(file), (*end - *next).min(FRAME));
                     tokio::task::spawn_blocking(move || {
                         let mut buffer = vec![0; length as usize];
                         file.read_exact_at(&mut buffer, at)?;

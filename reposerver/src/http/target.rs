@@ -20,8 +20,12 @@ pub(crate) enum Page {
     Index,
     Health,
     Key,
-    /// The client file of a channel or snapshot.
+    /// The client file of a channel or snapshot, for apt.
     Sources(Prefix),
+    /// The same for dnf and zypper.
+    Repo(Prefix),
+    /// A key of somebody who signed packages before they came here: `<fingerprint>.asc`.
+    Upstream(String),
     /// A path below a channel or snapshot, in decoded segments.
     Below(Prefix, Vec<String>),
 }
@@ -71,11 +75,13 @@ pub(crate) fn parse(method: &Method, uri: &Uri, headers: &HeaderMap, local: Sock
             "" => Page::Index,
             "healthz" => Page::Health,
             "key.asc" => Page::Key,
-            name => match name.strip_suffix(".sources") {
-                Some(name) => Page::Sources(prefix(name)?),
-                None => Page::Below(prefix(name)?, Vec::new()),
+            name => match (name.strip_suffix(".sources"), name.strip_suffix(".repo")) {
+                (Some(name), _) => Page::Sources(prefix(name)?),
+                (None, Some(name)) => Page::Repo(prefix(name)?),
+                (None, None) => Page::Below(prefix(name)?, Vec::new()),
             },
         },
+        Some((first, [name])) if first == "keys" => Page::Upstream(name.clone()),
         Some((first, rest)) => Page::Below(prefix(first)?, rest.to_vec()),
     };
     Ok(Target { base, page })

@@ -1,0 +1,315 @@
+//! Rpms: what is kept, how it is signed, and what dnf is told.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{Served, Shop, now, publish};
+use rpm::{BuildConfig, FileOptions, PackageBuilder};
+use std::io::Read;
+use std::sync::Arc;
+use twostage_model::Sha256;
+use twostage_reposerver::sign::{Algorithm, Key};
+use twostage_reposerver::{Kind, repo_file};
+
+const DATE: u32 = 1_700_000_000;
+
+/// An rpm of one file; `more` adds to it.
+fn rpm(name: &str, version: &str, content: &str, more: impl FnOnce(&mut PackageBuilder)) -> rpm::Package {
+    let mut builder = PackageBuilder::new(name, version, "MIT", "noarch", "a test");
+    builder
+        .using_config(BuildConfig::v4().compression(rpm::CompressionType::Gzip).source_date(DATE).reserved_space(None))
+        .release("1")
+        .description("a test\nof two lines");
+    let path = format!("/usr/share/{name}/content");
+    builder.with_file_contents(content, FileOptions::new(path)).unwrap();
+    more(&mut builder);
+    builder.build().unwrap()
+}
+
+fn bytes(package: &rpm::Package) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    package.write(&mut bytes).unwrap();
+    bytes
+}
+
+fn plain(name: &str, version: &str, content: &str) -> Vec<u8> {
+    bytes(&rpm(name, version, content, |_| ()))
+}
+
+/// Bytes of lead and signature header.
+fn prefix(rpm: &[u8]) -> usize {
+    let number = |at: usize| u32::from_be_bytes(rpm[at..at + 4].try_into().unwrap()) as usize;
+    (96 + 16 + number(104) * 16 + number(108)).next_multiple_of(8)
+}
+
+fn unzipped(body: &[u8]) -> String {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(body).read_to_string(&mut text).unwrap();
+    text
+}
+
+/// What repomd.xml says is where, by kind.
+fn listed(served: &Served, site: &str) -> std::collections::BTreeMap<String, String> {
+    let repomd = served.get(&format!("{site}/repodata/repomd.xml"), &[]);
+    assert_eq!(repomd.status, 200, "{}", repomd.text());
+    let text = repomd.text();
+    let part = |data: &str, before: &str| data.split(before).nth(1).unwrap().split('"').next().unwrap().to_string();
+    text.split("<data ").skip(1).map(|data| (part(data, "type=\""), part(data, "href=\""))).collect()
+}
+
+fn metadata(served: &Served, site: &str, kind: &str) -> String {
+    let answer = served.get(&format!("{site}/{}", listed(served, site)[kind]), &[]);
+    assert_eq!(answer.status, 200);
+    assert!(listed(served, site)[kind].contains(&answer.digest().to_string()), "the name is the digest");
+    unzipped(&answer.body)
+}
+
+fn hrefs(primary: &str) -> Vec<String> {
+    primary.split("<location href=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_string()).collect()
+}
+
+#[test]
+fn an_rpm_is_known_by_header_and_payload_whoever_signs_it() {
+    let shop = Shop::new();
+    let unsigned = plain("greet", "1.0", "hello");
+    let package = shop.repo.ingest(&unsigned[..], "greet.rpm").unwrap();
+    assert_eq!(package.sha256, Sha256::of(&unsigned[prefix(&unsigned)..]));
+    assert_eq!((package.kind, package.size, package.date), (Kind::Rpm, unsigned.len() as u64, i64::from(DATE)));
+    assert_eq!(package.file_name(), "greet-1.0-1.noarch.rpm");
+
+    // The same package in another wrapping is the same, and the first wrapping stays.
+    let mut wrapped = unsigned.clone();
+    wrapped[10] = b'x';
+    let path = shop.dir.path().join("again.rpm");
+    std::fs::write(&path, &wrapped).unwrap();
+    assert_eq!(shop.repo.ingest(&wrapped[..], "again").unwrap(), package);
+    assert_eq!(shop.repo.ingest_file(&path).unwrap(), package);
+    let again = shop.again();
+    assert_eq!(again.package(&package.sha256).unwrap(), package);
+    let mut read = Vec::new();
+    again.open_package(&package.sha256).unwrap().read_to_end(&mut read).unwrap();
+    assert_eq!(read, unsigned);
+}
+
+#[test]
+fn a_cut_or_changed_rpm_is_refused_and_leaves_nothing() {
+    let shop = Shop::new();
+    let good = plain("greet", "1.0", "hello");
+    let mut changed = good.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    for wrong in [&good[..good.len() - 1], &good[..200], &changed, &b"\xed\xab\xee\xdb"[..]] {
+        assert!(shop.repo.ingest(wrong, "wrong.rpm").is_err());
+    }
+    assert!(!shop.repo.root().join("pool").exists() && !shop.repo.root().join("meta").exists());
+}
+
+#[test]
+fn one_snapshot_serves_apt_and_dnf_and_without_rpms_it_is_what_it_was() {
+    let shop = Shop::new();
+    let debian = shop.add("greet", "1.0", "hello");
+    let alone = shop.repo.snapshot(&[debian.sha256], now()).unwrap();
+    let package = shop.repo.ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
+    let both = shop.publish("main", "g", &[&debian, &package]).unwrap().snapshot;
+    assert_ne!(alone, both);
+    let list = shop.repo.snapshot_info(&both).unwrap().unwrap().manifest.to_string();
+    assert_eq!(list, format!("{}  greet-1.0-1.noarch.rpm\n{}  greet_1.0_all.deb\n", package.sha256, debian.sha256));
+    let served = Served::new(&shop.repo);
+    assert_eq!(served.get(&format!("/@{alone}/repodata/repomd.xml"), &[]).status, 404);
+    assert!(!shop.repo.root().join(format!("snapshots/{alone}/repodata")).exists());
+    let signed = std::fs::read_to_string(shop.repo.root().join(format!("snapshots/{alone}/signed.json"))).unwrap();
+    assert!(!signed.contains("yum") && !signed.contains("repomd"), "{signed}");
+    for site in ["/main".to_string(), format!("/@{both}")] {
+        let primary = metadata(&served, &site, "primary");
+        assert!(primary.contains("<name>greet</name>") && primary.contains(" packages=\"1\""), "{primary}");
+        let packages = served.get(&format!("{site}/dists/twostage/main/binary-amd64/Packages"), &[]).text();
+        assert!(packages.contains("greet_1.0_all.deb") && !packages.contains(".rpm"), "{packages}");
+    }
+    served.stop();
+}
+
+#[test]
+fn an_unsigned_rpm_is_served_with_our_signature_in_whole_and_in_parts() {
+    let shop = Shop::new();
+    // Several frames of a body, compressed too.
+    let content: String = (0..5000_u32).map(|n| Sha256::of(&n.to_be_bytes()).to_string()).collect();
+    let unsigned = plain("greet", "1.0", &content);
+    let package = shop.repo.ingest(&unsigned[..], "greet.rpm").unwrap();
+    shop.publish("main", "g", &[&package]).unwrap();
+    let served = Served::new(&shop.repo);
+    let primary = metadata(&served, "/main", "primary");
+    let href = format!("/main/{}", hrefs(&primary)[0]);
+    assert!(href.ends_with("/greet-1.0-1.noarch.rpm"), "{href}");
+    let whole = served.get(&href, &[]);
+    assert_eq!(whole.status, 200);
+    assert!(primary.contains(&format!("pkgid=\"YES\">{}<", whole.digest())), "the pkgid is of the bytes that are served");
+    assert!(primary.contains(&format!("<size package=\"{}\"", whole.body.len())));
+    let header = prefix(&whole.body);
+    assert!(primary.contains(&format!("<rpm:header-range start=\"{header}\" end=\"")));
+    assert_eq!(whole.body[header..], unsigned[prefix(&unsigned)..], "header and payload as they came");
+    assert_eq!(whole.header("etag"), format!("\"{}\"", whole.digest()));
+
+    let head = served.ask("HEAD", &href, &[]);
+    assert_eq!((head.header("content-length"), head.body.len()), (whole.body.len().to_string().as_str(), 0));
+    for (first, last) in [(0, 0), (10, header + 10), (header - 1, header), (header, header + 70_000), (0, whole.body.len() - 1)] {
+        let part = served.get(&href, &[&format!("Range: bytes={first}-{last}")]);
+        assert_eq!(part.status, 206);
+        assert_eq!(part.body, whole.body[first..=last], "{first}-{last}");
+    }
+    assert_eq!(served.get(&href, &[&format!("If-None-Match: {}", whole.header("etag"))]).status, 304);
+
+    // Who takes the signature apart finds it good.
+    let key = rpm::signature::pgp::Verifier::from_asc(&shop.repo.public_key().unwrap()).unwrap();
+    let parsed = rpm::Package::parse(&mut &whole.body[..]).unwrap();
+    parsed.verify_signature(key).unwrap();
+    served.stop();
+}
+
+#[test]
+fn the_same_packages_and_key_give_the_same_bytes_in_another_repository() {
+    let (one, two) = (Shop::new(), Shop::new());
+    let key = one.repo.root().join("key/signing.asc");
+    one.repo.public_key().unwrap();
+    std::fs::create_dir_all(two.repo.root().join("key")).unwrap();
+    std::fs::copy(key, two.repo.root().join("key/signing.asc")).unwrap();
+    let mut found = Vec::new();
+    for shop in [&one, &two] {
+        let packages: Vec<_> =
+            [("a", "1.0"), ("b", "2.0")].iter().map(|(name, v)| shop.repo.ingest(&plain(name, v, "x")[..], name).unwrap().sha256).collect();
+        let id = shop.repo.transient(&packages, 1_800_000_000).unwrap();
+        let served = Served::new(&shop.repo);
+        found.push(served.get(&format!("/@{id}/repodata/repomd.xml"), &[]).text());
+        assert!(metadata(&served, &format!("/@{id}"), "other").contains("name=\"b\""));
+        served.stop();
+    }
+    assert_eq!(found[0], found[1]);
+    assert!(found[0].contains("<revision>1800000000</revision>"));
+}
+
+#[test]
+fn a_new_key_signs_anew_and_old_metadata_still_finds_its_files() {
+    let shop = Shop::new();
+    let package = shop.repo.ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
+    let before = shop.publish("main", "g", &[&package]).unwrap().snapshot;
+    let served = Served::new(&shop.repo);
+    let old = listed(&served, "/main");
+    let old_primary = metadata(&served, "/main", "primary");
+    let old_href = hrefs(&old_primary)[0].clone();
+    served.stop();
+
+    std::fs::remove_file(shop.repo.root().join("key/signing.asc")).unwrap();
+    let again = Arc::new(shop.again());
+    let moved = publish(&again, "main", "g", &[&package], now()).unwrap();
+    assert_eq!((moved.snapshot, moved.changed), (before, true), "the snapshot keeps its name");
+    let served = Served::new(&again);
+    assert_ne!(listed(&served, "/main"), old);
+    let primary = metadata(&served, "/main", "primary");
+    let href = hrefs(&primary)[0].clone();
+    assert_ne!(href, old_href);
+    for (primary, href) in [(&old_primary, &old_href), (&primary, &href)] {
+        let body = served.get(&format!("/main/{href}"), &[]);
+        assert!(primary.contains(&format!("pkgid=\"YES\">{}<", body.digest())));
+    }
+    for file in old.values() {
+        for site in ["/main".to_string(), format!("/@{before}")] {
+            let answer = served.get(&format!("{site}/{file}"), &[]);
+            assert_eq!(answer.status, 200);
+            assert!(file.contains(&answer.digest().to_string()));
+        }
+    }
+    assert!(!publish(&again, "main", "g", &[&package], now()).unwrap().changed, "once signed anew, nothing is left to do");
+    served.stop();
+}
+
+#[test]
+fn a_moved_channel_has_a_newer_date_and_still_answers_for_its_earlier_files() {
+    let shop = Shop::new();
+    let one = shop.repo.ingest(&plain("greet", "1.0", "one")[..], "one").unwrap();
+    let two = shop.repo.ingest(&plain("greet", "2.0", "two")[..], "two").unwrap();
+    let first = shop.publish("main", "g", &[&one]).unwrap().snapshot;
+    let served = Served::new(&shop.repo);
+    let revision = |served: &Served| -> i64 {
+        let text = served.get("/main/repodata/repomd.xml", &[]).text();
+        text.split("<revision>").nth(1).unwrap().split('<').next().unwrap().parse().unwrap()
+    };
+    let (old, was) = (listed(&served, "/main"), revision(&served));
+    shop.publish("main", "g", &[&one, &two]).unwrap();
+    assert!(revision(&served) > was);
+    let order = metadata(&served, "/main", "primary");
+    assert!(order.find("ver=\"1.0\"").unwrap() < order.find("ver=\"2.0\"").unwrap());
+    for file in old.values() {
+        assert_eq!(served.get(&format!("/main/{file}"), &[]).status, 200);
+    }
+    let was = revision(&served);
+    shop.repo.move_channel("main", &first, now()).unwrap();
+    assert!(revision(&served) > was, "back is newer too");
+    assert_eq!(listed(&served, "/main"), old, "and the files are those of then");
+    served.stop();
+}
+
+#[test]
+fn an_rpm_signed_elsewhere_stays_as_it_is_and_its_key_must_be_known() {
+    let shop = Shop::new();
+    let key = Key::make("Upstream <upstream@example.invalid>", Algorithm::Rsa3072, i64::from(DATE)).unwrap();
+    let path = shop.dir.path().join("upstream.asc");
+    Key::load_or_make(&path, "Upstream", Algorithm::Rsa3072, i64::from(DATE)).unwrap();
+    let secret = std::fs::read_to_string(&path).unwrap();
+    let upstream = Key::parse(&secret).unwrap();
+    let mut signed = rpm("greet", "1.0", "hello", |_| ());
+    signed.sign(rpm::signature::pgp::Signer::from_asc(&secret).unwrap()).unwrap();
+    let signed = bytes(&signed);
+    let package = shop.repo.ingest(&signed[..], "greet.rpm").unwrap();
+    let refused = shop.publish("main", "g", &[&package]).unwrap_err();
+    assert!(refused.what().contains("does not know") && refused.hint_or_class().contains("add"), "{refused}");
+    assert!(shop.repo.channel("main").unwrap().is_none());
+    shop.repo.add_key(key.public()).unwrap();
+    assert!(shop.publish("main", "g", &[&package]).is_err(), "somebody else's key does not help");
+    let added = shop.repo.add_key(upstream.public()).unwrap();
+    assert_eq!(added, [upstream.fingerprint()]);
+    shop.publish("main", "g", &[&package]).unwrap();
+
+    let served = Served::new(&shop.repo);
+    let primary = metadata(&served, "/main", "primary");
+    let body = served.get(&format!("/main/{}", hrefs(&primary)[0]), &[]);
+    assert_eq!(body.body, signed);
+    assert!(primary.contains(&format!("pkgid=\"YES\">{}<", body.digest())));
+    let page = format!("/keys/{}.asc", upstream.fingerprint());
+    let client = served.get("/main.repo", &[]).text();
+    assert!(client.contains(&format!("gpgkey=http://{0}/key.asc\n       http://{0}{page}\n", served.at)), "{client}");
+    assert_eq!(served.get(&page, &[]).status, 200);
+    assert!(!client.contains(key.fingerprint()), "a key that signed nothing in it is not told");
+    for wrong in ["/keys/..%2fkey.asc", "/keys/x.asc", "/keys/", "/keys"] {
+        assert_ne!(served.get(wrong, &[]).status, 200, "{wrong}");
+    }
+    served.stop();
+}
+
+#[test]
+fn a_client_file_checks_packages_and_metadata() {
+    let shop = Shop::new();
+    let package = shop.repo.ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
+    let id = shop.publish("main", "g", &[&package]).unwrap().snapshot;
+    let served = Served::new(&shop.repo);
+    let base = format!("http://{}", served.at);
+    assert_eq!(
+        served.get("/main.repo", &[]).text(),
+        format!(
+            "[demo-main]\nname=demo main\nbaseurl={base}/main/\nenabled=1\ngpgcheck=1\nrepo_gpgcheck=1\nmetadata_expire=1\n\
+             gpgkey={base}/key.asc\n"
+        )
+    );
+    let frozen = served.get(&format!("/@{id}.repo"), &[]).text();
+    assert_eq!(frozen, repo_file(&base, &format!("@{id}"), "demo", []));
+    assert!(frozen.contains("metadata_expire=never\n") && frozen.contains(&format!("baseurl={base}/@{id}/\n")), "{frozen}");
+    assert_eq!(served.get("/nowhere.repo", &[]).status, 404);
+    let repomd = served.get("/main/repodata/repomd.xml", &[]);
+    let (xml, asc) = (shop.dir.path().join("repomd.xml"), shop.dir.path().join("repomd.xml.asc"));
+    std::fs::write(&xml, &repomd.body).unwrap();
+    std::fs::write(&asc, served.get("/main/repodata/repomd.xml.asc", &[]).body).unwrap();
+    let key = served.get("/main/repodata/repomd.xml.key", &[]).text();
+    assert_eq!(key, shop.repo.public_key().unwrap());
+    let (good, said) = common::gpgv(&key, shop.dir.path(), &[&asc, &xml]);
+    assert!(good, "{said}");
+    std::fs::write(&xml, [&repomd.body[..], b" "].concat()).unwrap();
+    assert!(!common::gpgv(&key, shop.dir.path(), &[&asc, &xml]).0);
+    served.stop();
+}
