@@ -85,10 +85,16 @@ MIRROR=${MIRROR:-$(sources)}
 
 # What each root has, beyond Debian's smallest; and the packages that the stand-in's mirror has.
 case $manager in
-dnf) packages=dnf,dnf-plugins-core,gpg,gpgconf ;;
-zypper) packages=zypper ;;
+dnf)
+    packages=dnf,dnf-plugins-core,gpg,gpgconf
+    provides="dnf, dnf-plugins-core, dnf-command(builddep), dnf-command(config-manager), dnf-command(download), dnf-command(repoquery)"
+    ;;
+zypper)
+    packages=zypper
+    provides=zypper
+    ;;
 esac
-BUILD_PACKAGES="gcc libc6-dev make patch pkgconf createrepo-c file xz-utils bzip2 unzip"
+BUILD_PACKAGES="gcc libc6-dev make patch pkgconf createrepo-c elfutils cpio file xz-utils bzip2 unzip"
 MIRROR_PACKAGES="libinih1 libinih-dev libinireader0 libonig5 libjq1 jq libcjson1 libcjson-dev"
 export BUILD_PACKAGES MIRROR_PACKAGES
 
@@ -290,7 +296,7 @@ list_files "$WORK/runtime" > "$WORK/base.files"
 	Provides: glibc = $glibc, glibc-common = $glibc
 	Provides: rtld(GNU_HASH)
 	Provides: bash, coreutils, filesystem, findutils, gawk, grep, gzip, sed, setup, shadow-utils, tar, tzdata, util-linux
-	Provides: rpm = $(version rpm --version), $manager
+	Provides: rpm = $(version rpm --version), $provides
 	Provides: /bin/sh, /bin/bash, /sbin/ldconfig, /usr/sbin/ldconfig
 	END
     sed 's/\([^:]*\):.*/Provides: user(\1)/' "$WORK/runtime/etc/passwd"
@@ -323,7 +329,7 @@ gcc=$(version gcc --version)
 	License: as in Debian
 	AutoReq: no
 	Requires: distribution-base = 12
-	Provides: gcc = $gcc, cpp = $gcc, binutils, make, patch, file, xz, bzip2, unzip, diffutils, debugedit, perl
+	Provides: gcc = $gcc, cpp = $gcc, binutils, make, patch, elfutils, cpio, file, xz, bzip2, unzip, diffutils, debugedit, perl
 	Provides: glibc-devel = $glibc, glibc-headers = $glibc, kernel-headers
 	Provides: rpm-build = $(version rpm --version), redhat-rpm-config, pkgconf, pkgconf-pkg-config, createrepo_c
 	%description
