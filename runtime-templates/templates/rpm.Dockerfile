@@ -3,14 +3,14 @@ RUN set -eu; umask 022; T=/var/cache/twostage; \
     export LC_ALL=C.UTF-8 TZ=UTC HOME="$T" SOURCE_DATE_EPOCH={{date}}; \
 {{begin}}# A private dnf, microdnf or zypper: the snapshot is its only source, and all that it writes is below
 # $T. The key too: rpm's database would keep its bytes even after it is removed.
-    DB=$(rpm --eval %_dbpath); PROXY=${http_proxy:-}; unset http_proxy; \
+    DB=$(rpm --eval %_dbpath); \
     printf '%s\n' '%_keyring fs' "%_keyringpath $T/keys" {{macros}}> "$T/.rpmmacros"; \
-    printf '%s\n' '[twostage]' 'name=twostage' "baseurl={{base_url}}/@{{snapshot}}" "gpgkey={{base_url}}/key.asc{{keys}}" "proxy=$PROXY" \
+    printf '%s\n' '[twostage]' 'name=twostage' "baseurl={{base_url}}/@{{snapshot}}" "gpgkey={{base_url}}/key.asc{{keys}}" "proxy=$http_proxy" \
         enabled=1 gpgcheck=1 repo_gpgcheck=1 metadata_expire=never > "$T/repos/twostage.repo"; \
     if command -v dnf5 > /dev/null; then DNF=dnf5; elif command -v dnf > /dev/null; then DNF=dnf; else DNF=microdnf; fi; \
     take() { \
         if command -v zypper > /dev/null; then \
-            http_proxy="$PROXY" ZYPP_LOGFILE="$T/log/zypper" zypper --non-interactive --gpg-auto-import-keys --reposd-dir "$T/repos" \
+            ZYPP_LOGFILE="$T/log/zypper" zypper --non-interactive --gpg-auto-import-keys --reposd-dir "$T/repos" \
                 --cache-dir "$T/cache" --solv-cache-dir "$T/cache/solv" --raw-cache-dir "$T/cache/raw" --pkg-cache-dir "$T/cache/packages" \
                 install --no-recommends "$@" {{zypper_packages}}; \
         else \
@@ -26,6 +26,7 @@ RUN set -eu; umask 022; T=/var/cache/twostage; \
     find "$T/cache" -name '*.rpm' -exec rpm -qp --nosignature --qf '%{SHA256HEADER}  %{NAME}-%{EVR}.%{ARCH}\n' {} + | LC_ALL=C sort -k 2 > "$T/chosen"; \
     [ "$(sha256sum < "$T/chosen")" = "{{closure}}  -" ] \
         || { cat "$T/chosen" >&2; fail "these are not the {{count}} packages that were locked for {{image}}"; }; \
+    unset http_proxy; \
     take; \
     if [ -s "$DB/rpmdb.sqlite-wal" ]; then fail "rpm left its database open: $DB/rpmdb.sqlite-wal is not empty"; fi; \
 {{finish}}{{metadata}}
