@@ -11,13 +11,13 @@ SOURCES := $(shell find Cargo.toml Cargo.lock src model package image engine bui
 	-not -path '*/tests/*' -not -path '*/target/*')
 
 .NOTPARALLEL:
-.PHONY: all repo runtime serve test bench lint setup clean
+.PHONY: all repo runtime serve test bench lint setup base clean
 all: repo runtime
 
-repo: setup $(TWOSTAGE)
+repo: setup base $(TWOSTAGE)
 	@$(TWOSTAGE) --project $(PROJECT) repo
 
-runtime: setup $(TWOSTAGE)
+runtime: setup base $(TWOSTAGE)
 	@$(TWOSTAGE) --project $(PROJECT) runtime
 
 serve: $(TWOSTAGE)
@@ -30,6 +30,10 @@ $(TWOSTAGE): $(SOURCES)
 
 setup:
 	@scripts/setup.sh engine
+
+# A project that cannot name a ready base makes its own, once.
+base: setup
+	@if [ -x $(PROJECT)/base.sh ]; then $(PROJECT)/base.sh; fi
 
 test:
 	@scripts/setup.sh compiler engine tests

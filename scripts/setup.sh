@@ -2,7 +2,8 @@
 # Makes this machine ready: setup.sh [compiler] [engine] [tests]
 #
 #   compiler  a C compiler, which cargo needs to link
-#   engine    a Docker engine that answers, and mmdebstrap to make base images with
+#   engine    a Docker engine that answers, and mmdebstrap to make base images with (a project's
+#             own base.sh needs no more)
 #   tests     the real package managers and tools that judge us in the tests
 #
 # Says first what it will install and start. Does nothing where nothing is missing. Without root it
@@ -47,6 +48,9 @@ for what in "$@"; do
         need nsenter util-linux
         need mount mount
         need dpkg-deb dpkg
+        need rpm rpm
+        need rpmbuild rpm
+        need createrepo_c createrepo-c
         need ip iproute2
         need git git
         need curl curl
