@@ -6,7 +6,8 @@
 //! lead, signature header                    they say nothing of the content
 //! build time, host, cookie, SOURCERPM       and rpm's version
 //! times, inodes, order of files             hardlinks count as sets of paths
-//! compression                               of the payload, and of gzipped documentation
+//! compression                               of the payload, and of gzipped documentation; and what
+//!                                           rpmbuild then requires of rpm
 //! sizes, digests, classes, colours          of files: they follow from the contents, which count
 //! the rebuild's own changelog entry         the first, if it has the suffix
 //! ```
@@ -15,7 +16,7 @@
 //! A payload that is packed by bzip2 or lzma is not unpacked: its bytes count as they are.
 
 use super::Start;
-use super::contents::{FILE_GHOST, File, changelog, files};
+use super::contents::{FILE_GHOST, File, files};
 use super::cpio;
 use super::header::{Header, tag};
 use crate::archive::{self, Compression, Stop};
@@ -27,7 +28,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use twostage_model::{Hasher, Result, Sha256};
 
 /// Tags that a rebuild changes by itself, that follow from the contents of files, or that are
-/// hashed file by file and change by change.
+/// hashed line by line elsewhere.
 const LEFT_OUT: &[u32] = &[
     tag::HEADER_IMAGE,
     tag::HEADER_SIGNATURES,
@@ -49,6 +50,9 @@ const LEFT_OUT: &[u32] = &[
     tag::SOURCERPM,
     tag::FILEVERIFYFLAGS,
     tag::ARCHIVESIZE,
+    tag::REQUIREFLAGS,
+    tag::REQUIRENAME,
+    tag::REQUIREVERSION,
     tag::RPMVERSION,
     tag::CHANGELOGTIME,
     tag::CHANGELOGNAME,
@@ -102,6 +106,7 @@ fn digest(mut input: impl Read, suffix: &Suffix<'_>) -> Result<Sha256, Stop> {
     let mut hasher = Hasher::default();
     hasher.field(b"twostage rpm content 1");
     hasher.field(tags(&header, suffix).as_bytes());
+    hasher.field(requires(&header, suffix).as_bytes());
     hasher.field(changes(&header, suffix).as_bytes());
 
     let mut input = BufReader::with_capacity(128 << 10, Watched { inner: input, failure: None });
@@ -152,17 +157,34 @@ fn tags(header: &Header, suffix: &Suffix<'_>) -> Sha256 {
     hasher.finish()
 }
 
+/// What it requires, but for the words about the payload's compression (`rpmlib(PayloadIsXz)`).
+fn requires(header: &Header, suffix: &Suffix<'_>) -> Sha256 {
+    let mut flags = header.each_number(tag::REQUIREFLAGS);
+    let mut versions = header.strings(tag::REQUIREVERSION);
+    let mut hasher = Hasher::default();
+    for name in header.strings(tag::REQUIRENAME) {
+        let (flags, version) = (flags.next().unwrap_or_default(), versions.next().unwrap_or_default());
+        if !name.starts_with(b"rpmlib(PayloadIs") {
+            hasher.field(&suffix.removed(name));
+            hasher.field(&flags.to_be_bytes());
+            hasher.field(&suffix.removed(version));
+        }
+    }
+    hasher.finish()
+}
+
 /// The changelog without the rebuild's own entry.
 fn changes(header: &Header, suffix: &Suffix<'_>) -> Sha256 {
-    let mut changes = changelog(header);
-    if changes.first().is_some_and(|first| suffix.is_in(first.author.as_bytes()) || suffix.is_in(first.text.as_bytes())) {
-        changes.remove(0);
-    }
+    let mut dates = header.each_number(tag::CHANGELOGTIME);
+    let mut texts = header.strings(tag::CHANGELOGTEXT);
     let mut hasher = Hasher::default();
-    for change in changes {
-        hasher.field(&change.date.to_be_bytes());
-        hasher.field(&suffix.removed(change.author.as_bytes()));
-        hasher.field(&suffix.removed(change.text.as_bytes()));
+    for (at, author) in header.strings(tag::CHANGELOGNAME).enumerate() {
+        let (date, text) = (dates.next().unwrap_or_default(), texts.next().unwrap_or_default());
+        if at > 0 || !(suffix.is_in(author) || suffix.is_in(text)) {
+            hasher.field(&date.to_be_bytes());
+            hasher.field(&suffix.removed(author));
+            hasher.field(&suffix.removed(text));
+        }
     }
     hasher.finish()
 }

@@ -249,7 +249,8 @@ pub(crate) fn check(header: &Header) -> Check<()> {
         of_type(header, names, true)?;
         of_type(header, flags, false)?;
         of_type(header, versions, true)?;
-        same_length(header, names, &[flags, versions], &[], MAX_DEPENDENCIES)?;
+        // The oldest rpms have only names.
+        same_length(header, names, &[], &[flags, versions], MAX_DEPENDENCIES)?;
     }
     same_length(header, tag::CHANGELOGNAME, &[tag::CHANGELOGTIME, tag::CHANGELOGTEXT], &[], MAX_CHANGES)?;
     check_files(header)
