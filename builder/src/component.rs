@@ -291,8 +291,11 @@ fn store(sink: &dyn crate::PackageSink, collected: &Collected, suffix: &str) -> 
     for path in &collected.packages {
         let open = || fs::File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()));
         let package = sink.put(&mut open()?, &path.file_name().unwrap_or_default().to_string_lossy())?;
-        let digest = tools::content_digest(path, open()?, suffix)?;
-        content.insert(format!("{} {}", package.id.name, package.id.arch), digest);
+        // The text of the sources, for debuggers: as little a reason to build others again as a `.dsc`.
+        if !package.id.name.ends_with("-debugsource") {
+            let digest = tools::content_digest(path, open()?, suffix)?;
+            content.insert(format!("{} {}", package.id.name, package.id.arch), digest);
+        }
         packages.push(package);
     }
     let mut sources = Vec::new();

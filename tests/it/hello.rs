@@ -1,6 +1,6 @@
 //! The main job: sources → packages → snapshot → one RUN → audited image.
 
-use crate::support::{Project, Serving, Used, docker, root, tool, uses};
+use crate::support::{Family, Project, Serving, Used, docker, root, tool, uses};
 use std::collections::BTreeMap;
 use std::process::Command;
 
@@ -10,9 +10,18 @@ fn outcomes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[test]
 fn a_project_becomes_an_image_that_greets_and_holds_no_residue() {
+    greets(Family::Deb, "greets");
+}
+
+#[test]
+fn a_project_of_rpms_becomes_an_image_that_greets_and_holds_no_residue() {
+    greets(Family::Rpm, "greets-rpm");
+}
+
+fn greets(family: Family, test: &str) {
     uses(Used::Engine);
-    uses(Used::Apt);
-    let project = Project::built_hello("greets");
+    family.uses();
+    let project = Project::built(family, test);
     let last = project.run(&["runtime"]).ok().last_line().to_string();
     for part in [project.image.as_str(), "  sha256:", "  snapshot @", " above the base"] {
         assert!(last.contains(part), "the last line is {last:?}");
@@ -33,9 +42,19 @@ fn a_project_becomes_an_image_that_greets_and_holds_no_residue() {
 
 #[test]
 fn only_what_changed_is_built_again() {
+    rebuilds(Family::Deb, "changes", "libgreet/greet.c");
+}
+
+#[test]
+fn only_what_changed_of_rpms_is_built_again() {
+    rebuilds(Family::Rpm, "changes-rpm", "libgreet/greet-politely.patch");
+}
+
+/// `politeness` is the file with the words of the greeting.
+fn rebuilds(family: Family, test: &str, politeness: &str) {
     uses(Used::Engine);
-    uses(Used::Apt);
-    let project = Project::built_hello("changes");
+    family.uses();
+    let project = Project::built(family, test);
     let repo = || Project::outcomes(&project.run(&["--json", "repo"]).ok());
     project.run(&["runtime"]).ok();
     let first = project.diff_ids();
@@ -51,12 +70,13 @@ fn only_what_changed_is_built_again() {
     project.edit("libgreet/greet.c", |text| text.replace("The greeting is one line", "The salutation is a line"));
     assert_eq!(repo(), outcomes(&[("libgreet", "same"), ("greet", "unchanged")]), "a comment of the library changed");
 
-    project.write("libgreet/greet.c", &original.replace("Hello, %s!", "Good day, %s!"));
+    project.write("libgreet/greet.c", &original);
+    project.edit(politeness, |text| text.replace("Hello, %s!", "Good day, %s!"));
     assert_eq!(repo(), outcomes(&[("libgreet", "done"), ("greet", "done")]), "the library changed");
     project.run(&["runtime"]).ok();
     assert_eq!(docker(&["run", "--rm", &project.image]).ok().out, "Good day, world!\n");
 
-    project.write("libgreet/greet.c", &original);
+    project.edit(politeness, |text| text.replace("Good day, %s!", "Hello, %s!"));
     project.edit("greet/greet.c", |text| text.replace("visitor", "stranger"));
     assert_eq!(repo(), outcomes(&[("libgreet", "unchanged"), ("greet", "unchanged")]), "what was built before is known");
     project.run(&["runtime"]).ok();

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 pub enum Used {
     Engine,
     Apt,
+    Dnf,
+    Zypper,
 }
 
 /// Counts a test that uses the real thing. Call it once a test and kind.
@@ -19,6 +21,8 @@ pub fn uses(what: Used) {
     count(match what {
         Used::Engine => "engine",
         Used::Apt => "apt",
+        Used::Dnf => "dnf",
+        Used::Zypper => "zypper",
     });
 }
 
@@ -112,9 +116,48 @@ pub fn twostage() -> Command {
     command
 }
 
+/// The two examples, which are the same program: as debs and as rpms.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    Deb,
+    Rpm,
+}
+
+impl Family {
+    fn example(self) -> &'static str {
+        match self {
+            Family::Deb => "hello",
+            Family::Rpm => "hello-rpm",
+        }
+    }
+
+    /// The package manager that its tests use.
+    pub fn uses(self) {
+        uses(match self {
+            Family::Deb => Used::Apt,
+            Family::Rpm => Used::Dnf,
+        });
+    }
+}
+
+/// The folder of `base.tar` and `builder.tar`, the stand-in for an rpm distribution. Made once.
+pub fn rpm_bases() -> &'static Path {
+    static BASES: OnceLock<PathBuf> = OnceLock::new();
+    BASES.get_or_init(|| {
+        let script = root().join("examples/hello-rpm/base.sh");
+        let text = fs::read(&script).expect("the script");
+        let digest = twostage_model::Sha256::of(&text).short();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rpm-bases-{digest}"));
+        fs::create_dir_all(&folder).expect("a folder");
+        run(Command::new(script).arg(&folder)).ok();
+        folder
+    })
+}
+
 /// A project in a folder of its own. Its images are removed when it goes.
 pub struct Project {
     folder: tempfile::TempDir,
+    family: Family,
     /// The name of its image, different in every test, because an engine has one list of names.
     pub image: String,
 }
@@ -122,22 +165,40 @@ pub struct Project {
 impl Project {
     /// A copy of `examples/hello`, nothing built.
     pub fn hello(test: &str) -> Project {
+        Project::example(Family::Deb, test)
+    }
+
+    /// A copy of one of the examples, nothing built.
+    pub fn example(family: Family, test: &str) -> Project {
         let folder = tempfile::Builder::new().prefix(test).tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-        let image = format!("twostage-test-{test}");
-        tool("cp", &["-a", &format!("{}/examples/hello/.", root().display()), &folder.path().to_string_lossy()]).ok();
-        let _ = fs::remove_dir_all(folder.path().join(".twostage"));
-        let _ = fs::remove_file(folder.path().join("twostage.lock"));
-        let project = Project { folder, image };
-        let image = project.image.clone();
-        project.edit("twostage.toml", |text| text.replace("[runtime.hello]", &format!("[runtime.{image}]")));
+        let project = Project { folder, family, image: format!("twostage-test-{test}") };
+        let example = root().join("examples").join(family.example());
+        for entry in fs::read_dir(example).expect("the example").flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name != ".twostage" && name != "twostage.lock" && !name.ends_with(".tar") {
+                tool("cp", &["-a", &entry.path().to_string_lossy(), &project.path().to_string_lossy()]).ok();
+            }
+        }
+        if family == Family::Rpm {
+            for tar in ["base.tar", "builder.tar"] {
+                fs::hard_link(rpm_bases().join(tar), project.join(tar)).expect("a link");
+            }
+        }
+        let runtime = format!("[runtime.{}]", project.image);
+        project.edit("twostage.toml", |text| text.replace(&format!("[runtime.{}]", family.example()), &runtime));
         project
     }
 
-    /// A copy of `examples/hello` with everything built already, taken over from a build that all
-    /// tests share. (Taking it over is what `export` and `import` are for.)
+    /// A copy of `examples/hello` with everything built already.
     pub fn built_hello(test: &str) -> Project {
-        let shared = shared_build();
-        let project = Project::hello(test);
+        Project::built(Family::Deb, test)
+    }
+
+    /// A copy of an example with everything built already, taken over from a build that all tests
+    /// share. (Taking it over is what `export` and `import` are for.)
+    pub fn built(family: Family, test: &str) -> Project {
+        let shared = shared_build(family);
+        let project = Project::example(family, test);
         let lock = fs::read_to_string(shared.join("twostage.lock")).expect("the shared lock");
         project.write("twostage.lock", &lock.replace("runtime:twostage-test-shared", &format!("runtime:{}", project.image)));
         project.run(&["import", &shared.join("export.tar").to_string_lossy()]).ok();
@@ -152,7 +213,7 @@ impl Project {
         for entry in fs::read_dir(self.path()).expect("the project").flatten().filter(|entry| entry.file_name() != ".twostage") {
             tool("cp", &["-r", &entry.path().to_string_lossy(), &folder.path().to_string_lossy()]).ok();
         }
-        Project { folder, image: self.image.clone() }
+        Project { folder, family: self.family, image: self.image.clone() }
     }
 
     pub fn path(&self) -> &Path {
@@ -215,11 +276,17 @@ impl Project {
 impl Project {
     /// `examples/hello`, built, with one component more and an image of only that one's package.
     pub fn quick(test: &str, component: &str) -> Project {
-        let project = Project::built_hello(test);
+        Project::quick_of(Family::Deb, test, component)
+    }
+
+    /// The same of any example.
+    pub fn quick_of(family: Family, test: &str, component: &str) -> Project {
+        let project = Project::built(family, test);
         project.add_quick(component);
         project.edit("twostage.toml", |text| {
-            let (components, _) = text.split_once("[runtime.").expect("an image");
-            format!("{components}[runtime.{}]\npackages = [\"{component}\"]\n", project.image)
+            let (components, image) = text.split_once("[runtime.").expect("an image");
+            let base = image.lines().find(|line| line.starts_with("base = ")).unwrap_or_default();
+            format!("{components}[runtime.{}]\n{base}\npackages = [\"{component}\"]\n", project.image)
         });
         // The image takes nothing of the distribution; no mirror need be asked for that.
         project.edit("twostage.lock", |lock| {
@@ -232,6 +299,43 @@ impl Project {
     }
 
     pub fn add_quick(&self, component: &str) {
+        match self.family {
+            Family::Deb => self.add_quick_deb(component),
+            Family::Rpm => self.add_quick_rpm(component),
+        }
+        self.edit("twostage.toml", |text| {
+            text.replacen("[runtime.", &format!("[[component]]\nname = \"{component}\"\nsource = \"{component}\"\n\n[runtime."), 1)
+        });
+    }
+
+    /// A closure of the lock, as text.
+    fn locked(&self, of: &str) -> String {
+        let lock = self.read("twostage.lock");
+        let closure = lock.split("\n[[closure]]\n").find(|closure| closure.starts_with(&format!("of = \"{of}\"")));
+        closure.expect("its closure").trim_end().to_string()
+    }
+
+    fn add_to_lock(&self, closure: &str) {
+        self.edit("twostage.lock", |lock| lock.replacen("\n[[closure]]\n", &format!("\n[[closure]]\n{closure}\n\n[[closure]]\n"), 1));
+    }
+
+    fn add_quick_rpm(&self, component: &str) {
+        fs::create_dir_all(self.join(component)).expect("the project can be written");
+        self.write(&format!("{component}/content"), "first\n");
+        self.write(
+            &format!("{component}/{component}.spec"),
+            &format!(
+                "Name: {component}\nVersion: 1.0\nRelease: 1\nSummary: One file\nLicense: MIT\nBuildArch: noarch\nSource0: content\n\n\
+                 %description\nMade for a test.\n\n%install\ninstall -D -m 644 %{{SOURCE0}} %{{buildroot}}/usr/share/{component}/content\n\n\
+                 %files\n/usr/share/{component}\n\n%changelog\n* Thu Jan 01 2026 Hello Team <team@hello.example> - 1.0-1\n- First.\n"
+            ),
+        );
+        let base = self.locked("build:libgreet");
+        let base = base.lines().find(|line| line.starts_with("base = ")).expect("its base");
+        self.add_to_lock(&format!("of = \"build:{component}\"\n{base}\nasked = [\"rpm-build\"]\nown = []\npackages = [\n]"));
+    }
+
+    fn add_quick_deb(&self, component: &str) {
         fs::create_dir_all(self.join(component).join("debian/source")).expect("the project can be written");
         let file = |name: &str, text: &str| self.write(&format!("{component}/{name}"), text);
         file("content", "first\n");
@@ -263,16 +367,7 @@ impl Project {
         fs::set_permissions(self.join(component).join("debian/rules"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .expect("a mode");
         // The lock's answer for libgreet, which asked the same.
-        let lock = self.read("twostage.lock");
-        let closure = lock.split("\n[[closure]]\n").find(|closure| closure.starts_with("of = \"build:libgreet\"")).expect("its closure");
-        let closure = closure.replace("build:libgreet", &format!("build:{component}"));
-        self.write(
-            "twostage.lock",
-            &lock.replacen("\n[[closure]]\n", &format!("\n[[closure]]\n{}\n\n[[closure]]\n", closure.trim_end()), 1),
-        );
-        self.edit("twostage.toml", |text| {
-            text.replacen("[runtime.", &format!("[[component]]\nname = \"{component}\"\nsource = \"{component}\"\n\n[runtime."), 1)
-        });
+        self.add_to_lock(&self.locked("build:libgreet").replace("build:libgreet", &format!("build:{component}")));
     }
 
     /// The channel's snapshot.
@@ -316,15 +411,20 @@ impl Drop for Project {
 }
 
 /// `examples/hello`, built once for all tests, with an export beside it.
-fn shared_build() -> &'static Path {
-    static SHARED: OnceLock<PathBuf> = OnceLock::new();
-    SHARED.get_or_init(|| {
+fn shared_build(family: Family) -> &'static Path {
+    static DEB: OnceLock<PathBuf> = OnceLock::new();
+    static RPM: OnceLock<PathBuf> = OnceLock::new();
+    let (shared, kept) = match family {
+        Family::Deb => (&DEB, "TWOSTAGE_TEST_SHARED"),
+        Family::Rpm => (&RPM, "TWOSTAGE_TEST_SHARED_RPM"),
+    };
+    shared.get_or_init(|| {
         // While working on a test: the folder of an earlier run's shared build.
-        if let Some(folder) = std::env::var_os("TWOSTAGE_TEST_SHARED") {
+        if let Some(folder) = std::env::var_os(kept) {
             return folder.into();
         }
         forget_earlier_builds();
-        let project = Project::hello(&format!("shared-{}-", std::process::id()));
+        let project = Project::example(family, &format!("shared-{}-", std::process::id()));
         project.edit("twostage.toml", |text| text.replace(&project.image, "twostage-test-shared"));
         project.run(&["repo"]).ok();
         project.run(&["export", &project.join("export.tar").to_string_lossy()]).ok();

@@ -1,8 +1,8 @@
+/* The greeting is one line without an end. */
 #include "greet.h"
 
 #include <stdio.h>
 
-/* The greeting is one line without an end. */
 size_t greet(const char *name, char *out, size_t size)
 {
     int length = snprintf(out, size, "%s!", name);
