@@ -166,7 +166,7 @@ pub struct File {
     pub device: u32,
 }
 
-/// All files, in the order of the header.
+/// All files, in the order of the header: at most 524,288, with paths of 128 MiB together.
 pub fn files(header: &Header) -> Vec<File> {
     let mut modes = header.each_number(tag::FILEMODES);
     let mut sizes = header.each_number(if header.has(tag::LONGFILESIZES) { tag::LONGFILESIZES } else { tag::FILESIZES });
