@@ -1,11 +1,14 @@
-//! The server: apt's files over HTTP/1.1.
+//! The server: apt's and dnf's files over HTTP/1.1.
 //!
 //! ```text
 //! GET /                        what is here, for people
 //! GET /healthz  /key.asc       alive; the public key
+//! GET /keys/<fingerprint>.asc  the key of somebody who signed rpms elsewhere
 //! GET /main.sources            a client file for the channel main, the key in it
-//! GET /@<id>.sources           ... for one snapshot
-//! GET /main/…  /@<id>/…        dists/twostage/…, pool/ab/<sha256>/<any name>, SHA256SUMS
+//! GET /main.repo               ... for dnf and zypper
+//! GET /@<id>.sources           ... for one snapshot, and so /@<id>.repo
+//! GET /main/…  /@<id>/…        dists/twostage/…, repodata/…, SHA256SUMS, pool/ab/<sha256>/<any name>,
+//!                              pool/ab/<identity>/<fingerprint>/<any name> for an rpm with our signature
 //! ```
 //!
 //! A client behind `http_proxy` sends absolute targets; they are answered for [`FIXED_HOST`] and

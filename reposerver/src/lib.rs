@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! ingest ─► pool ─► snapshot ─► channel ─► Server
-//!           (bytes)  (immutable)  (pointer)   (apt)
+//!           (bytes)  (immutable)  (pointer)   (apt, dnf)
 //! ```
 //!
 //! A repository is one folder:
 //!
 //! ```text
-//! pool/ab/<sha256>        the bytes of every deb and every source file
+//! pool/ab/<sha256>        the bytes of every deb, rpm and source file; an rpm's name is the digest of
+//!                         its header and payload
 //! meta/ab/<sha256>.json   what a package says of itself, parsed once
 //! blobs/ab/<sha256>       other files that a project keeps by digest
-//! snapshots/<id>/         SHA256SUMS, signed.json, dists/twostage/main/...; never changed, only
-//!                         signed.json is replaced when the key or the project's name changes
+//! signed/<fingerprint>/   the signatures of ours that rpms are served with, by key and package
+//! keys/<fingerprint>.asc  public keys of those who signed rpms before they came here
+//! snapshots/<id>/         SHA256SUMS, signed.json, dists/twostage/main/..., repodata/...; never
+//!                         changed, only signed.json is replaced, and repodata/ added to, when the
+//!                         key or the project's name changes
 //! channels/<name>.json    pointer, members by group, dates, and the channel's own signatures
 //! history/<name>/         the members of earlier states of a channel
 //! names                   every file name that a channel ever published, with its digest
@@ -40,7 +44,7 @@ mod yum;
 pub use apt::sources_file;
 pub use channel::{Channel, Earlier, Members, Published};
 pub use http::{AccessEntry, Server};
-pub use pool::{Blob, Kind, PoolFile, PoolPackage, RpmFile};
+pub use pool::{Blob, Extra, Kind, PoolFile, PoolPackage, RpmFile};
 pub use snapshot::SnapshotInfo;
 pub use twostage_model::names::FIXED_HOST;
 pub use yum::repo_file;

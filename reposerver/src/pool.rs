@@ -32,6 +32,31 @@ pub enum Kind {
     Rpm,
     /// An rpm with sources and a spec file.
     SourceRpm,
+    /// No package: something that dnf is told beside the rpms.
+    Extra(Extra),
+}
+
+/// What `repomd.xml` may list beside packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Extra {
+    /// `comps.xml`: groups of packages.
+    Group,
+    /// `updateinfo.xml`: advisories.
+    UpdateInfo,
+    /// `modules.yaml`: module streams.
+    Modules,
+}
+
+impl Extra {
+    /// Its type in `repomd.xml`, the usual file name, and what every such file has in it.
+    pub(crate) fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Extra::Group => ("group", "comps.xml", "<comps"),
+            Extra::UpdateInfo => ("updateinfo", "updateinfo.xml", "<updates"),
+            Extra::Modules => ("modules", "modules.yaml", "document:"),
+        }
+    }
 }
 
 impl Kind {
@@ -107,6 +132,8 @@ impl PoolPackage {
             Kind::Deb => self.id.deb_file_name(),
             Kind::Source => format!("{}_{}.dsc", self.id.name, self.id.version.replace(':', "%3a")),
             Kind::Rpm | Kind::SourceRpm => self.id.rpm_file_name(),
+            // Two states of one file are no conflict: the name tells them apart.
+            Kind::Extra(extra) => format!("{}-{}", self.sha256.short(), extra.names().1),
         }
     }
 }
@@ -120,6 +147,8 @@ pub struct Blob {
     pub size: u64,
 }
 
+/// Bytes of one [`Extra`]: those of whole distributions have some ten MiB.
+const MOST_EXTRA: usize = 128 << 20;
 /// A `.dsc` is a page of text; more is no `.dsc`.
 const MOST_DSC: u64 = 1 << 20;
 
@@ -246,6 +275,39 @@ impl Repository {
             source: parsed.source,
             control: parsed.control.to_string(),
             files,
+            rpm: None,
+        };
+        self.admit(file, package)
+    }
+
+    /// Takes in what `repomd.xml` lists beside packages. It is a member of channels and snapshots
+    /// as packages are, at most one of each kind, and passed on as it is.
+    ///
+    /// # Errors
+    /// It is not what `kind` says, as far as a look at the text tells, or cannot be written.
+    pub fn ingest_extra(&self, kind: Extra, content: &[u8]) -> Result<Arc<PoolPackage>> {
+        let (word, name, must) = kind.names();
+        let refused = |why: &str| Error::new(Class::Repository, format!("this is no {name}: {why}"));
+        if content.len() > MOST_EXTRA {
+            return Err(refused(&format!("it has more than {} MiB", MOST_EXTRA >> 20)));
+        }
+        let text = std::str::from_utf8(content).map_err(|_| refused("it is not UTF-8"))?;
+        if text.chars().any(|c| c.is_ascii_control() && !"\t\n\r".contains(c)) {
+            return Err(refused("it has control characters"));
+        }
+        if !text.contains(must) {
+            return Err(refused(&format!("it has no `{must}`")));
+        }
+        let (file, blob) = self.store(content, name)?;
+        let package = PoolPackage {
+            kind: Kind::Extra(kind),
+            id: PackageId { name: name.into(), version: blob.sha256.short(), arch: word.into() },
+            size: blob.size,
+            sha256: blob.sha256,
+            date: 0,
+            source: String::new(),
+            control: String::new(),
+            files: Vec::new(),
             rpm: None,
         };
         self.admit(file, package)

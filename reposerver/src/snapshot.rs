@@ -13,7 +13,7 @@
 
 use crate::apt::{self, Listed};
 use crate::sign::Key;
-use crate::{PoolPackage, Repository, disk, lock, yum};
+use crate::{Kind, PoolPackage, Repository, disk, lock, yum};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -227,16 +227,21 @@ impl Repository {
         Ok(Snapshot { id: manifest.id(), list: manifest.to_string().into(), files, signed, held })
     }
 
-    /// yum's files for the rpms among `packages`, which are signed on the way; nothing when there
-    /// is none among them.
+    /// yum's files for the rpms among `packages`, which are signed on the way, and for what goes
+    /// with them; nothing when there is none of either.
     fn render_yum(&self, packages: &[Arc<PoolPackage>], key: &Key) -> Result<(Option<yum::Listing>, yum::Bodies)> {
-        let mut rpms = packages.iter().filter(|package| package.kind.is_rpm()).peekable();
-        if rpms.peek().is_none() {
+        let mut ours = packages.iter().filter(|package| package.kind.is_rpm() || matches!(package.kind, Kind::Extra(_))).peekable();
+        if ours.peek().is_none() {
             return Ok((None, yum::Bodies::new()));
         }
         let known = self.known_keys(key)?;
         let (mut renderer, mut made) = (yum::Renderer::default(), BTreeSet::new());
-        for package in rpms {
+        for package in ours {
+            if let Kind::Extra(extra) = package.kind {
+                let path = self.pool_path(&package.sha256);
+                renderer.add_extra(extra, fs::read(&path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?)?;
+                continue;
+            }
             let served = match self.served_upstream(package, &known)? {
                 Some(served) => served,
                 None => self.served_signed(package, key, &mut made)?,

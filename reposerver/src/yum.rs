@@ -13,6 +13,7 @@
 //! ```
 
 use crate::apt::pool_folder;
+use crate::pool::Extra;
 use crate::rpms::{Served, Signer, rpm_of};
 use crate::{Kind, PoolPackage};
 use bytes::Bytes;
@@ -64,6 +65,7 @@ pub(crate) struct Renderer {
     filelists: Vec<u8>,
     other: Vec<u8>,
     keys: BTreeSet<String>,
+    extras: BTreeMap<Extra, Vec<u8>>,
 }
 
 impl Renderer {
@@ -91,6 +93,18 @@ impl Renderer {
         Ok(())
     }
 
+    /// Adds what is passed on as it is.
+    ///
+    /// # Errors
+    /// There is one of its kind already: clients read one.
+    pub(crate) fn add_extra(&mut self, extra: Extra, content: Vec<u8>) -> Result<()> {
+        match self.extras.insert(extra, content) {
+            None => Ok(()),
+            Some(_) => Err(Error::new(Class::Repository, format!("a snapshot can have one {}, and here are two", extra.names().1))
+                .hint("take the earlier one out of the channel, or merge them")),
+        }
+    }
+
     /// The files, and what repomd.xml says of them. `fingerprint` is of the repository's key.
     ///
     /// # Errors
@@ -109,34 +123,36 @@ impl Renderer {
                 format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{element} {space} packages=\"{}\">\n", self.packages).into_bytes();
             text.extend(body);
             let _ = writeln!(text, "</{element}>");
-            let (file, compressed) = compressed(kind, "xml", &text)?;
-            bodies.insert(file.name.clone(), compressed);
-            listing.files.push(file);
+            add_file(&mut listing, &mut bodies, kind, &format!("{kind}.xml"), text, true)?;
+        }
+        for (extra, content) in self.extras {
+            let (kind, name, _) = extra.names();
+            // Groups are the one thing that older clients want plain under this type.
+            add_file(&mut listing, &mut bodies, kind, name, content, extra != Extra::Group)?;
         }
         Ok((listing, bodies))
     }
 }
 
-/// Compresses one file of `repodata/`.
-///
-/// With gzip, and only that: repomd.xml has one record of a kind, and gzip is what yum 3, dnf 4,
-/// dnf 5, zypper and createrepo_c 0.17 all read; the last two of them not zstd everywhere.
-pub(crate) fn compressed(kind: &str, end: &str, text: &[u8]) -> Result<(RepoFile, Bytes)> {
-    let failed = || format!("cannot compress {kind}.{end}");
-    // No name and no date in the gzip header: the same text gives the same bytes.
-    let mut gzip = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::new(6));
-    gzip.write_all(text).or_fail(Class::System, failed)?;
-    let body = Bytes::from(gzip.finish().or_fail(Class::System, failed)?);
-    let sha256 = Sha256::of(&body);
-    let file = RepoFile {
-        kind: kind.to_string(),
-        name: format!("{sha256}-{kind}.{end}.gz"),
-        sha256,
-        size: body.len() as u64,
-        open_sha256: Sha256::of(text),
-        open_size: text.len() as u64,
+/// Adds one file, compressed with gzip. repomd.xml has one record of a kind, so one form must do,
+/// and gzip is the one that every dnf, yum and zypper reads.
+fn add_file(listing: &mut Listing, bodies: &mut Bodies, kind: &str, name: &str, text: Vec<u8>, compress: bool) -> Result<()> {
+    let failed = || format!("cannot compress {name}");
+    let (open_sha256, open_size) = (Sha256::of(&text), text.len() as u64);
+    let (body, end) = if compress {
+        // No name and no date in the gzip header: the same text gives the same bytes.
+        let mut gzip = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::new(6));
+        gzip.write_all(&text).or_fail(Class::System, failed)?;
+        (gzip.finish().or_fail(Class::System, failed)?, ".gz")
+    } else {
+        (text, "")
     };
-    Ok((file, body))
+    let sha256 = Sha256::of(&body);
+    let file =
+        RepoFile { kind: kind.into(), name: format!("{sha256}-{name}{end}"), sha256, size: body.len() as u64, open_sha256, open_size };
+    bodies.insert(file.name.clone(), body.into());
+    listing.files.push(file);
+    Ok(())
 }
 
 /// Renders `repomd.xml`, dated `date` (seconds since 1970): its revision and the time of each file,

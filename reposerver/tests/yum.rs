@@ -9,7 +9,7 @@ use std::io::Read;
 use std::sync::Arc;
 use twostage_model::Sha256;
 use twostage_reposerver::sign::{Algorithm, Key};
-use twostage_reposerver::{Kind, repo_file};
+use twostage_reposerver::{Extra, Kind, repo_file};
 
 const DATE: u32 = 1_700_000_000;
 
@@ -312,4 +312,29 @@ fn a_client_file_checks_packages_and_metadata() {
     std::fs::write(&xml, [&repomd.body[..], b" "].concat()).unwrap();
     assert!(!common::gpgv(&key, shop.dir.path(), &[&asc, &xml]).0);
     served.stop();
+}
+
+#[test]
+fn groups_and_advisories_are_passed_on_as_they_are_one_of_a_kind() {
+    let shop = Shop::new();
+    let package = shop.repo.ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
+    let groups = b"<?xml version=\"1.0\"?>\n<comps><group><id>all</id></group></comps>\n";
+    let advisories = b"<updates></updates>\n";
+    let comps = shop.repo.ingest_extra(Extra::Group, groups).unwrap();
+    let updates = shop.repo.ingest_extra(Extra::UpdateInfo, advisories).unwrap();
+    for (kind, wrong) in [(Extra::Group, &advisories[..]), (Extra::Group, b"<comps>\x07"), (Extra::Modules, b"\xff")] {
+        assert!(shop.repo.ingest_extra(kind, wrong).is_err());
+    }
+    let bare = shop.repo.snapshot(&[package.sha256], now()).unwrap();
+    let full = shop.publish("main", "g", &[&package, &comps, &updates]).unwrap().snapshot;
+    assert_ne!(bare, full, "what clients are told is part of the list");
+    let served = Served::new(&shop.repo);
+    let files = listed(&served, "/main");
+    assert_eq!(served.get(&format!("/main/{}", files["group"]), &[]).body, groups);
+    assert_eq!(metadata(&served, "/main", "updateinfo").as_bytes(), advisories);
+    served.stop();
+    // Another state of the groups, in place of the first; both at once is refused.
+    let newer = shop.repo.ingest_extra(Extra::Group, b"<comps/>").unwrap();
+    assert!(shop.publish("main", "g", &[&package, &comps, &newer]).unwrap_err().what().contains("comps.xml"));
+    assert!(shop.publish("main", "g", &[&package, &newer]).unwrap().changed);
 }

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Compares two repodata folders field by field and names every field that differs.
 
-usage: compare_yum.py OURS THEIRS [--ignore FIELD]...
+usage: compare_yum.py OURS THEIRS [--ignore FIELD]... [--extra NAME]...
 
 OURS and THEIRS are folders with a repomd.xml. Packages are matched by pkgid, the digest of the file.
 Compared: for each package every element and attribute of primary, filelists and other, lists in
 their order; and that repomd.xml tells the truth of each file. Not compared: where a file lies
 (location/@href, except for its file name), because that is each repository's own business.
-FIELD is left out as it is printed, for instance primary/time/@file.
+FIELD is left out as it is printed, for instance primary/time/@file. NAME is a package that only
+OURS has: createrepo_c leaves out what has control characters.
 Exit status 0 when all is equal, 1 when not, 2 when a folder cannot be read.
 """
 import gzip
@@ -84,11 +85,13 @@ def grouped(listed, ignored):
 
 
 def main():
-    arguments, ignored = [], set()
+    arguments, ignored, extra = [], set(), set()
     rest = iter(sys.argv[1:])
     for word in rest:
         if word == "--ignore":
             ignored.add(next(rest))
+        elif word == "--extra":
+            extra.add(next(rest))
         else:
             arguments.append(word)
     if len(arguments) != 2:
@@ -102,6 +105,8 @@ def main():
             for digest in sorted(left.keys() ^ right.keys()):
                 name = (left.get(digest) or right.get(digest))[0]
                 side = "ours" if digest in left else "theirs"
+                if side == "ours" and name in extra:
+                    continue
                 differences.setdefault(f"{kind}: a package that only one has", []).append(f"{name} {digest} only in {side}")
             for digest in sorted(left.keys() & right.keys()):
                 name, compared = left[digest][0], compared + 1

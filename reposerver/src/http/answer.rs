@@ -245,7 +245,8 @@ fn index_page(repository: &Repository, base: &str) -> Result<String> {
             let _ = write!(
                 page,
                 "<h2>Use it</h2>\n<pre>curl -fsS {base}/{name}.sources -o /etc/apt/sources.list.d/{name}.sources\napt-get update</pre>\n\
-                 <p>The file names this server and carries the <a href=\"/key.asc\">key</a>. \
+                 <p>The file names this server and carries the <a href=\"/key.asc\">key</a>; for dnf and zypper there is \
+                 <code>{base}/{name}.repo</code>. \
                  <code>/@&lt;snapshot&gt;.sources</code> is one for a snapshot that never changes.</p>\n"
             );
         }

@@ -1,0 +1,225 @@
+//! Our metadata beside createrepo_c's, and our repository before real dnf and rpm.
+//!
+//! These need `rpmbuild`, `createrepo_c`, `dnf` and `rpm` of this machine, and say so and pass where
+//! one is missing. `TWOSTAGE_RPMS` names a folder of more rpms for the comparison.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{Served, Shop, count, now, run, try_run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use twostage_reposerver::sign::Algorithm;
+use twostage_reposerver::{PoolPackage, Repository, Settings};
+
+fn tool(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tools").join(name)
+}
+
+fn has(tools: &[&str]) -> bool {
+    let missing: Vec<_> = tools.iter().filter(|tool| Command::new(tool).arg("--version").output().is_err()).collect();
+    if !missing.is_empty() {
+        eprintln!("not tested: this machine has no {missing:?}");
+    }
+    missing.is_empty()
+}
+
+/// A shop with an RSA key, which every rpm takes.
+fn shop() -> Shop {
+    let shop = Shop::new();
+    let settings = Settings { algorithm: Algorithm::Rsa3072, architectures: vec!["amd64".into()], ..Settings::new("demo") };
+    let repo = Arc::new(Repository::open(&shop.dir.path().join("rpm"), settings).unwrap());
+    Shop { dir: shop.dir, repo }
+}
+
+fn ingest(shop: &Shop, folder: &Path) -> Vec<Arc<PoolPackage>> {
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let mut taken = Vec::new();
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "rpm")) {
+        match shop.repo.ingest_file(path) {
+            Ok(package) => taken.push(package),
+            Err(error) => println!("refused: {}: {error} {:?}", path.display(), error.causes()),
+        }
+    }
+    taken
+}
+
+fn get(served: &Served, path: &str) -> Vec<u8> {
+    let answer = served.get(path, &[]);
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    answer.body
+}
+
+fn unzipped(body: &[u8]) -> String {
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(body), &mut text).unwrap();
+    text
+}
+
+fn values<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+    text.split(before).skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
+#[test]
+fn metadata_is_createrepo_cs_field_by_field() {
+    if !has(&["rpmbuild", "createrepo_c", "python3"]) {
+        return;
+    }
+    count("createrepo_c");
+    let shop = shop();
+    let rpms = shop.dir.path().join("rpms");
+    println!("{} rpms made", run(Command::new(tool("make_rpms.py")).arg(&rpms).args(["--many", "1100"])).trim());
+    let mut packages = ingest(&shop, &rpms);
+    if let Some(more) = std::env::var_os("TWOSTAGE_RPMS") {
+        packages.extend(ingest(&shop, Path::new(&more)));
+    }
+    assert!(packages.len() > 1100);
+    let members: Vec<&PoolPackage> = packages.iter().map(AsRef::as_ref).collect();
+    shop.publish("main", "g", &members).unwrap();
+
+    let (ours, theirs) = (shop.dir.path().join("ours"), shop.dir.path().join("theirs"));
+    fs::create_dir_all(&ours).unwrap();
+    fs::create_dir_all(&theirs).unwrap();
+    let served = Served::new(&shop.repo);
+    let repomd = String::from_utf8(get(&served, "/main/repodata/repomd.xml")).unwrap();
+    fs::write(ours.join("repomd.xml"), &repomd).unwrap();
+    for href in values(&repomd, "<location href=\"") {
+        let body = get(&served, &format!("/main/{href}"));
+        fs::write(ours.join(href.rsplit('/').next().unwrap()), &body).unwrap();
+        if !href.ends_with("primary.xml.gz") {
+            continue;
+        }
+        let primary = unzipped(&body);
+        for (href, time) in values(&primary, "<location href=\"").iter().zip(values(&primary, "<time file=\"")) {
+            let file = theirs.join(href.rsplit('/').next().unwrap());
+            fs::write(&file, get(&served, &format!("/main/{href}"))).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time.parse().unwrap());
+            fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        }
+    }
+    served.stop();
+    println!("{}", run(Command::new("createrepo_c").args(["--no-database", "--workers", "2"]).arg(&theirs)));
+    let (equal, said) = try_run(Command::new(tool("compare_yum.py")).arg(&ours).arg(theirs.join("repodata")).args(["--extra", "control"]));
+    println!("{said}");
+    if let Some(keep) = std::env::var_os("TWOSTAGE_KEEP") {
+        run(Command::new("cp").arg("-a").arg(shop.dir.path()).arg(keep));
+    }
+    assert!(equal, "{said}");
+}
+
+/// Real dnf in folders of its own.
+struct Dnf {
+    dir: tempfile::TempDir,
+}
+
+impl Dnf {
+    fn new(client: &str) -> Dnf {
+        count("dnf");
+        let dnf = Dnf { dir: tempfile::TempDir::new().unwrap() };
+        for folder in ["repos", "root", "cache", "log", "persist", "got", "vars", "etc"] {
+            fs::create_dir_all(dnf.path(folder)).unwrap();
+        }
+        fs::write(dnf.path("etc/dnf.conf"), "[main]\n").unwrap();
+        fs::write(dnf.path("repos/demo.repo"), client).unwrap();
+        dnf
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, args: &[&str]) -> (bool, String) {
+        let mut command = Command::new("dnf");
+        command.arg("-y").arg("--installroot").arg(self.path("root")).arg("-c").arg(self.path("etc/dnf.conf"));
+        for (option, folder) in
+            [("reposdir", "repos"), ("cachedir", "cache"), ("logdir", "log"), ("persistdir", "persist"), ("varsdir", "vars")]
+        {
+            command.arg(format!("--setopt={option}={}", self.path(folder).display()));
+        }
+        command.args(["--releasever=1", "--forcearch=x86_64"]).args(args).env("HOME", self.dir.path()).current_dir(self.path("got"));
+        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy"] {
+            command.env_remove(name);
+        }
+        try_run(&mut command)
+    }
+}
+
+/// Two packages for dnf, one of them for each architecture.
+fn small(folder: &Path) {
+    run(Command::new(tool("make_rpms.py")).arg(folder));
+}
+
+#[test]
+fn real_dnf_and_rpm_take_what_we_sign_and_refuse_what_was_changed() {
+    if !has(&["dnf", "rpm", "rpmkeys", "rpmbuild"]) {
+        return;
+    }
+    let shop = shop();
+    let rpms = shop.dir.path().join("rpms");
+    small(&rpms);
+    let packages = ingest(&shop, &rpms);
+    let members: Vec<&PoolPackage> = packages.iter().map(AsRef::as_ref).collect();
+    let id = shop.publish("main", "g", &members).unwrap().snapshot;
+    let served = Served::new(&shop.repo);
+    for site in ["main".to_string(), format!("@{id}")] {
+        let dnf = Dnf::new(&served.get(&format!("/{site}.repo"), &[]).text());
+        let (good, said) = dnf.run(&["makecache"]);
+        assert!(good, "{said}");
+        let (good, said) = dnf.run(&["repoquery", "--available", "--qf", "%{name} %{evr} %{arch}"]);
+        assert!(good && said.contains("relations 7:1.0-1 x86_64"), "{said}");
+        let (good, said) = dnf.run(&["install", "--setopt=tsflags=noscripts,test", "empty", "kinds", "utf8"]);
+        assert!(good, "{said}");
+        let got = format!("--downloaddir={}", dnf.path("got").display());
+        let (good, said) = dnf.run(&["install", "--downloadonly", &got, "empty", "versions", "packed-w3zstdio"]);
+        assert!(good, "{said}");
+
+        // rpm itself, with our key in a database of its own.
+        let db = dnf.path("db");
+        let key = dnf.path("key.asc");
+        fs::write(&key, shop.repo.public_key().unwrap()).unwrap();
+        run(Command::new("rpmkeys").arg("--dbpath").arg(&db).arg("--import").arg(&key));
+        let mut checked = 0;
+        for entry in fs::read_dir(dnf.path("got")).unwrap() {
+            let path = entry.unwrap().path();
+            let said = run(Command::new("rpmkeys").arg("--dbpath").arg(&db).arg("-Kv").arg(&path));
+            assert!(said.contains("Header V4 RSA/SHA512 Signature") && said.contains(": OK") && !said.contains("NOT"), "{said}");
+            let mut bytes = fs::read(&path).unwrap();
+            let middle = bytes.len() - 20;
+            bytes[middle] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            assert!(!try_run(Command::new("rpmkeys").arg("--dbpath").arg(&db).arg("-K").arg(&path)).0);
+            checked += 1;
+        }
+        assert_eq!(checked, 3);
+    }
+
+    // Metadata that another key signed.
+    let client = served.get("/main.repo", &[]).text();
+    let other = shop_of_another_key();
+    let foreign = Served::new(&other.repo);
+    let theirs = format!("gpgkey=http://{}", foreign.at);
+    let dnf = Dnf::new(&client.replace(&format!("gpgkey=http://{}", served.at), &theirs));
+    let (good, said) = dnf.run(&["makecache"]);
+    assert!(!good && said.contains("GPG"), "{said}");
+    foreign.stop();
+
+    // A byte of the payload, changed on the disk.
+    let empty = packages.iter().find(|package| package.id.name == "kinds" && package.id.arch == "noarch").unwrap();
+    let path = shop.repo.pool_path(&empty.sha256);
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (good, said) = Dnf::new(&client).run(&["install", "--setopt=tsflags=noscripts,test", "kinds"]);
+    assert!(!good && said.contains("checksum"), "{said}");
+    served.stop();
+}
+
+fn shop_of_another_key() -> Shop {
+    let other = shop();
+    other.repo.transient(&[], now()).unwrap();
+    other
+}
