@@ -2,23 +2,26 @@
 //!
 //! An entry is accounted for, in this order, if
 //! 1. it is as in the base (restored);
-//! 2. an installed package's file list names it;
+//! 2. an installed package's file list names it, of dpkg's or rpm's database, and where the database
+//!    knows its content (rpm's does), that is what is there;
 //! 3. a rule of what packages generate takes it, and no rule of residue does.
 //!
 //! All else is residue, and named.
 
+mod installed;
 mod words;
 
-use crate::broken;
 use crate::image::{Entry, Image, Kind, Layer};
 use crate::path::{self, join, name, parent, shown};
 use crate::report::{self, LayerReport, PackageShare, Report, Residue, RuleShare, Share};
-use crate::rules::{self, Check, GENERATED, RESIDUE, Rule, WHITEOUTS_ALLOWED};
+use crate::rules::{self, Check, RESIDUE, Rule, WHITEOUTS_ALLOWED};
 use crate::tree::{Node, Tree};
+use installed::{Installed, Package};
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use twostage_model::names::BASE_LABEL;
-use twostage_model::{Class, Error, Result, Sha256};
-use twostage_package::dpkg::{Database, Files, Package};
+use twostage_model::{Class, Error, Format, Result, Sha256};
+use twostage_package::rpmdb::Expected;
 
 /// Which layers are the base's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +55,10 @@ pub fn wanted(path: &str) -> bool {
             _ => false,
         },
         None => {
-            path == "etc/passwd" || path == "var/lib/ucf/registry" || (path.starts_with("usr/lib/tmpfiles.d/") && path.ends_with(".conf"))
+            installed::wanted(path)
+                || path == "etc/passwd"
+                || path == "var/lib/ucf/registry"
+                || (path.starts_with("usr/lib/tmpfiles.d/") && path.ends_with(".conf"))
         }
     }
 }
@@ -74,37 +80,41 @@ pub fn audit_with(image: &Image, base: Base, known: &Known) -> Result<Report> {
     let base_layers = find_base(image, base)?;
     let (below, above) = image.layers.split_at(base_layers);
     let base_tree = Tree::new(below);
-    let base_database = database(&base_tree)?;
+    let before = Installed::read(&base_tree)?;
     let mut tree = base_tree.clone();
-    let mut earlier = Vec::new();
-    for (number, layer) in above.iter().enumerate() {
-        tree.apply(layer, base_layers + number);
-        if number + 1 < above.len() && layer.entries.iter().any(|entry| entry.path.starts_with("var/lib/dpkg/info/")) {
-            earlier.push(database(&tree)?);
+    // What is installed after each layer that changes it.
+    let mut states: Vec<Installed> = Vec::new();
+    let mut keys = Vec::new();
+    for (number, layer) in (base_layers..).zip(above) {
+        tree.apply(layer, number);
+        if !installed::changed(layer).is_empty() {
+            let now = Installed::read(&tree)?;
+            keys.push((number + 1, now.keys(states.last().unwrap_or(&before), number + 1)));
+            states.push(now);
         }
     }
-    let database = database(&tree)?;
-    let view = View::new(&base_tree, &tree, &database, &base_database, &earlier);
+    let (now, earlier) = match states.split_last() {
+        Some((now, earlier)) => (now, earlier),
+        None => (&before, &[][..]),
+    };
+    let view = View::new(&base_tree, &tree, now, &before, earlier);
     let mut lower = base_tree.clone();
     let mut layers = Vec::new();
     for (number, layer) in (base_layers..).zip(above) {
-        layers.push(view.layer(layer, number + 1, &lower));
+        let keys = keys.iter().filter(|(of, _)| *of == number + 1).flat_map(|(_, keys)| keys.clone());
+        layers.push(view.layer(layer, number + 1, &lower, keys.collect()));
         lower.apply(layer, number);
     }
-    let had: BTreeSet<(&str, &str)> = base_database.installed().map(identity).collect();
+    let had: BTreeSet<_> = before.packages().iter().map(Package::identity).collect();
     Ok(Report {
         image: image.id.to_string(),
         tags: image.tags.clone(),
         base_layers,
-        packages_installed: database.installed().count(),
-        packages_added: database.installed().filter(|package| !had.contains(&identity(package))).count(),
+        packages_installed: view.packages.len(),
+        packages_added: view.packages.iter().filter(|package| !had.contains(&package.identity())).count(),
         layers,
         config_residue: words::residue(&image.config, base_layers, known),
     })
-}
-
-fn identity(package: &Package) -> (&str, &str) {
-    (&package.name, &package.arch)
 }
 
 fn find_base(image: &Image, base: Base) -> Result<usize> {
@@ -130,27 +140,6 @@ fn find_base(image: &Image, base: Base) -> Result<usize> {
     }
 }
 
-/// The dpkg database of a tree; empty if there is none.
-fn database(tree: &Tree<'_>) -> Result<Database> {
-    struct InTree<'t, 'a>(&'t Tree<'a>);
-    impl Files for InTree<'_, '_> {
-        fn read(&self, path: &str) -> Option<&[u8]> {
-            self.0.resolve(path)?.1.entry?.content.as_deref()
-        }
-        fn names(&self, folder: &str) -> Vec<String> {
-            let real = self.0.resolve(folder).map(|(path, _)| path);
-            real.map(|path| self.0.names(&path).into_iter().map(str::to_string).collect()).unwrap_or_default()
-        }
-    }
-    if let Some((path, Node { entry: Some(entry), .. })) = tree.resolve("var/lib/dpkg/status")
-        && matches!(entry.kind, Kind::File { .. })
-        && entry.content.is_none()
-    {
-        return Err(broken(format!("/{path} was not kept while the image was read (this is a fault of the caller's)")));
-    }
-    Ok(Database::read(&InTree(tree))?.unwrap_or_default())
-}
-
 /// What is said of one entry.
 enum Verdict {
     /// As in the base.
@@ -169,9 +158,11 @@ enum Verdict {
 struct View<'v, 'a> {
     base: &'v Tree<'a>,
     tree: &'v Tree<'a>,
-    packages: Vec<&'v Package>,
-    /// Real path to the number of the package that has it; of several, the first.
-    owners: HashMap<String, usize>,
+    packages: Vec<Package<'v>>,
+    /// Real path to who has it.
+    owners: HashMap<String, Owner>,
+    /// Real paths that packages own but do not bring.
+    ghosts: BTreeSet<String>,
     /// Packages that are in the base in the same version.
     unchanged: BTreeSet<usize>,
     /// Real paths of files of packages that are gone, to their names.
@@ -189,32 +180,51 @@ struct View<'v, 'a> {
     rules: Vec<&'static Rule>,
 }
 
+/// Who has a path.
+struct Owner {
+    /// The number of the package; of several, the first.
+    package: usize,
+    /// What one of them expects there; empty if one does not say.
+    expected: Vec<Expected>,
+}
+
 impl<'v, 'a> View<'v, 'a> {
-    fn new(base: &'v Tree<'a>, tree: &'v Tree<'a>, now: &'v Database, before: &'v Database, earlier: &'v [Database]) -> Self {
-        let packages: Vec<&Package> = now.installed().collect();
+    fn new(base: &'v Tree<'a>, tree: &'v Tree<'a>, now: &'v Installed, before: &'v Installed, earlier: &'v [Installed]) -> Self {
+        let packages = now.packages();
         let mut real = Canonical { tree, folders: HashMap::new() };
-        let mut owners = HashMap::new();
+        let mut owners: HashMap<String, Owner> = HashMap::new();
+        let mut ghosts = BTreeSet::new();
         for (number, package) in packages.iter().enumerate() {
-            for file in package.files.iter().chain(package.conffiles.keys()) {
-                let diverted = now.diversions.iter().find(|d| d.from == *file && d.by.as_deref() != Some(&package.name));
-                let file = diverted.map_or(file, |d| &d.to);
-                owners.entry(real.path(&path::from_bytes(file))).or_insert(number);
+            for (file, expected) in package.files() {
+                let diverted = now.dpkg.diversions.iter().find(|d| d.from == *file && d.by.as_deref() != Some(package.name));
+                // dpkg's diversions are nothing to rpm.
+                let file = diverted.filter(|_| package.format == Format::Deb).map_or(file, |d| &d.to);
+                match owners.entry(real.path(&path::from_bytes(file))) {
+                    Slot::Vacant(slot) => {
+                        slot.insert(Owner { package: number, expected: expected.into_iter().collect() });
+                    }
+                    Slot::Occupied(mut slot) => match expected {
+                        Some(expected) if !slot.get().expected.is_empty() => slot.get_mut().expected.push(expected),
+                        _ => slot.get_mut().expected.clear(),
+                    },
+                }
             }
+            ghosts.extend(package.ghosts().map(|path| real.path(&path::from_bytes(path))));
         }
-        let had: BTreeSet<(&str, &str, &str)> = before.installed().map(|p| (&*p.name, &*p.arch, &*p.version)).collect();
-        let unchanged = packages.iter().enumerate().filter(|(_, p)| had.contains(&(&p.name, &p.arch, &p.version)));
+        let had: BTreeSet<_> = before.packages().iter().map(|package| (package.identity(), package.version)).collect();
+        let unchanged = packages.iter().enumerate().filter(|(_, package)| had.contains(&(package.identity(), package.version)));
         let mut gone = HashMap::new();
-        for package in earlier.iter().flat_map(Database::installed).chain(before.installed()) {
-            let info = package.info.iter().map(|ending| format!("var/lib/dpkg/info/{}.{ending}", package.info_name));
-            for file in package.files.iter().map(|file| path::from_bytes(file)).chain(info) {
+        for package in earlier.iter().flat_map(Installed::packages).chain(before.packages()) {
+            let files = package.files().into_iter().map(|(file, _)| path::from_bytes(file));
+            for file in files.chain(package.info().1) {
                 let file = real.path(&file);
                 if !owners.contains_key(&file) {
-                    gone.entry(file).or_insert(package.name.as_str());
+                    gone.entry(file).or_insert(package.name);
                 }
             }
         }
         let mut alternatives = BTreeSet::new();
-        for (link, at) in now.alternatives.iter().flat_map(|group| &group.links) {
+        for (link, at) in now.dpkg.alternatives.iter().flat_map(|group| &group.links).chain(&now.rpm_links) {
             alternatives.insert(format!("etc/alternatives/{link}"));
             alternatives.insert(real.path(&path::from_bytes(at)));
         }
@@ -243,16 +253,17 @@ impl<'v, 'a> View<'v, 'a> {
                 }
             }
         }
-        let installed = |rule: &&Rule| packages.iter().any(|p| rule.by.iter().any(|by| rules::name_matches(by, &p.name)));
+        let installed = |rule: &&Rule| packages.iter().any(|p| rule.by.iter().any(|by| rules::name_matches(by, p.name)));
         View {
             unchanged: unchanged.map(|(number, _)| number).collect(),
-            info: packages.iter().flat_map(|p| [p.info_name.as_str(), p.name.as_str()]).collect(),
+            info: packages.iter().filter_map(|p| Some([p.info().0?, p.name])).flatten().collect(),
             homes: homes.map(|home| real.path(home.trim_matches('/'))).collect(),
-            rules: GENERATED.iter().filter(installed).collect(),
+            rules: rules::generated().filter(installed).collect(),
             base,
             tree,
             packages,
             owners,
+            ghosts,
             gone,
             alternatives,
             tmpfiles,
@@ -260,8 +271,15 @@ impl<'v, 'a> View<'v, 'a> {
         }
     }
 
-    fn layer(&self, layer: &'a Layer, number: usize, lower: &Tree<'a>) -> LayerReport {
-        let mut report = LayerReport { layer: number, diff_id: layer.diff_id.to_string(), bytes: layer.size, ..LayerReport::default() };
+    fn layer(&self, layer: &'a Layer, number: usize, lower: &Tree<'a>, keys: Vec<Residue>) -> LayerReport {
+        let mut report = LayerReport {
+            layer: number,
+            diff_id: layer.diff_id.to_string(),
+            bytes: layer.size,
+            formats: installed::changed(layer),
+            residue: keys,
+            ..LayerReport::default()
+        };
         let mut packages: BTreeMap<usize, Share> = BTreeMap::new();
         let mut generated: BTreeMap<&str, (Share, &Rule)> = BTreeMap::new();
         let own = Tree::new(std::slice::from_ref(layer));
@@ -300,7 +318,13 @@ impl<'v, 'a> View<'v, 'a> {
             .into_iter()
             .filter_map(|(number, share)| {
                 let package = self.packages.get(number)?;
-                Some(PackageShare { name: package.name.clone(), version: package.version.clone(), arch: package.arch.clone(), share })
+                Some(PackageShare {
+                    name: package.name.into(),
+                    version: package.version.into(),
+                    arch: package.arch.into(),
+                    format: package.format,
+                    share,
+                })
             })
             .collect();
         report.packages.sort_by(|a, b| (b.share.bytes, &a.name, &a.arch).cmp(&(a.share.bytes, &b.name, &b.arch)));
@@ -330,17 +354,15 @@ impl<'v, 'a> View<'v, 'a> {
             return if entry.is_dir() { Verdict::Folder } else { Verdict::Restored };
         }
         if let Some(owner) = self.owners.get(path) {
-            let content_changed = below.is_some() && self.unchanged.contains(owner) && !entry.is_dir();
-            if !content_changed {
-                return Verdict::Package(*owner);
-            }
-            return match self.rule(entry, file) {
-                Some(rule) => Verdict::Rule(rule),
-                None => Verdict::Residue(
-                    "base-file-changed",
-                    format!("changed a file of {}, which the base had installed already", self.packages[*owner].name),
-                ),
+            let package = self.packages[owner.package].name;
+            let (rule, reason) = if below.is_some() && self.unchanged.contains(&owner.package) && !entry.is_dir() {
+                ("base-file-changed", format!("changed a file of {package}, which the base had installed already"))
+            } else if !installed::as_expected(&owner.expected, file) {
+                ("package-file-changed", format!("is not what {package} brought"))
+            } else {
+                return Verdict::Package(owner.package);
             };
+            return self.rule(entry, file).map_or(Verdict::Residue(rule, reason), Verdict::Rule);
         }
         let tmpfiles = |rule: &&Rule| rule.check == Check::Tmpfiles && self.check(rule.check, entry, file);
         if let Some(rule) = self.rules.iter().copied().find(|rule| tmpfiles(rule)) {
@@ -404,6 +426,7 @@ impl<'v, 'a> View<'v, 'a> {
                 let skeleton = home.and_then(|rest| self.tree.get(&format!("etc/skel/{rest}"))).and_then(|node| node.entry);
                 skeleton.is_some_and(|skeleton| skeleton.kind == file.kind)
             }
+            Check::Ghost => self.ghosts.contains(path),
             Check::Ucf => is_file && self.ucf.contains(path),
             // What is in /run is made anew at each start, so that none of it needs to be in an image.
             Check::Tmpfiles => (entry.is_dir() || target.is_some()) && !path.starts_with("run/") && self.tmpfiles.contains(path),

@@ -29,8 +29,9 @@ impl Default for Limits {
             layers: 512,
             entries: 2_000_000,
             name_bytes: 512 << 20,
-            kept_file: 64 << 20,
-            kept_total: 512 << 20,
+            // An rpm database of a whole desktop has some 150 MiB.
+            kept_file: 256 << 20,
+            kept_total: 1 << 30,
             json_bytes: 16 << 20,
         }
     }

@@ -3,6 +3,7 @@
 use crate::path::shown;
 use serde::Serialize;
 use std::fmt::Write as _;
+use twostage_model::Format;
 
 /// Packages named in the table for people; the rest are summed up.
 const TOP: usize = 12;
@@ -35,6 +36,8 @@ pub struct LayerReport {
     pub diff_id: String,
     /// Bytes of its uncompressed tar.
     pub bytes: u64,
+    /// Whose packages it installs or removes: the formats whose database it changes.
+    pub formats: Vec<Format>,
     /// Everything in it but folders.
     pub files: u64,
     /// Bytes of its files.
@@ -77,6 +80,8 @@ pub struct PackageShare {
     pub version: String,
     /// Its architecture.
     pub arch: String,
+    /// What kind of package it is.
+    pub format: Format,
     /// Files and bytes.
     #[serde(flatten)]
     pub share: Share,
@@ -105,7 +110,8 @@ pub struct Residue {
     pub kind: &'static str,
     /// Bytes of a file.
     pub bytes: u64,
-    /// The rule that names it, or `unaccounted`, `base-file-changed`, `duplicate`.
+    /// The rule that names it, or `unaccounted`, `base-file-changed`, `package-file-changed`,
+    /// `rpm-database-key`, `duplicate`.
     pub rule: &'static str,
     /// Why it should not be there.
     pub reason: String,

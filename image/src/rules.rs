@@ -1,4 +1,4 @@
-//! What packages leave that no package's file list names, as data: what stays ([`GENERATED`]) and
+//! What packages leave that no package's file list names, as data: what stays ([`generated`]) and
 //! what must not ([`RESIDUE`]).
 //!
 //! Nothing is allowed for its path alone. A rule holds only while one of the packages that
@@ -8,9 +8,19 @@
 
 mod generated;
 mod residue;
+mod rpm;
+mod scripts;
 
-pub use generated::GENERATED;
 pub use residue::{RESIDUE, RUN_ALLOWED, WHITEOUTS_ALLOWED};
+
+use generated::GENERATED;
+use rpm::GENERATED_RPM;
+use scripts::GENERATED_BY_SCRIPTS;
+
+/// What packages generate and what stays. The first rule that fits counts.
+pub fn generated() -> impl Iterator<Item = &'static Rule> {
+    GENERATED.iter().chain(GENERATED_BY_SCRIPTS).chain(GENERATED_RPM)
+}
 
 /// One thing that packages generate and that stays.
 #[derive(Debug)]
@@ -57,6 +67,8 @@ pub enum Check {
     Home,
     /// It is in such a home folder and has the bytes of the same file in /etc/skel.
     Skeleton,
+    /// An installed rpm owns the path without bringing it (`%ghost`).
+    Ghost,
     /// ucf's registry names it and a package that is installed.
     Ucf,
     /// It is a folder or a link that a package's tmpfiles.d names; such a rule goes before residue.
@@ -153,13 +165,13 @@ mod tests {
 
     #[test]
     fn rules_have_names_of_their_own_and_say_something() {
-        let names: Vec<&str> = GENERATED.iter().map(|r| r.name).chain(RESIDUE.iter().map(|r| r.name)).collect();
+        let names: Vec<&str> = generated().map(|r| r.name).chain(RESIDUE.iter().map(|r| r.name)).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
-        assert!(GENERATED.iter().all(|r| r.what.ends_with('.') && !r.by.is_empty() && !r.paths.is_empty()));
+        assert!(generated().all(|r| r.what.ends_with('.') && !r.by.is_empty() && !r.paths.is_empty()));
         assert!(RESIDUE.iter().all(|r| !r.reason.is_empty() && !r.paths.is_empty()));
         let everywhere = |r: &&Rule| r.paths.contains(&"**");
         assert!(
-            GENERATED.iter().filter(everywhere).all(|r| matches!(r.check, Check::Alternative | Check::Tmpfiles)),
+            generated().filter(everywhere).all(|r| matches!(r.check, Check::Alternative | Check::Tmpfiles | Check::Ghost)),
             "no rule takes everything"
         );
     }

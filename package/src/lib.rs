@@ -4,6 +4,11 @@
 //! bytes of a .deb ─► deb::read ─► Deb { id, control, sha256, size, date, source }
 //!                 └► content::content_digest ─► what it contains, without its rebuild's suffix
 //! control + files ─► write::write_deb ─► bytes of a .deb
+//! bytes of a .rpm ─► rpm::read ─► Rpm { id, header, sha256 of header + payload, signer, … }
+//!                 │    header ─► rpm::files, dependencies, changelog
+//!                 └► rpm::content_digest, as for a .deb
+//! names + files   ─► rpm::write::write_rpm ─► bytes of a .rpm
+//! a record of rpm's database ─► rpm::Header::parse ─► the same header
 //! text of a .dsc  ─► control::dsc_files ─► Dsc
 //! ```
 //!
@@ -15,6 +20,7 @@ pub mod control;
 pub mod deb;
 pub mod dpkg;
 pub mod rpm;
+pub mod rpmdb;
 pub mod version;
 pub mod write;
 

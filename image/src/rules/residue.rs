@@ -23,19 +23,78 @@ pub const RESIDUE: &[ResidueRule] = &[
     rule("apt-cache", &["var/cache/apt/**"], "a cache of apt's"),
     rule(
         "dnf-cache",
-        &["var/cache/dnf/**", "var/cache/yum/**", "var/cache/libdnf5/**", "var/cache/zypp/**"],
+        &[
+            "var/cache/dnf/**",
+            "var/cache/yum/**",
+            "var/cache/libdnf5/**",
+            "var/cache/zypp/**",
+            "var/cache/zypper/**",
+            "var/cache/PackageKit/**",
+            "var/lib/dnf/repos/**",
+        ],
         "a cache of dnf's or zypper's",
     ),
     rule(
         "apt-source",
-        &["etc/apt/sources.list", "etc/apt/sources.list.d/**", "etc/yum.repos.d/**", "etc/zypp/repos.d/**"],
+        &["etc/apt/sources.list", "etc/apt/sources.list.d/**"],
         "a package source: it names a server that the image should not depend on",
     ),
     rule(
         "apt-key",
-        &["etc/apt/trusted.gpg*", "etc/apt/trusted.gpg.d/**", "etc/apt/keyrings/**", "usr/share/keyrings/**", "etc/pki/rpm-gpg/**"],
+        &["etc/apt/trusted.gpg*", "etc/apt/trusted.gpg.d/**", "etc/apt/keyrings/**", "usr/share/keyrings/**"],
         "a key for packages that no package has brought",
     ),
+    rule(
+        "dnf-source",
+        &["etc/yum.repos.d/**", "etc/zypp/repos.d/**", "etc/zypp/services.d/**", "etc/zypp/credentials.d/**"],
+        "a package source: it names a server that the image should not depend on",
+    ),
+    rule(
+        "rpm-key",
+        &["etc/pki/rpm-gpg/**", "usr/lib/sysimage/rpm/pubkeys/**", "var/lib/rpm/pubkeys/**"],
+        "a key for packages that no package has brought",
+    ),
+    rule(
+        "dnf-settings",
+        &["etc/dnf/**", "etc/yum/**", "etc/yum.conf", "etc/zypp/**", "etc/rpm/**", "root/.rpmmacros"],
+        "a setting of dnf's, zypper's or rpm's that no package has brought",
+    ),
+    // The reasons that dnf 4 keeps in its history go with it: times, command lines and user ids stand
+    // in the same file. dnf 5 and zypper keep reasons apart, and those stay (`dnf5-state`).
+    rule(
+        "dnf-history",
+        &[
+            "var/lib/dnf/history.sqlite*",
+            "var/lib/dnf/history/**",
+            "var/lib/dnf/system/transaction_history.sqlite*",
+            "usr/lib/sysimage/libdnf5/transaction_history.sqlite*",
+            "var/lib/yum/**",
+        ],
+        "a history of installs: it tells times and command lines of the build",
+    ),
+    rule(
+        "rpm-database-journal",
+        &[
+            "usr/lib/sysimage/rpm/rpmdb.sqlite-*",
+            "var/lib/rpm/rpmdb.sqlite-*",
+            "usr/lib/sysimage/rpm/.rpm.lock",
+            "var/lib/rpm/.rpm.lock",
+            "usr/lib/sysimage/rpm/.*.lock",
+            "var/lib/rpm/.*.lock",
+            "usr/lib/sysimage/rpm/__db.*",
+            "var/lib/rpm/__db.*",
+        ],
+        "rpm's working files beside its database: they are made anew by whoever opens it",
+    ),
+    ResidueRule {
+        name: "rpm-state",
+        paths: &["var/lib/rpm-state/**"],
+        except: &[],
+        content_only: false,
+        files_only: true,
+        reason: "what scripts of one transaction tell each other",
+    },
+    rule("zypp-identity", &["var/lib/zypp/AnonymousUniqueId"], "a machine's identity: all machines of this image would share it"),
     rule(
         "apt-settings",
         &["etc/apt/apt.conf", "etc/apt/apt.conf.d/**", "etc/apt/auth.conf", "etc/apt/auth.conf.d/**", "etc/apt/preferences.d/**"],
@@ -60,6 +119,7 @@ pub const RESIDUE: &[ResidueRule] = &[
         "an older copy of a user database, other than the base's",
     ),
     rule("dpkg-leftover", &["**/*.dpkg-new", "**/*.dpkg-tmp", "**/*.dpkg-old", "**/*.dpkg-dist"], "left by an install that was not whole"),
+    rule("rpm-leftover", &["**/*.rpmnew", "**/*.rpmsave", "**/*.rpmorig", "**/*;????????"], "left by an install that was not whole"),
     rule("ldconfig-cache", &["var/cache/ldconfig/aux-cache"], "ldconfig's own cache: it holds times of this build's files"),
     ResidueRule {
         name: "machine-id",

@@ -4,5 +4,6 @@
 mod archives;
 mod audits;
 mod hostile;
+mod rpms;
 mod support;
 mod trees;
