@@ -54,6 +54,9 @@ for what in "$@"; do
         need ip iproute2
         need git git
         need curl curl
+        need podman podman
+        # Podman's own choice, crun, refuses some kernels' control groups.
+        need runc runc
         # The packages that tests compare are chosen from apt's lists.
         [ -n "$(apt-get indextargets 2> /dev/null)" ] || fetch_lists=true
         ;;

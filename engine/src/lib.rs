@@ -255,7 +255,7 @@ impl Engine {
     /// and names it `reference`; `changes` are Dockerfile instructions. Gives the image's id.
     ///
     /// # Errors
-    /// The engine refuses the tar, or the stream itself fails, in which case no image is made.
+    /// `changes` are more than one and the engine is Podman, the engine refuses the tar, or the stream itself fails, in which case no image is made.
     pub fn import<'a>(&'a self, tar: ByteStream, reference: &'a str, changes: &'a [String]) -> Pending<'a, Result<String>> {
         Box::pin(self.docker.import(tar, reference, changes))
     }

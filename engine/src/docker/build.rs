@@ -1,7 +1,8 @@
 //! The classic builder.
 
 use super::Session;
-use super::fault::{exit_status, fault, messages, shorten};
+use super::dialect::Dialect;
+use super::fault::{fault, messages, shorten};
 use crate::Build;
 use crate::lines::Lines;
 use crate::reference::Reference;
@@ -31,7 +32,7 @@ impl Session {
             buildargs: Some(words(build.build_args)),
             labels: Some(words(build.labels)),
             networkmode: Some(build.network.name().to_string()),
-            nocache: build.no_cache,
+            nocache: self.dialect().no_cache(build.no_cache),
             pull: build.pull.then(|| "1".to_string()),
             target: build.target.unwrap_or_default().to_string(),
             rm: true,
@@ -42,14 +43,14 @@ impl Session {
         let answer = self.patient().build_image(options, None, Some(bollard::body_full(build.context.into())));
         let mut progress = messages(Box::pin(answer));
 
-        let mut log = Log::default();
+        let mut log = Log::of(self.dialect());
         let mut id = None;
         while let Some(step) = progress.next().await {
             let step = match step {
                 Ok(step) => step,
                 Err(ApiError::DockerStreamError { error }) => {
                     log.finish(on_line);
-                    return Err(failed(&subject, log.step.as_deref(), &error));
+                    return Err(failed(&subject, &log, &error));
                 }
                 Err(error) => return Err(fault(format!("cannot build {subject}"), error)),
             };
@@ -79,15 +80,15 @@ fn no_image(subject: &str) -> Error {
     Error::new(Class::Engine, format!("cannot build {subject}")).because("the engine ended the build without naming an image".to_string())
 }
 
-fn failed(subject: &str, step: Option<&str>, message: &str) -> Error {
-    let at = step.map_or(String::new(), |step| format!(" at step {}", shorten(step, 120)));
-    let status = exit_status(message).map_or(String::new(), |status| format!(" (exit status {status})"));
+fn failed(subject: &str, log: &Log, message: &str) -> Error {
+    let at = log.step.as_deref().map_or(String::new(), |step| format!(" at step {}", shorten(step, 120)));
+    let status = log.dialect.exit_status(message).map_or(String::new(), |status| format!(" (exit status {status})"));
     Error::new(Class::Build, format!("the build of {subject} failed{at}{status}")).because(shorten(message, 600))
 }
 
 /// The builder's log: two streams that must not mix within a line, and what it says of itself.
-#[derive(Default)]
 struct Log {
+    dialect: Dialect,
     plain: Lines,
     red: Lines,
     step: Option<String>,
@@ -95,13 +96,15 @@ struct Log {
 }
 
 impl Log {
+    fn of(dialect: Dialect) -> Log {
+        Log { dialect, plain: Lines::default(), red: Lines::default(), step: None, built: None }
+    }
+
     fn push(&mut self, text: &str, on_line: &mut (dyn FnMut(&str) + Send)) {
         if let Some(inner) = text.strip_prefix(RED).and_then(|text| text.strip_suffix(PLAIN)) {
             return self.red.push(inner.as_bytes(), on_line);
         }
-        if let Some(step) = text.strip_prefix("Step ") {
-            self.step = Some(step.trim().replacen(" : ", ", ", 1));
-        }
+        self.step = self.dialect.step(text).or(self.step.take());
         if let Some(built) = text.strip_prefix("Successfully built ") {
             self.built = Some(built.trim().to_string());
         }

@@ -23,6 +23,9 @@ use twostage_model::{Class, Error, Result};
 /// How long output may still come once the container has ended.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
+/// How long an engine may take to clean up after a container that has ended.
+const CLEANUP: Duration = Duration::from_secs(60);
+
 /// A container that has ended, or never started. Dropping it removes it in the background;
 /// [`Container::remove`] also waits and says whether that worked.
 #[derive(Debug)]
@@ -67,7 +70,8 @@ impl Container {
         // sweep would then take containers that are none of ours. A label cannot be taken away, so
         // it is emptied.
         let emptied = self.labels.iter().map(|key| format!("LABEL \"{key}\"=\"\""));
-        let changes: Vec<String> = emptied.chain(changes.iter().cloned()).collect();
+        let changes: Vec<String> =
+            self.session.dialect().before_changes().into_iter().chain(emptied).chain(changes.iter().cloned()).collect();
         let options = CommitContainerOptions {
             container: Some(self.id.clone()),
             repo: Some(name.repository.clone()),
@@ -76,7 +80,9 @@ impl Container {
             ..Default::default()
         };
         let committed = self.session.patient().commit_container(options, ContainerConfig::default()).await;
-        committed.map(|image| image.id).map_err(|error| fault(format!("cannot commit the container as {reference}"), error))
+        committed
+            .map(|image| self.session.dialect().id(image.id))
+            .map_err(|error| fault(format!("cannot commit the container as {reference}"), error))
     }
 
     /// Removes the container and its volumes.
@@ -187,7 +193,8 @@ impl Session {
         let started = self.patient().start_container(&id, None::<StartContainerOptions>).await;
         started.map_err(|error| fault(format!("cannot start {program} in a container of {}", run.image), error))?;
 
-        let mut waiting = self.patient().wait_container(&id, Some(WaitContainerOptions { condition: "not-running".into() }));
+        let waiting = self.until_ended(&id);
+        tokio::pin!(waiting);
         let mut lines = [Lines::default(), Lines::default()];
         let (mut talking, mut running) = (true, true);
         // Far enough away for a run without a limit.
@@ -202,12 +209,10 @@ impl Session {
                     }
                     Some(Err(_)) | None => talking = false,
                 },
-                ended = waiting.next(), if running => match ended {
-                    // bollard calls a non-zero exit an error; one without words is only that.
-                    Some(Err(ApiError::DockerContainerWaitError { error, .. })) if error.is_empty() => running = false,
-                    Some(Ok(_)) | None => running = false,
-                    Some(Err(error)) => return Err(lost(error)),
-                },
+                ended = &mut waiting, if running => {
+                    ended.map_err(lost)?;
+                    running = false;
+                }
                 () = &mut deadline, if running => {
                     lines.iter_mut().for_each(|lines| lines.finish(on_line));
                     let limit = run.timeout.unwrap_or_default();
@@ -228,6 +233,28 @@ impl Session {
         container.exit_code = state.exit_code.unwrap_or_default();
         container.oom_killed = state.oom_killed.unwrap_or_default();
         Ok(())
+    }
+
+    async fn until_ended(&self, id: &str) -> std::result::Result<(), ApiError> {
+        let Some(pause) = self.dialect().polls() else {
+            let options = WaitContainerOptions { condition: "not-running".into() };
+            return match self.patient().wait_container(id, Some(options)).next().await {
+                // bollard calls a non-zero exit an error; one without words is only that.
+                Some(Err(ApiError::DockerContainerWaitError { error, .. })) if error.is_empty() => Ok(()),
+                Some(Err(error)) => Err(error),
+                Some(Ok(_)) | None => Ok(()),
+            };
+        };
+        let mut ending = 0;
+        loop {
+            match self.quick().inspect_container(id, None::<InspectContainerOptions>).await {
+                Ok(found) if found.state.as_ref().is_none_or(|state| !state.running.unwrap_or_default()) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if self.dialect().is_ending(&error) && ending < CLEANUP.as_millis() / pause.as_millis() => ending += 1,
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(pause).await;
+        }
     }
 
     pub(super) async fn remove_container(&self, id: &str) -> Result<()> {

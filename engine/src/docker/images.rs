@@ -2,9 +2,9 @@
 
 use super::fault::{fault, is_missing, messages, pull_hint, reason};
 use super::{Session, debian_architecture};
-use crate::ImageInfo;
 use crate::reference::Reference;
 use crate::stream::{ByteStream, FirstError, TarReader, read_tar};
+use crate::{ImageInfo, Kind};
 use bollard::errors::Error as ApiError;
 use bollard::query_parameters::{CreateImageOptions, ImportImageOptions, RemoveImageOptions, TagImageOptions};
 use futures_util::StreamExt;
@@ -32,7 +32,7 @@ impl Session {
             architecture: debian_architecture(&found.architecture.unwrap_or_default(), found.variant.as_deref()),
             size: found.size.unwrap_or_default(),
             repo_digests: found.repo_digests.unwrap_or_default(),
-            tags: found.repo_tags.unwrap_or_default(),
+            tags: found.repo_tags.unwrap_or_default().iter().map(|tag| self.dialect().shown(tag).to_string()).collect(),
             env: config.env.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
             cmd: config.cmd.unwrap_or_default(),
@@ -68,6 +68,9 @@ impl Session {
     pub(crate) async fn import(&self, tar: ByteStream, reference: &str, changes: &[String]) -> Result<String> {
         let what = || format!("cannot import a root file system as {reference}");
         let name = Reference::parse(reference)?;
+        if self.dialect().kind() == Kind::Podman && changes.len() > 1 {
+            return Err(Error::new(Class::Engine, what()).because("Podman's import takes one instruction".to_string()));
+        }
         let options = CreateImageOptions {
             from_src: Some("-".into()),
             // The whole name in `repo` is understood by every engine; not all read `tag` here.
@@ -99,7 +102,8 @@ impl Session {
         while let Some(step) = progress.next().await {
             let step = step.map_err(|error| sent(what.into(), error, &source))?;
             for line in step.stream.iter().flat_map(|text| text.lines()) {
-                names.extend(["Loaded image: ", "Loaded image ID: "].iter().find_map(|mark| line.strip_prefix(mark)).map(str::to_string));
+                let name = ["Loaded image: ", "Loaded image ID: "].iter().find_map(|mark| line.strip_prefix(mark));
+                names.extend(name.map(|name| self.dialect().shown(name).to_string()));
             }
         }
         match source.take() {
