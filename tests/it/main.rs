@@ -16,6 +16,7 @@ mod mutations;
 mod naive;
 mod offline;
 mod oracle;
+mod podman;
 mod recipes;
 mod reproducible;
 mod support;
