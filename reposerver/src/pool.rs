@@ -382,7 +382,7 @@ impl Repository {
         Ok(package)
     }
 
-    /// Opens the bytes of a deb, a `.dsc` or a source's file.
+    /// Opens the bytes of a deb, a `.dsc`, a source's file, or of an rpm as it came.
     ///
     /// # Errors
     /// It is not there.

@@ -230,26 +230,28 @@ impl Repository {
     /// yum's files for the rpms among `packages`, which are signed on the way, and for what goes
     /// with them; nothing when there is none of either.
     fn render_yum(&self, packages: &[Arc<PoolPackage>], key: &Key) -> Result<(Option<yum::Listing>, yum::Bodies)> {
-        let mut ours = packages.iter().filter(|package| package.kind.is_rpm() || matches!(package.kind, Kind::Extra(_))).peekable();
-        if ours.peek().is_none() {
+        let rpms: Vec<_> = packages.iter().filter(|package| package.kind.is_rpm()).collect();
+        let extras = packages.iter().filter(|package| matches!(package.kind, Kind::Extra(_))).count();
+        if rpms.is_empty() && extras == 0 {
             return Ok((None, yum::Bodies::new()));
         }
         let known = self.known_keys(key)?;
-        let (mut renderer, mut made) = (yum::Renderer::default(), BTreeSet::new());
-        for package in ours {
+        let unsigned: Vec<_> = rpms.into_iter().filter(|package| package.rpm.as_ref().is_some_and(|rpm| rpm.signer.is_none())).collect();
+        self.sign_all(&unsigned, key)?;
+        let mut renderer = yum::Renderer::default();
+        for package in packages {
             if let Kind::Extra(extra) = package.kind {
                 let path = self.pool_path(&package.sha256);
                 renderer.add_extra(extra, fs::read(&path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?)?;
-                continue;
+            } else if package.kind.is_rpm() {
+                let served = match self.served_upstream(package, &known)? {
+                    Some(served) => served,
+                    None => self.served_signed(package, key, &mut BTreeSet::new())?,
+                };
+                let (_, header) = self.head(package)?;
+                renderer.add(package, &Header::parse(&header)?, &served)?;
             }
-            let served = match self.served_upstream(package, &known)? {
-                Some(served) => served,
-                None => self.served_signed(package, key, &mut made)?,
-            };
-            let (_, header) = self.head(package)?;
-            renderer.add(package, &Header::parse(&header)?, &served)?;
         }
-        disk::sync_files(&self.root, &made)?;
         let (listing, bodies) = renderer.finish(key.fingerprint())?;
         Ok((Some(listing), bodies))
     }

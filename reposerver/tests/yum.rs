@@ -9,7 +9,7 @@ use std::io::Read;
 use std::sync::Arc;
 use twostage_model::Sha256;
 use twostage_reposerver::sign::{Algorithm, Key};
-use twostage_reposerver::{Extra, Kind, repo_file};
+use twostage_reposerver::{Extra, Kind, PoolPackage, repo_file};
 
 const DATE: u32 = 1_700_000_000;
 
@@ -337,4 +337,59 @@ fn groups_and_advisories_are_passed_on_as_they_are_one_of_a_kind() {
     let newer = shop.repo.ingest_extra(Extra::Group, b"<comps/>").unwrap();
     assert!(shop.publish("main", "g", &[&package, &comps, &newer]).unwrap_err().what().contains("comps.xml"));
     assert!(shop.publish("main", "g", &[&package, &newer]).unwrap().changed);
+}
+
+/// A header with these bytes in it, in a prefix that says nothing of it, so that no digest tells.
+fn unvouched(header_and_payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0xed, 0xab, 0xee, 0xdb, 3, 0];
+    bytes.resize(96, 0);
+    bytes.extend([0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0]);
+    let size = u32::try_from(header_and_payload.len()).unwrap();
+    bytes.extend([1, 4, 1000, 4, 0, 1, size].iter().flat_map(|n: &u32| n.to_be_bytes()));
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes.extend(header_and_payload);
+    bytes
+}
+
+#[test]
+fn what_gets_in_with_a_mutated_header_is_served_as_well_formed_metadata() {
+    let shop = Shop::new();
+    let good = bytes(&rpm("mutant", "1.0", "hello", |builder| {
+        builder.requires(rpm::Dependency::greater_eq("other", "1:2-3")).provides(rpm::Dependency::eq("thing", "2"));
+        builder.add_changelog_entry("Somebody <s@example.invalid>", "- change", DATE);
+    }));
+    let good = &good[prefix(&good)..];
+    let header = 16 + 16 * u32::from_be_bytes(good[8..12].try_into().unwrap()) as usize;
+    let length = header + u32::from_be_bytes(good[12..16].try_into().unwrap()) as usize;
+    let mut taken = vec![shop.repo.ingest(&unvouched(good)[..], "whole").unwrap()];
+    let mut seed = 1_u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % below
+    };
+    for n in 0..2000 {
+        let mut wrong = good.to_vec();
+        for _ in 0..=random(3) {
+            // Mostly in the values, where a change is not noticed; sometimes in the index.
+            let at = if random(4) == 0 { random(length) } else { header + random(length - header) };
+            wrong[at] = [0, 0xff, 0x01, b'<', b'"', b'/', 0x80, 0xc3][random(8)];
+        }
+        taken.extend(shop.repo.ingest(&unvouched(&wrong)[..], &format!("mutant {n}")));
+    }
+    println!("{} of 2001 taken", taken.len());
+    assert!(taken.len() > 50);
+    let mut names = std::collections::HashSet::new();
+    taken.retain(|package| names.insert(package.file_name()));
+    let unsigned: Vec<_> = taken.iter().filter(|package| package.rpm.as_ref().unwrap().signer.is_none()).collect();
+    let members: Vec<&PoolPackage> = unsigned.iter().map(|package| package.as_ref()).collect();
+    shop.publish("main", "g", &members).unwrap();
+    let served = Served::new(&shop.repo);
+    for kind in ["primary", "filelists", "other"] {
+        let file = shop.dir.path().join(kind);
+        std::fs::write(&file, metadata(&served, "/main", kind)).unwrap();
+        let script = "import sys, xml.etree.ElementTree as E; print(len(E.parse(sys.argv[1]).getroot()))";
+        let said = common::run(std::process::Command::new("python3").args(["-c", script]).arg(&file));
+        assert_eq!(said.trim(), members.len().to_string(), "{kind}");
+    }
+    served.stop();
 }

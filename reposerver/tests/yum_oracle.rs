@@ -7,6 +7,7 @@
 mod common;
 
 use common::{Served, Shop, count, now, run, try_run};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,6 +77,10 @@ fn metadata_is_createrepo_cs_field_by_field() {
     let mut packages = ingest(&shop, &rpms);
     if let Some(more) = std::env::var_os("TWOSTAGE_RPMS") {
         packages.extend(ingest(&shop, Path::new(&more)));
+        // Of one name the first; and nobody gave us the keys of those that others signed.
+        let mut names = HashSet::new();
+        packages.retain(|package| names.insert(package.file_name()) && package.rpm.as_ref().unwrap().signer.is_none());
+        println!("{} packages in all", packages.len());
     }
     assert!(packages.len() > 1100);
     let members: Vec<&PoolPackage> = packages.iter().map(AsRef::as_ref).collect();
@@ -196,6 +201,23 @@ fn real_dnf_and_rpm_take_what_we_sign_and_refuse_what_was_changed() {
         }
         assert_eq!(checked, 3);
     }
+
+    // A channel that moves, and moves back: each time dnf sees what it has now.
+    let (members, client) = (&packages, served.get("/main.repo", &[]).text());
+    let dnf = Dnf::new(&client);
+    let count = |dnf: &Dnf| {
+        let (good, said) = dnf.run(&["repoquery", "--available", "--qf", "seen:%{name}"]);
+        assert!(good, "{said}");
+        said.matches("seen:").count()
+    };
+    let all = count(&dnf);
+    let fewer: Vec<&PoolPackage> = members.iter().filter(|package| package.id.name != "kinds").map(AsRef::as_ref).collect();
+    shop.publish("main", "g", &fewer).unwrap();
+    std::thread::sleep(Duration::from_millis(2100));
+    assert_eq!(count(&dnf), all - 1);
+    shop.repo.move_channel("main", &id, now()).unwrap();
+    std::thread::sleep(Duration::from_millis(2100));
+    assert_eq!(count(&dnf), all);
 
     // Metadata that another key signed.
     let client = served.get("/main.repo", &[]).text();
