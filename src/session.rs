@@ -248,7 +248,7 @@ fn take_turn(state: &Path, output: &Output) -> Result<File> {
 }
 
 /// What a file or folder that is being written is called, until it is whole.
-const UNFINISHED: &str = ".twostage-incoming-";
+pub const UNFINISHED: &str = ".twostage-incoming-";
 
 /// Removes what a killed run left half-done beside the project file and in the state folder.
 fn sweep(project: &Path, state: &Path) -> Result<()> {

@@ -272,7 +272,7 @@ register() { # register NAME FILES_FROM ROOT...
     mounted=
     for root in "$@"; do
         [ "$root" = builder ] || { mkdir -p "$WORK/$root/tmp/rpm" && cp -a "$WORK/builder/tmp/rpm/RPMS" "$WORK/$root/tmp/rpm/"; }
-        quietly chroot "$WORK/$root" sh -c "rpm --initdb && rpm -i --justdb --nodeps --noscripts --notriggers /tmp/rpm/RPMS/*/$name-*.rpm"
+        quietly chroot "$WORK/$root" sh -c "rpm --initdb && rpm -i --justdb --nodeps --noscripts --notriggers /tmp/rpm/RPMS/*/*.rpm"
     done
     find "$WORK/builder/tmp/rpm/RPMS" -name '*.rpm' -delete
 }
@@ -280,6 +280,8 @@ register() { # register NAME FILES_FROM ROOT...
 version() { chroot "$WORK/builder" "$@" | grep -o '[0-9][0-9.]*[0-9]' | head -n 1; }
 glibc=$(version ldd --version)
 
+SETUP='/etc/(passwd|group|shadow|gshadow|subuid|subgid)'
+SHADOW='/usr/sbin/(user|group)[a-z]*'
 say "registering what a base has in its rpm database"
 list_files "$WORK/runtime" > "$WORK/base.files"
 {
@@ -295,15 +297,25 @@ list_files "$WORK/runtime" > "$WORK/base.files"
 	Provides: distribution-release = 12
 	Provides: glibc = $glibc, glibc-common = $glibc
 	Provides: rtld(GNU_HASH)
-	Provides: bash, coreutils, filesystem, findutils, gawk, grep, gzip, sed, setup, shadow-utils, tar, tzdata, util-linux
+	Provides: bash, coreutils, filesystem, findutils, gawk, grep, gzip, sed, tar, tzdata, util-linux
 	Provides: rpm = $(version rpm --version), $provides
 	Provides: /bin/sh, /bin/bash, /sbin/ldconfig, /usr/sbin/ldconfig
 	END
     sed 's/\([^:]*\):.*/Provides: user(\1)/' "$WORK/runtime/etc/passwd"
     sed 's/\([^:]*\):.*/Provides: group(\1)/' "$WORK/runtime/etc/group"
     cat <<-END
+	Requires: setup, shadow-utils
 	%description
 	A Debian root, as one package.
+	%package -n setup
+	Summary: Users and groups
+	%description -n setup
+	The first users and groups.
+	%package -n shadow-utils
+	Summary: Changes users and groups
+	AutoReq: no
+	%description -n shadow-utils
+	Makes, changes and removes users and groups.
 	%clean
 	exit 0
 	%transfiletriggerin -P 2000000 -- /lib /usr/lib /lib64 /usr/lib64
@@ -313,7 +325,12 @@ list_files "$WORK/runtime" > "$WORK/base.files"
 	%files
 	%ghost /etc/ld.so.cache
 	END
-    as_files < "$WORK/base.files"
+    # (Who may change users is told by these two packages' names.)
+    grep -vE " ($SETUP|$SHADOW)\$" "$WORK/base.files" | as_files
+    echo '%files -n setup'
+    grep -E " $SETUP\$" "$WORK/base.files" | as_files
+    echo '%files -n shadow-utils'
+    grep -E " $SHADOW\$" "$WORK/base.files" | as_files
 } > "$WORK/distribution-base.spec"
 register distribution-base runtime runtime builder
 

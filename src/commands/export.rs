@@ -2,27 +2,27 @@
 
 use crate::cli::Export;
 use crate::output::{Output, bytes};
-use crate::session::Session;
+use crate::session::{Session, UNFINISHED};
 use std::fs::File;
 use std::path::Path;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Result};
 
-/// The folders of an export. Keys do not travel, nor does what is derived from the rest: a channel
+/// The folders of an export. Our own key does not travel, nor does what is derived from the rest: a channel
 /// is the list of its members, and is signed anew where it arrives.
-pub const FOLDERS: [&str; 4] = ["pool", "blobs", "builds", "channels"];
+pub const FOLDERS: [&str; 5] = ["pool", "blobs", "builds", "keys", "channels"];
 
 pub fn run(arguments: &Export, project: &Path, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let archive = &arguments.archive;
     let failed = || format!("cannot write {}", archive.display());
     let folder = archive.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new().prefix(".incoming-").tempfile_in(folder).or_fail(Class::System, failed)?;
+    let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder).or_fail(Class::System, failed)?;
     let mut tar = tar::Builder::new(file);
     tar.mode(tar::HeaderMode::Deterministic);
     tar.follow_symlinks(false);
     let mut count = 0;
-    for folder in ["pool", "blobs", "builds"] {
+    for folder in ["pool", "blobs", "builds", "keys"] {
         count += append(&mut tar, &session.repository.root().join(folder), folder)?;
     }
     for name in session.repository.channels()? {

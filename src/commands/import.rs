@@ -13,6 +13,7 @@ use twostage_builder::record::{Record, Records};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
 use twostage_package::control::dsc_files;
+use twostage_package::rpm::looks_like_rpm;
 use twostage_reposerver::Members;
 
 /// A description of a source package is small; anything larger is none.
@@ -31,12 +32,18 @@ pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
     // Pool: first what is a package by itself, then sources, whose files lie beside them.
     let pool = by_digest(&folder.path().join("pool"), &wrong)?;
     let mut packages = 0;
-    for path in pool.values() {
-        if magic(path)? == *b"!<arch>\n" {
+    for (digest, path) in &pool {
+        if is_package(path)? {
             let file = File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
-            session.repository.ingest(file, "imported package")?;
+            if session.repository.ingest(file, "imported package")?.sha256 != *digest {
+                return Err(wrong(&format!("{digest} is not what its name says")));
+            }
             packages += 1;
         }
+    }
+    for entry in fs::read_dir(folder.path().join("keys")).into_iter().flatten().flatten() {
+        let text = fs::read_to_string(entry.path()).or_fail(Class::Repository, || "cannot read a key".into())?;
+        session.repository.add_key(&text)?;
     }
     let mut channels = Vec::new();
     for entry in fs::read_dir(folder.path().join("channels")).into_iter().flatten().flatten() {
@@ -46,7 +53,7 @@ pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
     }
     for digest in channels.iter().flat_map(|(_, members)| members.values().flatten()) {
         let path = pool.get(digest).ok_or_else(|| wrong(&format!("a channel names {digest}, which is not in it")))?;
-        if magic(path)? != *b"!<arch>\n" {
+        if !is_package(path)? {
             import_source(&session, path, &pool).map_err(|cause| wrong("a source package of it").because(cause))?;
         }
     }
@@ -96,12 +103,19 @@ fn unpack(archive: &Path, into: &Path, wrong: &dyn Fn(&str) -> Error) -> Result<
     Ok(())
 }
 
-/// Files whose name is their digest, checked.
+/// Files whose name is their digest, checked. (That of an rpm leaves its signatures out: reading the
+/// package tells it.)
 fn by_digest(folder: &Path, wrong: &dyn Fn(&str) -> Error) -> Result<BTreeMap<Sha256, PathBuf>> {
     let mut found = BTreeMap::new();
     for shard in fs::read_dir(folder).into_iter().flatten().flatten() {
         for entry in fs::read_dir(shard.path()).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if looks_like_rpm(&magic(&path)?)
+                && let Ok(digest) = name.parse()
+            {
+                found.insert(digest, path);
+                continue;
+            }
             let mut hasher = Hasher::default();
             let mut file = File::open(&path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
             std::io::copy(&mut file, &mut hasher).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
@@ -113,6 +127,12 @@ fn by_digest(folder: &Path, wrong: &dyn Fn(&str) -> Error) -> Result<BTreeMap<Sh
         }
     }
     Ok(found)
+}
+
+/// Whether a file of the pool is a package by itself.
+fn is_package(path: &Path) -> Result<bool> {
+    let magic = magic(path)?;
+    Ok(magic == *b"!<arch>\n" || looks_like_rpm(&magic))
 }
 
 fn magic(path: &Path) -> Result<[u8; 8]> {
