@@ -12,7 +12,7 @@
 //! | build: containers | a failed build leaves its own, which no list of the API shows | `forcerm`, for Docker too (`build.rs`) |
 //! | build: cancelled | the step that is being run goes on to its end; then the build stops and tags nothing | nothing can be done from outside |
 //! | build: layer | holds the files that a container's `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` are mounted on, if the base has none | the audit names them |
-//! | layers | no names of users and groups beside their numbers, so other diff_ids than Docker's for the same files | |
+//! | layers | no names of users and groups beside their numbers, and new folders are not marked opaque, so other diff_ids than Docker's for the same files | see `docs/decisions/podman.md` |
 //! | wait | asks in a loop without a pause, and so takes a whole core while a container runs | [`Dialect::polls`] |
 //! | inspect | says `stopped` until the container is cleaned up, a word that Docker's API does not have | [`Dialect::is_ending`] |
 //! | copy out | a folder's entry has no slash at its end | readers look at the entry's type |
