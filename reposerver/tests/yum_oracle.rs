@@ -1,6 +1,6 @@
 //! Our metadata beside createrepo_c's, and our repository before real dnf and rpm.
 //!
-//! These need `rpmbuild`, `createrepo_c`, `dnf` and `rpm` of this machine, and say so and pass where
+//! These need `rpmbuild`, `createrepo_c`, `dnf`, `zypper` and `rpm` of this machine, and say so and pass where
 //! one is missing. `TWOSTAGE_RPMS` names a folder of more rpms for the comparison.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -237,6 +237,46 @@ fn real_dnf_and_rpm_take_what_we_sign_and_refuse_what_was_changed() {
     fs::write(&path, bytes).unwrap();
     let (good, said) = Dnf::new(&client).run(&["install", "--setopt=tsflags=noscripts,test", "kinds"]);
     assert!(!good && said.contains("checksum"), "{said}");
+    served.stop();
+}
+
+#[test]
+fn real_zypper_takes_what_we_sign_and_refuses_what_was_changed() {
+    if !has(&["zypper", "rpmbuild"]) {
+        return;
+    }
+    count("zypper");
+    let shop = shop();
+    let rpms = shop.dir.path().join("rpms");
+    small(&rpms);
+    let packages = ingest(&shop, &rpms);
+    let members: Vec<&PoolPackage> = packages.iter().map(AsRef::as_ref).collect();
+    shop.publish("main", "g", &members).unwrap();
+    let served = Served::new(&shop.repo);
+    let zypper = |args: &[&str]| {
+        let root = shop.dir.path().join("zypper");
+        fs::create_dir_all(root.join("etc/zypp/repos.d")).unwrap();
+        fs::write(root.join("etc/zypp/repos.d/demo.repo"), served.get("/main.repo", &[]).body).unwrap();
+        let mut command = Command::new("zypper");
+        command.arg("--root").arg(&root).args(["--non-interactive", "--gpg-auto-import-keys"]).args(args).env("HOME", &root);
+        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy"] {
+            command.env_remove(name);
+        }
+        try_run(&mut command)
+    };
+    let (good, said) = zypper(&["refresh"]);
+    assert!(good && !said.contains("unsigned"), "{said}");
+    let (good, said) = zypper(&["search", "-s", "relations"]);
+    assert!(good && said.contains("7:1.0-1"), "{said}");
+    let (good, said) = zypper(&["install", "--download-only", "empty", "utf8", "versions"]);
+    assert!(good, "{said}");
+    let changed = packages.iter().find(|package| package.id.name == "kinds" && package.id.arch == "noarch").unwrap();
+    let path = shop.repo.pool_path(&changed.sha256);
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (good, said) = zypper(&["install", "--download-only", "kinds"]);
+    assert!(!good && said.contains("igest"), "{said}");
     served.stop();
 }
 

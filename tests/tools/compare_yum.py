@@ -51,6 +51,9 @@ def fields(element, path, out):
             value = os.path.basename(value)
         out.append((f"{path}/@{short(name)}", value))
     text = element.text or ""
+    if len(element) == 0 and element.attrib:
+        # What belongs together, in one: that `pre` stands at the right entry.
+        out.append((f"{path} (whole)", repr((out[-len(element.attrib):], text))))
     if len(element) == 0 and text:
         out.append((path, text))
     elif len(element) == 0 and not element.attrib:
