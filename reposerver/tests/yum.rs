@@ -339,16 +339,45 @@ fn groups_and_advisories_are_passed_on_as_they_are_one_of_a_kind() {
     assert!(shop.publish("main", "g", &[&package, &newer]).unwrap().changed);
 }
 
-/// A header with these bytes in it, in a prefix that says nothing of it, so that no digest tells.
-fn unvouched(header_and_payload: &[u8]) -> Vec<u8> {
+/// These bytes behind a prefix that has no digest of them: their size, and perhaps a signature.
+fn unvouched(header_and_payload: &[u8], signature: Option<&[u8]>) -> Vec<u8> {
+    let (mut index, mut store) = (Vec::new(), Vec::new());
+    for (tag, kind, count, value) in signature.map(|bytes| (268, 7, bytes.len(), bytes.to_vec())).into_iter().chain([(
+        1000,
+        4,
+        1,
+        u32::try_from(header_and_payload.len()).unwrap().to_be_bytes().to_vec(),
+    )]) {
+        store.resize(store.len().next_multiple_of(4), 0);
+        index.extend([tag, kind, u32::try_from(store.len()).unwrap(), u32::try_from(count).unwrap()]);
+        store.extend(value);
+    }
     let mut bytes = vec![0xed, 0xab, 0xee, 0xdb, 3, 0];
     bytes.resize(96, 0);
     bytes.extend([0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0]);
-    let size = u32::try_from(header_and_payload.len()).unwrap();
-    bytes.extend([1, 4, 1000, 4, 0, 1, size].iter().flat_map(|n: &u32| n.to_be_bytes()));
+    let sizes = [u32::try_from(index.len() / 4).unwrap(), u32::try_from(store.len()).unwrap()];
+    bytes.extend(sizes.iter().chain(&index).flat_map(|n| n.to_be_bytes()));
+    bytes.extend(store);
     bytes.resize(bytes.len().next_multiple_of(8), 0);
     bytes.extend(header_and_payload);
     bytes
+}
+
+#[test]
+fn a_signature_that_belongs_to_another_package_is_refused() {
+    let shop = Shop::new();
+    let path = shop.dir.path().join("upstream.asc");
+    let upstream = Key::load_or_make(&path, "Upstream", Algorithm::Rsa3072, i64::from(DATE)).unwrap();
+    shop.repo.add_key(upstream.public()).unwrap();
+    let mut signed = rpm("greet", "1.0", "hello", |_| ());
+    signed.sign(rpm::signature::pgp::Signer::from_asc(&std::fs::read_to_string(&path).unwrap()).unwrap()).unwrap();
+    let signature = signed.raw_signatures().unwrap()[0].to_vec();
+    let (own, other) = (bytes(&signed), plain("other", "1.0", "evil"));
+    let good = shop.repo.ingest(&unvouched(&own[prefix(&own)..], Some(&signature))[..], "good").unwrap();
+    shop.publish("main", "g", &[&good]).unwrap();
+    let forged = shop.repo.ingest(&unvouched(&other[prefix(&other)..], Some(&signature))[..], "forged").unwrap();
+    let refused = shop.publish("main", "g", &[&forged]).unwrap_err();
+    assert!(refused.what().contains("is not that of the key"), "{refused}");
 }
 
 #[test]
@@ -361,7 +390,7 @@ fn what_gets_in_with_a_mutated_header_is_served_as_well_formed_metadata() {
     let good = &good[prefix(&good)..];
     let header = 16 + 16 * u32::from_be_bytes(good[8..12].try_into().unwrap()) as usize;
     let length = header + u32::from_be_bytes(good[12..16].try_into().unwrap()) as usize;
-    let mut taken = vec![shop.repo.ingest(&unvouched(good)[..], "whole").unwrap()];
+    let mut taken = vec![shop.repo.ingest(&unvouched(good, None)[..], "whole").unwrap()];
     let mut seed = 1_u64;
     let mut random = |below: usize| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -374,7 +403,7 @@ fn what_gets_in_with_a_mutated_header_is_served_as_well_formed_metadata() {
             let at = if random(4) == 0 { random(length) } else { header + random(length - header) };
             wrong[at] = [0, 0xff, 0x01, b'<', b'"', b'/', 0x80, 0xc3][random(8)];
         }
-        taken.extend(shop.repo.ingest(&unvouched(&wrong)[..], &format!("mutant {n}")));
+        taken.extend(shop.repo.ingest(&unvouched(&wrong, None)[..], &format!("mutant {n}")));
     }
     println!("{} of 2001 taken", taken.len());
     assert!(taken.len() > 50);
