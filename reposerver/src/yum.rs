@@ -134,8 +134,9 @@ impl Renderer {
     }
 }
 
-/// Adds one file, compressed with gzip. repomd.xml has one record of a kind, so one form must do,
-/// and gzip is the one that every dnf, yum and zypper reads.
+/// Adds one file, compressed with gzip. repomd.xml has one record of a kind, so one form must do:
+/// dnf 4.14 and zypper 1.14 were seen to read zstd as well, which is smaller, but yum 3 and
+/// builds of libsolv without it read gzip only.
 fn add_file(listing: &mut Listing, bodies: &mut Bodies, kind: &str, name: &str, text: Vec<u8>, compress: bool) -> Result<()> {
     let failed = || format!("cannot compress {name}");
     let (open_sha256, open_size) = (Sha256::of(&text), text.len() as u64);
