@@ -23,11 +23,14 @@ skipped=$(count skipped)
 echo
 echo "tests that used a real engine: $(count engine)"
 echo "tests that used a real apt: $(count apt)"
+echo "tests that used a real dnf: $(count dnf)"
+echo "tests that used a real zypper: $(count zypper)"
 echo "tests skipped for want of a tool: $skipped"
 passed=$(awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 " passed, " failed + 0 " failed" }' "$log")
 echo "$passed, $skipped skipped"
 [ "$status" = 0 ] || exit "$status"
-if [ "${CI:-}" = true ] && { [ "$skipped" != 0 ] || [ "$(count engine)" -lt 20 ] || [ "$(count apt)" -lt 10 ]; }; then
-    echo "test.sh: in CI nothing may be skipped, and at least 20 tests use an engine, 10 apt" >&2
+if [ "${CI:-}" = true ] && { [ "$skipped" != 0 ] || [ "$(count engine)" -lt 20 ] || [ "$(count apt)" -lt 10 ] ||
+    [ "$(count dnf)" -lt 10 ] || [ "$(count zypper)" -lt 5 ]; }; then
+    echo "test.sh: in CI nothing may be skipped, and at least 20 tests use an engine, 10 apt, 10 dnf, 5 zypper" >&2
     exit 1
 fi

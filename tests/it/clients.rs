@@ -155,7 +155,7 @@ fn refuses_flips(suite: &str) {
 }
 
 /// `count` places from `from` on, below `to`, the first and the last among them.
-fn spread(from: usize, to: usize, count: usize) -> BTreeSet<usize> {
+pub fn spread(from: usize, to: usize, count: usize) -> BTreeSet<usize> {
     let last = to - from - 1;
     (0..count).map(|n| from + n * last / (count - 1)).collect()
 }
@@ -202,23 +202,22 @@ fn every_signed_byte(container: &Container, inrelease: &[u8], folder: &Path, key
 
 /// What one client did.
 #[derive(Debug)]
-struct Client {
+pub struct Client {
     label: String,
-    verdict: String,
-    digests: BTreeSet<String>,
-    #[allow(dead_code, reason = "shown when a test fails")]
-    complaint: String,
+    pub verdict: String,
+    pub digests: BTreeSet<String>,
+    pub complaint: String,
 }
 
 impl Client {
-    fn place(&self) -> (usize, usize) {
+    pub fn place(&self) -> (usize, usize) {
         let (index, at) = self.label.split_once(':').expect("index:place");
         (index.parse().expect("a number"), at.parse().expect("a number"))
     }
 }
 
 /// A container that sleeps until it is needed.
-struct Container(String);
+pub struct Container(String);
 
 impl Container {
     /// One of this release, with the tools of the tests and these folders in it, on the host's network.
@@ -227,23 +226,33 @@ impl Container {
             "bookworm" => base_of(project.path()),
             suite => other_base(suite),
         };
+        Container::of_image(&image, folders)
+    }
+
+    /// One of this image, with the same.
+    pub fn of_image(image: &str, folders: &[&Path]) -> Container {
         let mut arguments = vec!["run".to_string(), "--detach".into(), "--rm".into(), "--network=host".into()];
         arguments.push(format!("--volume={}:/tools:ro", root().join("tests/tools").display()));
         arguments.extend(folders.iter().map(|folder| format!("--volume={0}:{0}:ro", folder.display())));
-        arguments.extend([image, "sleep".into(), "1800".into()]);
+        arguments.extend([image.to_string(), "sleep".into(), "1800".into()]);
         let done = run(Command::new("docker").args(&arguments)).ok();
         Container(done.last_line().to_string())
     }
 
-    fn exec(&self, command: &[&str]) -> Done {
+    pub fn exec(&self, command: &[&str]) -> Done {
         run(Command::new("docker").args(["exec", &self.0]).args(command))
     }
 
-    /// Runs a client for each of the jobs (see `tests/tools/install_each.sh`).
+    /// Runs a client of apt for each of the jobs (see `tests/tools/install_each.sh`).
     fn clients(&self, server: &str, jobs: &[String]) -> Vec<Client> {
-        let server = format!("http://{server}");
+        self.clients_of(&["/tools/install_each.sh", &format!("http://{server}")], jobs)
+    }
+
+    /// Runs a client for each of the jobs with one of the scripts in `tests/tools`.
+    pub fn clients_of(&self, script: &[&str], jobs: &[String]) -> Vec<Client> {
         let mut child = Command::new("docker")
-            .args(["exec", "--interactive", &self.0, "sh", "/tools/install_each.sh", &server])
+            .args(["exec", "--interactive", &self.0, "sh"])
+            .args(script)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -295,13 +304,13 @@ fn other_base(suite: &str) -> String {
 }
 
 /// `tests/tools/flipping_proxy.py`, running.
-struct Proxy {
+pub struct Proxy {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Proxy {
-    fn of(server: &str, targets: &[&str]) -> Proxy {
+    pub fn of(server: &str, targets: &[&str]) -> Proxy {
         let mut child = Command::new("python3")
             .arg(root().join("tests/tools/flipping_proxy.py"))
             .arg(server)

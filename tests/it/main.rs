@@ -19,4 +19,5 @@ mod oracle;
 mod podman;
 mod recipes;
 mod reproducible;
+mod rpm_clients;
 mod support;

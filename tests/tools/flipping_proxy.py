@@ -33,9 +33,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for name, value in headers:
             if name.lower() not in ("content-length", "connection", "transfer-encoding", "etag"):
                 self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(body)))
+        else:
+            self.send_header("Connection", "close")
+            self.close_connection = True
         self.end_headers()
         self.wfile.write(body)
+
+    def do_HEAD(self):
+        self.do_GET()
 
     def do_GET(self):
         global flips
@@ -56,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         connection = http.client.HTTPConnection(UPSTREAM, timeout=10)
         passed = ["Range", "If-Range", "If-Modified-Since", "If-None-Match"]
         headers = {name: self.headers[name] for name in passed if name in self.headers and not asked}
-        connection.request("GET", path, headers=headers | {"Host": host})
+        connection.request(self.command, path, headers=headers | {"Host": host})
         response = connection.getresponse()
         body = bytearray(response.read())
         if wanted is not None and response.status == 200 and body:
@@ -72,6 +79,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 server.daemon_threads = True
+# A client may hang up whenever it likes.
+server.handle_error = lambda *_: None
 own = f"127.0.0.1:{server.server_address[1]}"
 print(f"listening {own}", flush=True)
 server.serve_forever()
