@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Names what differs between the top layers of two `docker save` archives, entry by entry.
 
-    diff_layers.py A.tar B.tar [--most N]
+    diff_layers.py A.tar B.tar [--most N] [--meaning]
 
 A layer's diff_id is the digest of a tar; when two differ, this says in which entry and in what of it.
-Exits 0 if the layers are the same bytes, 1 if they differ. Shares no code with twostage.
+With --meaning only what a container would see counts: not the names beside numbers of owners, nor that a
+new folder is marked as new. Exits 0 if the layers are the same bytes, 1 if they differ. Shares no code with twostage.
 """
 import argparse
 import hashlib
@@ -33,6 +34,9 @@ def digest(stream):
     return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+SEEN = ["type", "mode", "uid", "gid", "mtime", "linkname", "size", "devmajor", "devminor"]
+
+
 def entries(archive, member):
     """Name to (place, fields, digest of the content), in the tar's order."""
     found = {}
@@ -59,6 +63,7 @@ def main():
     parser.add_argument("one")
     parser.add_argument("two")
     parser.add_argument("--most", type=int, default=20)
+    parser.add_argument("--meaning", action="store_true")
     arguments = parser.parse_args()
     one, two = top_layer(arguments.one), top_layer(arguments.two)
     ids = [digest(archive.extractfile(member)) for archive, member in (one, two)]
@@ -66,16 +71,23 @@ def main():
         print(f"the same layer sha256:{ids[0]}")
         return 0
     a, b = entries(*one), entries(*two)
+    fields = FIELDS
+    if arguments.meaning:
+        fields = SEEN
+        a, b = ({name: entry for name, entry in layer.items() if not name.endswith("/.wh..wh..opq")} for layer in (a, b))
     lines = []
     for name in sorted(a.keys() | b.keys()):
         if name not in a or name not in b:
             lines.append(f"/{name}: only in the {'second' if name in b else 'first'}")
             continue
-        differing = [f"{f} {a[name][1][f]!r} / {b[name][1][f]!r}" for f in FIELDS if a[name][1][f] != b[name][1][f]]
+        differing = [f"{f} {a[name][1][f]!r} / {b[name][1][f]!r}" for f in fields if a[name][1][f] != b[name][1][f]]
         if a[name][2] != b[name][2]:
             differing.append(first_difference(one, two, name))
         if differing:
             lines.append(f"/{name}: " + "; ".join(differing))
+    if arguments.meaning:
+        print("\n".join(lines))
+        return 1 if lines else 0
     if not lines:
         moved = [name for name in a if a[name][0] != b[name][0]]
         lines = [f"/{name}: in another place of the tar" for name in moved] or ["the same entries in other bytes of tar"]

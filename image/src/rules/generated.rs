@@ -48,6 +48,14 @@ pub const GENERATED: &[Rule] = &[
         &["var/lib/dpkg/lock", "var/lib/dpkg/lock-frontend", "var/lib/dpkg/triggers/Lock", "etc/.pwd.lock"],
         "An empty lock file, made anew by whoever locks.",
     ),
+    // Not a package's, but there is nothing in them.
+    rule(
+        "engine-mount-point",
+        &["*"],
+        Check::Empty,
+        &["etc/resolv.conf", "etc/hostname", "etc/hosts"],
+        "An empty file, over which Podman mounts the container's own.",
+    ),
     rule(
         "dpkg-folders",
         &["*"],

@@ -168,7 +168,15 @@ pub const RESIDUE: &[ResidueRule] = &[
     ),
     rule(
         "engine-file",
-        &[".dockerenv", "etc/resolv.conf", "etc/hostname", "etc/hosts", "etc/mtab", "dev/**", "proc/**", "sys/**"],
+        &[".dockerenv", "etc/mtab", "dev/**", "proc/**", "sys/**"],
         "the engine's own: it is put there when a container runs",
     ),
+    ResidueRule {
+        content_only: true,
+        ..rule(
+            "engine-network-file",
+            &["etc/resolv.conf", "etc/hostname", "etc/hosts"],
+            "the engine's own: it is put there when a container runs",
+        )
+    },
 ];

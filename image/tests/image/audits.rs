@@ -120,7 +120,7 @@ fn every_kind_of_residue_is_named() {
         ("/etc/hosts.conf", "base-file-changed"),
         ("/etc/machine-id", "machine-id"),
         ("/etc/passwd-", "user-database-backup"),
-        ("/etc/resolv.conf", "engine-file"),
+        ("/etc/resolv.conf", "engine-network-file"),
         ("/home/gone", "whiteout"),
         ("/opt/empty", "unaccounted"),
         ("/opt/tool/bin/x", "unaccounted"),
