@@ -126,7 +126,8 @@ pub struct Repo {
 
 #[derive(Args)]
 pub struct Publish {
-    /// .deb files, and .dsc files with what they list beside them
+    /// .deb and .rpm files, .dsc files with what they list beside them; also comps.xml, updateinfo.xml,
+    /// modules.yaml, and keys (.asc) of those who signed rpms
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The channel (default: the project's)

@@ -49,6 +49,12 @@ pub enum Extra {
 }
 
 impl Extra {
+    /// What a file is by its content; nothing when it is none of them.
+    pub fn of(content: &[u8]) -> Option<Extra> {
+        let has = |kind: &Extra| content.windows(kind.names().2.len()).any(|part| part == kind.names().2.as_bytes());
+        [Extra::Group, Extra::UpdateInfo, Extra::Modules].into_iter().find(has)
+    }
+
     /// Its type in `repomd.xml`, the usual file name, and what every such file has in it.
     pub(crate) fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Served, Shop, now, publish};
+use common::{Dnf, Served, Shop, has, now, publish};
 use rpm::{BuildConfig, FileOptions, PackageBuilder};
 use std::io::Read;
 use std::sync::Arc;
@@ -381,32 +381,42 @@ fn a_signature_that_belongs_to_another_package_is_refused() {
 }
 
 #[test]
-fn what_gets_in_with_a_mutated_header_is_served_as_well_formed_metadata() {
+fn a_mutated_rpm_is_refused_with_its_reason_or_readable_to_dnf() {
     let shop = Shop::new();
-    let good = bytes(&rpm("mutant", "1.0", "hello", |builder| {
-        builder.requires(rpm::Dependency::greater_eq("other", "1:2-3")).provides(rpm::Dependency::eq("thing", "2"));
-        builder.add_changelog_entry("Somebody <s@example.invalid>", "- change", DATE);
-    }));
-    let good = &good[prefix(&good)..];
-    let header = 16 + 16 * u32::from_be_bytes(good[8..12].try_into().unwrap()) as usize;
-    let length = header + u32::from_be_bytes(good[12..16].try_into().unwrap()) as usize;
-    let mut taken = vec![shop.repo.ingest(&unvouched(good, None)[..], "whole").unwrap()];
+    let make = |name: &str| {
+        let whole = bytes(&rpm(name, "1.0", "hello", |builder| {
+            builder.requires(rpm::Dependency::greater_eq("other", "1:2-3")).provides(rpm::Dependency::eq("thing", "2"));
+            builder.add_changelog_entry("Somebody <s@example.invalid>", "- change", DATE);
+        }));
+        whole[prefix(&whole)..].to_vec()
+    };
+    let mut taken = vec![shop.repo.ingest(&unvouched(&make("mutant"), None)[..], "whole").unwrap()];
+    let mut reasons = std::collections::BTreeMap::new();
     let mut seed = 1_u64;
     let mut random = |below: usize| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(seed >> 33).unwrap() % below
     };
     for n in 0..2000 {
-        let mut wrong = good.to_vec();
+        let mut wrong = make(&format!("mutant{n:04}"));
+        let header = 16 + 16 * u32::from_be_bytes(wrong[8..12].try_into().unwrap()) as usize;
+        let length = header + u32::from_be_bytes(wrong[12..16].try_into().unwrap()) as usize;
         for _ in 0..=random(3) {
             // Mostly in the values, where a change is not noticed; sometimes in the index.
             let at = if random(4) == 0 { random(length) } else { header + random(length - header) };
             wrong[at] = [0, 0xff, 0x01, b'<', b'"', b'/', 0x80, 0xc3][random(8)];
         }
-        taken.extend(shop.repo.ingest(&unvouched(&wrong, None)[..], &format!("mutant {n}")));
+        match shop.repo.ingest(&unvouched(&wrong, None)[..], &format!("mutant {n}")) {
+            Ok(package) => taken.push(package),
+            Err(refused) => {
+                let told = std::iter::once(refused.what().to_string()).chain(refused.causes()).collect::<Vec<_>>().join(": ");
+                assert!(told.contains(&format!("mutant {n}")) && told.len() > 24, "{told}");
+                *reasons.entry(told.replace(|c: char| c.is_ascii_digit(), "")).or_insert(0) += 1;
+            }
+        }
     }
-    println!("{} of 2001 taken", taken.len());
-    assert!(taken.len() > 50);
+    println!("{} of 2001 taken, {} kinds of reasons: {reasons:#?}", taken.len(), reasons.len());
+    assert!(taken.len() > 50 && reasons.len() > 10);
     let mut names = std::collections::HashSet::new();
     taken.retain(|package| names.insert(package.file_name()));
     let unsigned: Vec<_> = taken.iter().filter(|package| package.rpm.as_ref().unwrap().signer.is_none()).collect();
@@ -419,6 +429,18 @@ fn what_gets_in_with_a_mutated_header_is_served_as_well_formed_metadata() {
         let script = "import sys, xml.etree.ElementTree as E; print(len(E.parse(sys.argv[1]).getroot()))";
         let said = common::run(std::process::Command::new("python3").args(["-c", script]).arg(&file));
         assert_eq!(said.trim(), members.len().to_string(), "{kind}");
+    }
+    if has(&["dnf"]) {
+        let client = String::from_utf8(served.get("/main.repo", &[]).body.to_vec()).unwrap();
+        let dnf = Dnf::new(&client);
+        let (ok, said) = dnf.run(&["--quiet", "repoquery", "--available", "--showduplicates", "--qf", "%{name} %{evr} %{arch}"]);
+        assert!(ok, "{said}");
+        let listed: std::collections::HashSet<&str> = said.lines().collect();
+        let line = |p: &&PoolPackage| format!("{} {} {}", p.id.name, p.id.version, p.id.arch);
+        let missing: Vec<String> =
+            members.iter().filter(|p| p.id.arch == "noarch").map(|p| line(&p)).filter(|line| !listed.contains(line.as_str())).collect();
+        println!("dnf lists {} lines for {} survivors", listed.len(), members.len());
+        assert_eq!(missing, Vec::<String>::new());
     }
     served.stop();
 }

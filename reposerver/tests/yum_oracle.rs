@@ -1,12 +1,12 @@
 //! Our metadata beside createrepo_c's, and our repository before real dnf and rpm.
 //!
-//! These need `rpmbuild`, `createrepo_c`, `dnf`, `zypper` and `rpm` of this machine, and say so and pass where
-//! one is missing. `TWOSTAGE_RPMS` names a folder of more rpms for the comparison.
+//! These need `rpmbuild`, `createrepo_c`, `dnf`, `zypper` and `rpm` of this machine; where one is missing they say
+//! so and are counted as skipped. `TWOSTAGE_RPMS` names a folder of more rpms for the comparison.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
-use common::{Served, Shop, count, now, run, try_run};
+use common::{Dnf, Served, Shop, count, has, now, run, tool, try_run};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,18 +15,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use twostage_reposerver::sign::Algorithm;
 use twostage_reposerver::{PoolPackage, Repository, Settings};
-
-fn tool(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tools").join(name)
-}
-
-fn has(tools: &[&str]) -> bool {
-    let missing: Vec<_> = tools.iter().filter(|tool| Command::new(tool).arg("--version").output().is_err()).collect();
-    if !missing.is_empty() {
-        eprintln!("not tested: this machine has no {missing:?}");
-    }
-    missing.is_empty()
-}
 
 /// A shop with an RSA key, which every rpm takes.
 fn shop() -> Shop {
@@ -114,43 +102,6 @@ fn metadata_is_createrepo_cs_field_by_field() {
         run(Command::new("cp").arg("-a").arg(shop.dir.path()).arg(keep));
     }
     assert!(equal, "{said}");
-}
-
-/// Real dnf in folders of its own.
-struct Dnf {
-    dir: tempfile::TempDir,
-}
-
-impl Dnf {
-    fn new(client: &str) -> Dnf {
-        count("dnf");
-        let dnf = Dnf { dir: tempfile::TempDir::new().unwrap() };
-        for folder in ["repos", "root", "cache", "log", "persist", "got", "vars", "etc"] {
-            fs::create_dir_all(dnf.path(folder)).unwrap();
-        }
-        fs::write(dnf.path("etc/dnf.conf"), "[main]\n").unwrap();
-        fs::write(dnf.path("repos/demo.repo"), client).unwrap();
-        dnf
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn run(&self, args: &[&str]) -> (bool, String) {
-        let mut command = Command::new("dnf");
-        command.arg("-y").arg("--installroot").arg(self.path("root")).arg("-c").arg(self.path("etc/dnf.conf"));
-        for (option, folder) in
-            [("reposdir", "repos"), ("cachedir", "cache"), ("logdir", "log"), ("persistdir", "persist"), ("varsdir", "vars")]
-        {
-            command.arg(format!("--setopt={option}={}", self.path(folder).display()));
-        }
-        command.args(["--releasever=1", "--forcearch=x86_64"]).args(args).env("HOME", self.dir.path()).current_dir(self.path("got"));
-        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy"] {
-            command.env_remove(name);
-        }
-        try_run(&mut command)
-    }
 }
 
 /// Two packages for dnf, one of them for each architecture.

@@ -14,10 +14,11 @@ use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
 use twostage_package::control::dsc_files;
 use twostage_package::rpm::looks_like_rpm;
-use twostage_reposerver::Members;
+use twostage_reposerver::{Extra, Members};
 
-/// A description of a source package is small; anything larger is none.
-const LARGEST_TEXT: u64 = 16 << 20;
+/// A description of a source package is small, a distribution's advisories some ten MiB; anything
+/// larger is neither.
+const LARGEST_TEXT: u64 = 64 << 20;
 
 pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
@@ -142,10 +143,15 @@ fn magic(path: &Path) -> Result<[u8; 8]> {
     Ok(magic)
 }
 
+/// A source package by its description, or what repositories list beside packages.
 fn import_source(session: &Session, dsc: &Path, pool: &BTreeMap<Sha256, PathBuf>) -> Result<()> {
     let unreadable = || format!("cannot read {}", dsc.display());
     let mut text = String::new();
     File::open(dsc).and_then(|file| file.take(LARGEST_TEXT).read_to_string(&mut text)).or_fail(Class::Repository, unreadable)?;
+    if let Some(kind) = Extra::of(text.as_bytes()).filter(|_| !text.contains("\nChecksums-Sha256:")) {
+        session.repository.ingest_extra(kind, text.as_bytes())?;
+        return Ok(());
+    }
     let description = dsc_files(&text)?;
     session.repository.ingest_source_from(text.as_bytes(), &description.source, |name| {
         let listed = description.files.iter().find(|file| file.name == name).and_then(|file| pool.get(&file.sha256));

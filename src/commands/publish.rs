@@ -3,9 +3,13 @@
 use crate::cli::Publish;
 use crate::output::Output;
 use crate::session::Session;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use twostage_builder::parallel::in_parallel;
+use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
+use twostage_reposerver::{Extra, PoolPackage, Repository};
 
 /// The group of a channel's members that `publish` adds to and `repo` leaves alone.
 pub const GROUP: &str = "published";
@@ -13,11 +17,18 @@ pub const GROUP: &str = "published";
 pub fn run(arguments: &Publish, project: &Path, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let repository = &session.repository;
+    // Keys first: rpms that came signed are published only when it is known by whom.
+    let (keys, files): (Vec<&PathBuf>, Vec<&PathBuf>) =
+        arguments.files.iter().partition(|path| path.extension().is_some_and(|e| e == "asc"));
+    for path in keys {
+        let text = fs::read_to_string(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
+        for fingerprint in repository.add_key(&text).or_fail(Class::Repository, || format!("{} is not taken", path.display()))? {
+            output.sink().note("publish", format!("the key {fingerprint} is known from now on"));
+        }
+    }
     // All are checked before the first is published: a wrong one publishes none.
-    let packages = in_parallel(&arguments.files, |path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let package = if name.ends_with(".dsc") { repository.ingest_source(path) } else { repository.ingest_file(path) };
-        package.map_err(|cause| Error::new(Class::Repository, format!("{} is not published", path.display())).because(cause))
+    let packages = in_parallel(&files, |path| {
+        take(repository, path).map_err(|cause| Error::new(Class::Repository, format!("{} is not published", path.display())).because(cause))
     })?;
     let shown: Vec<String> = packages.iter().map(|package| package.id.to_string()).collect();
     let channel = arguments.channel.as_ref().unwrap_or(&session.project.repository.channel);
@@ -35,4 +46,18 @@ pub fn run(arguments: &Publish, project: &Path, output: &Output) -> Result<()> {
     });
     output.result(&text, &value);
     Ok(())
+}
+
+fn take(repository: &Repository, path: &Path) -> Result<Arc<PoolPackage>> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("dsc") => repository.ingest_source(path),
+        Some("xml" | "yaml") => {
+            let content = fs::read(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
+            let kind = Extra::of(&content).ok_or_else(|| {
+                Error::new(Class::Repository, "it is neither groups (comps.xml), advisories (updateinfo.xml) nor modules (modules.yaml)")
+            })?;
+            repository.ingest_extra(kind, &content)
+        }
+        _ => repository.ingest_file(path),
+    }
 }

@@ -256,7 +256,7 @@ async fn build(context: &Arc<Context>, name: &str, plan: &Plan, no_cache: bool) 
         let error = Error::new(Class::Runtime, format!("{name}: the runtime RUN failed; nothing is tagged"));
         let hint = cause.hint_text().map(str::to_string);
         let error = if reason.is_empty() { error.because(cause) } else { error.because(reason) };
-        error.hint(hint.unwrap_or_else(|| "`-v` shows all that apt said".into()))
+        error.hint(hint.unwrap_or_else(|| "`-v` shows all that it said".into()))
     })
 }
 

@@ -269,3 +269,55 @@ pub fn gpgv(public_key: &str, dir: &Path, args: &[&Path]) -> (bool, String) {
     run(Command::new("gpg").args(["--batch", "--yes", "--dearmor", "-o"]).arg(&ring).arg(dir.join("ring.asc")).env("GNUPGHOME", dir));
     try_run(Command::new("gpgv").arg("--keyring").arg(&ring).args(args).env("GNUPGHOME", dir))
 }
+
+/// One of the scripts that the tests share.
+pub fn tool(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tools").join(name)
+}
+
+/// Whether this machine has all of these; counted as skipped if not.
+pub fn has(tools: &[&str]) -> bool {
+    let missing: Vec<_> = tools.iter().filter(|tool| Command::new(tool).arg("--version").output().is_err()).collect();
+    if !missing.is_empty() {
+        count("skipped");
+        eprintln!("not tested: this machine has no {missing:?}");
+    }
+    missing.is_empty()
+}
+
+/// Real dnf in folders of its own.
+pub struct Dnf {
+    dir: tempfile::TempDir,
+}
+
+impl Dnf {
+    pub fn new(client: &str) -> Dnf {
+        count("dnf");
+        let dnf = Dnf { dir: tempfile::TempDir::new().unwrap() };
+        for folder in ["repos", "root", "cache", "log", "persist", "got", "vars", "etc"] {
+            fs::create_dir_all(dnf.path(folder)).unwrap();
+        }
+        fs::write(dnf.path("etc/dnf.conf"), "[main]\n").unwrap();
+        fs::write(dnf.path("repos/demo.repo"), client).unwrap();
+        dnf
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn run(&self, args: &[&str]) -> (bool, String) {
+        let mut command = Command::new("dnf");
+        command.arg("-y").arg("--installroot").arg(self.path("root")).arg("-c").arg(self.path("etc/dnf.conf"));
+        for (option, folder) in
+            [("reposdir", "repos"), ("cachedir", "cache"), ("logdir", "log"), ("persistdir", "persist"), ("varsdir", "vars")]
+        {
+            command.arg(format!("--setopt={option}={}", self.path(folder).display()));
+        }
+        command.args(["--releasever=1", "--forcearch=x86_64"]).args(args).env("HOME", self.dir.path()).current_dir(self.path("got"));
+        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy"] {
+            command.env_remove(name);
+        }
+        try_run(&mut command)
+    }
+}
