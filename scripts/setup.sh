@@ -51,6 +51,8 @@ for what in "$@"; do
         need rpm rpm
         need rpmbuild rpm
         need createrepo_c createrepo-c
+        need dnf dnf
+        need zypper zypper
         need ip iproute2
         need git git
         need curl curl
