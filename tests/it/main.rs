@@ -20,4 +20,5 @@ mod podman;
 mod recipes;
 mod reproducible;
 mod rpm_clients;
+mod rpm_recipes;
 mod support;

@@ -1,0 +1,70 @@
+//! Other ways to an rpm: the distribution's own source package, and a team's own Dockerfile.
+
+use crate::support::{Family, Project, Used, docker, uses};
+use std::fs;
+
+const SPEC: &str = "Name: words\nVersion: 1.0\nRelease: 3\nSummary: Words\nLicense: MIT\nBuildRequires: gcc, inih-devel >= 50\n\
+                    Source0: words-1.0.tar.gz\n%description\nWords.\n%prep\n%autosetup -p1\n%build\ngcc %{optflags} words.c -o words\n\
+                    %install\ninstall -D -m 755 words %{buildroot}%{_bindir}/words\ninstall -D -m 644 data %{buildroot}/usr/share/words/data\n\
+                    %files\n%{_bindir}/words\n/usr/share/words\n";
+
+/// The stand-in's mirror, with one source package more.
+const DOCKERFILE: &str = "FROM {base}\nCOPY words.spec words.c /src/\n\
+    RUN mkdir -p /src/words-1.0 /root/rpmbuild/SOURCES && cd /src && cp words.c words-1.0 && echo hello > words-1.0/data && \
+    tar -czf /root/rpmbuild/SOURCES/words-1.0.tar.gz words-1.0 && rpmbuild -bs words.spec && cp -a /usr/share/distribution /d && \
+    rm -rf /usr/share/distribution /d/repodata && mv /d /usr/share/distribution && mv /root/rpmbuild/SRPMS/*.src.rpm /usr/share/distribution && \
+    createrepo_c --no-database /usr/share/distribution && rm -rf /root/rpmbuild /src\n";
+
+const OWN_SPEC: &str = "Name: own\nVersion: 1.0\nRelease: 1\nSummary: Own\nLicense: MIT\nBuildArch: noarch\n%description\nOwn.\n%install\n\
+                        mkdir -p %{buildroot}/usr/share/own\necho own > %{buildroot}/usr/share/own/data\n%files\n/usr/share/own\n";
+
+const OWN_DOCKERFILE: &str = "ARG TWOSTAGE_BASE\nFROM ${TWOSTAGE_BASE}\nCOPY own.spec /\n\
+    RUN rpmbuild -bb --define '_rpmdir /packages' --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' /own.spec\n";
+
+#[test]
+fn a_source_rpm_is_patched_and_built_and_a_dockerfile_leaves_rpms() {
+    uses(Used::Engine);
+    uses(Used::Dnf);
+    let project = Project::built(Family::Rpm, "rpm-recipes");
+    let lock = project.read("twostage.lock");
+    let digests: Vec<&str> = lock.lines().filter_map(|line| line.strip_prefix("digest = \"")).map(|digest| &digest[..12]).collect();
+    let [base, builder] = digests[..] else { panic!("two bases: {digests:?}") };
+    let mirror = "twostage-test-rpm-recipes-mirror";
+    let context = project.join("mirror");
+    fs::create_dir(&context).expect("a folder");
+    fs::write(context.join("words.spec"), SPEC).expect("a file");
+    fs::write(context.join("words.c"), "int main(void) { return 0; }\n").expect("a file");
+    fs::write(context.join("Dockerfile"), DOCKERFILE.replace("{base}", &format!("twostage-base:{builder}"))).expect("a file");
+    docker(&["build", "--tag", mirror, &context.to_string_lossy()]).ok();
+
+    fs::create_dir(project.join("own")).expect("a folder");
+    project.write("own/own.spec", OWN_SPEC);
+    project.write("own/Dockerfile", OWN_DOCKERFILE);
+    project.write("polite.patch", "--- a/data\n+++ b/data\n@@ -1 +1 @@\n-hello\n+good day\n");
+    project.write(
+        "twostage.toml",
+        &format!(
+            "[project]\nname = \"recipes\"\nformat = \"rpm\"\n[base]\nimage = \"{mirror}\"\n\
+             [[component]]\nname = \"words\"\nsource = {{ distribution = \"words\" }}\npatches = [\"polite.patch\"]\n\
+             [[component]]\nname = \"own\"\nsource = \"own\"\ndockerfile = \"Dockerfile\"\npackages = \"/packages\"\n\
+             [runtime.{}]\nbase = {{ image = \"twostage-base:{base}\" }}\npackages = [\"words\", \"own\"]\n",
+            project.image
+        ),
+    );
+    project.run(&["repo"]).ok();
+    let locked = project.read("twostage.lock");
+    assert!(locked.contains("words-1.0-3.src.rpm ") && locked.contains("\"inih-devel 55-1 x86_64 "), "{locked}");
+    let channel = fs::read_to_string(project.join(&format!(".twostage/repository/snapshots/{}/SHA256SUMS", project.snapshot())));
+    let names: Vec<String> = channel.expect("the list").lines().filter_map(|line| Some(line.split_once("  ")?.1.to_string())).collect();
+    for part in [".src.rpm", "words-debuginfo-1.0-3.ts", "words-debugsource-1.0-3.ts", "own-1.0-1.noarch.rpm"] {
+        assert!(names.iter().any(|name| name.contains(part)), "{part} is published: {names:?}");
+    }
+    project.run(&["runtime"]).ok();
+    let said =
+        docker(&["run", "--rm", &project.image, "sh", "-c", "words && cat /usr/share/words/data /usr/share/own/data; rpm -qa"]).ok().out;
+    assert!(said.starts_with("good day\nown\n"), "{said}");
+    for never in ["debuginfo", "debugsource", "devel"] {
+        assert!(!said.contains(never), "{never} is not installed: {said}");
+    }
+    docker(&["image", "rm", "--force", mirror]).ok();
+}
