@@ -9,7 +9,7 @@ mod common;
 use common::{Dnf, Served, Shop, count, has, now, run, tool, try_run};
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
