@@ -438,7 +438,7 @@ fn a_mutated_rpm_is_refused_with_its_reason_or_readable_to_dnf() {
         let listed: std::collections::HashSet<&str> = said.lines().collect();
         let line = |p: &&PoolPackage| format!("{} {} {}", p.id.name, p.id.version, p.id.arch);
         let missing: Vec<String> =
-            members.iter().filter(|p| p.id.arch == "noarch").map(|p| line(p)).filter(|line| !listed.contains(line.as_str())).collect();
+            members.iter().filter(|p| p.id.arch == "noarch").map(line).filter(|line| !listed.contains(line.as_str())).collect();
         println!("dnf lists {} lines for {} survivors", listed.len(), members.len());
         assert_eq!(missing, Vec::<String>::new());
     }
