@@ -37,7 +37,7 @@ const VOLATILE: [&str; 14] = [
 
 const VOLATILE_DEB: [&str; 3] = ["/var/cache/debconf/*-old", "/var/lib/dpkg/*-old", "/var/lib/apt/lists"];
 
-const VOLATILE_RPM: [&str; 9] = [
+const VOLATILE_RPM: [&str; 10] = [
     "/usr/lib/sysimage/rpm/.rpm.lock",
     "/usr/lib/sysimage/rpm/rpmdb.sqlite-*",
     "/var/lib/rpm/.rpm.lock",
@@ -45,9 +45,21 @@ const VOLATILE_RPM: [&str; 9] = [
     "/var/lib/dnf",
     "/var/cache/dnf",
     "/var/cache/libdnf5",
+    "/var/lib/YaST2",
     "/var/lib/zypp",
     "/var/cache/zypp",
 ];
+
+/// Of the folders in [`volatile`] those that go with their content when the base does not have them.
+/// (One below /var/log may be a package's own.)
+fn scratch(format: Format) -> &'static str {
+    match format {
+        Format::Deb => "/run /tmp /var/tmp",
+        Format::Rpm => {
+            "/run /tmp /var/tmp /var/lib/dnf /var/cache/dnf /var/cache/libdnf5 /var/lib/YaST2 /var/lib/zypp /var/cache/zypp /var/log/zypp"
+        }
+    }
+}
 
 /// Documentation is left out of every image; licences stay.
 const PATH_OPTIONS: [&str; 7] = [
@@ -132,6 +144,7 @@ pub fn render(runtime: &Runtime<'_>) -> String {
         ("{{date}}", runtime.date.to_string()),
         ("{{folders}}", joined(&mut folders.iter().map(|folder| format!("\"$T/{folder}\"")))),
         ("{{volatile}}", volatile(runtime.format).chunks(5).map(|some| some.join(" ")).collect::<Vec<_>>().join(" \\\n        ")),
+        ("{{scratch}}", scratch(runtime.format).to_string()),
         ("{{path_options}}", path_options.map(|option| format!("        'Dpkg::Options:: \"{option}\";' \\\n")).collect()),
         ("{{macros}}", if image.slim { "'%_install_langs C:C.utf8' ".to_string() } else { String::new() }),
         ("{{base_url}}", format!("http://{FIXED_HOST}")),
