@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manager {
+pub enum Manager {
     Dnf,
     Zypper,
 }
@@ -41,10 +41,10 @@ impl Manager {
         });
     }
 
-    /// A container of the stand-in distribution that has it.
-    fn container(self, folders: &[&Path]) -> Container {
+    /// The stand-in distribution that has it.
+    pub fn image(self) -> &'static str {
         static IMAGES: [OnceLock<String>; 2] = [OnceLock::new(), OnceLock::new()];
-        let image = IMAGES[self as usize].get_or_init(|| {
+        IMAGES[self as usize].get_or_init(|| {
             let folder = rpm_bases();
             let tar = match self {
                 Manager::Dnf => "base.tar",
@@ -59,8 +59,11 @@ impl Manager {
                 docker(&["import", &folder.join(tar).to_string_lossy(), &image]).ok();
             }
             image
-        });
-        Container::of_image(image, folders)
+        })
+    }
+
+    fn container(self, folders: &[&Path]) -> Container {
+        Container::of_image(self.image(), folders)
     }
 
     /// Runs a client for each of the jobs (see `tests/tools/install_each_rpm.sh`).

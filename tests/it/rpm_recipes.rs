@@ -1,5 +1,6 @@
 //! Other ways to an rpm: the distribution's own source package, and a team's own Dockerfile.
 
+use crate::rpm_clients::Manager;
 use crate::support::{Family, Project, Used, docker, uses};
 use std::fs;
 
@@ -67,4 +68,30 @@ fn a_source_rpm_is_patched_and_built_and_a_dockerfile_leaves_rpms() {
         assert!(!said.contains(never), "{never} is not installed: {said}");
     }
     docker(&["image", "rm", "--force", mirror]).ok();
+}
+
+/// (That zypper finds closures is still to come; the lock's answer, that nothing of the distribution is
+/// needed, is written by hand.)
+#[test]
+fn zypper_installs_into_an_image_and_leaves_nothing_of_its_own() {
+    uses(Used::Engine);
+    uses(Used::Zypper);
+    let project = Project::quick_of(Family::Rpm, "zypper-run", "zypper-demo");
+    let base = Manager::Zypper.image();
+    project.edit("twostage.toml", |text| text.replace("base = { rootfs = \"base.tar\" }", &format!("base = {{ image = \"{base}\" }}")));
+    project.run(&["repo"]).fails_with(3);
+    let lock = project.read("twostage.lock");
+    let digest = lock.split(&format!("name = \"image {base}\"\ndigest = \"")).nth(1).and_then(|rest| rest.split('"').next());
+    let digest = digest.expect("the base is locked");
+    let (others, image) = lock.split_once("\n[[closure]]\nof = \"runtime:").expect("the image's closure");
+    let old = image.lines().find(|line| line.starts_with("base = ")).expect("its base");
+    project
+        .write("twostage.lock", &format!("{others}\n[[closure]]\nof = \"runtime:{}", image.replace(old, &format!("base = \"{digest}\""))));
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok();
+    let said = docker(&["run", "--rm", &project.image, "cat", "/usr/share/zypper-demo/content"]).ok().out;
+    assert_eq!(said, "first\n");
+    let first = project.diff_ids();
+    project.run(&["runtime", "--no-cache"]).ok();
+    assert_eq!(project.diff_ids(), first, "the database, too, is the same again");
 }

@@ -87,7 +87,7 @@ pub(crate) fn pull_hint(reason: &str) -> &'static str {
     ];
     if unreachable.iter().any(|mark| reason.contains(mark)) {
         "the engine reaches no registry; a base needs none: in the project file write `bootstrap = \"debian:bookworm\"` under [base] \
-         instead of `image`, and it is made from the distribution's mirror"
+         instead of `image`, and it is made from the distribution's mirror (for rpms: a root file system, `rootfs`)"
     } else {
         "check the name and the tag; for a private registry pull it first, with `docker login` and `docker pull`"
     }
