@@ -134,6 +134,7 @@ fn control_for_apt(stanza: &Control) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
     use twostage_model::{PackageId, Sha256};
 
     fn own(name: &str, depends: &str) -> Stored {

@@ -99,6 +99,23 @@ impl Transaction {
             let what = format!("{of}: {asked} is a virtual package; these provide it: {providers}");
             return Some((what, "name the one that is meant".into()));
         }
+        // (The priority of our repository makes dnf prefer ours; where only another version fits, it takes that.)
+        for package in own {
+            let (name, ours) = (&package.id.name, &package.id.version);
+            let mut taken = self.chosen.keys().filter(|(chosen, _)| chosen == name).map(|(_, version)| version).peekable();
+            if let Some(other) = taken.peek().copied()
+                && !taken.any(|version| version == ours)
+            {
+                let needs = own.iter().find_map(|needing| {
+                    let clauses = needing.fields.get("Requires")?;
+                    let clause = clauses.lines().find(|clause| bare_name(clause) == name && clause.contains(' '))?;
+                    Some(format!("{} requires {clause}", needing.id.name))
+                });
+                let needs = needs.unwrap_or_else(|| format!("dnf would take {name} {other}"));
+                let what = format!("{of}: {needs}, and the project's own {name} is {ours}");
+                return Some((what, format!("no other {name} is taken; give ours a version that fits")));
+            }
+        }
         for (name, before) in &self.replaced {
             let older = self.chosen.keys().find(|(chosen, version)| chosen == name && compare_evr(before, version).is_gt());
             if let Some((_, asked)) = older {
@@ -121,7 +138,7 @@ impl Transaction {
         let ours = self.unmet.iter().filter_map(|line| Some((line, needed(line)?)));
         ours.filter_map(|(line, name)| Some((line, own.iter().find(|package| package.id.name == name)?))).next().map(|(line, package)| {
             let what = format!("{of}: {line}, and the project's own {} is {}", package.id.name, package.id.version);
-            (what, format!("give our {} a version that fits", package.id.name))
+            (what, format!("no other {} is taken; give ours a version that fits", package.id.name))
         })
     }
 }
@@ -129,6 +146,8 @@ impl Transaction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+    use twostage_model::{PackageId, Sha256};
 
     #[test]
     fn the_words_of_a_spec_file_tell_when_a_closure_no_longer_holds() {
@@ -138,6 +157,28 @@ mod tests {
         assert_eq!(with("%global x 1\n").as_deref(), Some("(a or b)"), "a macro that no need is made of does not count");
         let (one, two) = (with("%global x 1\nBuildRequires: x >= %{x}\n"), with("%global x 2\nBuildRequires: x >= %{x}\n"));
         assert!(one.as_deref().is_some_and(|word| word.starts_with("macros ")) && one != two, "{one:?} {two:?}");
+    }
+
+    #[test]
+    fn our_own_package_is_not_replaced_by_the_distributions() {
+        let own = |name: &str, requires: &str| Stored {
+            id: PackageId { name: name.into(), version: "1.0-1".into(), arch: "noarch".into() },
+            sha256: Sha256::of(name.as_bytes()),
+            size: 1,
+            date: 0,
+            fields: BTreeMap::from([("Requires".to_string(), requires.to_string())]),
+        };
+        let own = [own("demo", "/bin/sh\njq >= 1.5"), own("jq", "")];
+        let chosen = |lines: &[&str]| {
+            let mut transaction = Transaction::default();
+            lines.iter().for_each(|line| transaction.line(line));
+            transaction.objection("runtime:demo", &own)
+        };
+        assert_eq!(chosen(&["twostage: from twostage demo 1.0-1"]), None, "it is not needed at all");
+        assert_eq!(chosen(&["twostage: from twostage jq 1.0-1", "twostage: from distribution oniguruma 6-1"]), None);
+        let (what, hint) = chosen(&["twostage: from distribution jq 1.6-1"]).expect("another version");
+        assert_eq!(what, "runtime:demo: demo requires jq >= 1.5, and the project's own jq is 1.0-1");
+        assert_eq!(hint, "no other jq is taken; give ours a version that fits");
     }
 
     #[test]

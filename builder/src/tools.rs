@@ -211,10 +211,10 @@ pub(crate) fn content_digest(path: &Path, package: fs::File, suffix: &str) -> Re
 /// project's own packages cannot fulfil themselves, found by following `roots` through `own`, and
 /// the names of those own packages.
 pub fn external(format: Format, roots: &[String], own: &[Stored]) -> Vec<String> {
-    // A list of rpm dependencies has one a line: some have commas in them.
-    let (separator, needs, bare_name): (_, _, fn(&str) -> &str) = match format {
-        Format::Deb => (',', ["Pre-Depends", "Depends"].as_slice(), apt::bare_name),
-        Format::Rpm => ('\n', ["Requires"].as_slice(), dnf::bare_name),
+    let (separator, bare_name) = dependencies(format);
+    let needs = match format {
+        Format::Deb => ["Pre-Depends", "Depends"].as_slice(),
+        Format::Rpm => ["Requires"].as_slice(),
     };
     let alternatives = |clause: &str| clause.split('|').map(str::to_string).collect::<Vec<_>>();
     let mut by_name: BTreeMap<&str, Vec<&Stored>> = BTreeMap::new();
@@ -242,6 +242,25 @@ pub fn external(format: Format, roots: &[String], own: &[Stored]) -> Vec<String>
         }
     }
     outside.into_iter().collect()
+}
+
+/// How a list of dependencies is separated, and what takes the name out of one of them.
+fn dependencies(format: Format) -> (char, fn(&str) -> &str) {
+    match format {
+        Format::Deb => (',', apt::bare_name),
+        // One a line: some have commas in them.
+        Format::Rpm => ('\n', dnf::bare_name),
+    }
+}
+
+/// The names of those packages that provide `name` without being called so.
+pub fn providers<'a>(format: Format, name: &str, own: &'a [Stored]) -> Vec<&'a str> {
+    let (separator, bare_name) = dependencies(format);
+    let provides = |package: &&Stored| {
+        let provided = package.fields.get("Provides").map_or("", String::as_str).split(separator);
+        package.id.name != name && provided.map(str::trim).any(|provided| bare_name(provided) == name)
+    };
+    own.iter().filter(provides).map(|package| package.id.name.as_str()).collect()
 }
 
 /// What the package manager says while it finds a closure.

@@ -103,6 +103,15 @@ pub async fn lock_images(
         let words = names.iter().map(|name| exact(name).unwrap_or_else(|| name.clone()));
         let question = Question::Install(words.collect());
         let closure = closure(context, &closure_name(&image.name.value), &base, &question, asked, &own, freshness).await?;
+        // What only a package of ours provides is no question to the package manager, so it says nothing.
+        let installed = |name: &String| closure.own.contains(name) || closure.packages.iter().any(|package| package.id.name == *name);
+        for package in image.packages.iter().filter(|package| !installed(&package.value)) {
+            let providers = tools::providers(format, &package.value, &own);
+            if !providers.is_empty() {
+                let what = format!("{} is a virtual package; these of the project provide it: {}", package.value, providers.join(", "));
+                return Err(session.project.error_at(package.line, what).hint("name the one that is meant"));
+            }
+        }
         if !image.files.is_empty() {
             let replaced = closure.own.iter().cloned().chain(closure.packages.iter().map(|package| package.id.name.clone())).collect();
             configs.insert(image.name.value.clone(), config_package(session, image, replaced)?);

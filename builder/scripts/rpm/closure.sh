@@ -19,6 +19,7 @@ if [ $# != 0 ]; then take "$@"; fi
 for file in "$T"/out/*.rpm; do
     if [ ! -e "$file" ]; then continue; fi
     rpm -qp --nosignature --qf '%{NAME}-%{EVR}.%{ARCH}\n' "$file" >> "$T/chosen"
+    rpm -qp --nosignature --qf '%{NAME}\n%{NAME}-%{EVR}\n' "$file" >> "$T/names"
     name=$(rpm -qp --nosignature --qf '%{NAME}' "$file")
     if rpm -q "$name" > /dev/null; then rpm -q --qf 'twostage: installed %{NAME} %{EVR}\n' "$name"; fi
 done
@@ -31,8 +32,12 @@ if [ "$what" = install ]; then
     for word in "$@"; do
         if rpm -q "$word" > /dev/null; then
             echo "twostage: present $word"
-        elif ! grep -qF -e "$word" "$T/chosen" 2> /dev/null; then
-            echo "twostage: instead of $word" $(private_dnf --cacheonly --quiet repoquery --whatprovides "$word" --qf '%{name} ' | sed 's/\\n$//')
+        elif ! grep -qxF -e "$word" "$T/names" 2> /dev/null; then
+            {
+                if rpm -q --whatprovides "$word" > /dev/null; then rpm -q --whatprovides --qf '%{NAME}\n' "$word"; fi
+                private_dnf --cacheonly --quiet repoquery --whatprovides "$word" --qf '%{name}\n' | sed 's/\\n$//'
+            } | sed '/^$/d' | sort -u > "$T/providers"
+            echo "twostage: instead of $word" $(cat "$T/providers")
         fi
     done
 fi
