@@ -1,6 +1,6 @@
 //! What goes wrong ends with its reason, a hint, and nothing tagged.
 
-use crate::support::{Done, Helper, Project, Serving, Used, docker, root, run, tool, uses};
+use crate::support::{Done, Family, Helper, Project, Serving, Used, docker, root, run, tool, uses};
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -44,38 +44,102 @@ fn deb(project: &Project, name: &str, version: &str, content: &str) -> String {
     file
 }
 
+/// An rpm of one file, by rpmbuild itself. `version` is `version-release`.
+fn rpm(project: &Project, name: &str, version: &str, content: &str) -> String {
+    let folder = project.join(&format!("rpm-{name}"));
+    fs::create_dir_all(&folder).expect("a folder");
+    let (version, release) = version.split_once('-').expect("a release");
+    let spec = format!(
+        "Name: {name}\nVersion: {version}\nRelease: {release}\nSummary: a test\nLicense: MIT\nBuildArch: noarch\n%description\nA test.\n\
+         %install\nmkdir -p %{{buildroot}}/usr/share/{name}\necho '{content}' > %{{buildroot}}/usr/share/{name}/content\n%files\n/usr/share/{name}\n"
+    );
+    fs::write(folder.join("demo.spec"), spec).expect("a spec file");
+    let mut rpmbuild = Command::new("rpmbuild");
+    rpmbuild.args([
+        "-bb",
+        "--define",
+        &format!("_topdir {}", folder.display()),
+        "--define",
+        &format!("_rpmdir {}", project.path().display()),
+    ]);
+    run(rpmbuild.args(["--define", "_rpmfilename %%{NAME}.rpm"]).arg(folder.join("demo.spec"))).ok();
+    project.join(&format!("{name}.rpm")).to_string_lossy().into_owned()
+}
+
+/// A package of one file, made without us.
+fn package(family: Family, project: &Project, name: &str, version: &str, content: &str) -> String {
+    match family {
+        Family::Deb => deb(project, name, version, content),
+        Family::Rpm => rpm(project, name, &format!("{version}-1"), content),
+    }
+}
+
+/// What stands behind FROM in a Dockerfile.
+fn base_in(dockerfile: &Path) -> String {
+    let text = fs::read_to_string(dockerfile).expect("the Dockerfile");
+    text.lines().find_map(|line| line.strip_prefix("FROM ")).expect("a base").to_string()
+}
+
 #[test]
 fn a_server_that_is_stopped_or_not_ours_fails_the_runtime_build() {
+    let reasons = [
+        ["Connection refused", "twostage: the snapshot's server does not answer: is http_proxy"],
+        ["NO_PUBKEY", "is not signed"],
+        ["NO_PUBKEY", "is not signed"],
+        ["Unable to locate package", "stopped-demo"],
+        ["twostage: these are not the 1 packages that were locked for", "stopped-demo"],
+    ];
+    stopped_or_not_ours(Family::Deb, "stopped", &reasons);
+}
+
+#[test]
+fn a_server_that_is_stopped_or_not_ours_fails_the_runtime_build_of_rpms() {
+    let reasons = [
+        ["Couldn't connect to server", "Failed to download metadata"],
+        ["repomd.xml GPG signature verification error", "Failed to download metadata"],
+        ["repomd.xml GPG signature verification error", "Failed to download metadata"],
+        ["No match for argument", "stopped-demo"],
+        ["twostage: these are not the 1 packages that were locked for", "stopped-demo"],
+    ];
+    stopped_or_not_ours(Family::Rpm, "stopped-rpm", &reasons);
+}
+
+/// `reasons`: what is said of each case below.
+fn stopped_or_not_ours(family: Family, test: &str, reasons: &[[&str; 2]; 5]) {
     uses(Used::Engine);
-    uses(Used::Apt);
-    let project = Project::quick("stopped", "stopped-demo");
+    family.uses();
+    let project = Project::quick_of(family, test, "stopped-demo");
     project.run(&["repo"]).ok();
     let dockerfile = project.run(&["runtime", "--dockerfile"]).ok().out;
     let dockerfile = Path::new(dockerfile.trim());
     let tag = format!("{}-plain", project.image);
 
     // One snapshot, signed by two keys: the same repository in two projects.
-    let other = Project::quick("stopped-other", "stopped-demo");
+    let other = Project::quick_of(family, &format!("{test}-other"), "stopped-demo");
     tool("cp", &["-a", &project.join("stopped-demo").to_string_lossy(), &other.path().to_string_lossy()]).ok();
     project.run(&["export", &project.join("export.tar").to_string_lossy()]).ok();
     other.run(&["import", &project.join("export.tar").to_string_lossy()]).ok();
     assert_eq!(project.snapshot(), other.snapshot(), "a snapshot is named by its packages");
     // A third has the same names and versions, but lacks the package that is asked for; a fourth
     // has other bytes under the same name and version.
-    let lacking = Project::hello("stopped-lacking");
-    let altered = Project::hello("stopped-altered");
+    let lacking = Project::example(family, &format!("{test}-lacking"));
+    let altered = Project::example(family, &format!("{test}-altered"));
     let version = fs::read_to_string(dockerfile).expect("the Dockerfile");
     let version = version.split("stopped-demo=").nth(1).and_then(|rest| rest.split([';', ' ']).next()).expect("its version").to_string();
-    lacking.run(&["publish", &deb(&lacking, "another", "1", "x")]).ok();
-    altered.run(&["publish", &deb(&altered, "stopped-demo", &version, "other content")]).ok();
+    lacking.run(&["publish", &package(family, &lacking, "another", "1", "x")]).ok();
+    let same_version = match family {
+        Family::Deb => deb(&altered, "stopped-demo", &version, "other content"),
+        Family::Rpm => rpm(&altered, "stopped-demo", &version, "other content"),
+    };
+    altered.run(&["publish", &same_version]).ok();
 
     let ours = Serving::of(project.path());
     let theirs = Serving::of(other.path());
     let without = Serving::of(lacking.path());
     let different = Serving::of(altered.path());
     let script = root().join("tests/tools/faulty_server.py");
-    let faulty = |sources: &Serving, rest: &Serving, snapshot: &str| {
-        Helper::start(Command::new("python3").arg(&script).args([&sources.address, &rest.address, &project.snapshot(), snapshot]))
+    let faulty = |keys: &Serving, rest: &Serving, snapshot: &str| {
+        Helper::start(Command::new("python3").arg(&script).args([&keys.address, &rest.address, &project.snapshot(), snapshot]))
     };
     let same = project.snapshot();
     let key_of_another = faulty(&theirs, &ours, &same);
@@ -88,17 +152,17 @@ fn a_server_that_is_stopped_or_not_ours_fails_the_runtime_build() {
     };
     let at = |helper: &Helper| format!("127.0.0.1:{}", helper.line);
 
-    let cases: [(&str, String, &[&str]); 5] = [
-        ("a stopped server", closed, &["Connection refused", "twostage: the snapshot's server does not answer: is http_proxy"]),
-        ("the key of another", at(&key_of_another), &["NO_PUBKEY", "is not signed"]),
-        ("signed by another", at(&signed_by_another), &["NO_PUBKEY", "is not signed"]),
-        ("a missing package", at(&missing), &["Unable to locate package stopped-demo"]),
-        ("other bytes of the same name", at(&swapped), &["twostage: these are not the 1 packages that were locked for"]),
+    let cases = [
+        ("a stopped server", closed),
+        ("the key of another", at(&key_of_another)),
+        ("signed by another", at(&signed_by_another)),
+        ("a missing package", at(&missing)),
+        ("other bytes of the same name", at(&swapped)),
     ];
-    for (what, address, reasons) in &cases {
+    for ((what, address), reasons) in cases.iter().zip(reasons) {
         let mut done = plain_build(dockerfile, address, &tag);
         assert_ne!(done.status, 0, "{what}: it fails");
-        for reason in *reasons {
+        for reason in reasons {
             done = done.says(reason);
         }
         assert_eq!(id_of(&tag), None, "{what}: nothing is tagged");
@@ -107,7 +171,7 @@ fn a_server_that_is_stopped_or_not_ours_fails_the_runtime_build() {
     // An image that has the name from a good build keeps it.
     plain_build(dockerfile, &ours.address, &tag).ok();
     let good = id_of(&tag).expect("the good image");
-    for (what, address, _) in &cases {
+    for (what, address) in &cases {
         assert_ne!(plain_build(dockerfile, address, &tag).status, 0, "{what}: it fails");
         assert_eq!(id_of(&tag).as_deref(), Some(good.as_str()), "{what}: the earlier image keeps the name");
     }
@@ -116,17 +180,45 @@ fn a_server_that_is_stopped_or_not_ours_fails_the_runtime_build() {
 
 #[test]
 fn a_package_that_nobody_has_or_that_is_virtual_is_named() {
+    let virtuals: [(&str, &[&str]); 2] = [
+        // Many packages provide the one; only one the other, and the base has it already.
+        ("mail-transport-agent", &["mail-transport-agent is a virtual package", "postfix", "exim4-daemon-light", "hint:"]),
+        ("perlapi-5.36.0", &["perlapi-5.36.0 is a virtual package; apt would install perl-base for it", "hint: name perl-base"]),
+    ];
+    missing_or_virtual(Family::Deb, "missing", "Unable to locate package no-such-package", &virtuals);
+}
+
+#[test]
+fn an_rpm_that_nobody_has_or_that_is_virtual_is_named() {
+    let virtuals: [(&str, &[&str]); 3] = [
+        // One of the project's own packages provides it; two of them; one of the base.
+        ("missing", &["missing is a virtual package; these of the project provide it: missing-demo", "hint: name the one"]),
+        ("greeting", &["greeting is a virtual package; these provide it: missing-demo, missing-other", "hint: name the one"]),
+        ("glibc", &["glibc is a virtual package; these provide it: distribution-base", "hint: name the one"]),
+    ];
+    missing_or_virtual(Family::Rpm, "missing-rpm", "No match for argument: no-such-package", &virtuals);
+}
+
+/// `nobody`: what is said of a package that nobody has. `virtuals`: what of names that others provide.
+fn missing_or_virtual(family: Family, test: &str, nobody: &str, virtuals: &[(&str, &[&str])]) {
     uses(Used::Engine);
-    uses(Used::Apt);
-    let project = Project::quick("missing", "missing-demo");
+    family.uses();
+    let project = Project::quick_of(family, test, "missing-demo");
+    if family == Family::Rpm {
+        project.add_quick("missing-other");
+        for name in ["missing-demo", "missing-other"] {
+            let provides = if name == "missing-demo" { "Provides: missing, greeting" } else { "Provides: greeting" };
+            project.edit(&format!("{name}/{name}.spec"), |text| text.replacen("Version:", &format!("{provides}\nVersion:"), 1));
+        }
+    }
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
     let good = id_of(&project.image);
     let before = project.snapshot();
     let packages = |names: &str| {
         project.edit("twostage.toml", |text| {
-            let (components, _) = text.split_once("[runtime.").expect("an image");
-            format!("{components}[runtime.{}]\npackages = [{names}]\n", project.image)
+            let (rest, _) = text.rsplit_once("\npackages = ").expect("an image");
+            format!("{rest}\npackages = [{names}]\n")
         });
     };
 
@@ -134,20 +226,12 @@ fn a_package_that_nobody_has_or_that_is_virtual_is_named() {
     packages(r#""missing-demo", "no-such-package""#);
     project.run(&["runtime"]).fails_with(RUNTIME).says("no-such-package").says("hint: run `twostage repo` first");
     // And `repo` finds that nobody has it.
-    project.run(&["repo"]).fails_with(PROJECT).says("Unable to locate package no-such-package").says("hint:");
+    project.run(&["repo"]).fails_with(PROJECT).says(nobody).says("hint:");
     project.run(&["repo", "--locked"]).fails_with(PROJECT).says("the lock does not hold for runtime:").says("run `twostage lock`");
-    // Many packages provide the one; only one the other, and the base has it already.
-    packages(r#""missing-demo", "mail-transport-agent""#);
-    project
-        .run(&["repo"])
-        .fails_with(PROJECT)
-        .says("mail-transport-agent is a virtual package")
-        .says("postfix")
-        .says("exim4-daemon-light")
-        .says("hint:");
-    packages(r#""missing-demo", "perlapi-5.36.0""#);
-    let done = project.run(&["repo"]).fails_with(PROJECT);
-    done.says("perlapi-5.36.0 is a virtual package; apt would install perl-base for it").says("hint: name perl-base");
+    for (name, reasons) in virtuals {
+        packages(&format!(r#""missing-demo", "{name}""#));
+        reasons.iter().fold(project.run(&["repo"]).fails_with(PROJECT), |done, reason| done.says(reason));
+    }
 
     assert_eq!(project.snapshot(), before, "the channel has not moved");
     assert_eq!(id_of(&project.image), good, "the earlier image keeps its name");
@@ -155,58 +239,143 @@ fn a_package_that_nobody_has_or_that_is_virtual_is_named() {
 
 #[test]
 fn a_base_that_has_a_newer_version_of_a_named_package_is_refused() {
+    newer_in_the_base(Family::Deb, "newer", "newer-demo 9.9", "dpkg -i");
+}
+
+#[test]
+fn a_base_that_has_a_newer_version_of_a_named_rpm_is_refused() {
+    newer_in_the_base(Family::Rpm, "newer-rpm", "newer-demo 9.9-1", "rpm -i");
+}
+
+fn newer_in_the_base(family: Family, test: &str, installed: &str, install: &str) {
     uses(Used::Engine);
-    uses(Used::Apt);
-    let project = Project::quick("newer", "newer-demo");
+    family.uses();
+    let project = Project::quick_of(family, test, "newer-demo");
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
     let good = id_of(&project.image);
-    let base = project.read(".twostage/images/twostage-test-newer/Dockerfile");
-    let base = base.lines().find_map(|line| line.strip_prefix("FROM ")).expect("a base").to_string();
-    deb(&project, "newer-demo", "9.9", "from elsewhere");
-    project.write("Dockerfile", &format!("FROM {base}\nCOPY newer-demo.deb /\nRUN dpkg -i /newer-demo.deb && rm /newer-demo.deb\n"));
-    let newer = "twostage-test-newer-base";
-    docker(&["build", "--tag", newer, &project.path().to_string_lossy()]).ok();
-    project.edit("twostage.toml", |text| format!("{text}base = {{ image = \"{newer}\" }}\n"));
-    project.run(&["repo"]).fails_with(PROJECT).says("newer-demo 9.9").says("is newer").says("hint:");
+    let base = base_in(&project.join(&format!(".twostage/images/{}/Dockerfile", project.image)));
+    let folder = project.join("newer");
+    fs::create_dir(&folder).expect("a folder");
+    fs::rename(package(family, &project, "newer-demo", "9.9", "from elsewhere"), folder.join("package")).expect("the package");
+    fs::write(folder.join("Dockerfile"), format!("FROM {base}\nCOPY package /\nRUN {install} /package && rm /package\n")).expect("a file");
+    let newer = format!("{}-base", project.image);
+    docker(&["build", "--tag", &newer, &folder.to_string_lossy()]).ok();
+    project.edit("twostage.toml", |text| {
+        let others: Vec<&str> = text.lines().filter(|line| !line.starts_with("base = ")).collect();
+        format!("{}\nbase = {{ image = \"{newer}\" }}\n", others.join("\n"))
+    });
+    project.run(&["repo"]).fails_with(PROJECT).says(installed).says("is newer").says("hint:");
     project.run(&["runtime"]).fails_with(RUNTIME).says("hint: run `twostage repo` first");
     assert_eq!(id_of(&project.image), good, "the earlier image keeps its name");
-    docker(&["image", "rm", "--force", newer]).ok();
+    docker(&["image", "rm", "--force", &newer]).ok();
 }
 
 #[test]
 fn our_own_package_wins_over_a_newer_one_of_the_distribution() {
-    uses(Used::Engine);
-    uses(Used::Apt);
     // Debian's is 2.10.
-    let project = Project::quick("wins", "hello");
+    let query = ["dpkg-query", "--show", "hello"];
+    let reasons = ["wins-demo : Depends: hello (>= 2.0), and the project's own hello is 1.0+ts", "hint: no other hello is taken"];
+    own_wins(Family::Deb, "wins", "hello", &query, "hello\t1.0+ts", &reasons);
+}
+
+#[test]
+fn our_own_rpm_wins_over_a_newer_one_of_the_distribution() {
+    // The stand-in's is 1.6.
+    let reasons = ["wins-demo requires jq >= 1.5, and the project's own jq is 1.0-1.ts", "hint: no other jq is taken"];
+    own_wins(Family::Rpm, "wins-rpm", "jq", &["rpm", "-q", "jq"], "jq-1.0-1.ts", &reasons);
+}
+
+/// `ours` is called as a package of the distribution is.
+fn own_wins(family: Family, test: &str, ours: &str, query: &[&str], shown: &str, reasons: &[&str]) {
+    uses(Used::Engine);
+    family.uses();
+    let project = Project::quick_of(family, test, ours);
+    // The package manager itself is to choose.
+    project.edit("twostage.lock", |lock| lock.split("\n[[closure]]\nof = \"runtime:").next().unwrap_or_default().to_string());
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
-    let shown = docker(&["run", "--rm", &project.image, "dpkg-query", "--show", "hello"]).ok().out;
-    assert!(shown.starts_with("hello\t1.0+ts"), "{shown}");
-    assert_eq!(docker(&["run", "--rm", &project.image, "cat", "/usr/share/hello/content"]).ok().out, "first\n");
+    let installed = docker(&[&["run", "--rm", &project.image], query].concat()).ok().out;
+    assert!(installed.starts_with(shown), "{installed}");
+    assert_eq!(docker(&["run", "--rm", &project.image, "cat", &format!("/usr/share/{ours}/content")]).ok().out, "first\n");
     let good = id_of(&project.image);
 
     // Asked for by another component that our version does not satisfy, it is refused, not replaced.
     project.add_quick("wins-demo");
-    project.edit("wins-demo/debian/control", |text| text.replace("Architecture: all", "Architecture: all\nDepends: hello (>= 2.0)"));
-    project.edit("twostage.toml", |text| text.replace("packages = [\"hello\"]", "packages = [\"wins-demo\"]"));
-    if std::env::var_os("KEEP").is_some() {
-        eprintln!("{}", project.run(&["-v", "repo"]).err);
+    match family {
+        Family::Deb => {
+            let depends = format!("Architecture: all\nDepends: {ours} (>= 2.0)");
+            project.edit("wins-demo/debian/control", |text| text.replace("Architecture: all", &depends));
+        }
+        Family::Rpm => {
+            project.edit("wins-demo/wins-demo.spec", |text| text.replacen("Version:", &format!("Requires: {ours} >= 1.5\nVersion:"), 1))
+        }
     }
-    project
-        .run(&["repo"])
-        .fails_with(PROJECT)
-        .says("wins-demo : Depends: hello (>= 2.0), and the project's own hello is 1.0+ts")
-        .says("hint: no other hello is taken");
+    project.edit("twostage.toml", |text| text.replace(&format!("packages = [\"{ours}\"]"), "packages = [\"wins-demo\"]"));
+    reasons.iter().fold(project.run(&["repo"]).fails_with(PROJECT), |done, reason| done.says(reason));
     project.run(&["runtime"]).fails_with(RUNTIME).says("hint: run `twostage repo` first");
     assert_eq!(id_of(&project.image), good, "the earlier image keeps its name");
 }
 
+/// The metadata is ours, and signed by us, and the bytes are what the lock says; only the packages'
+/// own signatures are not there.
+#[test]
+fn an_rpm_without_a_signature_fails_the_runtime_build() {
+    uses(Used::Engine);
+    uses(Used::Dnf);
+    let project = Project::quick_of(Family::Rpm, "unsigned", "unsigned-demo");
+    project.run(&["repo"]).ok();
+    let dockerfile = project.run(&["runtime", "--dockerfile"]).ok().out;
+    let dockerfile = Path::new(dockerfile.trim());
+    let ours = Serving::of(project.path());
+    let good = format!("{}-plain", project.image);
+    plain_build(dockerfile, &ours.address, &good).ok();
+    let id = id_of(&good);
+    let rpms: Vec<String> = ours.fetched().into_iter().filter(|target| target.ends_with(".rpm")).collect();
+    assert_eq!(rpms.len(), 1, "{rpms:?}");
+
+    // (A socket's path has at most 107 bytes, and gpg's agent has one.)
+    let home = tempfile::tempdir().expect("a folder");
+    let gpg = |arguments: &[&str]| run(Command::new("gpg").env("GNUPGHOME", home.path()).args(["--batch", "--yes"]).args(arguments)).ok();
+    gpg(&["--import", &project.join(".twostage/repository/key/signing.asc").to_string_lossy()]);
+    let build = |signed: bool| {
+        let folder = project.join(if signed { "signed" } else { "unsigned" });
+        fs::create_dir(&folder).expect("a folder");
+        let file = folder.join("unsigned-demo.rpm").to_string_lossy().into_owned();
+        fs::write(&file, ours.get(&rpms[0])).expect("a package");
+        if !signed {
+            tool("rpmsign", &["--delsign", &file]).ok();
+        }
+        tool("createrepo_c", &["--no-database", &folder.to_string_lossy()]).ok();
+        gpg(&["--armor", "--detach-sign", &folder.join("repodata/repomd.xml").to_string_lossy()]);
+        let script = root().join("tests/tools/faulty_server.py");
+        let server = Helper::start(Command::new("python3").arg(script).args([&ours.address, &folder.to_string_lossy().into_owned()]));
+        plain_build(dockerfile, &format!("127.0.0.1:{}", server.line), &good)
+    };
+    let done = build(false);
+    assert_ne!(done.status, 0, "it fails");
+    done.says("unsigned-demo.rpm is not signed").says("GPG check FAILED");
+    assert_eq!(id_of(&good), id, "the earlier image keeps its name");
+    // It is the signature that decides: the same folder with it is taken.
+    build(true).ok();
+    let _ = run(Command::new("gpgconf").env("GNUPGHOME", home.path()).args(["--kill", "all"]));
+    docker(&["image", "rm", "--force", &good]).ok();
+}
+
 #[test]
 fn an_image_with_residue_or_a_failing_check_is_removed() {
+    residue_or_failing_check(Family::Deb, "residue");
+}
+
+#[test]
+fn an_image_of_rpms_with_residue_or_a_failing_check_is_removed() {
+    residue_or_failing_check(Family::Rpm, "residue-rpm");
+}
+
+fn residue_or_failing_check(family: Family, test: &str) {
     uses(Used::Engine);
-    let project = Project::quick("residue", "residue-demo");
+    family.uses();
+    let project = Project::quick_of(family, test, "residue-demo");
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
     let good = id_of(&project.image).expect("the good image");
@@ -224,8 +393,11 @@ fn an_image_with_residue_or_a_failing_check_is_removed() {
     assert_eq!(images().trim(), good, "the rejected image is gone");
     project.write("twostage.toml", &toml);
 
-    let postinst = "#!/bin/sh\nset -e\nmkdir -p /var/lib/foo\necho x > /var/lib/foo/stray\necho ls > /root/.bash_history\n";
-    project.write("residue-demo/debian/postinst", postinst);
+    let script = "mkdir -p /var/lib/foo\necho x > /var/lib/foo/stray\necho ls > /root/.bash_history\n";
+    match family {
+        Family::Deb => project.write("residue-demo/debian/postinst", &format!("#!/bin/sh\nset -e\n{script}")),
+        Family::Rpm => project.edit("residue-demo/residue-demo.spec", |text| text.replace("%files", &format!("%post\n{script}\n%files"))),
+    }
     project.run(&["repo"]).ok();
     let done = project.run(&["runtime"]).fails_with(VERDICT);
     done.says("nothing is tagged").says("/var/lib/foo/stray").says("/root/.bash_history").says("hint:");
@@ -243,8 +415,19 @@ fn an_image_with_residue_or_a_failing_check_is_removed() {
 
 #[test]
 fn what_a_hostile_builder_leaves_is_refused_by_name() {
+    hostile_builder(Family::Deb, "hostile", "_1_all.deb");
+}
+
+#[test]
+fn what_a_hostile_builder_of_rpms_leaves_is_refused_by_name() {
+    hostile_builder(Family::Rpm, "hostile-rpm", "-1-1.noarch.rpm");
+}
+
+/// `ending`: how the names of packages end.
+fn hostile_builder(family: Family, test: &str, ending: &str) {
     uses(Used::Engine);
-    let project = Project::quick("hostile", "hostile-demo");
+    let project = Project::quick_of(family, test, "hostile-demo");
+    let named = |text: &str| text.replace("_1_all.deb", ending).replace(".deb", &ending[ending.len() - 4..]);
     project.run(&["repo"]).ok();
     let before = project.snapshot();
     let passwd = fs::read("/etc/passwd").expect("this machine's");
@@ -259,23 +442,22 @@ fn what_a_hostile_builder_leaves_is_refused_by_name() {
         ("cut", "hostile-demo: what it left is not taken"),
     ] {
         let socket = project.join(&format!("{kind}.sock")).to_string_lossy().into_owned();
-        let _engine = Helper::start(Command::new("python3").arg(&script).args([&socket, kind]));
+        let _engine = Helper::start(Command::new("python3").arg(&script).args([&socket, kind, ending]));
         project.write("hostile-demo/content", kind);
         let host = format!("unix://{socket}");
-        project.run(&["repo", "--engine-host", &host]).fails_with(BUILD).says(reason).says("hint:");
+        project.run(&["repo", "--engine-host", &host]).fails_with(BUILD).says(&named(reason)).says("hint:");
         fs::remove_file(&socket).expect("its socket");
     }
 
     // A team's own builder image, on the real engine.
     let base = project.run(&["runtime", "--dockerfile"]).ok().out;
-    let base = fs::read_to_string(base.trim()).expect("the Dockerfile");
-    let base = base.lines().find_map(|line| line.strip_prefix("FROM ")).expect("a base").to_string();
+    let base = base_in(Path::new(base.trim()));
     project.edit("twostage.toml", |text| {
         let team = "[[component]]\nname = \"team\"\nsource = \"team\"\ndockerfile = \"Dockerfile\"\npackages = \"/packages\"\n\n[runtime.";
         text.replacen("[runtime.", team, 1)
     });
     fs::create_dir(project.join("team")).expect("a folder");
-    for (script, reason) in [
+    let cases = [
         (
             "mkdir /packages; ln -s /etc/shadow /packages/shadow_1_all.deb",
             r#""packages/shadow_1_all.deb" in its package folder: it is a link"#,
@@ -296,33 +478,41 @@ fn what_a_hostile_builder_leaves_is_refused_by_name() {
         ("true", "what it left in /packages is not taken"),
         ("mkdir /packages", "team: the build left no package"),
         ("mkdir /packages; cp /etc/passwd /packages/passwd_1_all.deb", "passwd_1_all.deb"),
-    ] {
-        project.write("team/Dockerfile", &format!("FROM {base}\nRUN {script}\n"));
-        project.run(&["repo"]).fails_with(BUILD).says(reason).says("hint:");
+    ];
+    // What is not a package's affair is refused by the same code for both.
+    for (script, reason) in cases.iter().step_by(if family == Family::Deb { 1 } else { 5 }) {
+        project.write("team/Dockerfile", &named(&format!("FROM {base}\nRUN {script}\n")));
+        project.run(&["repo"]).fails_with(BUILD).says(&named(reason)).says("hint:");
     }
     assert_eq!(fs::read("/etc/passwd").expect("this machine's"), passwd);
     assert_eq!(project.snapshot(), before, "the channel has not moved");
     let left: Vec<_> = fs::read_dir(project.join(".twostage")).expect("the state").flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("collected-")), "{left:?}");
-    let _ = docker(&["image", "rm", "--force", "twostage-component:hello-team"]);
+    let _ = docker(&[
+        "image",
+        "rm",
+        "--force",
+        &format!("twostage-component:{}-team", if family == Family::Deb { "hello" } else { "hello-rpm" }),
+    ]);
 }
 
 #[test]
 fn a_package_of_the_same_name_and_version_with_other_content_is_not_published() {
-    let project = Project::hello("twice");
-    let file = deb(&project, "twice-demo", "1.0", "first");
-    project.run(&["publish", &file]).ok();
-    let before = project.snapshot();
-    let other = deb(&project, "twice-demo", "1.0", "second");
-    let more = deb(&project, "twice-more", "1.0", "more");
-    project
-        .run(&["publish", &more, &other])
-        .fails_with(REPOSITORY)
-        .says("twice-demo")
-        .says("was published before with other content")
-        .says("hint: give the changed package a new version");
-    assert_eq!(project.snapshot(), before, "nothing is half-published");
-    deb(&project, "twice-demo", "1.0", "first");
+    for family in [Family::Deb, Family::Rpm] {
+        let project = Project::example(family, "twice");
+        let file = package(family, &project, "twice-demo", "1.0", "first");
+        project.run(&["publish", &file]).ok();
+        let before = project.snapshot();
+        let other = package(family, &project, "twice-demo", "1.0", "second");
+        let more = package(family, &project, "twice-more", "1.0", "more");
+        project
+            .run(&["publish", &more, &other])
+            .fails_with(REPOSITORY)
+            .says("twice-demo")
+            .says("was published before with other content")
+            .says("hint: give the changed package a new version");
+        assert_eq!(project.snapshot(), before, "nothing is half-published");
+    }
 }
 
 /// mmdebstrap hangs up on its whole process group when it cannot write: that must not be ours.

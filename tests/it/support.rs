@@ -428,6 +428,12 @@ fn shared_build(family: Family) -> &'static Path {
         project.edit("twostage.toml", |text| text.replace(&project.image, "twostage-test-shared"));
         project.run(&["repo"]).ok();
         project.run(&["export", &project.join("export.tar").to_string_lossy()]).ok();
+        if family == Family::Rpm {
+            // Its bases are files of every copy; taking them over too would be most of the work.
+            let script = "mkdir light && tar -xf export.tar -C light --exclude=blobs && cd light && \
+                          find . -type f -printf '%P\\n' | tar -cf ../export.tar --format=gnu -T -";
+            run(Command::new("sh").args(["-c", script]).current_dir(project.path())).ok();
+        }
         let path = project.path().to_path_buf();
         // Needed until the last test ends; the next run of the tests removes it.
         std::mem::forget(project);

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """An engine whose containers leave something hostile: Docker's own, but for one answer.
 
-usage: hostile_engine.py SOCKET KIND
+usage: hostile_engine.py SOCKET KIND ENDING
 
 Passes every connection on to Docker's socket. Where the package folder of a container is asked
-for, it answers with a tar of its own making: KIND is escape, absolute, link, device or cut.
+for, it answers with a tar of its own making: KIND is escape, absolute, link, device or cut;
+ENDING is how the names of packages end.
 """
 import io
 import os
@@ -13,13 +14,13 @@ import sys
 import tarfile
 import threading
 
-path, kind = sys.argv[1:3]
+path, kind, ending = sys.argv[1:4]
 ENTRIES = {
     "escape": ("../../etc/passwd", tarfile.REGTYPE),
     "absolute": ("/etc/passwd", tarfile.REGTYPE),
-    "link": ("out/shadow_1_all.deb", tarfile.SYMTYPE),
-    "device": ("out/null_1_all.deb", tarfile.CHRTYPE),
-    "cut": ("out/mini_1_all.deb", tarfile.REGTYPE),
+    "link": ("out/shadow" + ending, tarfile.SYMTYPE),
+    "device": ("out/null" + ending, tarfile.CHRTYPE),
+    "cut": ("out/mini" + ending, tarfile.REGTYPE),
 }
 
 
