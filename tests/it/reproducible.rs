@@ -1,7 +1,10 @@
 //! Built at other times, on other ports: the same layer.
 
-use crate::support::{Project, Serving, Used, docker, root, tool, uses};
+use crate::support::{Family, Project, Serving, Used, docker, root, run, tool, uses};
+use std::collections::HashSet;
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What leaves caches, databases and links behind when it is installed.
 const RICH: &str = "\"greet\", \"fontconfig\", \"dbus\", \"shared-mime-info\", \"ca-certificates\", \"python3-minimal\", \
@@ -11,8 +14,11 @@ const RICH: &str = "\"greet\", \"fontconfig\", \"dbus\", \"shared-mime-info\", \
 struct Image(String);
 
 impl Image {
-    fn build(tag: &str, dockerfile: &str) -> Image {
+    fn build(tag: &str, dockerfile: &str, files: &[&Path]) -> Image {
         let folder = tempfile::tempdir().expect("a folder");
+        for file in files {
+            fs::copy(file, folder.path().join(file.file_name().expect("a name"))).expect("a file");
+        }
         fs::write(folder.path().join("Dockerfile"), dockerfile).expect("a Dockerfile");
         docker(&["build", "--network=host", "--tag", tag, &folder.path().to_string_lossy()]).ok();
         Image(tag.to_string())
@@ -35,16 +41,16 @@ impl Drop for Image {
     }
 }
 
-/// Every program in these bases sees another day: libfaketime answers whoever asks for the time.
-/// What the kernel itself writes, the times of files, stays real (so it is told not to touch what
-/// `stat` says); those differ between two builds anyway, by seconds. It is past days that are left
-/// out: apt refuses metadata from the future.
+/// What stands behind FROM when the project's image is made.
+fn base_of(project: &Project) -> String {
+    let dockerfile = project.run(&["runtime", "--dockerfile"]).ok().out;
+    let text = fs::read_to_string(dockerfile.trim()).expect("the Dockerfile");
+    text.lines().find_map(|line| line.strip_prefix("FROM ")).expect("a base").to_string()
+}
+
 #[test]
 fn other_days_and_ports_give_the_same_layer_and_both_auditors_find_nothing_in_it() {
-    uses(Used::Engine);
-    uses(Used::Apt);
     let project = Project::built_hello("days");
-    let text = project.read("twostage.toml").replace("[\"greet\"]", &format!("[{RICH}]"));
     let fake = Image::build(
         "twostage-test-days-base",
         &format!(
@@ -52,30 +58,107 @@ fn other_days_and_ports_give_the_same_layer_and_both_auditors_find_nothing_in_it
              rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* && echo 'Acquire::Check-Valid-Until \"false\";' > /etc/apt/apt.conf.d/day\n",
             project.base()
         ),
+        &[],
     );
+    let image = other_days(Family::Deb, &project, &fake, RICH);
+    let seen = image.run(&["sh", "-c", "greet; fc-match sans > /dev/null && echo fonts; python3 -c 'print(6 * 7)'"]);
+    assert_eq!(seen, "Hello, world!\nfonts\n42\n", "it works, too");
+}
+
+#[test]
+fn other_days_and_ports_give_the_same_layer_of_rpms_and_both_auditors_find_nothing_in_it() {
+    let project = Project::built(Family::Rpm, "days-rpm");
+    let library = libfaketime(project.path());
+    let dockerfile = format!("FROM {}\nCOPY libfaketime.so.1 /usr/lib/\n", base_of(&project));
+    let fake = Image::build("twostage-test-days-rpm-base", &dockerfile, &[&library]);
+    let image = other_days(Family::Rpm, &project, &fake, "\"greet\", \"jq\"");
+    let seen = image.run(&["sh", "-c", "greet; jq -n '6 * 7'"]);
+    assert_eq!(seen, "Hello, world!\n42\n", "it works, too");
+
+    // Not one piece of our public key is in its database, though every package's signature is.
+    let serving = Serving::of(project.path());
+    let database = |name: &str, script: &str| {
+        let file = project.join(name);
+        let mount = format!("--volume={}:/out", project.path().display());
+        let script = format!("set -e; {script} cat $(rpm --eval %_dbpath)/rpmdb.sqlite* > /out/{name}");
+        docker(&["run", "--rm", "--network=none", "--user=0", &mount, &image.0, "sh", "-c", &script]).ok();
+        fs::read(file).expect("a database")
+    };
+    fs::write(project.join("public.asc"), serving.get("/key.asc")).expect("the key");
+    run(Command::new("gpg")
+        .args(["--batch", "--yes", "--dearmor", "--output"])
+        .args([project.join("public.pgp"), project.join("public.asc")]))
+    .ok();
+    let pieces = pieces_of_key(&fs::read(project.join("public.pgp")).expect("the key"), &project.read("public.asc"));
+    let found = |database: &[u8]| database.windows(PIECE).filter(|piece| pieces.contains(*piece)).count();
+    let plain = database("plain", "rpm -V greet libgreet inih jq oniguruma;");
+    assert!(plain.starts_with(b"SQLite format 3\0") && plain.windows(5).any(|word| word == b"greet"), "it is the database");
+    assert_eq!(found(&plain), 0, "pieces of our key are in rpm's database");
+    // The search does find what it is to find.
+    let with_key = database("with-key", "rpm --import /out/public.asc;");
+    assert!(found(&with_key) > 100, "an imported key is found");
+}
+
+/// How many bytes a piece of the key has that would tell it.
+const PIECE: usize = 16;
+
+/// Every piece of the public key's packet, as it is and as the lines of its armor have it.
+fn pieces_of_key(binary: &[u8], armored: &str) -> HashSet<Vec<u8>> {
+    // RFC 9580, 4.2.1: the packet's type, and a length of two bytes for a body of up to 8383.
+    assert_eq!(binary[0], 0xC6, "a public key packet");
+    let length = (usize::from(binary[1]) - 192) * 256 + usize::from(binary[2]) + 192;
+    let packet = &binary[3..3 + length];
+    let body = armored.split_once("\n\n").expect("armor").1;
+    let lines: String = body.lines().take_while(|line| !line.starts_with(['=', '-'])).collect();
+    // (After the first bytes, which every key of the kind has: version, time, algorithm, lengths.)
+    let text = &lines.as_bytes()[16..(3 + length) / 3 * 4];
+    packet[8..].windows(PIECE).chain(text.windows(PIECE)).map(<[u8]>::to_vec).collect()
+}
+
+/// The library, out of Debian's package: the stand-in has no apt.
+fn libfaketime(folder: &Path) -> PathBuf {
+    let folder = folder.join("libfaketime");
+    fs::create_dir(&folder).expect("a folder");
+    run(Command::new("apt-get").args(["-oAPT::Sandbox::User=root", "download", "libfaketime"]).current_dir(&folder)).ok();
+    run(Command::new("sh").args(["-c", "dpkg-deb -x *.deb ."]).current_dir(&folder)).ok();
+    folder.join("usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+}
+
+/// Every program in these bases sees another day: libfaketime answers whoever asks for the time.
+/// What the kernel itself writes, the times of files, stays real (so it is told not to touch what
+/// `stat` says); those differ between two builds anyway, by seconds. It is past days that are left
+/// out: apt refuses metadata from the future.
+fn other_days(family: Family, project: &Project, fake: &Image, packages: &str) -> Image {
+    uses(Used::Engine);
+    family.uses();
+    let text = project.read("twostage.toml").replace("packages = [\"greet\"]", &format!("packages = [{packages}]"));
+    let others: Vec<&str> = text.lines().filter(|line| !line.starts_with("base = ")).collect();
+    let text = others.join("\n") + "\n";
     let mut built: Vec<(Image, Vec<String>, i64)> = Vec::new();
     for days in [40, 400] {
         let base = Image::build(
-            &format!("twostage-test-days-base{days}"),
+            &format!("{}{days}", fake.0),
             &format!(
                 "FROM {}\nENV NO_FAKE_STAT=1\nRUN echo '+{days}d' > /etc/faketimerc; \
                  find /usr/lib -name libfaketime.so.1 > /etc/ld.so.preload\n",
                 fake.0
             ),
+            &[],
         );
         project.write("twostage.toml", &text.replace("packages = ", &format!("base = {{ image = \"{}\" }}\npackages = ", base.0)));
         project.run(&["repo"]).ok();
         project.run(&["runtime", "--no-cache"]).ok();
-        let image = Image(format!("twostage-test-days{days}"));
+        let image = Image(format!("{}{days}", project.image));
         docker(&["tag", &project.image, &image.0]).ok();
         let day = image.run(&["date", "+%s"]).trim().parse::<i64>().expect("seconds") / 86_400;
         built.push((image, project.diff_ids(), day));
         drop(base);
     }
-    let [(one, first, early), (two, second, late)] = &built[..] else { panic!("two images") };
+    let (two, second, late) = built.pop().expect("two images");
+    let (one, first, early) = built.pop().expect("two images");
     assert_eq!(late - early, 360, "the two were built on other days");
     assert!(first.len() == 4 && second.len() == 4 && first[2] != second[2], "three layers of two bases, one on top: {first:?} {second:?}");
-    let saved = [one.saved(&project), two.saved(&project)];
+    let saved = [one.saved(project), two.saved(project)];
     let differ = root().join("tests/tools/diff_layers.py").to_string_lossy().into_owned();
     tool("python3", &[&differ, &saved[0], &saved[1]]).ok();
     assert_eq!(first[3], second[3]);
@@ -87,6 +170,5 @@ fn other_days_and_ports_give_the_same_layer_and_both_auditors_find_nothing_in_it
     let checker = root().join("tests/tools/check_image.py").to_string_lossy().into_owned();
     let checked = tool("python3", &[&checker, &saved[1], "3", "--key", &key, "--forbid", &serving.address]).ok();
     assert_eq!(checked.last_line(), "checked 1 layer(s) above the base: 0 finding(s)");
-    let seen = two.run(&["sh", "-c", "greet; fc-match sans > /dev/null && echo fonts; python3 -c 'print(6 * 7)'"]);
-    assert_eq!(seen, "Hello, world!\nfonts\n42\n", "it works, too");
+    two
 }
