@@ -75,6 +75,9 @@ def main():
     if arguments.meaning:
         fields = SEEN
         a, b = ({name: entry for name, entry in layer.items() if not name.endswith("/.wh..wh..opq")} for layer in (a, b))
+        for layer in (a, b):
+            for _, entry, _ in layer.values():
+                entry["mode"] &= 0o7777  # older Dockers write the kind of a file into it, too
     lines = []
     for name in sorted(a.keys() | b.keys()):
         if name not in a or name not in b:
