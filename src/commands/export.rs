@@ -3,13 +3,16 @@
 use crate::cli::Export;
 use crate::output::{Output, bytes};
 use crate::session::{Session, UNFINISHED};
-use std::fs::File;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{Read, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Result};
 
-/// The folders of an export. Our own key does not travel, nor does what is derived from the rest: a channel
-/// is the list of its members, and is signed anew where it arrives.
+/// The folders of an export. Our own secret key does not travel, nor does what is derived from the rest: a
+/// channel is the list of its members, and is signed anew where it arrives. But an rpm travels with our
+/// signature and the public key: rpm's database keeps the signature of what is installed, so with
+/// another one the same image would have other bytes.
 pub const FOLDERS: [&str; 5] = ["pool", "blobs", "builds", "keys", "channels"];
 
 pub fn run(arguments: &Export, project: &Path, output: &Output) -> Result<()> {
@@ -22,16 +25,20 @@ pub fn run(arguments: &Export, project: &Path, output: &Output) -> Result<()> {
     tar.mode(tar::HeaderMode::Deterministic);
     tar.follow_symlinks(false);
     let mut count = 0;
+    let key = session.repository.key(session.now)?;
+    let signed = Signed { session: &session, folder: session.repository.root().join("signed").join(key.fingerprint()) };
     for folder in ["pool", "blobs", "builds", "keys"] {
-        count += append(&mut tar, &session.repository.root().join(folder), folder)?;
+        count += append(&mut tar, &session.repository.root().join(folder), folder, &signed)?;
+    }
+    let public = format!("keys/{}.asc", key.fingerprint());
+    if signed.folder.exists() && !session.repository.root().join(&public).exists() {
+        append_text(&mut tar, &public, session.repository.public_key()?.as_bytes())?;
+        count += 1;
     }
     for name in session.repository.channels()? {
         if let Some(channel) = session.repository.channel(&name)? {
             let members = serde_json::to_vec_pretty(&channel.members).or_fail(Class::System, failed)?;
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(0o644);
-            header.set_size(members.len() as u64);
-            tar.append_data(&mut header, format!("channels/{name}"), &members[..]).or_fail(Class::System, failed)?;
+            append_text(&mut tar, &format!("channels/{name}"), &members)?;
             count += 1;
         }
     }
@@ -47,18 +54,56 @@ pub fn run(arguments: &Export, project: &Path, output: &Output) -> Result<()> {
     Ok(())
 }
 
-fn append(tar: &mut tar::Builder<tempfile::NamedTempFile>, folder: &Path, name: &str) -> Result<usize> {
+type Archive = tar::Builder<tempfile::NamedTempFile>;
+
+/// Rpms with our signature (see `reposerver/src/rpms.rs`).
+struct Signed<'a> {
+    session: &'a Session,
+    /// `signed/<fingerprint>`
+    folder: PathBuf,
+}
+
+impl Signed<'_> {
+    /// What is served instead of the first bytes of this file of the pool, and how many these are.
+    fn prefix(&self, digest: &str) -> Result<Option<(Vec<u8>, u64)>> {
+        let Some(text) = digest.get(..2).and_then(|shard| fs::read(self.folder.join(shard).join(digest)).ok()) else { return Ok(None) };
+        let Some(end) = text.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+        let package = self.session.repository.package(&digest.parse()?)?;
+        Ok(package.rpm.as_ref().map(|rpm| (text[end + 1..].to_vec(), rpm.prefix)))
+    }
+}
+
+fn append_text(tar: &mut Archive, name: &str, text: &[u8]) -> Result<()> {
+    append_stream(tar, name, text.len() as u64, text)
+}
+
+fn append_stream(tar: &mut Archive, name: &str, size: u64, content: impl Read) -> Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(size);
+    tar.append_data(&mut header, name, content).or_fail(Class::System, || format!("cannot pack {name}"))
+}
+
+fn append(tar: &mut Archive, folder: &Path, name: &str, signed: &Signed<'_>) -> Result<usize> {
     let failed = || format!("cannot read {}", folder.display());
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(0) };
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(0) };
     let mut entries: Vec<_> = entries.collect::<std::io::Result<_>>().or_fail(Class::System, failed)?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
+    entries.sort_by_key(fs::DirEntry::file_name);
     let mut count = 0;
     for entry in entries {
         let below = format!("{name}/{}", entry.file_name().to_string_lossy());
         if entry.file_type().or_fail(Class::System, failed)?.is_dir() {
-            count += append(tar, &entry.path(), &below)?;
+            count += append(tar, &entry.path(), &below, signed)?;
         } else {
-            tar.append_path_with_name(entry.path(), &below).or_fail(Class::System, failed)?;
+            match signed.prefix(&entry.file_name().to_string_lossy())? {
+                Some((prefix, skip)) if name.starts_with("pool/") => {
+                    let mut file = File::open(entry.path()).or_fail(Class::System, failed)?;
+                    let rest = file.metadata().or_fail(Class::System, failed)?.len().saturating_sub(skip);
+                    file.seek(SeekFrom::Start(skip)).or_fail(Class::System, failed)?;
+                    append_stream(tar, &below, prefix.len() as u64 + rest, (&prefix[..]).chain(file.take(rest)))?;
+                }
+                _ => tar.append_path_with_name(entry.path(), &below).or_fail(Class::System, failed)?,
+            }
             count += 1;
         }
     }
