@@ -3,7 +3,7 @@
 //! The other machine is a network namespace with nothing but loopback in it, with an engine of its
 //! own, whose storage is another kind of file system: folders there list in another order.
 
-use crate::support::{Done, Project, Used, docker, run, skipped, tool, uses};
+use crate::support::{Done, Family, Project, Used, docker, root, run, skipped, tool, uses};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ struct Namespace(String);
 
 impl Namespace {
     /// `Err` says why this machine gives none.
-    fn new() -> Result<Namespace, String> {
-        let name = format!("twostage-test-{}", std::process::id());
+    fn new(test: &str) -> Result<Namespace, String> {
+        let name = format!("twostage-test-{test}-{}", std::process::id());
         let ip = |arguments: &[&str]| {
             let done = Command::new("ip").args(arguments).output().map_err(|cause| format!("cannot run ip: {cause}"))?;
             if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).trim().to_string()) }
@@ -101,20 +101,33 @@ fn events<'a>(done: &'a Done, kind: &'a str) -> impl Iterator<Item = serde_json:
 
 #[test]
 fn a_locked_project_becomes_the_same_image_where_no_mirror_is() {
-    let namespace = match Namespace::new() {
+    // What fontconfig and the MIME database write depends on whole folders.
+    where_no_mirror_is(Family::Deb, "offline", "\"greet\", \"fontconfig\", \"shared-mime-info\"", &["importing it"]);
+}
+
+#[test]
+fn a_locked_project_of_rpms_becomes_the_same_image_where_no_mirror_is() {
+    // Its two bases are files of the project.
+    let steps = ["making rootfs builder.tar", "importing it", "making rootfs base.tar", "importing it"];
+    where_no_mirror_is(Family::Rpm, "offline-rpm", "\"greet\", \"jq\"", &steps);
+}
+
+/// `expected`: what it takes to get the bases there.
+fn where_no_mirror_is(family: Family, test: &str, packages: &str, expected: &[&str]) {
+    let namespace = match Namespace::new(test) {
         Ok(namespace) => namespace,
         Err(why) => return skipped(&format!("no network namespace can be made: {why}")),
     };
     uses(Used::Engine);
-    uses(Used::Apt);
+    family.uses();
     let mirror = mirror();
     curl(Command::new("curl"), &mirror).ok();
     let refused = curl(namespace.command("curl"), &mirror);
     assert!(matches!(refused.status, 5..=7), "{mirror} is not to be reached: {} {}", refused.status, refused.err);
 
-    // Here, with a mirror. What fontconfig and the MIME database write depends on whole folders.
-    let here = Project::built_hello("offline");
-    here.edit("twostage.toml", |text| text.replace("[\"greet\"]", "[\"greet\", \"fontconfig\", \"shared-mime-info\"]"));
+    // Here, with a mirror.
+    let here = Project::built(family, test);
+    here.edit("twostage.toml", |text| text.replace("packages = [\"greet\"]", &format!("packages = [{packages}]")));
     here.run(&["repo"]).ok();
     here.run(&["runtime"]).ok();
     let archive = here.join("export.tar");
@@ -134,14 +147,22 @@ fn a_locked_project_becomes_the_same_image_where_no_mirror_is() {
     let outcomes = Project::outcomes(&repo);
     assert!(outcomes.len() == 2 && outcomes.values().all(|outcome| outcome == "unchanged"), "{outcomes:?}");
     let steps: Vec<String> = events(&repo, "started").map(|event| format!("{} {}", event["subject"], event["step"])).collect();
-    assert_eq!(steps, ["\"base\" \"importing it\""], "nothing is built and nothing asked");
+    let expected: Vec<String> = expected.iter().map(|step| format!("\"base\" \"{step}\"")).collect();
+    assert_eq!(steps, expected, "nothing is built and nothing asked");
     let containers = engine.docker(&["events", "--since", "0", "--until", &now(), "--filter", "type=container"]).ok().out;
     assert_eq!(containers, "", "no container is needed for that");
     assert_eq!(there.read("twostage.lock"), lock);
 
     command(&["runtime"]).ok();
     let format = ["inspect", "--format", "{{json .RootFS.Layers}}", &here.image];
-    assert_eq!(engine.docker(&format).ok().out, docker(&format).ok().out, "the same layers on both engines");
+    let layers = [docker(&format).ok().out, engine.docker(&format).ok().out];
+    if layers[0] != layers[1] {
+        let saved = [here.join("here.tar"), here.join("there.tar")].map(|path| path.to_string_lossy().into_owned());
+        docker(&["save", "--output", &saved[0], &here.image]).ok();
+        engine.docker(&["save", "--output", &saved[1], &here.image]).ok();
+        tool("python3", &[&root().join("tests/tools/diff_layers.py").to_string_lossy(), &saved[0], &saved[1]]).ok();
+    }
+    assert_eq!(layers[0], layers[1], "the same layers on both engines");
     let backing = engine.docker(&["info", "--format", "{{.DriverStatus}}"]).ok().out;
     assert!(backing.contains("tmpfs"), "another file system: {backing}");
 

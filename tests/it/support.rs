@@ -211,7 +211,9 @@ impl Project {
     pub fn elsewhere(&self) -> Project {
         let folder = tempfile::Builder::new().prefix("elsewhere").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         for entry in fs::read_dir(self.path()).expect("the project").flatten().filter(|entry| entry.file_name() != ".twostage") {
-            tool("cp", &["-r", &entry.path().to_string_lossy(), &folder.path().to_string_lossy()]).ok();
+            // (A base is large, and its time does not count.)
+            let how = if entry.path().extension().is_some_and(|ending| ending == "tar") { "-rl" } else { "-r" };
+            tool("cp", &[how, &entry.path().to_string_lossy(), &folder.path().to_string_lossy()]).ok();
         }
         Project { folder, family: self.family, image: self.image.clone() }
     }
