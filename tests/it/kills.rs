@@ -1,6 +1,7 @@
 //! Killed at any point, a run leaves the old state or the new one, and the next run finishes.
 
-use crate::support::{Project, Serving, Used, docker, http_get, run, uses};
+use crate::clients::Container;
+use crate::support::{Family, Project, Serving, Used, docker, http_get, run, uses};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -45,9 +46,54 @@ fn killed(mut command: Command, step: Option<&str>, delay: Duration) -> bool {
     running
 }
 
-/// What real apt gets from the channel: signatures, indexes and the bytes of every package
-/// checked. Name to version and digest.
-fn read_channel(server: &Serving) -> BTreeMap<String, String> {
+/// A real client of the channel, which knows nothing of it but its client file.
+enum Client {
+    Apt,
+    /// In a container of the project's base.
+    Dnf(Container),
+}
+
+impl Client {
+    fn of(family: Family, project: &Project) -> Client {
+        match family {
+            Family::Deb => Client::Apt,
+            Family::Rpm => Client::Dnf(Container::of_image(&project.base(), &[])),
+        }
+    }
+
+    /// What it gets from the channel: signatures, indexes and the bytes of every package checked.
+    /// Each package's name to what tells its content.
+    fn read(&self, server: &Serving) -> BTreeMap<String, String> {
+        let packages = match self {
+            Client::Apt => read_by_apt(server),
+            Client::Dnf(container) => read_by_dnf(container, server),
+        };
+        assert!(!packages.is_empty(), "the channel has packages");
+        packages
+    }
+}
+
+/// Everything that dnf lists, as it downloads it. (`rpm -K` says whether the signatures are ours.)
+fn read_by_dnf(container: &Container, server: &Serving) -> BTreeMap<String, String> {
+    let script = "set -eu
+        export HOME=$(mktemp -d)
+        cd $HOME
+        mkdir repos got keys
+        printf '%%_keyring fs\\n%%_keyringpath %s/keys\\n' $HOME > .rpmmacros
+        get() { python3 -c 'import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1]).read())' http://$1; }
+        get $1/main.repo > repos/main.repo
+        for key in $(grep -o 'http://[^ ]*[.]asc' repos/main.repo); do get ${key#http://} > key; rpm --import key; done
+        dnf --quiet --assumeyes --setopt=reposdir=$HOME/repos --setopt=cachedir=$HOME/cache --setopt=logdir=$HOME/log \\
+            --setopt=persistdir=$HOME/persist download --destdir got '*' >&2
+        rpm -K got/* >&2
+        sha256sum got/*
+        rm -r $HOME";
+    let done = container.exec(&["sh", "-c", script, "sh", &server.address]).ok();
+    let parts = |line: &str| line.split_once("  got/").map(|(digest, name)| (name.to_string(), digest.to_string()));
+    done.out.lines().filter_map(parts).collect()
+}
+
+fn read_by_apt(server: &Serving) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
     for name in ["sources.d", "parts", "lists/partial", "cache/archives/partial", "got"] {
@@ -84,7 +130,6 @@ fn read_channel(server: &Serving) -> BTreeMap<String, String> {
         .filter(|stanza| !stanza.trim().is_empty())
         .map(|stanza| (field(stanza, "Package:"), format!("{} {}", field(stanza, "Version:"), field(stanza, "SHA256:"))))
         .collect();
-    assert!(!packages.is_empty(), "the channel has packages");
     let mut download = vec!["download".to_string()];
     download.extend(packages.iter().map(|(name, version)| format!("{name}={}", version.split(' ').next().unwrap_or_default())));
     apt("apt-get", &download);
@@ -136,11 +181,21 @@ fn label(project: &Project) -> String {
 
 #[test]
 fn repo_killed_at_any_point_leaves_the_old_snapshot_or_the_new_one() {
+    repo_killed(Family::Deb, "kill-repo");
+}
+
+#[test]
+fn repo_of_rpms_killed_at_any_point_leaves_the_old_snapshot_or_the_new_one() {
+    repo_killed(Family::Rpm, "kill-repo-rpm");
+}
+
+fn repo_killed(family: Family, test: &str) {
     uses(Used::Engine);
-    uses(Used::Apt);
-    let project = Project::quick("kill-repo", "kill-repo-demo");
+    family.uses();
+    let project = Project::quick_of(family, test, "kill-repo-demo");
     project.run(&["repo"]).ok();
     let server = Serving::of(project.path());
+    let client = Client::of(family, &project);
     let touch = |round: u32| project.write("kill-repo-demo/content", &format!("round {round}\n"));
     let finish = || {
         let start = Instant::now();
@@ -149,7 +204,7 @@ fn repo_killed_at_any_point_leaves_the_old_snapshot_or_the_new_one() {
     };
     touch(0);
     let mut whole = finish();
-    let mut old = read_channel(&server);
+    let mut old = client.read(&server);
     let mut dice = Dice(2);
     let (mut alive, mut new_seen) = (0, 0);
     for round in 1..=ROUNDS {
@@ -161,9 +216,9 @@ fn repo_killed_at_any_point_leaves_the_old_snapshot_or_the_new_one() {
         let step = round.is_multiple_of(3).then_some("publishing its packages");
         let delay = dice.part_of(if step.is_some() { whole / 3 } else { whole });
         let was_running = killed(project.command(&["repo"]), step, delay);
-        let seen = read_channel(&server);
+        let seen = client.read(&server);
         finish();
-        let new = read_channel(&server);
+        let new = client.read(&server);
         assert_ne!(old, new, "round {round}: the component was built");
         assert!(seen == old || seen == new, "round {round}, killed after {delay:?}: neither the old snapshot nor the new one\n{seen:?}");
         alive += u32::from(was_running);
@@ -179,14 +234,24 @@ fn repo_killed_at_any_point_leaves_the_old_snapshot_or_the_new_one() {
 
 #[test]
 fn runtime_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
+    runtime_killed(Family::Deb, "kill-runtime");
+}
+
+#[test]
+fn runtime_of_rpms_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
+    runtime_killed(Family::Rpm, "kill-runtime-rpm");
+}
+
+fn runtime_killed(family: Family, test: &str) {
     uses(Used::Engine);
-    uses(Used::Apt);
-    let project = Project::quick("kill-runtime", "kill-runtime-demo");
+    family.uses();
+    let project = Project::quick_of(family, test, "kill-runtime-demo");
     project.run(&["repo"]).ok();
     let server = Serving::of(project.path());
-    let channel = read_channel(&server);
+    let client = Client::of(family, &project);
+    let channel = client.read(&server);
     let toml = project.read("twostage.toml");
-    let mark = "org.example.kill-runtime";
+    let mark = &format!("org.example.{test}");
     // Another label is another Dockerfile, so that something has to be made.
     let touch = |round: u32| project.write("twostage.toml", &format!("{toml}labels = {{ \"{mark}\" = \"{round}\" }}\n"));
     let id_of = || docker(&["image", "inspect", "--format", "{{.Id}}", &project.image]).ok().out.trim().to_string();
@@ -213,7 +278,7 @@ fn runtime_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
         let was_running = killed(project.command(&["runtime", "--no-cache"]), step, delay);
         let seen = id_of();
         assert_eq!(project.diff_ids(), layers, "round {round}: the name is an image that is whole");
-        assert_eq!(read_channel(&server), channel, "round {round}: the channel is as it was");
+        assert_eq!(client.read(&server), channel, "round {round}: the channel is as it was");
         // Sometimes all anew, mostly what the engine's cache allows.
         let anew = round.is_multiple_of(5);
         let (_, new) = finish(if anew { &["--no-cache"] } else { &[] });
@@ -231,7 +296,10 @@ fn runtime_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
     }
     eprintln!("{alive} killed while running, over {whole:?}; {new_seen} had named their image already");
     assert_eq!(alive, KILLS, "too few were still running");
-    assert_eq!(docker(&["run", "--rm", &project.image, "cat", "/usr/share/kill-runtime-demo/content"]).ok().out, "first\n");
+    assert_eq!(
+        docker(&["run", "--rm", "--network=none", &project.image, "cat", "/usr/share/kill-runtime-demo/content"]).ok().out,
+        "first\n"
+    );
     // Every image had the name at its time, and those that lost it to the next are the user's. A
     // killed build's steps are the engine's cache; only a whole image (its last step is the label
     // of the snapshot) would be ours to remove, unless the kill came before we knew of it.
