@@ -159,6 +159,8 @@ make_distribution() { # make_distribution ROOT
     echo "$PRETTY" > "$1/etc/issue"
     echo "$PRETTY" > "$1/etc/issue.net"
     : > "$1/etc/motd"
+    # The old place, for who looks there: zypper makes it where it is missing.
+    ln -s ../../usr/lib/sysimage/rpm "$1/var/lib/rpm"
     echo /usr/lib64 > "$1/etc/ld.so.conf.d/lib64.conf"
     # As redhat-rpm-config has it, where rpm itself has another default.
     cat > "$1/etc/rpm/macros" <<-'END'
