@@ -79,7 +79,7 @@ fn zypper_installs_into_an_image_and_leaves_nothing_of_its_own() {
     let project = Project::quick_of(Family::Rpm, "zypper-run", "zypper-demo");
     let base = Manager::Zypper.image();
     project.edit("twostage.toml", |text| text.replace("base = { rootfs = \"base.tar\" }", &format!("base = {{ image = \"{base}\" }}")));
-    project.run(&["repo"]).fails_with(3);
+    project.run(&["repo"]).fails_with(3).says("this base has no dnf to find packages with");
     let lock = project.read("twostage.lock");
     let digest = lock.split(&format!("name = \"image {base}\"\ndigest = \"")).nth(1).and_then(|rest| rest.split('"').next());
     let digest = digest.expect("the base is locked");

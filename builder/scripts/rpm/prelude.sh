@@ -7,7 +7,14 @@ mkdir -p "$T/repos" "$T/cache" "$T/log" "$T/persist" "$T/keys" "$T/out"
 export LC_ALL=C.UTF-8 TZ=UTC HOME="$T"
 # Keys stay in a folder of ours: rpm keeps the bytes of an imported one even after it is removed.
 printf '%%_keyring fs\n%%_keyringpath %s/keys\n' "$T" > "$T/.rpmmacros"
-if command -v dnf5 > /dev/null; then DNF=dnf5; else DNF=dnf; fi
+if command -v dnf5 > /dev/null; then
+    DNF=dnf5
+elif command -v dnf > /dev/null; then
+    DNF=dnf
+else
+    echo "twostage: this base has no dnf to find packages with (zypper and microdnf only install them yet, in the runtime RUN)" >&2
+    exit 127
+fi
 private_dnf() {
     "$DNF" --assumeyes --setopt=reposdir="$T/repos" --setopt=cachedir="$T/cache" --setopt=logdir="$T/log" \
         --setopt=persistdir="$T/persist" --setopt=install_weak_deps=False --setopt=best=True --setopt=skip_if_unavailable=False "$@"
