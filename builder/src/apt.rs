@@ -1,7 +1,7 @@
 //! apt's side of a closure: what it is asked, and what it answers.
 
 use crate::Stored;
-use crate::tools::Chosen;
+use crate::tools::{Chosen, newer_in_base};
 use twostage_model::Result;
 use twostage_package::control::Control;
 use twostage_package::version::compare;
@@ -65,13 +65,7 @@ impl Simulation {
             return Some((what, "name the one that is meant".into()));
         }
         if let Some((name, before, asked)) = self.downgraded.first() {
-            let what = format!("{of}: the base has {name} {before}, which is newer than {asked}");
-            let hint = if own.iter().any(|package| package.id.name == *name) {
-                format!("give {name} a version above {before}, or take a base without it")
-            } else {
-                "take a base without it, or run `twostage update`".into()
-            };
-            return Some((what, hint));
+            return Some(newer_in_base(of, name, before, asked, own));
         }
         let depends = |line: &str| line.split_once("epends: ").map(|(_, clause)| bare_name(clause).to_string());
         let ours = self.unmet.iter().filter_map(|line| Some((line, depends(line)?)));
@@ -134,18 +128,7 @@ fn control_for_apt(stanza: &Control) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-    use twostage_model::{PackageId, Sha256};
-
-    fn own(name: &str, depends: &str) -> Stored {
-        Stored {
-            id: PackageId { name: name.into(), version: "1".into(), arch: "amd64".into() },
-            sha256: Sha256::of(name.as_bytes()),
-            size: 1,
-            date: 0,
-            fields: BTreeMap::from([("Depends".to_string(), depends.to_string())]),
-        }
-    }
+    use crate::tools::tests::own;
 
     #[test]
     fn what_apt_says_before_it_gives_up_is_explained() {

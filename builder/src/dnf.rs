@@ -1,7 +1,7 @@
 //! dnf's side of a closure: what it is asked, and what it answers.
 
 use crate::Stored;
-use crate::tools::Chosen;
+use crate::tools::{Chosen, newer_in_base};
 use std::collections::BTreeSet;
 use twostage_model::Hasher;
 use twostage_package::rpm::compare_evr;
@@ -119,13 +119,7 @@ impl Transaction {
         for (name, before) in &self.replaced {
             let older = self.chosen.keys().find(|(chosen, version)| chosen == name && compare_evr(before, version).is_gt());
             if let Some((_, asked)) = older {
-                let what = format!("{of}: the base has {name} {before}, which is newer than {asked}");
-                let hint = if own.iter().any(|package| package.id.name == *name) {
-                    format!("give {name} a version above {before}, or take a base without it")
-                } else {
-                    "take a base without it, or run `twostage update`".into()
-                };
-                return Some((what, hint));
+                return Some(newer_in_base(of, name, before, asked, own));
             }
         }
         None

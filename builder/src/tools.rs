@@ -263,6 +263,18 @@ pub fn providers<'a>(format: Format, name: &str, own: &'a [Stored]) -> Vec<&'a s
     own.iter().filter(provides).map(|package| package.id.name.as_str()).collect()
 }
 
+/// What is told when the base has a newer version of a package than the one that was chosen, and what
+/// to do.
+pub(crate) fn newer_in_base(of: &str, name: &str, before: &str, asked: &str, own: &[Stored]) -> (String, String) {
+    let what = format!("{of}: the base has {name} {before}, which is newer than {asked}");
+    let hint = if own.iter().any(|package| package.id.name == name) {
+        format!("give {name} a version above {before}, or take a base without it")
+    } else {
+        "take a base without it, or run `twostage update`".into()
+    };
+    (what, hint)
+}
+
 /// What the package manager says while it finds a closure.
 pub(crate) enum Answer {
     Apt(apt::Simulation),
@@ -312,10 +324,10 @@ impl Answer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn own(name: &str, depends: &str) -> Stored {
+    pub(crate) fn own(name: &str, depends: &str) -> Stored {
         Stored {
             id: PackageId { name: name.into(), version: "1".into(), arch: "amd64".into() },
             sha256: Sha256::of(name.as_bytes()),

@@ -9,13 +9,10 @@ if [ "$what" = build-dep ]; then
     take rpm-build
     # Only rpm itself can read a spec file: what its macros make of it is the distribution's affair.
     if ! command -v rpmspec > /dev/null; then private_dnf install rpm-build; fi
-    rpmspec -q --buildrequires "$spec" > "$T/requires"
-    set --
-    while read -r dependency; do
-        case $dependency in 'rpmlib('*) ;; *) set -- "$@" "$dependency" ;; esac
-    done < "$T/requires"
+    with_build_requires "$spec" take
+else
+    take "$@"
 fi
-if [ $# != 0 ]; then take "$@"; fi
 for file in "$T"/out/*.rpm; do
     if [ ! -e "$file" ]; then continue; fi
     rpm -qp --nosignature --qf '%{NAME}-%{EVR}.%{ARCH}\n' "$file" >> "$T/chosen"

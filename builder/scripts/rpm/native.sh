@@ -56,12 +56,7 @@ export SOURCE_DATE_EPOCH
 touch -d "@$SOURCE_DATE_EPOCH" /build/rpm/SOURCES/*
 sed -i "s/^\(Release:[[:space:]]*[^[:space:]]*\)/\1$VERSION_SUFFIX/I" "$spec"
 if [ -e /build/needs ]; then
-    rpmspec -q --buildrequires "$spec" > "$T/requires"
-    set --
-    while read -r dependency; do
-        case $dependency in 'rpmlib('*) ;; *) set -- "$@" "$dependency" ;; esac
-    done < "$T/requires"
-    if [ $# != 0 ]; then HOME=$T private_dnf install "$@"; fi
+    HOME=$T with_build_requires "$spec" private_dnf install
 fi
 cd /build
 # shellcheck disable=SC2086 # options are words

@@ -30,3 +30,12 @@ distribution() {
         if [ -e "$file" ]; then cp "$file" "$T/repos"; fi
     done
 }
+# with_build_requires SPEC COMMAND...: runs the command with what a spec file needs, if it needs anything.
+with_build_requires() {
+    rpmspec -q --buildrequires "$1" > "$T/requires"
+    sed -i '/^rpmlib(/d' "$T/requires"
+    shift
+    if [ ! -s "$T/requires" ]; then return; fi
+    while read -r dependency; do set -- "$@" "$dependency"; done < "$T/requires"
+    "$@"
+}
