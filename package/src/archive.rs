@@ -246,7 +246,7 @@ fn pad(input: &mut impl BufRead, size: u64) -> Check<()> {
 }
 
 /// Reads until `buffer` is full or the input ends; returns how much.
-fn fill(input: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn fill(input: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
     let mut got = 0;
     while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
         match input.read(rest) {

@@ -11,10 +11,10 @@
 //! digest of main header and payload. Nothing of a package is believed before its header is checked
 //! value by value; every digest that it has is compared.
 
-use crate::archive::Stop;
+use crate::archive::{self, Stop};
 use crate::{Check, deb, shown};
 use md5::{Digest, Md5};
-use std::io::{self, Read};
+use std::io::Read;
 use twostage_model::{Hasher, PackageId, Result, Sha256};
 
 pub mod header;
@@ -305,18 +305,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads until `buffer` is full or the input ends; returns how much.
 fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Stop> {
-    let mut got = 0;
-    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
-        match input.read(rest) {
-            Ok(0) => break,
-            Ok(count) => got += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Stop::Unreadable(error)),
-        }
-    }
-    Ok(got)
+    archive::fill(input, buffer).map_err(Stop::Unreadable)
 }
 
 #[cfg(test)]

@@ -185,8 +185,8 @@ fn thousands_of_mutations_neither_panic_nor_hang() {
 fn an_input_that_fails_is_no_bad_package() {
     struct Broken;
     impl Read for Broken {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Err(io::Error::other("the disk is gone"))
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other("the disk is gone"))
         }
     }
     for error in [read(Broken, "x").map(|_| ()).unwrap_err(), content_digest(Broken, "").map(|_| ()).unwrap_err()] {
