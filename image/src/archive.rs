@@ -10,16 +10,15 @@
 //! What a blob is gets said only at the archive's end, so each is taken for what its first bytes
 //! say, walked while it streams by, and judged when a manifest names it.
 
-use crate::config::{self, Descriptor, DockerManifest, OciDocument};
+use crate::config::{self, Descriptor};
+use crate::documents::{self, Documents};
 use crate::image::{Image, Layer};
 use crate::layer::{HashRead, Sniffed, read_layer, sniff};
 use crate::limits::{Budget, Limits};
 use crate::tarball::Tarball;
-use crate::{broken, layout, path};
+use crate::{broken, path};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result, Sha256};
 
@@ -31,7 +30,7 @@ const MAX_MEMBERS: usize = 100_000;
 ///
 /// # Errors
 /// Anything that is not what it claims to be, named; nothing of such an image is returned.
-pub fn read_archive(input: impl Read, keep: &dyn Fn(&str) -> bool) -> Result<Image> {
+pub fn read_archive(input: impl Read + Send, keep: &dyn Fn(&str) -> bool) -> Result<Image> {
     read_archive_within(input, keep, &Limits::default())
 }
 
@@ -39,7 +38,7 @@ pub fn read_archive(input: impl Read, keep: &dyn Fn(&str) -> bool) -> Result<Ima
 ///
 /// # Errors
 /// As [`read_archive`].
-pub fn read_archive_within(input: impl Read, keep: &dyn Fn(&str) -> bool, limits: &Limits) -> Result<Image> {
+pub fn read_archive_within(input: impl Read + Send, keep: &dyn Fn(&str) -> bool, limits: &Limits) -> Result<Image> {
     let mut budget = Budget::new(limits);
     let mut tarball = Tarball::new(BufReader::with_capacity(256 << 10, input));
     let mut members = BTreeMap::new();
@@ -60,32 +59,8 @@ pub fn read_archive_within(input: impl Read, keep: &dyn Fn(&str) -> bool, limits
     Assembly { members, budget }.image()
 }
 
-/// Reads an image from a folder that is an OCI layout.
-///
-/// # Errors
-/// As [`read_archive`].
-pub fn read_layout(dir: &Path, keep: &dyn Fn(&str) -> bool) -> Result<Image> {
-    let limits = Limits::default();
-    let mut budget = Budget::new(&limits);
-    let members = layout::read(dir, keep, &mut budget)?;
-    Assembly { members, budget }.image()
-}
-
-/// Reads an image from a file (an archive) or a folder (an OCI layout).
-///
-/// # Errors
-/// As [`read_archive`].
-pub fn read_path(path: &Path, keep: &dyn Fn(&str) -> bool) -> Result<Image> {
-    let context = |e: Error| Error::new(e.class(), format!("cannot read the image in {}", path.display())).because(e);
-    if path.is_dir() {
-        return read_layout(path, keep).map_err(context);
-    }
-    let file = File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
-    read_archive(file, keep).map_err(context)
-}
-
 /// A file of the archive.
-pub(crate) enum Member {
+enum Member {
     /// Its bytes.
     Blob(Blob),
     /// Another name of the file at this path.
@@ -93,15 +68,15 @@ pub(crate) enum Member {
 }
 
 /// A blob as its first bytes told it.
-pub(crate) struct Blob {
+struct Blob {
     /// None for what failed to be a layer: nothing is ever made of it.
-    pub digest: Option<Sha256>,
-    pub size: u64,
-    pub is: Is,
+    digest: Option<Sha256>,
+    size: u64,
+    is: Is,
 }
 
 /// What a blob was read as.
-pub(crate) enum Is {
+enum Is {
     Json(Vec<u8>),
     /// A layer, or why it is none: an archive may hold blobs that no manifest names.
     Layer(Result<Box<Layer>>),
@@ -109,7 +84,7 @@ pub(crate) enum Is {
 }
 
 /// Reads one blob to its end, and checks the digest that its name claims.
-pub(crate) fn read_blob(input: impl Read, name: &str, size: u64, keep: &dyn Fn(&str) -> bool, budget: &mut Budget<'_>) -> Result<Blob> {
+fn read_blob(input: impl Read + Send, name: &str, size: u64, keep: &dyn Fn(&str) -> bool, budget: &mut Budget<'_>) -> Result<Blob> {
     let fail = || format!("cannot read {name} from the archive");
     // A short read must not hide the magic of a tar, which stands at byte 257.
     let mut input = input;
@@ -128,7 +103,7 @@ pub(crate) fn read_blob(input: impl Read, name: &str, size: u64, keep: &dyn Fn(&
         }
         Sniffed::Gzip | Sniffed::Zstd => {
             let mut raw = BufReader::with_capacity(128 << 10, HashRead::new(whole, u64::MAX));
-            let layer = read_layer(&mut raw as &mut dyn BufRead, keep, budget);
+            let layer = read_layer(&mut raw as &mut (dyn BufRead + Send), keep, budget);
             io::copy(&mut raw, &mut io::sink()).or_fail(Class::Runtime, fail)?;
             let (digest, size) = raw.into_inner().finish();
             (Is::Layer(layer.map(Box::new)), Some(digest), size)
@@ -153,7 +128,7 @@ pub(crate) fn read_blob(input: impl Read, name: &str, size: u64, keep: &dyn Fn(&
 }
 
 /// The path that a symbolic link beside `name` means, inside the archive.
-fn beside(name: &str, target: &[u8]) -> Result<String> {
+pub(crate) fn beside(name: &str, target: &[u8]) -> Result<String> {
     let mut parts: Vec<&[u8]> = path::parent(name).split('/').map(str::as_bytes).collect();
     for part in target.split(|b| *b == b'/') {
         match part {
@@ -177,51 +152,13 @@ struct Assembly<'a> {
 
 impl Assembly<'_> {
     fn image(mut self) -> Result<Image> {
-        if self.members.contains_key("manifest.json") {
-            let manifests: Vec<DockerManifest> = config::parse(self.json("manifest.json")?, "manifest.json")?;
-            let [manifest] = &manifests[..] else {
-                return Err(
-                    broken(format!("the archive holds {} images", manifests.len())).hint("save one image into an archive of its own")
-                );
-            };
-            let config = path::clean(manifest.config.as_bytes())?;
-            let layers = manifest.layers.iter().map(|layer| path::clean(layer.as_bytes())).collect::<Result<Vec<_>>>()?;
-            return self.finish(&config, &layers, manifest.repo_tags.clone());
-        }
-        if !self.members.contains_key("index.json") {
-            return Err(broken("there is neither a manifest.json nor an index.json in it: it is no image archive, or its end is missing")
-                .hint("give it what `docker save` or `skopeo copy … oci-archive:` wrote"));
-        }
-        let mut document: OciDocument = config::parse(self.json("index.json")?, "index.json")?;
-        let mut tags = Vec::new();
-        let mut name = "index.json".to_string();
-        for _ in 0..8 {
-            if let Some(config) = &document.config {
-                let layers = document.layers.iter().map(|layer| self.blob(layer)).collect::<Result<Vec<_>>>()?;
-                let config = self.blob(config)?;
-                return self.finish(&config, &layers, tags);
-            }
-            let chosen = config::choose(&document.manifests, &name)?;
-            tags.extend(chosen.tag());
-            name = self.blob(chosen)?;
-            document = config::parse(self.json(&name)?, &name)?;
-        }
-        Err(broken("its indexes name each other without end"))
+        let found = documents::find(&self, None)?;
+        self.finish(&found.config, &found.layers, found.tags)
     }
 
     fn finish(&mut self, config_name: &str, layer_names: &[String], tags: Vec<String>) -> Result<Image> {
-        let config_json = self.json(config_name)?.to_vec();
-        let config = config::config(&config_json, config_name)?;
-        if layer_names.len() > self.budget.limits.layers {
-            return Err(broken(format!("the image has {} layers, more than {}", layer_names.len(), self.budget.limits.layers)));
-        }
-        if layer_names.len() != config.diff_ids.len() {
-            return Err(broken(format!(
-                "the image has {} layers, but its configuration names {}",
-                layer_names.len(),
-                config.diff_ids.len()
-            )));
-        }
+        let config_json = self.json(config_name)?;
+        let config = documents::config(&config_json, config_name, layer_names.len(), self.budget.limits)?;
         let mut uses: BTreeMap<String, usize> = BTreeMap::new();
         let names = layer_names.iter().map(|name| self.follow(name)).collect::<Result<Vec<_>>>()?;
         names.iter().for_each(|name| *uses.entry(name.clone()).or_default() += 1);
@@ -234,13 +171,7 @@ impl Assembly<'_> {
                     *left
                 }),
             )?;
-            if layer.diff_id != *diff_id {
-                return Err(broken(format!(
-                    "layer {} ({name}): its tar hashes to {}, but the configuration says {diff_id}",
-                    number + 1,
-                    layer.diff_id
-                )));
-            }
+            documents::same_tar(number, name, &layer, diff_id)?;
             layers.push(layer);
         }
         Ok(Image { id: Sha256::of(&config_json), config, config_json, tags, layers })
@@ -251,12 +182,7 @@ impl Assembly<'_> {
         if needed_again > 0
             && let Some(Member::Blob(Blob { is: Is::Layer(Ok(layer)), .. })) = self.members.get(name)
         {
-            for entry in &layer.entries {
-                self.budget.entry(entry.path.len() as u64)?;
-                let kept = entry.content.as_ref().map_or(0, Vec::len);
-                self.budget.keep(&entry.path, kept as u64)?;
-            }
-            return Ok(layer.as_ref().clone());
+            return self.budget.again(layer);
         }
         match self.members.remove(name) {
             Some(Member::Blob(Blob { is: Is::Layer(layer), .. })) => {
@@ -266,36 +192,35 @@ impl Assembly<'_> {
         }
     }
 
-    fn json(&self, name: &str) -> Result<&[u8]> {
+    /// The member that a name means, through links.
+    fn follow(&self, name: &str) -> Result<String> {
+        documents::follow(name, |at| match self.members.get(at)? {
+            Member::Blob(_) => Some(Ok(())),
+            Member::Link(target) => Some(Err(target)),
+        })
+    }
+}
+
+impl Documents for Assembly<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
+    fn json(&self, name: &str) -> Result<Vec<u8>> {
         match self.members.get(&self.follow(name)?) {
-            Some(Member::Blob(Blob { is: Is::Json(json), .. })) => Ok(json),
+            Some(Member::Blob(Blob { is: Is::Json(json), .. })) => Ok(json.clone()),
             _ => Err(broken(format!("{name} is no JSON"))),
         }
     }
 
-    /// The member that a name means, through links.
-    fn follow(&self, name: &str) -> Result<String> {
-        let mut at = name;
-        for _ in 0..8 {
-            match self.members.get(at) {
-                Some(Member::Blob(_)) => return Ok(at.to_string()),
-                Some(Member::Link(target)) => at = target,
-                None => return Err(broken(format!("{} is missing from the archive", path::shown(name)))),
-            }
-        }
-        Err(broken(format!("{} is a link without end", path::shown(name))))
-    }
-
-    /// The member name of a blob, whose size is checked; its digest was when it was read.
+    /// Its digest was checked when it was read, where its name claims one.
     fn blob(&self, descriptor: &Descriptor) -> Result<String> {
-        let name = self.follow(&layout::blob_name(&config::digest(&descriptor.digest)?))?;
-        if let (Some(claimed), Some(Member::Blob(blob))) = (descriptor.size, self.members.get(&name)) {
-            if claimed != blob.size {
-                return Err(broken(format!("{name} has {} bytes, not the {claimed} that are claimed", blob.size)));
-            }
-            let wanted = config::digest(&descriptor.digest)?;
-            if let Some(digest) = blob.digest.filter(|digest| *digest != wanted) {
-                return Err(broken(format!("{name}: its bytes hash to {digest}")));
+        let digest = config::digest(&descriptor.digest)?;
+        let name = self.follow(&documents::blob_name(&digest))?;
+        if let Some(Member::Blob(blob)) = self.members.get(&name) {
+            documents::same_size(&name, blob.size, descriptor)?;
+            if let Some(other) = blob.digest.filter(|other| *other != digest) {
+                return Err(broken(format!("{name}: its bytes hash to {other}, not to {digest}")));
             }
         }
         Ok(name)

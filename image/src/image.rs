@@ -93,6 +93,8 @@ pub struct Entry {
     pub xattrs: BTreeMap<String, Vec<u8>>,
     /// A file's bytes, where they were asked for.
     pub content: Option<Vec<u8>>,
+    /// Which member of its layer's tar it is, from 0.
+    pub number: u64,
 }
 
 /// What an [`Entry`] is.
@@ -140,6 +142,12 @@ pub enum Kind {
 }
 
 impl Entry {
+    /// An entry of which nothing is known but what it is: root's, as a new folder or file is made.
+    pub(crate) fn bare(kind: Kind) -> Entry {
+        let mode = if kind == Kind::Dir { 0o755 } else { 0o644 };
+        Entry { path: String::new(), kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new(), content: None, number: 0 }
+    }
+
     /// A file's size, else 0.
     pub fn size(&self) -> u64 {
         match self.kind {

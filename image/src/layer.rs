@@ -3,9 +3,9 @@
 use crate::image::{Entry, Kind, Layer};
 use crate::limits::Budget;
 use crate::tarball::{Header, Tarball};
-use crate::{broken, path};
+use crate::{ahead, broken, path};
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Hasher, Result, Sha256};
 
@@ -60,10 +60,10 @@ pub fn sniff(head: &[u8]) -> Sniffed {
     }
 }
 
-/// Reads a layer. `input` is not read to its end where decompression ends earlier.
-pub fn read_layer(mut input: impl BufRead, keep: &dyn Fn(&str) -> bool, budget: &mut Budget<'_>) -> Result<Layer> {
+/// The tar in a blob, decompressed.
+pub fn plain<'a>(mut input: impl BufRead + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
     let head = input.fill_buf().or_fail(Class::Runtime, || "cannot read a layer".into())?;
-    let plain: Box<dyn Read + '_> = match sniff(head) {
+    Ok(match sniff(head) {
         Sniffed::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Sniffed::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(input).or_fail(Class::Runtime, || "cannot read a zstd layer".into())?;
@@ -72,12 +72,25 @@ pub fn read_layer(mut input: impl BufRead, keep: &dyn Fn(&str) -> bool, budget: 
             Box::new(decoder)
         }
         _ => Box::new(input),
-    };
+    })
+}
+
+/// Reads a layer. `input` is not read to its end where decompression ends earlier.
+pub fn read_layer(input: impl BufRead + Send, keep: &dyn Fn(&str) -> bool, budget: &mut Budget<'_>) -> Result<Layer> {
     let limit = budget.limits.layer_bytes;
-    let mut tarball = Tarball::new(BufReader::with_capacity(128 << 10, HashRead::new(plain, limit)));
+    let (entries, diff_id, size) = ahead::reading(plain(input)?, limit, |data| entries(data, keep, budget));
+    let mut entries = entries?;
+    let duplicates = drop_duplicates(&mut entries);
+    Ok(Layer { diff_id, size, entries, duplicates })
+}
+
+/// All entries of a tar, which is read to its very end.
+fn entries(data: &mut ahead::Ahead, keep: &dyn Fn(&str) -> bool, budget: &mut Budget<'_>) -> Result<Vec<Entry>> {
+    let mut tarball = Tarball::new(data);
     let mut entries = Vec::new();
-    let mut holes = limit;
+    let mut holes = budget.limits.layer_bytes;
     let mut buffer = vec![0; 64 << 10];
+    let mut number = 0;
     while let Some(header) = tarball.next()? {
         if header.size > holes {
             return Err(broken(format!("{}: {} bytes are absurd", path::shown(&path::from_bytes(&header.path)), header.size)));
@@ -87,12 +100,12 @@ pub fn read_layer(mut input: impl BufRead, keep: &dyn Fn(&str) -> bool, budget: 
         let names = header.path.len() + header.link.len() + header.xattrs.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         budget.entry(names as u64)?;
         if let Some(entry) = entry(header, &mut tarball, keep, budget, &mut buffer)? {
-            entries.push(entry);
+            entries.push(Entry { number, ..entry });
         }
+        number += 1;
     }
-    let (diff_id, size) = tarball.finish()?.into_inner().finish();
-    let duplicates = drop_duplicates(&mut entries);
-    Ok(Layer { diff_id, size, entries, duplicates })
+    tarball.finish()?;
+    Ok(entries)
 }
 
 /// The entry of a member; none for the bookkeeping of aufs, which no engine applies.
@@ -160,7 +173,7 @@ fn entry(
     if path.is_empty() && !matches!(kind, Kind::Dir | Kind::OpaqueWhiteout) {
         return Err(broken("a member without a name is no folder"));
     }
-    Ok(Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content }))
+    Ok(Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content, number: 0 }))
 }
 
 /// Keeps the last of several entries with one path, and says which files there were several of.

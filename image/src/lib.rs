@@ -8,24 +8,30 @@
 //! Everything read is hostile until its digests are checked: sizes, depths and counts are bounded
 //! by [`Limits`], no path leaves the image, and nothing is ever written to disk.
 
+mod ahead;
 pub mod archive;
 pub mod audit;
 mod config;
+pub mod delta;
+mod documents;
 pub mod image;
 mod layer;
-mod layout;
 pub mod limits;
+mod pack;
 pub mod path;
 mod report;
 pub mod rules;
+pub mod store;
 mod tarball;
 pub mod tree;
 
-pub use archive::{read_archive, read_layout, read_path};
+pub use archive::read_archive;
 pub use audit::{Base, Known, audit, audit_with, wanted};
 pub use image::{Config, Entry, History, Image, Kind, Layer};
+pub use delta::Delta;
 pub use limits::Limits;
 pub use report::{LayerReport, Report, Residue};
+pub use store::{Compression, Store};
 pub use tree::Tree;
 
 use twostage_model::{Class, Error};

@@ -1,6 +1,7 @@
 //! How much of a hostile image is read before it is refused.
 
 use crate::broken;
+use crate::image::Layer;
 use twostage_model::Result;
 
 /// Bounds on one image. The defaults fit any image that a machine of today can run.
@@ -69,6 +70,15 @@ impl<'a> Budget<'a> {
             return Err(broken(format!("{path}: {size} bytes are too many to look into")));
         }
         Ok(())
+    }
+
+    /// Counts a layer that stands in an image once more, and gives it.
+    pub fn again(&mut self, layer: &Layer) -> Result<Layer> {
+        for entry in &layer.entries {
+            self.entry(entry.path.len() as u64)?;
+            self.keep(&entry.path, entry.content.as_ref().map_or(0, Vec::len) as u64)?;
+        }
+        Ok(layer.clone())
     }
 
     pub fn json(&mut self, name: &str, size: u64) -> Result<()> {

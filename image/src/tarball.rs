@@ -9,7 +9,8 @@
 
 use crate::broken;
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek as _};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Result};
 
@@ -109,6 +110,11 @@ impl<R: Read> Tarball<R> {
                 _ => {}
             }
         }
+    }
+
+    /// What it reads from.
+    pub fn into_inner(self) -> R {
+        self.inner
     }
 
     fn wrong(&self, what: &str) -> twostage_model::Error {
@@ -380,6 +386,33 @@ impl<R: Read> Tarball<R> {
         (self.stored, self.padding) = (0, 0);
         self.map.clear();
         Ok(())
+    }
+}
+
+impl Tarball<BufReader<File>> {
+    /// [`Tarball::next`], which leaves out what is left of this member instead of reading it.
+    pub fn next_in_file(&mut self) -> Result<Option<Header>> {
+        let left = i64::try_from(self.stored + self.padding).map_err(|_| self.wrong("its size is absurd"))?;
+        // The last byte is read, so that data that is cut off is found.
+        if left > 1 {
+            self.inner.seek_relative(left - 1).or_fail(Class::Runtime, || "cannot read the tar".into())?;
+            let gone = (left - 1).cast_unsigned();
+            let data = self.stored.min(gone);
+            self.stored -= data;
+            self.padding -= gone - data;
+        }
+        self.next()
+    }
+
+    /// Offset and length of this member's data in the file, of which nothing was read yet. None for one
+    /// with holes.
+    pub fn whole(&mut self) -> Result<Option<(u64, u64)>> {
+        let at = self.inner.stream_position().or_fail(Class::Runtime, || "cannot read the tar".into())?;
+        Ok(match &self.map[..] {
+            [] => Some((at, 0)),
+            [(true, length)] => Some((at, *length)),
+            _ => None,
+        })
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Node<'a> {
     pub linked: bool,
     /// The number of the layer that made it, from 0.
     pub layer: usize,
+    /// The number of the layer that `entry` is in: for a second name, where the file is.
+    pub home: usize,
 }
 
 /// A merged view of layers.
@@ -67,19 +69,20 @@ impl<'a> Tree<'a> {
             match &entry.kind {
                 Kind::Whiteout | Kind::OpaqueWhiteout => {}
                 Kind::Hardlink { target } => match self.nodes.get(target.as_str()) {
-                    Some(Node { entry: Some(file), .. }) if !file.is_dir() => {
-                        let file = *file;
-                        self.put(&entry.path, Node { entry: Some(file), linked: true, layer: number });
+                    Some(node @ Node { entry: Some(file), .. }) if !file.is_dir() => {
+                        let node = Node { linked: true, layer: number, ..*node };
+                        self.put(&entry.path, node);
                     }
                     _ => links.push((entry, target)),
                 },
-                _ => self.put(&entry.path, Node { entry: Some(entry), linked: false, layer: number }),
+                _ => self.put(&entry.path, Node { entry: Some(entry), linked: false, layer: number, home: number }),
             }
         }
         // A name may stand before the file it names.
         for (entry, target) in links {
-            let file = self.nodes.get(target.as_str()).and_then(|node| node.entry).filter(|file| !file.is_dir());
-            self.put(&entry.path, Node { entry: file.or(Some(entry)), linked: true, layer: number });
+            let file = self.nodes.get(target.as_str()).filter(|node| !node.is_dir()).copied();
+            let node = file.unwrap_or(Node { entry: Some(entry), linked: true, layer: number, home: number });
+            self.put(&entry.path, Node { linked: true, layer: number, ..node });
         }
     }
 
@@ -88,7 +91,7 @@ impl<'a> Tree<'a> {
         while !folder.is_empty() {
             match self.nodes.get(folder) {
                 Some(there) if there.is_dir() => break,
-                Some(_) | None => self.nodes.insert(folder, Node { entry: None, linked: false, layer: node.layer }),
+                Some(_) | None => self.nodes.insert(folder, Node { entry: None, linked: false, layer: node.layer, home: node.layer }),
             };
             folder = parent(folder);
         }

@@ -5,7 +5,7 @@ use crate::output::Output;
 use std::path::Path;
 use twostage_builder::Context;
 use twostage_engine::Engine;
-use twostage_image::{Base, Known, Report, audit};
+use twostage_image::{Base, Known, Report, Store, audit};
 use twostage_model::{Class, Error, Result};
 
 pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
@@ -15,7 +15,7 @@ pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
     let is_path = path.is_file() || path.join("index.json").is_file() || arguments.image.starts_with(['.', '/']);
     let report = if is_path {
         let path = path.to_path_buf();
-        Context::blocking(move || audit::audit(&twostage_image::read_path(&path, &audit::wanted)?, base)).await?
+        Context::blocking(move || audit::audit(&Store::open(&path, None)?.read(&audit::wanted)?, base)).await?
     } else {
         let engine = arguments.engine.connect().await?;
         audit_engine_image(&engine, &arguments.image, base, Known::default()).await?

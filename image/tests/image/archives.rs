@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use std::collections::BTreeMap;
-use twostage_image::{Image, Kind, Tree, read_archive, read_layout, read_path};
+use twostage_image::{Image, Kind, Store, Tree, read_archive};
 use twostage_model::Sha256;
 
 fn layers() -> Vec<Vec<u8>> {
@@ -57,14 +57,13 @@ fn a_layout_folder_is_read_and_its_links_are_not_followed() {
     std::fs::create_dir_all(dir.path().join("blobs/sha256")).unwrap();
     let files = layout(&layers, &layers, false);
     files.iter().for_each(|(name, bytes)| std::fs::write(dir.path().join(name), bytes).unwrap());
-    let image = read_layout(dir.path(), &|_| false).unwrap();
+    let image = Store::open(dir.path(), None).unwrap().read(&|_| false).unwrap();
     assert_eq!(image.config.diff_ids, layers.iter().map(|l| Sha256::of(l)).collect::<Vec<_>>());
-    assert_eq!(read_path(dir.path(), &|_| false).unwrap().id, image.id);
 
     let blob = dir.path().join(&files[0].0);
     std::fs::rename(&blob, dir.path().join("elsewhere")).unwrap();
     std::os::unix::fs::symlink("../../elsewhere", &blob).unwrap();
-    let error = read_path(dir.path(), &|_| false).unwrap_err().causes().join(": ");
+    let error = Store::open(dir.path(), None).unwrap_err().causes().join(": ");
     assert!(error.contains("is missing"), "{error}");
 }
 

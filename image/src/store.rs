@@ -1,0 +1,290 @@
+//! An image in a file or a folder, which can be read as often as needed: an archive of `docker save`,
+//! an OCI archive, or an OCI layout.
+//!
+//! Opening reads only what says where things are. Nothing that a blob says of itself is believed until
+//! it was read to its end and its digest compared.
+
+use crate::archive::beside;
+use crate::config::{self, Descriptor};
+use crate::documents::{self, Documents};
+use crate::image::{Config, Image, Layer};
+use crate::layer::{self, HashRead, Sniffed, read_layer, sniff};
+use crate::limits::{Budget, Limits};
+use crate::tarball::Tarball;
+use crate::{broken, path};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use twostage_model::error::OrFail;
+use twostage_model::{Class, Error, Result, Sha256};
+
+/// Files of an archive, blobs included. An image has a few hundred.
+const MAX_MEMBERS: usize = 100_000;
+
+/// An image that is there to be read again.
+#[derive(Debug)]
+pub struct Store {
+    place: Place,
+    /// Its configuration, byte for byte.
+    pub config_json: Vec<u8>,
+    /// What that says.
+    pub config: Config,
+    /// The names that its place gives it.
+    pub tags: Vec<String>,
+    layers: Vec<String>,
+    limits: Limits,
+}
+
+/// How a blob is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// A plain tar.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+/// Where the files are.
+#[derive(Debug)]
+enum Place {
+    Folder(PathBuf),
+    Archive { file: Arc<File>, members: BTreeMap<String, Member> },
+}
+
+/// A file of an archive.
+#[derive(Debug)]
+enum Member {
+    /// Its bytes: offset and length.
+    Bytes(u64, u64),
+    /// Another name of the file at this path.
+    Link(String),
+}
+
+/// Part of a file, or all of it, read without moving anybody else's place in it.
+pub(crate) struct Part {
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        let n = self.file.read_at(&mut buffer[..most], self.at)?;
+        if n == 0 && most > 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is cut off"));
+        }
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Store {
+    /// Opens a file (an archive) or a folder (an OCI layout). `wanted` is the image's name in it, for a
+    /// place with several.
+    ///
+    /// # Errors
+    /// What is there is no image, holds several, or says of itself what cannot be.
+    pub fn open(path: &Path, wanted: Option<&str>) -> Result<Store> {
+        Store::open_within(path, wanted, Limits::default())
+    }
+
+    /// [`Store::open`] with other bounds.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_within(path: &Path, wanted: Option<&str>, limits: Limits) -> Result<Store> {
+        let context = |e: Error| Error::new(e.class(), format!("cannot read the image in {}", path.display())).because(e);
+        let place = if path.is_dir() { Place::Folder(path.to_path_buf()) } else { index(path, &limits).map_err(context)? };
+        Store::find(place, wanted, limits).map_err(context)
+    }
+
+    fn find(place: Place, wanted: Option<&str>, limits: Limits) -> Result<Store> {
+        let files = Files { place: &place, limits: &limits };
+        let found = documents::find(&files, wanted)?;
+        let config_json = files.json(&found.config)?;
+        let config = documents::config(&config_json, &found.config, found.layers.len(), &limits)?;
+        let layers = found.layers.iter().map(|name| files.follow(name)).collect::<Result<_>>()?;
+        Ok(Store { config_json, config, tags: found.tags, layers, place, limits })
+    }
+
+    /// The digest of its configuration: what engines call the image's id.
+    pub fn id(&self) -> Sha256 {
+        Sha256::of(&self.config_json)
+    }
+
+    /// How many layers it has.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// A layer's blob as it is stored, its length, and how it is packed; its bytes are not verified.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn blob(&self, layer: usize) -> Result<(impl Read + Send + use<>, u64, Compression)> {
+        let files = Files { place: &self.place, limits: &self.limits };
+        let part = files.part(self.name(layer)?)?;
+        let mut head = [0; 4];
+        let most = part.end.saturating_sub(part.at).min(4) as usize;
+        part.file.read_exact_at(&mut head[..most], part.at).or_fail(Class::Runtime, || "cannot read a layer".into())?;
+        let compression = match sniff(&head[..most]) {
+            Sniffed::Gzip => Compression::Gzip,
+            Sniffed::Zstd => Compression::Zstd,
+            _ => Compression::None,
+        };
+        let length = part.end - part.at;
+        Ok((part, length, compression))
+    }
+
+    /// A layer's tar, decompressed.
+    pub(crate) fn tar(&self, number: usize) -> Result<Box<dyn Read + Send>> {
+        layer::plain(BufReader::with_capacity(128 << 10, self.blob(number)?.0))
+    }
+
+    fn name(&self, layer: usize) -> Result<&str> {
+        self.layers.get(layer).map(String::as_str).ok_or_else(|| broken(format!("the image has no layer {}", layer + 1)))
+    }
+
+    /// Reads all of it. `keep` says which files' contents are wanted.
+    ///
+    /// # Errors
+    /// Anything that is not what it claims to be, named; nothing of such an image is returned.
+    pub fn read(&self, keep: &dyn Fn(&str) -> bool) -> Result<Image> {
+        let mut budget = Budget::new(&self.limits);
+        let mut layers: Vec<Layer> = Vec::with_capacity(self.layers.len());
+        for (number, (name, diff_id)) in self.layers.iter().zip(&self.config.diff_ids).enumerate() {
+            let layer = match self.layers[..number].iter().position(|earlier| earlier == name) {
+                Some(earlier) => budget.again(&layers[earlier])?,
+                None => self
+                    .read_layer(number, keep, &mut budget)
+                    .map_err(|e| Error::new(e.class(), format!("cannot read the layer {name}")).because(e))?,
+            };
+            documents::same_tar(number, name, &layer, diff_id)?;
+            layers.push(layer);
+        }
+        Ok(Image { id: self.id(), config: self.config.clone(), config_json: self.config_json.clone(), tags: self.tags.clone(), layers })
+    }
+
+    fn read_layer(&self, number: usize, keep: &dyn Fn(&str) -> bool, budget: &mut Budget<'_>) -> Result<Layer> {
+        let (blob, _, compression) = self.blob(number)?;
+        if compression == Compression::None {
+            let layer = read_layer(BufReader::with_capacity(128 << 10, blob), keep, budget)?;
+            self.check_digest(number, layer.diff_id)?;
+            return Ok(layer);
+        }
+        let mut raw = BufReader::with_capacity(128 << 10, HashRead::new(blob, u64::MAX));
+        let layer = read_layer(&mut raw, keep, budget)?;
+        io::copy(&mut raw, &mut io::sink()).or_fail(Class::Runtime, || "cannot read its end".into())?;
+        self.check_digest(number, raw.into_inner().finish().0)?;
+        Ok(layer)
+    }
+
+    fn check_digest(&self, layer: usize, digest: Sha256) -> Result<()> {
+        check_digest(self.name(layer)?, digest)
+    }
+}
+
+/// Refuses bytes that are not what the file's name claims them to be.
+fn check_digest(name: &str, digest: Sha256) -> Result<()> {
+    let claimed = name.strip_prefix("blobs/sha256/").and_then(|hex| hex.parse::<Sha256>().ok());
+    match claimed {
+        Some(claimed) if claimed != digest => Err(broken(format!("{name}: its bytes hash to {digest}, not to its name"))),
+        _ => Ok(()),
+    }
+}
+
+/// Where an archive's files are in it.
+fn index(path: &Path, limits: &Limits) -> Result<Place> {
+    let file = File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+    let all = file.metadata().or_fail(Class::System, || format!("cannot read {}", path.display()))?.len();
+    let mut tarball = Tarball::new(BufReader::with_capacity(64 << 10, file));
+    let mut members = BTreeMap::new();
+    let mut budget = Budget::new(limits);
+    while let Some(header) = tarball.next_in_file()? {
+        let name = path::clean(&header.path)?;
+        let member = match header.kind {
+            b'0' => match tarball.whole()? {
+                Some((offset, length)) if offset + length <= all => Member::Bytes(offset, length),
+                Some(_) => return Err(broken(format!("{}: the archive is cut off inside it", path::shown(&name)))),
+                None => return Err(broken(format!("{}: a file of an image's archive is not sparse", path::shown(&name)))),
+            },
+            b'1' => Member::Link(path::clean(&header.link)?),
+            b'2' => Member::Link(beside(&name, &header.link)?),
+            _ => continue,
+        };
+        if members.len() >= MAX_MEMBERS {
+            return Err(broken(format!("the archive has more than {MAX_MEMBERS} files")));
+        }
+        budget.entry(name.len() as u64)?;
+        members.insert(name, member);
+    }
+    Ok(Place::Archive { file: Arc::new(tarball.into_inner().into_inner()), members })
+}
+
+/// The files of a place, within bounds.
+struct Files<'a> {
+    place: &'a Place,
+    limits: &'a Limits,
+}
+
+impl Files<'_> {
+    fn follow(&self, name: &str) -> Result<String> {
+        documents::follow(name, |at| match self.place {
+            Place::Archive { members, .. } => match members.get(at)? {
+                Member::Bytes(..) => Some(Ok(())),
+                Member::Link(target) => Some(Err(target)),
+            },
+            Place::Folder(_) => self.has(at).then_some(Ok(())),
+        })
+    }
+
+    fn part(&self, name: &str) -> Result<Part> {
+        let name = self.follow(name)?;
+        match self.place {
+            Place::Archive { file, members } => match members.get(&name) {
+                Some(Member::Bytes(offset, length)) => Ok(Part { file: file.clone(), at: *offset, end: offset + length }),
+                _ => Err(broken(format!("{} is missing from the archive", path::shown(&name)))),
+            },
+            Place::Folder(folder) => {
+                let path = folder.join(&name);
+                let fail = || format!("cannot read {}", path.display());
+                let file = File::open(&path).or_fail(Class::System, fail)?;
+                let end = file.metadata().or_fail(Class::System, fail)?.len();
+                Ok(Part { file: Arc::new(file), at: 0, end })
+            }
+        }
+    }
+}
+
+impl Documents for Files<'_> {
+    fn has(&self, name: &str) -> bool {
+        match self.place {
+            Place::Archive { members, .. } => members.contains_key(name),
+            // Only plain files: a link could name any file of this machine, a pipe would never end.
+            Place::Folder(folder) => fs::symlink_metadata(folder.join(name)).is_ok_and(|found| found.is_file()),
+        }
+    }
+
+    fn json(&self, name: &str) -> Result<Vec<u8>> {
+        let part = self.part(name)?;
+        let size = part.end - part.at;
+        Budget::new(self.limits).json(name, size)?;
+        let mut json = Vec::new();
+        part.take(size).read_to_end(&mut json).or_fail(Class::Runtime, || format!("cannot read {name}"))?;
+        check_digest(name, Sha256::of(&json))?;
+        Ok(json)
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<String> {
+        let name = documents::blob_name(&config::digest(&descriptor.digest)?);
+        let part = self.part(&name)?;
+        documents::same_size(&name, part.end - part.at, descriptor)?;
+        Ok(name)
+    }
+}
