@@ -1,5 +1,6 @@
 //! The command line: what can be said, and the help that teaches it.
 
+use crate::images::{Place, SYNTAX};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use twostage_engine::{Engine, Kind};
@@ -52,6 +53,10 @@ pub enum Command {
     Runtime(Runtime),
     /// Account for every file of an image's layers above its base
     Audit(Audit),
+    /// Make the layers above an image's parent one layer
+    Flatten(Flatten),
+    /// Say what differs between two images: packages, then files
+    Diff(Diff),
     /// Write all that another machine needs to rebuild the images into one archive
     Export(Export),
     /// Take in what `export` wrote, checking every byte
@@ -77,7 +82,7 @@ pub struct EngineArgs {
     pub engine_host: Option<String>,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum EngineKind {
     Docker,
     Podman,
@@ -158,12 +163,43 @@ pub struct Runtime {
 }
 
 #[derive(Args)]
+#[command(after_help = SYNTAX)]
 pub struct Audit {
-    /// An image of the engine, a docker or OCI archive, or an OCI layout folder
-    pub image: String,
+    /// The image
+    pub image: Place,
     /// Where the base ends: the number of its layers (default: as the image's label says)
     #[arg(long, value_name = "LAYERS")]
     pub base_layers: Option<usize>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = SYNTAX)]
+pub struct Flatten {
+    /// The image
+    pub image: Place,
+    /// Where the flat image goes (default: NAME_flatten:TAG beside the image, FILE_flatten.tar, FOLDER_flatten)
+    #[arg(short, long, value_name = "IMAGE")]
+    pub to: Option<Place>,
+    /// The image whose layers stay below (default: the nearest ancestor that has a name in the
+    /// engine, else what the image's label or history tells)
+    #[arg(long, value_name = "IMAGE", conflicts_with = "all")]
+    pub onto: Option<Place>,
+    /// Make all layers one, with no parent
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = SYNTAX)]
+pub struct Diff {
+    /// The earlier image
+    pub a: Place,
+    /// The later image
+    pub b: Place,
     #[command(flatten)]
     pub engine: EngineArgs,
 }

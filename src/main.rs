@@ -4,6 +4,7 @@
 
 mod cli;
 mod commands;
+mod images;
 mod output;
 mod session;
 
@@ -27,6 +28,8 @@ async fn main() -> ExitCode {
         Command::Serve(arguments) => commands::serve::run(&arguments, project, &output).await,
         Command::Runtime(arguments) => commands::runtime::run(&arguments, project, &output).await,
         Command::Audit(arguments) => commands::audit::run(&arguments, &output).await,
+        Command::Flatten(arguments) => commands::flatten::run(&arguments, &output).await,
+        Command::Diff(arguments) => commands::diff::run(&arguments, &output).await,
         Command::Export(arguments) => commands::export::run(&arguments, project, &output),
         Command::Import(arguments) => commands::import::run(&arguments, project, &output),
         Command::Completions(arguments) => commands::completions::run(&arguments),

@@ -243,6 +243,27 @@ impl Engine {
         Box::pin(self.docker.image(reference))
     }
 
+    /// Every image that has a name.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub fn images(&self) -> Pending<'_, Result<Vec<ImageInfo>>> {
+        Box::pin(self.docker.images())
+    }
+
+    /// The remark (`comment`) of the newest step in an image's history; none if there is no such image.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub fn remark<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Option<String>>> {
+        Box::pin(self.docker.remark(reference))
+    }
+
+    /// What the engine is.
+    pub fn kind(&self) -> Kind {
+        self.docker.kind()
+    }
+
     /// Fetches an image from its registry; progress goes to `sink` as log lines of `subject`.
     ///
     /// # Errors

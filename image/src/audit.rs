@@ -8,7 +8,7 @@
 //!
 //! All else is residue, and named.
 
-mod installed;
+pub(crate) mod installed;
 mod words;
 
 use crate::image::{Entry, Image, Kind, Layer};
@@ -191,7 +191,7 @@ struct Owner {
 impl<'v, 'a> View<'v, 'a> {
     fn new(base: &'v Tree<'a>, tree: &'v Tree<'a>, now: &'v Installed, before: &'v Installed, earlier: &'v [Installed]) -> Self {
         let packages = now.packages();
-        let mut real = Canonical { tree, folders: HashMap::new() };
+        let mut real = Canonical::new(tree);
         let mut owners: HashMap<String, Owner> = HashMap::new();
         let mut ghosts = BTreeSet::new();
         for (number, package) in packages.iter().enumerate() {
@@ -468,13 +468,17 @@ fn whiteout(entry: &Entry, lower: &Tree<'_>) -> Verdict {
 }
 
 /// Real paths of many files; each folder is looked up once.
-struct Canonical<'t, 'a> {
+pub(crate) struct Canonical<'t, 'a> {
     tree: &'t Tree<'a>,
     folders: HashMap<String, String>,
 }
 
-impl Canonical<'_, '_> {
-    fn path(&mut self, path: &str) -> String {
+impl<'t, 'a> Canonical<'t, 'a> {
+    pub(crate) fn new(tree: &'t Tree<'a>) -> Self {
+        Canonical { tree, folders: HashMap::new() }
+    }
+
+    pub(crate) fn path(&mut self, path: &str) -> String {
         let folder = parent(path);
         if folder.is_empty() {
             return path.to_string();

@@ -71,7 +71,8 @@ pub fn find(documents: &impl Documents, wanted: Option<&str>) -> Result<Found> {
 
 /// Whether a name in an archive is what somebody asks for: the whole of it, or only its tag.
 fn means(tag: &str, wanted: &str) -> bool {
-    let whole = |name: &str| if name.rsplit('/').next().is_some_and(|last| last.contains(':')) { name.into() } else { format!("{name}:latest") };
+    let whole =
+        |name: &str| if name.rsplit('/').next().is_some_and(|last| last.contains(':')) { name.into() } else { format!("{name}:latest") };
     tag == wanted || whole(tag) == whole(wanted) || (!wanted.contains(['/', ':']) && tag.rsplit(':').next() == Some(wanted))
 }
 

@@ -13,7 +13,9 @@ pub mod archive;
 pub mod audit;
 mod config;
 pub mod delta;
+pub mod diff;
 mod documents;
+pub mod flatten;
 pub mod image;
 mod layer;
 pub mod limits;
@@ -24,15 +26,19 @@ pub mod rules;
 pub mod store;
 mod tarball;
 pub mod tree;
+pub mod waste;
+mod write;
 
 pub use archive::read_archive;
 pub use audit::{Base, Known, audit, audit_with, wanted};
-pub use image::{Config, Entry, History, Image, Kind, Layer};
 pub use delta::Delta;
+pub use image::{Config, Entry, History, Image, Kind, Layer};
 pub use limits::Limits;
 pub use report::{LayerReport, Report, Residue};
 pub use store::{Compression, Store};
 pub use tree::Tree;
+pub use waste::Waste;
+pub use write::{NewImage, Written};
 
 use twostage_model::{Class, Error};
 

@@ -224,7 +224,7 @@ pub(crate) fn count(number: u64, word: &str) -> String {
 }
 
 /// `312 B`, `4.2 kB`, `17.0 MB`: powers of ten, as engines write sizes.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 999.95 || unit == "GB" {

@@ -15,7 +15,7 @@ use crate::{broken, config};
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, ImageManifestBuilder, MediaType};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
+use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::Path;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Hasher, Result, Sha256};
@@ -34,7 +34,7 @@ pub struct NewImage<'a> {
     /// How its own layer is packed.
     pub compression: Compression,
     /// What it is called.
-    pub name: Option<&'a str>,
+    pub name: Option<String>,
     /// Its configuration, for the digest of the new layer's tar.
     pub config: &'a dyn Fn(Option<Sha256>) -> Result<Vec<u8>>,
 }
@@ -70,9 +70,7 @@ impl NewImage<'_> {
         let mut archive = Archive { out: BufWriter::with_capacity(256 << 10, temporary), seen: Vec::new() };
         let (written, documents) = self.blobs(&mut archive)?;
         let index = index_of(documents.manifest).or_fail(Class::System, fail)?;
-        for (name, bytes) in
-            [("oci-layout", LAYOUT.to_vec()), ("index.json", json(&index)?), ("manifest.json", json(&documents.docker)?)]
-        {
+        for (name, bytes) in [("oci-layout", LAYOUT.to_vec()), ("index.json", json(&index)?), ("manifest.json", json(&documents.docker)?)] {
             archive.file(name, &bytes).or_fail(Class::System, fail)?;
         }
         archive.out.write_all(&[0; 1024]).or_fail(Class::System, fail)?;
@@ -152,7 +150,7 @@ impl NewImage<'_> {
         }
         let config = (self.config)(layer.map(|(digest, _)| digest))?;
         let id = Sha256::of(&config);
-        let docker = docker_manifest(&format!("{id}.json"), self.name, &names);
+        let docker = docker_manifest(&format!("{id}.json"), self.name.as_deref(), &names);
         for (name, bytes) in [(format!("{id}.json"), &config), ("manifest.json".to_string(), &json(&docker)?)] {
             member(&mut out, &name, bytes).or_fail(Class::System, fail)?;
         }
@@ -165,7 +163,10 @@ impl NewImage<'_> {
         let mut layers = Vec::new();
         for number in 0..self.kept {
             let (mut blob, _, compression) = self.store.blob(number)?;
-            layers.push((place.add(&mut |out| io::copy(&mut blob, out).map(|_| ()).or_fail(Class::System, || "cannot copy a layer".into()))?, compression));
+            layers.push((
+                place.add(&mut |out| io::copy(&mut blob, out).map(|_| ()).or_fail(Class::System, || "cannot copy a layer".into()))?,
+                compression,
+            ));
         }
         let mut layer = None;
         if let Some(delta) = self.delta {
@@ -178,7 +179,8 @@ impl NewImage<'_> {
         }
         let config = (self.config)(layer.map(|(digest, _)| digest))?;
         let config_blob = place.bytes(&config)?;
-        let descriptors = layers.iter().map(|(blob, compression)| descriptor(media_type(*compression), blob)).collect::<Result<Vec<_>>>()?;
+        let descriptors =
+            layers.iter().map(|(blob, compression)| descriptor(media_type(*compression), blob)).collect::<Result<Vec<_>>>()?;
         let manifest = ImageManifestBuilder::default()
             .schema_version(2_u32)
             .media_type(MediaType::ImageManifest)
@@ -188,12 +190,12 @@ impl NewImage<'_> {
             .or_fail(Class::System, || "cannot describe the image".into())?;
         let manifest_blob = place.bytes(&json(&manifest)?)?;
         let mut manifest = descriptor(MediaType::ImageManifest, &manifest_blob)?;
-        if let Some(name) = self.name {
+        if let Some(name) = &self.name {
             // (One annotation: the order of several would not be the same each time.)
-            manifest.set_annotations(Some(HashMap::from([(REF_NAME.to_string(), name.to_string())])));
+            manifest.set_annotations(Some(HashMap::from([(REF_NAME.to_string(), name.clone())])));
         }
         let names: Vec<String> = layers.iter().map(|(blob, _)| format!("blobs/sha256/{}", blob.digest)).collect();
-        let docker = docker_manifest(&format!("blobs/sha256/{}", config_blob.digest), self.name, &names);
+        let docker = docker_manifest(&format!("blobs/sha256/{}", config_blob.digest), self.name.as_deref(), &names);
         Ok((Written { id: config_blob.digest, manifest: Some(manifest_blob.digest), layer }, Documents { manifest, docker }))
     }
 }

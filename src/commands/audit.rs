@@ -1,24 +1,22 @@
 //! `twostage audit IMAGE`: every file above the base, accounted for or named.
 
 use crate::cli::Audit;
+use crate::images::Place;
 use crate::output::Output;
-use std::path::Path;
 use twostage_builder::Context;
 use twostage_engine::Engine;
-use twostage_image::{Base, Known, Report, Store, audit};
+use twostage_image::{Base, Known, Report, audit};
 use twostage_model::{Class, Error, Result};
 
 pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
     let base = arguments.base_layers.map_or(Base::Label, Base::Layers);
-    let path = Path::new(&arguments.image);
-    // A folder of the image's name is no image, unless it is a layout or written as a path.
-    let is_path = path.is_file() || path.join("index.json").is_file() || arguments.image.starts_with(['.', '/']);
-    let report = if is_path {
-        let path = path.to_path_buf();
-        Context::blocking(move || audit::audit(&Store::open(&path, None)?.read(&audit::wanted)?, base)).await?
-    } else {
-        let engine = arguments.engine.connect().await?;
-        audit_engine_image(&engine, &arguments.image, base, Known::default()).await?
+    let engine = arguments.image.engine(&arguments.engine).await?;
+    let report = match (&arguments.image, &engine) {
+        (Place::Engine(_, name), Some(engine)) => audit_engine_image(engine, name, base, Known::default()).await?,
+        (place, _) => {
+            let image = place.open(None).await?;
+            Context::blocking(move || audit::audit(&image.store.read(&audit::wanted)?, base)).await?
+        }
     };
     output.result(&output.with_verdict(&report.to_text(), report.is_clean()), &report);
     if report.is_clean() {

@@ -2,7 +2,9 @@
 
 pub mod audit;
 pub mod completions;
+pub mod diff;
 pub mod export;
+pub mod flatten;
 pub mod import;
 pub mod init;
 pub mod lock;

@@ -6,7 +6,7 @@ use crate::reference::Reference;
 use crate::stream::{ByteStream, FirstError, TarReader, read_tar};
 use crate::{ImageInfo, Kind};
 use bollard::errors::Error as ApiError;
-use bollard::query_parameters::{CreateImageOptions, ImportImageOptions, RemoveImageOptions, TagImageOptions};
+use bollard::query_parameters::{CreateImageOptions, ImportImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions};
 use futures_util::StreamExt;
 use twostage_model::{Class, Error, Result, Sha256, Sink};
 
@@ -39,6 +39,27 @@ impl Session {
             user: config.user.unwrap_or_default(),
             workdir: config.working_dir.unwrap_or_default(),
         }))
+    }
+
+    /// All images that have a name.
+    pub(crate) async fn images(&self) -> Result<Vec<ImageInfo>> {
+        let what = || "cannot list the images".to_string();
+        let listed = self.quick().list_images(None::<ListImagesOptions>).await.map_err(|error| fault(what(), error))?;
+        let mut images = Vec::new();
+        for image in listed.iter().filter(|image| image.repo_tags.iter().any(|tag| !tag.starts_with("<none>"))) {
+            // One that was removed since is no longer asked for.
+            images.extend(self.image(&image.id).await?);
+        }
+        Ok(images)
+    }
+
+    /// The remark of an image's newest step.
+    pub(crate) async fn remark(&self, reference: &str) -> Result<Option<String>> {
+        match self.quick().image_history(Reference::check(reference)?).await {
+            Ok(steps) => Ok(steps.into_iter().next().map(|step| step.comment)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(fault(format!("cannot read the history of {reference}"), error)),
+        }
     }
 
     pub(crate) async fn pull(&self, reference: &str, sink: &Sink, subject: &str) -> Result<()> {

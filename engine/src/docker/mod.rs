@@ -111,6 +111,10 @@ impl Session {
         Ok(Session { inner: Arc::new(inner), labels: Arc::default() })
     }
 
+    pub(crate) fn kind(&self) -> crate::Kind {
+        self.dialect().kind()
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.inner.name
     }

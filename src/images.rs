@@ -1,0 +1,227 @@
+//! Images, wherever they are: one syntax for every command, skopeo's transports.
+
+use crate::cli::{EngineArgs, EngineKind};
+use std::fmt;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use tempfile::TempPath;
+use twostage_builder::Context;
+use twostage_engine::{Engine, pipe};
+use twostage_image::{NewImage, Store, Written};
+use twostage_model::error::OrFail as _;
+use twostage_model::{Class, Error, Result};
+
+/// What `--help` says of an image.
+pub const SYNTAX: &str = "An IMAGE is\n  \
+    NAME[:TAG]                    an image of the engine, or an archive or layout at that path\n  \
+    docker-daemon:NAME[:TAG]      an image of Docker's engine\n  \
+    containers-storage:NAME[:TAG] an image of Podman's engine\n  \
+    docker-archive:FILE[:NAME]    an archive that `docker save` wrote\n  \
+    oci-archive:FILE[:NAME]       an archive of an OCI layout\n  \
+    oci:FOLDER[:NAME]             an OCI layout";
+
+/// Where an image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In an engine: of this kind, or whichever answers.
+    Engine(Option<EngineKind>, String),
+    /// In an archive, under a name if there are several.
+    Archive(PathBuf, Option<String>),
+    /// In an OCI layout.
+    Layout(PathBuf, Option<String>),
+}
+
+impl FromStr for Place {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Place> {
+        // skopeo's rule: the path ends at the first colon.
+        let file = |rest: &str| {
+            let (path, name) = rest.split_once(':').map_or((rest, None), |(path, name)| (path, Some(name.to_string())));
+            match (path, name.as_deref()) {
+                ("", _) | (_, Some("")) => Err(unknown(text)),
+                _ => Ok((PathBuf::from(path), name)),
+            }
+        };
+        let engine = |kind, name: &str| match name {
+            "" => Err(unknown(text)),
+            name => Ok(Place::Engine(kind, name.to_string())),
+        };
+        match text.split_once(':') {
+            Some(("docker-daemon", name)) => engine(Some(EngineKind::Docker), name),
+            Some(("containers-storage", name)) => engine(Some(EngineKind::Podman), name),
+            Some(("docker-archive" | "oci-archive", rest)) => file(rest).map(|(path, name)| Place::Archive(path, name)),
+            Some(("oci", rest)) if !rest.is_empty() && !looks_like_tag(rest) => file(rest).map(|(path, name)| Place::Layout(path, name)),
+            _ => {
+                let path = Path::new(text);
+                // A folder of the image's name is no image, unless it is a layout or written as a path.
+                let written = text.starts_with(['.', '/']);
+                match () {
+                    () if path.join("index.json").is_file() || (written && path.is_dir()) => Ok(Place::Layout(path.into(), None)),
+                    () if path.is_file() || written => Ok(Place::Archive(path.into(), None)),
+                    () => engine(None, text),
+                }
+            }
+        }
+    }
+}
+
+/// `oci:latest` may be an image called oci; as skopeo does, it is taken for a folder unless there is none.
+fn looks_like_tag(rest: &str) -> bool {
+    !rest.contains(['/', ':', '.']) && !Path::new(rest).exists()
+}
+
+fn unknown(text: &str) -> Error {
+    Error::new(Class::Usage, format!("{text:?} names no image"))
+        .hint("write it as NAME:TAG, docker-archive:FILE, oci-archive:FILE or oci:FOLDER:NAME")
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |name: &Option<String>| name.as_ref().map(|name| format!(":{name}")).unwrap_or_default();
+        match self {
+            Place::Engine(_, name) => f.write_str(name),
+            Place::Archive(path, name) | Place::Layout(path, name) => write!(f, "{}{}", path.display(), of(name)),
+        }
+    }
+}
+
+/// An image that can be read again and again.
+pub struct Opened {
+    pub store: Store,
+    /// Where an engine's image was written to; it goes with this value.
+    _spool: Option<TempPath>,
+}
+
+impl Place {
+    /// The engine that the image is in, if it is in one.
+    pub async fn engine(&self, arguments: &EngineArgs) -> Result<Option<Engine>> {
+        let Place::Engine(kind, _) = self else { return Ok(None) };
+        let arguments = EngineArgs { kind: kind.or(arguments.kind), engine_host: arguments.engine_host.clone() };
+        arguments.connect().await.map(Some)
+    }
+
+    /// Opens the image. One of an engine is saved into a temporary file first.
+    pub async fn open(&self, engine: Option<&Engine>) -> Result<Opened> {
+        let (path, name, spool) = match (self, engine) {
+            (Place::Engine(_, name), Some(engine)) => {
+                let spool = spool(engine, name).await?;
+                (spool.to_path_buf(), None, Some(spool))
+            }
+            (Place::Archive(path, name) | Place::Layout(path, name), _) => (path.clone(), name.clone(), None),
+            (Place::Engine(_, name), None) => return Err(Error::new(Class::Engine, format!("there is no engine to take {name} from"))),
+        };
+        let store = Context::blocking(move || Store::open(&path, name.as_deref())).await?;
+        Ok(Opened { store, _spool: spool })
+    }
+
+    /// Where an image is written to. `same_engine`: its lower layers are in that engine already.
+    pub fn sink(&self, engine: Option<&Engine>, same_engine: bool) -> Result<Sink> {
+        match (self, engine) {
+            (Place::Archive(path, name), _) => Ok(Sink::Archive(path.clone(), name.clone())),
+            (Place::Layout(path, name), _) => Ok(Sink::Layout(path.clone(), name.clone())),
+            (Place::Engine(_, name), Some(engine)) => {
+                // Docker looks for a layer among its own before it reads the archive's; Podman does not.
+                let with_kept = !same_engine || engine.kind() == twostage_engine::Kind::Podman;
+                Ok(Sink::Engine { engine: engine.clone(), name: whole_name(name), with_kept })
+            }
+            (Place::Engine(_, name), None) => Err(Error::new(Class::Engine, format!("there is no engine to write {name} to"))),
+        }
+    }
+}
+
+/// Where an image is written to.
+pub enum Sink {
+    Archive(PathBuf, Option<String>),
+    Layout(PathBuf, Option<String>),
+    Engine { engine: Engine, name: String, with_kept: bool },
+}
+
+/// Writes one image.
+pub type Write<'a> = &'a mut dyn FnMut(&mut NewImage<'_>) -> Result<Written>;
+
+impl Sink {
+    /// Runs `make`, which makes an image and hands it to what it is given.
+    pub async fn write<T: Send + 'static>(self, make: impl FnOnce(Write<'_>) -> Result<T> + Send + 'static) -> Result<T> {
+        match self {
+            Sink::Archive(path, name) => {
+                Context::blocking(move || {
+                    make(&mut |new| {
+                        new.name.clone_from(&name);
+                        new.write_archive(&path)
+                    })
+                })
+                .await
+            }
+            Sink::Layout(path, name) => {
+                Context::blocking(move || {
+                    make(&mut |new| {
+                        new.name.clone_from(&name);
+                        new.write_layout(&path)
+                    })
+                })
+                .await
+            }
+            Sink::Engine { engine, name, with_kept } => {
+                let (writer, stream) = pipe();
+                let mut writer = Some(writer);
+                let making = Context::blocking(move || {
+                    make(&mut |new| {
+                        let mut writer = writer.take().ok_or_else(|| Error::new(Class::System, "an image is written once"))?;
+                        new.name = Some(name.clone());
+                        let written = new.load(&mut writer, with_kept)?;
+                        writer.finish().or_fail(Class::Engine, || "cannot hand the image to the engine".into())?;
+                        Ok(written)
+                    })
+                });
+                match tokio::join!(making, engine.load(stream)) {
+                    (Ok(made), Ok(_)) => Ok(made),
+                    // When the engine stops reading, it says why; when the image ends early, we do.
+                    (Err(error), Err(refusal)) if error.class() == Class::Engine => Err(refusal),
+                    (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+                }
+            }
+        }
+    }
+}
+
+/// `name:latest` where no tag is given.
+pub fn whole_name(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if last.contains([':', '@']) { name.to_string() } else { format!("{name}:latest") }
+}
+
+async fn spool(engine: &Engine, name: &str) -> Result<TempPath> {
+    let mut stream = engine.save(name).await?;
+    Context::blocking(move || {
+        let fail = || "cannot keep the engine's image in a temporary file".to_string();
+        let mut file = tempfile::Builder::new().prefix("twostage-image-").tempfile().or_fail(Class::System, fail)?;
+        std::io::copy(&mut stream, &mut file).and_then(|_| file.flush()).or_fail(Class::System, fail)?;
+        Ok(file.into_temp_path())
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skopeos_transports_are_understood() {
+        let place = |text: &str| text.parse::<Place>().unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(place("app:1"), Place::Engine(None, "app:1".into()));
+        assert_eq!(place("localhost:5000/app"), Place::Engine(None, "localhost:5000/app".into()));
+        assert_eq!(place("docker-daemon:app:1"), Place::Engine(Some(EngineKind::Docker), "app:1".into()));
+        assert_eq!(place("containers-storage:app"), Place::Engine(Some(EngineKind::Podman), "app".into()));
+        assert_eq!(place("docker-archive:a.tar"), Place::Archive("a.tar".into(), None));
+        assert_eq!(place("docker-archive:a.tar:app:1"), Place::Archive("a.tar".into(), Some("app:1".into())));
+        assert_eq!(place("oci-archive:/x/a.tar:1"), Place::Archive("/x/a.tar".into(), Some("1".into())));
+        assert_eq!(place("oci:./layout:1"), Place::Layout("./layout".into(), Some("1".into())));
+        assert_eq!(place("./a.tar"), Place::Archive("./a.tar".into(), None));
+        for wrong in ["docker-archive:", "oci-archive::x", "docker-daemon:", "docker-archive:x:", ""] {
+            assert!(wrong.parse::<Place>().is_err(), "{wrong:?} was taken");
+        }
+        assert_eq!([whole_name("a"), whole_name("h:1/a"), whole_name("a:2")], ["a:latest", "h:1/a:latest", "a:2"]);
+    }
+}
