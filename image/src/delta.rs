@@ -45,9 +45,11 @@ impl<'a> Delta<'a> {
         // One file with several names stays one file: all its names are in the layer, or none.
         let (names_below, names) = (Names::of(lower), Names::of(upper));
         for group in names_below.0.values() {
-            let now: BTreeSet<_> = group.iter().filter_map(|path| upper.get(path)?.entry).map(key).collect();
+            // Unchanged one by one, but no longer one file.
+            let left: Vec<&str> = group.iter().copied().filter(|path| !delta.there.contains_key(path)).collect();
+            let now: BTreeSet<_> = left.iter().filter_map(|path| upper.get(path)?.entry).map(key).collect();
             if now.len() > 1 {
-                delta.add_all(group, upper);
+                delta.add_all(&left, upper);
             }
         }
         for group in names.0.values() {

@@ -4,9 +4,10 @@
 
 use crate::image::{Entry, Kind, Layer};
 use crate::path::{join, parent, shown};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Bound;
+use twostage_model::Sha256;
 
 /// How many links are followed before a path is called endless; as Linux.
 const MAX_LINKS: usize = 40;
@@ -198,6 +199,13 @@ impl<'a> Tree<'a> {
     /// ```
     pub fn to_text(&self) -> String {
         let mut text = String::new();
+        // Of a file's names the first in order is the file, however the layers said it.
+        let mut first: BTreeMap<*const Entry, &str> = BTreeMap::new();
+        for (path, node) in &self.nodes {
+            if let Some(entry) = node.entry {
+                first.entry(std::ptr::from_ref(entry)).or_insert(path);
+            }
+        }
         for (path, node) in &self.nodes {
             let slash = if node.is_dir() && !path.is_empty() { "/" } else { "" };
             let _ = write!(text, "/{}{slash}: ", shown(path));
@@ -216,12 +224,11 @@ impl<'a> Tree<'a> {
                 Kind::Fifo => write!(text, "fifo {owner}"),
                 Kind::Whiteout | Kind::OpaqueWhiteout => write!(text, "whiteout"),
             };
-            if node.linked {
-                let _ = write!(text, " = /{}", shown(&entry.path));
+            if let Some(first) = first.get(&std::ptr::from_ref(entry)).filter(|first| *first != path) {
+                let _ = write!(text, " = /{}", shown(first));
             }
-            let names: BTreeSet<String> = entry.xattrs.keys().map(|name| shown(name)).collect();
-            for name in names {
-                let _ = write!(text, " +{name}");
+            for (name, value) in &entry.xattrs {
+                let _ = write!(text, " +{}={}", shown(name), Sha256::of(value).short());
             }
             text.push('\n');
         }

@@ -5,6 +5,7 @@
 //! | names | completes a short name itself, also in FROM: `docker.io/library/` (or `localhost/` where `compat_api_enforce_docker_hub` is off) | give short names, show short names ([`Dialect::shown`]) |
 //! | import | reads no `tag` | the whole name is in `repo`, for Docker too (`images.rs`) |
 //! | import | takes all `changes` that bollard sends for one | refused where there is more than one (`images.rs`) |
+//! | import | makes an empty image of a stream that breaks off, now and then, and some time after it said that it failed | it imports under a name that nobody asks for ([`Dialect::import_name`]), and the image gets its own when it is whole |
 //! | commit | reads no config of the body | `changes`, for Docker too (`containers.rs`) |
 //! | commit | keeps the run's entrypoint, and gives an id without `sha256:` | [`Dialect::before_changes`], [`Dialect::id`] |
 //! | build: cache | takes a step that was made on another network, or with other hosts | [`Dialect::no_cache`] |
@@ -55,6 +56,12 @@ impl Dialect {
             Dialect::Docker => name,
             Dialect::Podman => completed("docker.io/library/").or_else(|| completed("localhost/")).unwrap_or(name),
         }
+    }
+
+    /// The name to import under, where the engine may make an image of what broke off.
+    pub(super) fn import_name(self, repository: &str) -> Option<String> {
+        let unique = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+        (self == Dialect::Podman).then(|| format!("{repository}-incoming:{}-{unique}", std::process::id()))
     }
 
     /// An image's id, `sha256:…`.

@@ -8,6 +8,7 @@ use crate::{ImageInfo, Kind};
 use bollard::errors::Error as ApiError;
 use bollard::query_parameters::{CreateImageOptions, ImportImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions};
 use futures_util::StreamExt;
+use std::time::Duration;
 use twostage_model::{Class, Error, Result, Sha256, Sink};
 
 impl Session {
@@ -89,13 +90,43 @@ impl Session {
     pub(crate) async fn import(&self, tar: ByteStream, reference: &str, changes: &[String]) -> Result<String> {
         let what = || format!("cannot import a root file system as {reference}");
         let name = Reference::parse(reference)?;
+        let whole = format!("{}:{}", name.repository, name.writable_tag()?);
         if self.dialect().kind() == Kind::Podman && changes.len() > 1 {
             return Err(Error::new(Class::Engine, what()).because("Podman's import takes one instruction".to_string()));
         }
+        let Some(temporary) = self.dialect().import_name(&name.repository) else {
+            return self.import_as(tar, &whole, changes, &what()).await;
+        };
+        match self.import_as(tar, &temporary, changes, &what()).await {
+            Ok(id) => {
+                self.tag(&id, reference).await?;
+                self.remove_image(&temporary, false).await?;
+                Ok(id)
+            }
+            Err(error) => {
+                self.remove_when_it_comes(&temporary).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes the image that an import which broke off may still become; nothing tells when.
+    async fn remove_when_it_comes(&self, name: &str) {
+        for _ in 0..20 {
+            if matches!(self.image(name).await, Ok(Some(_))) {
+                // What is left has a name that nobody asks for.
+                let _ = self.remove_image(name, true).await;
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn import_as(&self, tar: ByteStream, name: &str, changes: &[String], what: &str) -> Result<String> {
         let options = CreateImageOptions {
             from_src: Some("-".into()),
             // The whole name in `repo` is understood by every engine; not all read `tag` here.
-            repo: Some(format!("{}:{}", name.repository, name.writable_tag()?)),
+            repo: Some(name.into()),
             changes: changes.to_vec(),
             ..Default::default()
         };
@@ -104,13 +135,13 @@ impl Session {
         let mut progress = messages(Box::pin(self.patient().create_image(Some(options), Some(body), None)));
         let mut id = None;
         while let Some(step) = progress.next().await {
-            let step = step.map_err(|error| sent(what(), error, &source))?;
+            let step = step.map_err(|error| sent(what.to_string(), error, &source))?;
             id = step.status.filter(|status| status.starts_with("sha256:")).or(id);
         }
         match (source.take(), id) {
-            (Some(broken), _) => Err(Error::new(Class::System, what()).because(broken)),
+            (Some(broken), _) => Err(Error::new(Class::System, what).because(broken)),
             (None, Some(id)) => Ok(id),
-            (None, None) => Err(Error::new(Class::Engine, what()).because("the engine named no image".to_string())),
+            (None, None) => Err(Error::new(Class::Engine, what).because("the engine named no image".to_string())),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod archives;
 mod audits;
+mod flattens;
 mod hostile;
 mod rpms;
 mod support;
