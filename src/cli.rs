@@ -170,6 +170,9 @@ pub struct Audit {
     /// Where the base ends: the number of its layers (default: as the image's label says)
     #[arg(long, value_name = "LAYERS")]
     pub base_layers: Option<usize>,
+    /// Also write a page with a map of each layer, which needs nothing else to be looked at
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     #[command(flatten)]
     pub engine: EngineArgs,
 }

@@ -12,7 +12,7 @@
 
 use crate::config::{self, Descriptor};
 use crate::documents::{self, Documents};
-use crate::image::{Image, Layer};
+use crate::image::{Image, Layer, Wanted};
 use crate::layer::{HashRead, Sniffed, read_layer, sniff};
 use crate::limits::{Budget, Limits};
 use crate::tarball::Tarball;
@@ -30,7 +30,7 @@ const MAX_MEMBERS: usize = 100_000;
 ///
 /// # Errors
 /// Anything that is not what it claims to be, named; nothing of such an image is returned.
-pub fn read_archive(input: impl Read + Send, keep: &dyn Fn(&str) -> bool) -> Result<Image> {
+pub fn read_archive(input: impl Read + Send, keep: Wanted<'_>) -> Result<Image> {
     read_archive_within(input, keep, &Limits::default())
 }
 
@@ -38,7 +38,7 @@ pub fn read_archive(input: impl Read + Send, keep: &dyn Fn(&str) -> bool) -> Res
 ///
 /// # Errors
 /// As [`read_archive`].
-pub fn read_archive_within(input: impl Read + Send, keep: &dyn Fn(&str) -> bool, limits: &Limits) -> Result<Image> {
+pub fn read_archive_within(input: impl Read + Send, keep: Wanted<'_>, limits: &Limits) -> Result<Image> {
     let mut budget = Budget::new(limits);
     let mut tarball = Tarball::new(BufReader::with_capacity(256 << 10, input));
     let mut members = BTreeMap::new();
@@ -84,7 +84,7 @@ enum Is {
 }
 
 /// Reads one blob to its end, and checks the digest that its name claims.
-fn read_blob(input: impl Read + Send, name: &str, size: u64, keep: &dyn Fn(&str) -> bool, budget: &mut Budget<'_>) -> Result<Blob> {
+fn read_blob(input: impl Read + Send, name: &str, size: u64, keep: Wanted<'_>, budget: &mut Budget<'_>) -> Result<Blob> {
     let fail = || format!("cannot read {name} from the archive");
     // A short read must not hide the magic of a tar, which stands at byte 257.
     let mut input = input;

@@ -11,11 +11,13 @@
 pub(crate) mod installed;
 mod words;
 
-use crate::image::{Entry, Image, Kind, Layer};
+use crate::image::{Entry, Image, Kind, Layer, Want};
+use crate::page::{self, Seen};
 use crate::path::{self, join, name, parent, shown};
 use crate::report::{self, LayerReport, PackageShare, Report, Residue, RuleShare, Share};
 use crate::rules::{self, Check, RESIDUE, Rule, WHITEOUTS_ALLOWED};
 use crate::tree::{Node, Tree};
+use crate::waste::Waste;
 use installed::{Installed, Package};
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,11 +48,15 @@ pub struct Known {
 }
 
 /// The files whose contents an audit looks into: for [`crate::read_archive`]'s `keep`.
-pub fn wanted(path: &str) -> bool {
+pub fn wanted(path: &str) -> Want {
+    if looked_into(path) { Want::Content } else { Want::Checksum }
+}
+
+fn looked_into(path: &str) -> bool {
     match path.strip_prefix("var/lib/dpkg/") {
         Some("status" | "diversions") => true,
         Some(rest) => match rest.split_once('/') {
-            Some(("info", name)) => [".list", ".conffiles", ".triggers"].iter().any(|ending| name.ends_with(ending)),
+            Some(("info", name)) => [".list", ".md5sums", ".conffiles", ".triggers"].iter().any(|ending| name.ends_with(ending)),
             Some(("alternatives" | "status.d", name)) => !name.contains('/'),
             _ => false,
         },
@@ -106,6 +112,7 @@ pub fn audit_with(image: &Image, base: Base, known: &Known) -> Result<Report> {
         lower.apply(layer, number);
     }
     let had: BTreeSet<_> = before.packages().iter().map(Package::identity).collect();
+    let (waste, unseen) = Waste::and_files(&image.layers, 0);
     Ok(Report {
         image: image.id.to_string(),
         tags: image.tags.clone(),
@@ -114,6 +121,8 @@ pub fn audit_with(image: &Image, base: Base, known: &Known) -> Result<Report> {
         packages_added: view.packages.iter().filter(|package| !had.contains(&package.identity())).count(),
         layers,
         config_residue: words::residue(&image.config, base_layers, known),
+        waste,
+        unseen,
     })
 }
 
@@ -295,6 +304,9 @@ impl<'v, 'a> View<'v, 'a> {
                 Kind::Whiteout | Kind::OpaqueWhiteout => whiteout(entry, lower),
                 _ => self.judge(entry, self.file_of(entry, &own)),
             };
+            if let Kind::File { size, .. } = entry.kind {
+                report.seen.push(self.seen(&entry.path, size, &verdict));
+            }
             match verdict {
                 Verdict::Restored => report.restored.add(entry.size()),
                 Verdict::Package(number) if !folder => packages.entry(number).or_default().add(entry.size()),
@@ -330,6 +342,20 @@ impl<'v, 'a> View<'v, 'a> {
         report.packages.sort_by(|a, b| (b.share.bytes, &a.name, &a.arch).cmp(&(a.share.bytes, &b.name, &b.arch)));
         report.generated = generated.into_values().map(|(share, rule)| RuleShare { rule: rule.name, what: rule.what, share }).collect();
         report
+    }
+
+    /// For the page.
+    fn seen(&self, path: &str, bytes: u64, verdict: &Verdict) -> Seen {
+        let (class, by) = match verdict {
+            Verdict::Restored | Verdict::Folder => (page::Class::Restored, String::new()),
+            Verdict::Package(number) => {
+                let package = self.packages.get(*number);
+                (page::Class::Package, package.map(|package| format!("{} {}", package.name, package.version)).unwrap_or_default())
+            }
+            Verdict::Rule(rule) => (page::Class::Generated, rule.name.to_string()),
+            Verdict::Residue(_, reason) => (page::Class::Residue, reason.clone()),
+        };
+        Seen { path: path.to_string(), bytes, class, by }
     }
 
     /// The file that a hard link names: in its own layer, else in the image.

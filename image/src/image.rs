@@ -93,9 +93,25 @@ pub struct Entry {
     pub xattrs: BTreeMap<String, Vec<u8>>,
     /// A file's bytes, where they were asked for.
     pub content: Option<Vec<u8>>,
+    /// The MD5 of a file's bytes, where it was asked for: dpkg knows no better one.
+    pub md5: Option<[u8; 16]>,
     /// Which member of its layer's tar it is, from 0.
     pub number: u64,
 }
+
+/// What is wanted of a file besides its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// Nothing.
+    Digest,
+    /// Its MD5.
+    Checksum,
+    /// Its bytes.
+    Content,
+}
+
+/// Says of a path what is wanted.
+pub type Wanted<'a> = &'a dyn Fn(&str) -> Want;
 
 /// What an [`Entry`] is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +161,7 @@ impl Entry {
     /// An entry of which nothing is known but what it is: root's, as a new folder or file is made.
     pub(crate) fn bare(kind: Kind) -> Entry {
         let mode = if kind == Kind::Dir { 0o755 } else { 0o644 };
-        Entry { path: String::new(), kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new(), content: None, number: 0 }
+        Entry { path: String::new(), kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new(), content: None, md5: None, number: 0 }
     }
 
     /// A file's size, else 0.

@@ -1,9 +1,10 @@
 //! One layer: a tar, plain or compressed, walked as it streams by.
 
-use crate::image::{Entry, Kind, Layer};
+use crate::image::{Entry, Kind, Layer, Want, Wanted};
 use crate::limits::Budget;
 use crate::tarball::{Header, Tarball};
 use crate::{ahead, broken, path};
+use md5::Digest as _;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
 use twostage_model::error::OrFail;
@@ -76,7 +77,7 @@ pub fn plain<'a>(mut input: impl BufRead + Send + 'a) -> Result<Box<dyn Read + S
 }
 
 /// Reads a layer. `input` is not read to its end where decompression ends earlier.
-pub fn read_layer(input: impl BufRead + Send, keep: &dyn Fn(&str) -> bool, budget: &mut Budget<'_>) -> Result<Layer> {
+pub fn read_layer(input: impl BufRead + Send, keep: Wanted<'_>, budget: &mut Budget<'_>) -> Result<Layer> {
     let limit = budget.limits.layer_bytes;
     let (entries, diff_id, size) = ahead::reading(plain(input)?, limit, |data| entries(data, keep, budget));
     let mut entries = entries?;
@@ -85,7 +86,7 @@ pub fn read_layer(input: impl BufRead + Send, keep: &dyn Fn(&str) -> bool, budge
 }
 
 /// All entries of a tar, which is read to its very end.
-fn entries(data: &mut ahead::Ahead, keep: &dyn Fn(&str) -> bool, budget: &mut Budget<'_>) -> Result<Vec<Entry>> {
+fn entries(data: &mut ahead::Ahead, keep: Wanted<'_>, budget: &mut Budget<'_>) -> Result<Vec<Entry>> {
     let mut tarball = Tarball::new(data);
     let mut entries = Vec::new();
     let mut holes = budget.limits.layer_bytes;
@@ -109,20 +110,14 @@ fn entries(data: &mut ahead::Ahead, keep: &dyn Fn(&str) -> bool, budget: &mut Bu
 }
 
 /// The entry of a member; none for the bookkeeping of aufs, which no engine applies.
-fn entry(
-    header: Header,
-    data: &mut impl Read,
-    keep: &dyn Fn(&str) -> bool,
-    budget: &mut Budget<'_>,
-    buffer: &mut [u8],
-) -> Result<Option<Entry>> {
+fn entry(header: Header, data: &mut impl Read, keep: Wanted<'_>, budget: &mut Budget<'_>, buffer: &mut [u8]) -> Result<Option<Entry>> {
     let Header { kind, size, mode, uid, gid, mtime, major, minor, .. } = header;
     let mut path = path::clean(&header.path)?;
     let mut xattrs = BTreeMap::new();
     for (name, value) in header.xattrs {
         xattrs.insert(path::from_bytes(&name), value);
     }
-    let mut content = None;
+    let (mut content, mut checksum) = (None, None);
     let name = path::name(&path);
     let kind = if name == ".wh..wh..opq" {
         path = path::parent(&path).to_string();
@@ -138,8 +133,9 @@ fn entry(
     } else {
         match kind {
             b'0' => {
-                let kept = keep(&path);
-                if kept {
+                let want = keep(&path);
+                let mut md5 = (want == Want::Checksum).then(md5::Md5::default);
+                if want == Want::Content {
                     budget.keep(&path, size)?;
                     content = Some(Vec::with_capacity(usize::try_from(size).unwrap_or(0).min(1 << 20)));
                 }
@@ -150,10 +146,14 @@ fn entry(
                         break;
                     }
                     hasher.update(&buffer[..n]);
+                    if let Some(md5) = &mut md5 {
+                        md5.update(&buffer[..n]);
+                    }
                     if let Some(content) = &mut content {
                         content.extend_from_slice(&buffer[..n]);
                     }
                 }
+                checksum = md5.map(|md5| md5.finalize().into());
                 Kind::File { size, sha256: hasher.finish() }
             }
             b'1' => Kind::Hardlink { target: path::clean(&header.link)? },
@@ -173,7 +173,7 @@ fn entry(
     if path.is_empty() && !matches!(kind, Kind::Dir | Kind::OpaqueWhiteout) {
         return Err(broken("a member without a name is no folder"));
     }
-    Ok(Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content, number: 0 }))
+    Ok(Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content, md5: checksum, number: 0 }))
 }
 
 /// Keeps the last of several entries with one path, and says which files there were several of.

@@ -1,12 +1,16 @@
 //! What an audit found, for people and for programs.
 
+use crate::page::Seen;
 use crate::path::shown;
+use crate::waste::{Unseen, Waste};
 use serde::Serialize;
 use std::fmt::Write as _;
 use twostage_model::Format;
 
 /// Packages named in the table for people; the rest are summed up.
 const TOP: usize = 12;
+/// Bytes that nobody can see of which people want to know the files.
+const WORTH_TELLING: u64 = 1_000_000;
 
 /// What an audit found. Its serialised field names are stable.
 #[derive(Debug, Clone, Serialize)]
@@ -25,6 +29,11 @@ pub struct Report {
     pub layers: Vec<LayerReport>,
     /// Residue in history and configuration.
     pub config_residue: Vec<Residue>,
+    /// What all layers, the base's too, ship and nobody can see.
+    pub waste: Waste,
+    /// Every file of that, for the page.
+    #[serde(skip)]
+    pub(crate) unseen: Vec<Unseen>,
 }
 
 /// One layer.
@@ -52,6 +61,9 @@ pub struct LayerReport {
     pub restored: Share,
     /// What nothing accounts for.
     pub residue: Vec<Residue>,
+    /// Each file and what accounts for it, for the page.
+    #[serde(skip)]
+    pub(crate) seen: Vec<Seen>,
 }
 
 /// Files and their bytes.
@@ -147,6 +159,7 @@ impl Report {
             text.push_str("\nhistory and configuration\n");
             self.config_residue.iter().for_each(|residue| residue.write(&mut text, 0));
         }
+        self.write_waste(&mut text);
         let residue = self.residue().count() as u64;
         text.push('\n');
         if residue == 0 {
@@ -156,6 +169,25 @@ impl Report {
             let _ = writeln!(text, "residue: {}, {}", count(residue, "entry"), size(bytes));
         }
         text
+    }
+}
+
+impl Report {
+    fn write_waste(&self, text: &mut String) {
+        let total = self.waste.total();
+        if total.files == 0 {
+            return;
+        }
+        let _ = writeln!(text, "\nshipped, but nobody can see it: {} with {}", count(total.files, "file"), size(total.bytes));
+        // Every install replaces dpkg's status file; that is no news.
+        if total.bytes < WORTH_TELLING {
+            return;
+        }
+        let rows: Vec<_> = self.waste.by.iter().map(|(why, share)| (why.word().to_string(), *share)).collect();
+        table(text, "why", &rows);
+        let row =
+            |file: &Unseen| (format!("layer {} {} ({})", file.layer, file.path, file.why.word()), Share { files: 1, bytes: file.bytes });
+        table(text, "the largest", &self.waste.largest.iter().map(row).collect::<Vec<_>>());
     }
 }
 

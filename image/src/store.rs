@@ -7,7 +7,7 @@
 use crate::archive::beside;
 use crate::config::{self, Descriptor};
 use crate::documents::{self, Documents};
-use crate::image::{Config, Image, Layer};
+use crate::image::{Config, Image, Layer, Wanted};
 use crate::layer::{self, HashRead, Sniffed, read_layer, sniff};
 use crate::limits::{Budget, Limits};
 use crate::tarball::Tarball;
@@ -155,7 +155,7 @@ impl Store {
     ///
     /// # Errors
     /// Anything that is not what it claims to be, named; nothing of such an image is returned.
-    pub fn read(&self, keep: &dyn Fn(&str) -> bool) -> Result<Image> {
+    pub fn read(&self, keep: Wanted<'_>) -> Result<Image> {
         let mut budget = Budget::new(&self.limits);
         let mut layers: Vec<Layer> = Vec::with_capacity(self.layers.len());
         for (number, (name, diff_id)) in self.layers.iter().zip(&self.config.diff_ids).enumerate() {
@@ -171,7 +171,7 @@ impl Store {
         Ok(Image { id: self.id(), config: self.config.clone(), config_json: self.config_json.clone(), tags: self.tags.clone(), layers })
     }
 
-    fn read_layer(&self, number: usize, keep: &dyn Fn(&str) -> bool, budget: &mut Budget<'_>) -> Result<Layer> {
+    fn read_layer(&self, number: usize, keep: Wanted<'_>, budget: &mut Budget<'_>) -> Result<Layer> {
         let (blob, _, compression) = self.blob(number)?;
         if compression == Compression::None {
             let layer = read_layer(BufReader::with_capacity(128 << 10, blob), keep, budget)?;

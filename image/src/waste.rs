@@ -62,6 +62,11 @@ pub struct Waste {
 impl Waste {
     /// Looks through layers from number `from` on (from 0).
     pub fn of(layers: &[Layer], from: usize) -> Waste {
+        Waste::and_files(layers, from).0
+    }
+
+    /// [`Waste::of`], and every file of it.
+    pub(crate) fn and_files(layers: &[Layer], from: usize) -> (Waste, Vec<Unseen>) {
         let tree = Tree::new(layers);
         let seen: HashSet<*const Entry> = tree.iter().filter_map(|(_, node)| node.entry).map(std::ptr::from_ref).collect();
         let mut waste = Waste { by_layer: vec![Share::default(); layers.len()], ..Waste::default() };
@@ -94,10 +99,8 @@ impl Waste {
             }
         }
         all.sort_by(|a, b| (b.bytes, &a.path, a.layer).cmp(&(a.bytes, &b.path, b.layer)));
-        all.truncate(LARGEST);
-        all.retain(|file| file.bytes > 0);
-        waste.largest = all;
-        waste
+        waste.largest = all.iter().filter(|file| file.bytes > 0).take(LARGEST).cloned().collect();
+        (waste, all)
     }
 
     /// All of it.

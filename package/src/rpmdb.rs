@@ -101,6 +101,8 @@ pub struct File {
 pub enum Expected {
     /// A file with this digest.
     Content(Sha256),
+    /// A file with this MD5: all that dpkg's database knows.
+    Md5([u8; 16]),
     /// A symlink to this.
     Link(Vec<u8>),
 }

@@ -3,21 +3,30 @@
 use crate::cli::Audit;
 use crate::images::Place;
 use crate::output::Output;
+use crate::session::write_atomically;
 use twostage_builder::Context;
 use twostage_engine::Engine;
-use twostage_image::{Base, Known, Report, audit};
+use twostage_image::{Base, Image, Known, Report, audit};
 use twostage_model::{Class, Error, Result};
 
 pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
     let base = arguments.base_layers.map_or(Base::Label, Base::Layers);
     let engine = arguments.image.engine(&arguments.engine).await?;
-    let report = match (&arguments.image, &engine) {
-        (Place::Engine(_, name), Some(engine)) => audit_engine_image(engine, name, base, Known::default()).await?,
+    let html = arguments.html.is_some();
+    let (report, page) = match (&arguments.image, &engine) {
+        (Place::Engine(_, name), Some(engine)) => {
+            let stream = engine.save(name).await?;
+            Context::blocking(move || look(&twostage_image::read_archive(stream, &audit::wanted)?, base, html)).await?
+        }
         (place, _) => {
             let image = place.open(None).await?;
-            Context::blocking(move || audit::audit(&image.store.read(&audit::wanted)?, base)).await?
+            Context::blocking(move || look(&image.store.read(&audit::wanted)?, base, html)).await?
         }
     };
+    if let (Some(path), Some(page)) = (&arguments.html, page) {
+        write_atomically(path, page.as_bytes())?;
+        output.sink().note(&arguments.image.to_string(), format!("the page is {}", path.display()));
+    }
     output.result(&output.with_verdict(&report.to_text(), report.is_clean()), &report);
     if report.is_clean() {
         Ok(())
@@ -25,6 +34,13 @@ pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
         Err(Error::new(Class::Verdict, format!("{} has residue", arguments.image))
             .hint("remove it in the RUN that makes it: a later RUN only hides it"))
     }
+}
+
+/// The report, and the page if it is wanted.
+fn look(image: &Image, base: Base, html: bool) -> Result<(Report, Option<String>)> {
+    let report = audit::audit(image, base)?;
+    let page = html.then(|| report.to_html(image)).transpose()?;
+    Ok((report, page))
 }
 
 /// Audits an image that the engine has, as it streams out of it.

@@ -47,7 +47,11 @@ impl<'d> Package<'d> {
     /// What it brings: path, and what has to be there if the database says so.
     pub fn files(&self) -> Vec<(&'d [u8], Option<Expected>)> {
         match self.source {
-            Source::Deb(package) => package.files.iter().chain(package.conffiles.keys()).map(|path| (path.as_slice(), None)).collect(),
+            Source::Deb(package) => {
+                let md5 = |path: &Vec<u8>| package.conffiles.get(path).or_else(|| package.md5sums.get(path)).and_then(|md5| hex(md5));
+                let paths = package.files.iter().chain(package.conffiles.keys());
+                paths.map(|path| (path.as_slice(), md5(path).map(Expected::Md5))).collect()
+            }
             Source::Rpm(package) => {
                 let brought = package.files.iter().filter(|file| !file.is_ghost());
                 brought.map(|file| (file.path.as_slice(), package.expected(file))).collect()
@@ -156,11 +160,26 @@ pub fn changed(layer: &Layer) -> Vec<Format> {
     [(deb, Format::Deb), (rpm, Format::Rpm)].into_iter().filter(|(changed, _)| *changed).map(|(_, format)| format).collect()
 }
 
+/// The 16 bytes of 32 hex digits.
+fn hex(text: &str) -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    let digits = text.as_bytes();
+    if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 /// Whether an entry is what one of the packages that own its path says. Without a word of it, yes.
 pub fn as_expected(expected: &[Expected], entry: &Entry) -> bool {
     expected.is_empty()
         || expected.iter().any(|expected| match (expected, &entry.kind) {
             (Expected::Content(digest), Kind::File { sha256, .. }) => sha256 == digest,
+            // (Without the checksum there is nothing to say.)
+            (Expected::Md5(expected), Kind::File { .. }) => entry.md5.is_none_or(|md5| md5 == *expected),
             (Expected::Link(link), Kind::Symlink { target }) => to_bytes(target) == *link,
             _ => false,
         })

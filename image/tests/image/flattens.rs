@@ -4,7 +4,7 @@
 use crate::support::*;
 use std::path::Path;
 use twostage_image::flatten::{self, Flat};
-use twostage_image::{Compression, Image, NewImage, Store, Tree};
+use twostage_image::{Compression, Image, NewImage, Store, Tree, Want};
 use twostage_model::Sha256;
 
 /// An image in a file, and what it is flattened to.
@@ -23,7 +23,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("image.tar"), archive).unwrap();
         let store = open(&folder.path().join("image.tar"));
-        let image = store.read(&|_| true).unwrap();
+        let image = store.read(&|_| Want::Content).unwrap();
         Bench { folder, store, image }
     }
 
@@ -53,7 +53,7 @@ fn open(path: &Path) -> Store {
 }
 
 fn read(path: &Path) -> Image {
-    open(path).read(&|_| true).unwrap_or_else(|e| panic!("{e}: {:?}", e.causes()))
+    open(path).read(&|_| Want::Content).unwrap_or_else(|e| panic!("{e}: {:?}", e.causes()))
 }
 
 /// The tree, with the folders that no layer states as an engine would make them.
@@ -300,7 +300,7 @@ fn a_layout_takes_one_more_image_and_replaces_one_of_the_same_name() {
     assert_eq!(first.manifest, second.manifest);
     let opened = Store::open(&layout, Some("flat:latest")).unwrap();
     assert_eq!(opened.id(), first.id);
-    assert_eq!(text(&opened.read(&|_| false).unwrap()), text(&bench.image));
+    assert_eq!(text(&opened.read(&|_| Want::Digest).unwrap()), text(&bench.image));
     let error = Store::open(&layout, Some("none")).unwrap_err();
     assert!(error.causes().join(" ").contains("no image in it is called none") && error.hint_text().unwrap().contains("flat:latest"));
     // What is no layout is left alone.

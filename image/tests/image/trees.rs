@@ -1,10 +1,10 @@
 //! The merged tree, asserted as text: the whiteout rules of the OCI specification.
 
 use crate::support::*;
-use twostage_image::{Layer, Tree, read_archive};
+use twostage_image::{Layer, Tree, Want, read_archive};
 
 fn layers(tars: Vec<Vec<u8>>) -> Vec<Layer> {
-    read_archive(&docker_old(&tars)[..], &|_| false).unwrap_or_else(|e| panic!("{e}")).layers
+    read_archive(&docker_old(&tars)[..], &|_| Want::Digest).unwrap_or_else(|e| panic!("{e}")).layers
 }
 
 /// Paths only.
