@@ -36,7 +36,7 @@ fn the_residue_of_a_naive_run_is_named_and_nothing_else_is() {
         {
             assert!(found.contains(expected), "{expected} is not among {found:?}");
         }
-        let unclear = |rule: &str| matches!(rule, "unaccounted" | "base-file-changed" | "whiteout");
+        let unclear = |rule: &str| matches!(rule, "unaccounted" | "base-file-changed" | "package-file-changed" | "whiteout");
         let surprises: Vec<_> = residue.iter().filter(|residue| residue["rule"].as_str().is_some_and(unclear)).collect();
         assert!(surprises.is_empty(), "{surprises:#?}");
     }
