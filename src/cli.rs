@@ -57,6 +57,8 @@ pub enum Command {
     Flatten(Flatten),
     /// Say what differs between two images: packages, then files
     Diff(Diff),
+    /// Say what images cost together, and how they would cost less
+    Plan(Plan),
     /// Write all that another machine needs to rebuild the images into one archive
     Export(Export),
     /// Take in what `export` wrote, checking every byte
@@ -203,6 +205,22 @@ pub struct Diff {
     pub a: Place,
     /// The later image
     pub b: Place,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = SYNTAX)]
+pub struct Plan {
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<Place>,
+    /// The most layers that an image may have
+    #[arg(long, value_name = "LAYERS", default_value_t = 10)]
+    pub budget: usize,
+    /// Also draw it: a page that needs nothing else to be looked at
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     #[command(flatten)]
     pub engine: EngineArgs,
 }

@@ -30,6 +30,7 @@ async fn main() -> ExitCode {
         Command::Audit(arguments) => commands::audit::run(&arguments, &output).await,
         Command::Flatten(arguments) => commands::flatten::run(&arguments, &output).await,
         Command::Diff(arguments) => commands::diff::run(&arguments, &output).await,
+        Command::Plan(arguments) => commands::plan::run(&arguments, &output).await,
         Command::Export(arguments) => commands::export::run(&arguments, project, &output),
         Command::Import(arguments) => commands::import::run(&arguments, project, &output),
         Command::Completions(arguments) => commands::completions::run(&arguments),

@@ -140,17 +140,11 @@ impl Flat<'_> {
         let is_empty = |step: &Value| step.get("empty_layer").and_then(Value::as_bool).unwrap_or(false);
         if steps.iter().filter(|step| !is_empty(step)).count() != layers {
             // It tells of other layers than there are, so it cannot tell which are the parent's.
-            steps.iter_mut().for_each(|step| set_empty(step));
+            steps.iter_mut().for_each(set_empty);
             let unknown = json!({ "comment": "a layer of the parent, of which the history says nothing" });
             steps.splice(0..0, std::iter::repeat_n(unknown, self.parent));
         } else {
-            let mut seen = 0;
-            for step in steps.iter_mut().filter(|step| !is_empty(step)) {
-                if seen >= self.parent {
-                    set_empty(step);
-                }
-                seen += 1;
-            }
+            steps.iter_mut().filter(|step| !is_empty(step)).skip(self.parent).for_each(set_empty);
         }
         if diff_id.is_some() {
             let mut step = serde_json::Map::new();

@@ -22,6 +22,7 @@ pub mod limits;
 mod pack;
 mod page;
 pub mod path;
+pub mod plan;
 mod report;
 pub mod rules;
 pub mod store;

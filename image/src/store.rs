@@ -23,6 +23,8 @@ use twostage_model::{Class, Error, Result, Sha256};
 
 /// Files of an archive, blobs included. An image has a few hundred.
 const MAX_MEMBERS: usize = 100_000;
+/// Bytes of one sample of a layer.
+const SAMPLE: u64 = 1 << 20;
 
 /// An image that is there to be read again.
 #[derive(Debug)]
@@ -65,8 +67,8 @@ enum Member {
     Link(String),
 }
 
-/// Part of a file, or all of it, read without moving anybody else's place in it.
-pub(crate) struct Part {
+/// Part of a file, or all of it, that is read without moving anybody else's place in it.
+pub struct Part {
     file: Arc<File>,
     at: u64,
     end: u64,
@@ -127,7 +129,7 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn blob(&self, layer: usize) -> Result<(impl Read + Send + use<>, u64, Compression)> {
+    pub fn blob(&self, layer: usize) -> Result<(Part, u64, Compression)> {
         let files = Files { place: &self.place, limits: &self.limits };
         let part = files.part(self.name(layer)?)?;
         let mut head = [0; 4];
@@ -140,6 +142,33 @@ impl Store {
         };
         let length = part.end - part.at;
         Ok((part, length, compression))
+    }
+
+    /// Bytes of a layer on the wire: those of its blob, if that is compressed, else about what gzip makes of
+    /// it, by a sample of one part in eight.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn wire(&self, layer: usize) -> Result<u64> {
+        let (mut blob, length, compression) = self.blob(layer)?;
+        if compression != Compression::None {
+            return Ok(length);
+        }
+        let fail = || "cannot read a layer".to_string();
+        let (mut sampled, mut packed) = (0, 0);
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+        while sampled < length {
+            let n = io::copy(&mut (&mut blob).take(SAMPLE), &mut encoder).or_fail(Class::Runtime, fail)?;
+            // What is packed is counted, not kept.
+            packed += std::mem::take(encoder.get_mut()).len() as u64;
+            sampled += n;
+            blob.at = (blob.at + 7 * SAMPLE).min(blob.end);
+            if blob.at == blob.end {
+                break;
+            }
+        }
+        packed += encoder.finish().or_fail(Class::Runtime, fail)?.len() as u64;
+        Ok(if sampled == 0 { 0 } else { (u128::from(length) * u128::from(packed) / u128::from(sampled)) as u64 })
     }
 
     /// A layer's tar, decompressed.

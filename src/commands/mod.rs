@@ -9,6 +9,7 @@ pub mod import;
 pub mod init;
 pub mod lock;
 pub mod outdated;
+pub mod plan;
 pub mod publish;
 pub mod repo;
 pub mod runtime;

@@ -5,6 +5,7 @@ mod archives;
 mod audits;
 mod flattens;
 mod hostile;
+mod plans;
 mod rpms;
 mod support;
 mod trees;
