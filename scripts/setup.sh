@@ -56,6 +56,7 @@ for what in "$@"; do
         need ip iproute2
         need git git
         need curl curl
+        need skopeo skopeo
         need podman podman
         # Podman's own choice, crun, refuses some kernels' control groups.
         need runc runc

@@ -11,6 +11,7 @@ mod cli;
 mod clients;
 mod failures;
 mod hello;
+mod images;
 mod kills;
 mod mutations;
 mod naive;
