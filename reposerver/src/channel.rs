@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use twostage_model::date;
 use twostage_model::error::OrFail;
+use twostage_model::names::check_channel_name;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
 
 /// What a channel is made of: a group's name (`component:greet`, `published`, `lock:hello`) to
@@ -75,26 +76,6 @@ struct Past {
 /// apt refuses a release that is more than 10 seconds in the future; dates that must grow by a
 /// second with each publish may run this far ahead of the clock.
 const AHEAD: i64 = 5;
-/// Words that the server has for itself, or may come to have.
-const RESERVED: [&str; 10] = ["api", "blobs", "favicon", "healthz", "key", "keys", "metrics", "pool", "snapshots", "static"];
-
-/// The rule for a channel's name: `[a-z0-9][a-z0-9-]{0,63}`, and none of the server's own words.
-///
-/// # Errors
-/// The name breaks it.
-pub fn check_channel_name(name: &str) -> Result<()> {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    if name.is_empty() || name.len() > 64 || name.starts_with('-') || !name.bytes().all(plain) {
-        return Err(Error::new(Class::Project, format!("{name:?} cannot be a channel's name"))
-            .hint("use lower-case letters, digits and hyphens, at most 64, for instance main or testing"));
-    }
-    if RESERVED.contains(&name) {
-        return Err(
-            Error::new(Class::Project, format!("{name:?} cannot be a channel's name: the server uses it")).hint("take another word")
-        );
-    }
-    Ok(())
-}
 
 impl Repository {
     /// The state of a channel; nothing when there is none of that name.
@@ -330,19 +311,4 @@ fn lines(names: impl IntoIterator<Item = (String, Sha256)>) -> String {
 
 fn whole_lines(bytes: &[u8]) -> &[u8] {
     bytes.iter().rposition(|b| *b == b'\n').map_or(&[], |at| &bytes[..=at])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_channel_is_never_named_like_a_page_of_the_server_or_a_path() {
-        for good in ["main", "testing", "1-2", "x"] {
-            assert!(check_channel_name(good).is_ok(), "{good}");
-        }
-        for bad in ["", "-x", "Main", "a/b", "..", "@a", "healthz", "pool", "key", "a.sources", &"x".repeat(65)] {
-            assert!(check_channel_name(bad).is_err(), "{bad}");
-        }
-    }
 }

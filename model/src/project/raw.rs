@@ -1,6 +1,7 @@
 //! The project file's keys as serde sees them, and their translation into the domain types.
 
 use super::{At, Base, Component, ImageFile, Project, Recipe, RepositorySettings, RuntimeImage, Source, User, error_at, near_miss};
+use crate::names::check_channel_name;
 use crate::{Format, Result};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
@@ -439,12 +440,7 @@ impl Reader<'_> {
 
     fn repository(&self, raw: RepositoryTable) -> Result<RepositorySettings> {
         let channel = raw.channel.map_or(At { line: 1, value: "main".to_string() }, |channel| self.at(channel));
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if channel.value.is_empty() || channel.value.len() > 64 || !channel.value.chars().all(plain) || channel.value.starts_with('-') {
-            return Err(self
-                .error(channel.line, format!("`{}` is not a channel name", channel.value))
-                .hint("use lower-case letters, digits and dashes, such as \"main\""));
-        }
+        check_channel_name(&channel.value).map_err(|cause| self.error(channel.line, &cause).hint(cause.hint_or_class()))?;
         let listen = raw.listen.map_or(At { line: 1, value: "127.0.0.1:8417".to_string() }, |listen| self.at(listen));
         if listen.value.parse::<std::net::SocketAddr>().is_err() {
             return Err(self

@@ -158,3 +158,11 @@ fn names_and_versions_follow_the_format_of_the_packages() {
     let refused = Project::parse(&text("apk", "x"), "twostage.toml").map_err(|e| e.hint_text().map(str::to_string));
     assert_eq!(refused.err().flatten().as_deref(), Some("write \"deb\" or \"rpm\""));
 }
+
+#[test]
+fn a_channel_that_the_repository_could_not_publish_names_its_line() {
+    for (channel, why) in [("pool", "the server uses it | take another word"), ("Main", "a channel's name | use lower-case letters")] {
+        let refused = refuse(&format!("[repository]\nchannel = \"{channel}\"\n"));
+        assert!(refused.starts_with(&format!("twostage.toml:6: \"{channel}\" cannot be")) && refused.contains(why), "{refused}");
+    }
+}
