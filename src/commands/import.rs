@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use twostage_builder::members;
 use twostage_builder::record::{Record, Records};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
@@ -79,29 +80,27 @@ pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
 fn unpack(archive: &Path, into: &Path, wrong: &dyn Fn(&str) -> Error) -> Result<()> {
     let unreadable = || format!("cannot read {}", archive.display());
     let file = File::open(archive).or_fail(Class::Repository, unreadable)?;
-    for entry in tar::Archive::new(file).entries().or_fail(Class::Repository, unreadable)? {
-        let mut entry = entry.or_fail(Class::Repository, unreadable)?;
-        let path = entry.path_bytes().into_owned();
-        let path = String::from_utf8_lossy(&path).into_owned();
-        let parts: Vec<&str> = path.split('/').collect();
-        let plain = |part: &&str| {
-            !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-        };
-        if entry.header().entry_type() != tar::EntryType::Regular
-            || parts.len() < 2
-            || !FOLDERS.contains(&parts[0])
-            || !parts.iter().all(plain)
-        {
-            return Err(wrong(&format!("{path:?} does not belong in it")));
-        }
-        let target = into.join(&path);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent).or_fail(Class::System, || format!("cannot make {}", parent.display()))?;
-        }
-        let mut out = File::create_new(&target).map_err(|cause| wrong(&format!("{path:?} cannot be written")).because(cause))?;
-        std::io::copy(&mut entry, &mut out).or_fail(Class::Repository, unreadable)?;
-    }
-    Ok(())
+    members::for_each(
+        file,
+        |cause| Error::new(Class::Repository, unreadable()).because(cause),
+        |member| {
+            let path = member.path;
+            let parts: Vec<&str> = path.split('/').collect();
+            let plain = |part: &&str| {
+                !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            };
+            if member.kind != tar::EntryType::Regular || parts.len() < 2 || !FOLDERS.contains(&parts[0]) || !parts.iter().all(plain) {
+                return Err(wrong(&format!("{path:?} does not belong in it")));
+            }
+            let target = into.join(&path);
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent).or_fail(Class::System, || format!("cannot make {}", parent.display()))?;
+            }
+            let mut out = File::create_new(&target).map_err(|cause| wrong(&format!("{path:?} cannot be written")).because(cause))?;
+            std::io::copy(member.content, &mut out).or_fail(Class::Repository, unreadable)?;
+            Ok(())
+        },
+    )
 }
 
 /// Files whose name is their digest, checked. (That of an rpm leaves its signatures out: reading the
