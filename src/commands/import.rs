@@ -1,8 +1,11 @@
-//! `twostage import ARCHIVE`: takes in what `export` wrote. Nothing in it is believed: packages
-//! are read as if they came from anywhere, and everything must hash to its name.
+//! `twostage import ARCHIVE`: takes in what `export` wrote. Packages are read as if they came from
+//! anywhere, and packages and blobs must hash to their names. What nothing in the archive can prove is
+//! believed: which build made which packages, what a channel holds, and whose keys sign rpms. So an archive
+//! is taken from people one would take packages from.
 
 use crate::cli::Import;
 use crate::commands::export::FOLDERS;
+use crate::commands::publish;
 use crate::output::Output;
 use crate::session::Session;
 use std::collections::BTreeMap;
@@ -65,13 +68,19 @@ pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
             return Err(wrong("a blob changed while it was read"));
         }
     }
+    let count = channels.len();
     import_records(&session, &folder.path().join("builds"))?;
-    for (name, exported) in &channels {
-        session.repository.publish(name, session.now, |members| *members = exported.clone())?;
+    for (name, exported) in channels {
+        session.repository.publish(&name, session.now, |members| {
+            // What was published to the channel on this machine stays.
+            let published = members.remove(publish::GROUP);
+            *members = exported;
+            members.entry(publish::GROUP.to_string()).or_default().extend(published.into_iter().flatten());
+        })?;
     }
     output.result(
-        &format!("{packages} packages, {} channels taken in", channels.len()),
-        &serde_json::json!({ "event": "imported", "packages": packages, "channels": channels.len() }),
+        &format!("{packages} packages, {count} channels taken in"),
+        &serde_json::json!({ "event": "imported", "packages": packages, "channels": count }),
     );
     Ok(())
 }
