@@ -1,6 +1,8 @@
 //! The project file's keys as serde sees them, and their translation into the domain types.
 
-use super::{At, Base, Component, ImageFile, Project, Recipe, RepositorySettings, RuntimeImage, Source, User, error_at, near_miss};
+use super::{
+    At, Base, Component, ImageFile, Project, Recipe, Release, RepositorySettings, RuntimeImage, Source, User, error_at, near_miss,
+};
 use crate::names::check_channel_name;
 use crate::{Format, Result};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
@@ -189,10 +191,11 @@ struct Reader<'a> {
     text: &'a str,
     file: &'a str,
     format: Format,
+    host: &'a dyn Fn() -> Result<Release>,
 }
 
-pub(super) fn parse(text: &str, file: &str) -> Result<Project> {
-    let reader = Reader { text, file, format: Format::Deb };
+pub(super) fn parse(text: &str, file: &str, host: &dyn Fn() -> Result<Release>) -> Result<Project> {
+    let reader = Reader { text, file, format: Format::Deb, host };
     let deserializer = toml::Deserializer::parse(text).map_err(|error| reader.toml_error(&error))?;
     let raw = File::deserialize(deserializer.into_deserializer()).map_err(|error| reader.toml_error(&error))?;
     let format = raw.project.format.as_ref().map_or(Format::Deb, |format| *format.get_ref());
@@ -287,16 +290,10 @@ impl Reader<'_> {
                     .error(bootstrap.line, "`bootstrap` makes bases of deb packages, and this project makes rpms")
                     .hint("name a base of an rpm distribution with image, archive, layout or rootfs"));
             }
-            let parts = bootstrap.value.split_once(':').filter(|(distribution, suite)| {
-                matches!(*distribution, "debian" | "ubuntu")
-                    && !suite.is_empty()
-                    && suite.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-            });
-            let (distribution, suite) = parts.ok_or_else(|| {
-                self.error(bootstrap.line, format!("`{}` cannot be bootstrapped", bootstrap.value))
-                    .hint("write distribution and codename, such as \"debian:bookworm\" or \"ubuntu:noble\"")
-            })?;
-            bases.push(Base::Bootstrap { distribution: distribution.into(), suite: suite.into(), mirrors: raw.mirrors.clone() });
+            let of_host = bootstrap.value == "host";
+            let release = if of_host { (self.host)() } else { bootstrap.value.parse() };
+            let release = release.map_err(|cause| self.error(bootstrap.line, &cause).hint(cause.hint_or_class()))?;
+            bases.push(Base::Bootstrap { release, of_host, mirrors: raw.mirrors.clone() });
         }
         if !raw.mirrors.is_empty() && !bootstrapped {
             return Err(self
