@@ -2,8 +2,7 @@
 """Measures twostage against its peers, in one run on one machine: benches/run.py [--packages N]
 
 Each row is a ratio: our time over the peer's, medians of several runs, page cache warm. A peer that is
-not installed is named and left out. Nothing here fails for being slow; benches/README.md keeps what was
-measured.
+not installed is named and left out. Nothing here fails for being slow.
 """
 import argparse
 import json

@@ -2,8 +2,9 @@
 # Makes this machine ready: setup.sh [compiler] [engine] [tests]
 #
 #   compiler  a C compiler, which cargo needs to link
-#   engine    a Docker engine that answers, and mmdebstrap to make base images with (a project's
-#             own base.sh needs no more)
+#   engine    an engine that answers, and mmdebstrap to make base images with (a project's own
+#             base.sh needs no more). Any that twostage would find is one; where none is, Docker is
+#             started, or, with TWOSTAGE_ENGINE=podman, Podman's service
 #   tests     the real package managers and tools that judge us in the tests
 #
 # Says first what it will install and start. Does nothing where nothing is missing. Without root it
@@ -19,9 +20,53 @@ need() { # need PROGRAM PACKAGE...: the packages, unless the program is there
     command -v "$program" > /dev/null 2>&1 || packages="$packages $*"
 }
 
-socket=/var/run/docker.sock
+answers() { # answers SOCKET
+    [ -S "$1" ] && perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => $ARGV[0])' "$1" 2> /dev/null
+}
+
+# The places are those of engine/src/docker/address.rs.
+docker_socket=/var/run/docker.sock
+podman_socket=/run/podman/podman.sock
+case ${TWOSTAGE_ENGINE:-} in
+podman)
+    engine=podman
+    socket=$podman_socket
+    case ${CONTAINER_HOST:-} in
+    unix://*) socket=${CONTAINER_HOST#unix://} ;;
+    /*) socket=$CONTAINER_HOST ;;
+    esac
+    command="podman system service --time=0 unix://$socket"
+    log=/var/log/podman.log
+    ;;
+docker | "")
+    engine=docker
+    socket=$docker_socket
+    command=dockerd
+    log=/var/log/dockerd.log
+    ;;
+*)
+    echo "setup.sh: TWOSTAGE_ENGINE is '$TWOSTAGE_ENGINE'; write docker or podman" >&2
+    exit 2
+    ;;
+esac
+
+# What is elsewhere, over a network, is for twostage to find out.
+docker_answers() {
+    [ -n "${DOCKER_HOST:-}" ] || answers $docker_socket
+}
+podman_answers() {
+    case ${CONTAINER_HOST:-} in
+    "") answers $podman_socket || answers "${XDG_RUNTIME_DIR:-}/podman/podman.sock" ;;
+    unix://*) answers "${CONTAINER_HOST#unix://}" ;;
+    /*) answers "$CONTAINER_HOST" ;;
+    esac
+}
 engine_answers() {
-    [ -n "${DOCKER_HOST:-}" ] || perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => $ARGV[0])' $socket 2> /dev/null
+    case ${TWOSTAGE_ENGINE:-} in
+    docker) docker_answers ;;
+    podman) podman_answers ;;
+    *) docker_answers || podman_answers ;;
+    esac
 }
 
 start_engine=false
@@ -33,7 +78,10 @@ for what in "$@"; do
         need mmdebstrap mmdebstrap
         if ! engine_answers; then
             start_engine=true
-            need dockerd docker.io iptables
+            case $engine in
+            docker) need dockerd docker.io iptables ;;
+            podman) need podman podman ;;
+            esac
         fi
         ;;
     tests)
@@ -73,41 +121,49 @@ done
 [ -n "$packages" ] || $start_engine || $fetch_lists || exit 0
 
 if [ ! -e /etc/debian_version ] || ! command -v apt-get > /dev/null; then
-    echo "setup: this is no Debian or Ubuntu machine; it needs:$packages${packages:+ }$($start_engine && echo 'and a running Docker engine')" >&2
+    echo "setup: this is no Debian or Ubuntu machine; it needs:$packages${packages:+ }$($start_engine && echo "and a running engine ($engine)")" >&2
     exit 1
 fi
 if [ "$(id -u)" != 0 ]; then
-    if [ -S $socket ] && [ ! -w $socket ]; then
+    if $start_engine && [ $engine = docker ] && [ -S $socket ] && [ ! -w $socket ]; then
         echo "setup: a Docker engine is there, but $(id -un) may not use it. As root: usermod -aG docker $(id -un); then log in again" >&2
         exit 1
     fi
     echo "setup: not root, so nothing was changed. Run this as root first:" >&2
     ! $fetch_lists || echo "  apt-get update" >&2
     [ -z "$packages" ] || echo "  apt-get update && apt-get install --no-install-recommends$packages" >&2
-    ! $start_engine || echo "  systemctl start docker      (or, without systemd: dockerd &)" >&2
+    ! $start_engine || case $engine in
+    docker) echo "  systemctl start docker      (or, without systemd: dockerd &)" >&2 ;;
+    podman) echo "or, as yourself: $command &      (with CONTAINER_HOST=unix://SOCKET for a socket of your own)" >&2 ;;
+    esac
     exit 1
 fi
 
 echo "setup: this machine lacks something that is needed, so this will"
 [ -z "$packages" ] || echo "setup:   install with apt-get:$packages"
 ! $fetch_lists || echo "setup:   fetch apt's lists"
-! $start_engine || echo "setup:   start the Docker engine (socket $socket, log /var/log/dockerd.log)"
+! $start_engine || echo "setup:   start the engine: $command (socket $socket, log $log)"
 
 if [ -n "$packages" ] || $fetch_lists; then
     export DEBIAN_FRONTEND=noninteractive
-    log=$(mktemp)
+    said=$(mktemp)
     # shellcheck disable=SC2086 # the list is meant to be split
-    if ! { apt-get update && { [ -z "$packages" ] || apt-get install -y --no-install-recommends $packages; }; } > "$log" 2>&1 < /dev/null; then
-        tail -n 20 "$log" >&2
+    if ! { apt-get update && { [ -z "$packages" ] || apt-get install -y --no-install-recommends $packages; }; } > "$said" 2>&1 < /dev/null; then
+        tail -n 20 "$said" >&2
         echo "setup: apt-get could not install$packages" >&2
-        rm -f "$log"
+        rm -f "$said"
         exit 1
     fi
-    rm -f "$log"
+    rm -f "$said"
 fi
 
 if $start_engine && ! engine_answers; then
-    if [ -d /run/systemd/system ]; then
+    if [ $engine = podman ]; then
+        mkdir -p "$(dirname "$socket")"
+        # Where CONTAINER_HOST is set, podman takes itself for a client.
+        # shellcheck disable=SC2086 # the words of a command
+        env -u CONTAINER_HOST setsid $command > $log 2>&1 < /dev/null &
+    elif [ -d /run/systemd/system ]; then
         systemctl start docker
     else
         # A number that a killed engine left behind may be another program's by now, and then the
@@ -116,14 +172,14 @@ if $start_engine && ! engine_answers; then
             file=${left#*:}
             if [ -e "$file" ] && [ "$(cat "/proc/$(cat "$file")/comm" 2> /dev/null)" != "${left%%:*}" ]; then rm -f "$file"; fi
         done
-        setsid dockerd > /var/log/dockerd.log 2>&1 < /dev/null &
+        setsid dockerd > $log 2>&1 < /dev/null &
     fi
     waited=0
     until engine_answers; do
         waited=$((waited + 1))
         if [ $waited -gt 60 ]; then
-            tail -n 20 /var/log/dockerd.log >&2 || :
-            echo "setup: the Docker engine does not answer on $socket" >&2
+            tail -n 20 $log >&2 || :
+            echo "setup: $engine does not answer on $socket" >&2
             exit 1
         fi
         sleep 0.5

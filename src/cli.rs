@@ -47,6 +47,8 @@ pub enum Command {
     Repo(Repo),
     /// Add packages that someone else built to the channel
     Publish(Publish),
+    /// List the channels and their snapshots, or move a channel to another snapshot
+    Channel(Channel),
     /// Serve the repository over HTTP
     Serve(Serve),
     /// Build the runtime images from the channel's snapshot, and audit them
@@ -61,7 +63,7 @@ pub enum Command {
     Plan(Plan),
     /// Write all that another machine needs to rebuild the images into one archive
     Export(Export),
-    /// Take in what `export` wrote, checking every byte
+    /// Take in what `export` wrote: packages are checked, what it says of builds and channels is believed
     Import(Import),
     /// Print a completion script for a shell
     Completions(Completions),
@@ -140,6 +142,17 @@ pub struct Publish {
     /// The channel (default: the project's)
     #[arg(long)]
     pub channel: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Channel {
+    /// The channel (default: list all)
+    #[arg(value_name = "CHANNEL")]
+    pub name: Option<String>,
+    /// Move it to this snapshot, an earlier one of its own or another channel's: clients see it as
+    /// something new, until the next `repo` or `publish`. The first digits of its name are enough
+    #[arg(long, value_name = "SNAPSHOT", requires = "name")]
+    pub to: Option<String>,
 }
 
 #[derive(Args)]

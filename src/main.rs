@@ -25,6 +25,7 @@ async fn main() -> ExitCode {
         Command::Update(arguments) => commands::update::run(&arguments, project, &output).await,
         Command::Repo(arguments) => commands::repo::run(&arguments, project, &output).await,
         Command::Publish(arguments) => commands::publish::run(&arguments, project, &output),
+        Command::Channel(arguments) => commands::channel::run(&arguments, project, &output),
         Command::Serve(arguments) => commands::serve::run(&arguments, project, &output).await,
         Command::Runtime(arguments) => commands::runtime::run(&arguments, project, &output).await,
         Command::Audit(arguments) => commands::audit::run(&arguments, &output).await,

@@ -17,7 +17,7 @@ use twostage_builder::{Context, PackageSink, Reaching, Stored, graph, tools};
 use twostage_engine::{Engine, Probe, Reach, reach};
 use twostage_model::error::OrFail as _;
 use twostage_model::names::FIXED_HOST;
-use twostage_model::project::{Base, Expect};
+use twostage_model::project::{Base, Expect, Release};
 use twostage_model::{Class, Error, Format, Lock, Project, Result, Sha256, SnapshotId};
 use twostage_package::control::Control;
 use twostage_package::rpm;
@@ -56,7 +56,7 @@ impl Session {
     fn new(path: &Path, output: &Output, exclusive: bool) -> Result<Session> {
         let (file, folder) = locate(path)?;
         let text = fs::read_to_string(&file).or_fail(Class::Project, || format!("cannot read {}", file.display()))?;
-        let project = Project::parse(&text, &file.file_name().unwrap_or_default().to_string_lossy())?;
+        let project = Project::parse(&text, &file.file_name().unwrap_or_default().to_string_lossy(), &|| release(&folder))?;
         check_paths(&project, &folder)?;
         let state = folder.join(".twostage");
         fs::create_dir_all(&state).or_fail(Class::System, || format!("cannot make {}", state.display()))?;
@@ -74,19 +74,14 @@ impl Session {
         let repository = Arc::new(Repository::open(&folder.join(&project.repository.path), settings)?);
         if exclusive {
             twostage_builder::record::sweep(&repository.root().join("builds"))?;
-            twostage_reposerver::sign::sweep(&repository.root().join("key/signing.asc"))?;
+            twostage_reposerver::sign::sweep(&repository.key_path())?;
         }
         Ok(Session { project, folder, state, repository, now: twostage_model::date::now(), output: output.clone(), _exclusive: lock })
     }
 
     /// Reads the lock; an empty one if there is none yet.
     pub fn read_lock(&self) -> Result<Lock> {
-        let path = self.folder.join(LOCK_FILE);
-        match fs::read_to_string(&path) {
-            Ok(text) => Lock::parse(&text, LOCK_FILE),
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(Lock::default()),
-            Err(cause) => Err(Error::new(Class::Project, format!("cannot read {}", path.display())).because(cause)),
-        }
+        read_lock(&self.folder)
     }
 
     /// Writes the lock if it differs from the file. Says so.
@@ -207,6 +202,25 @@ pub fn locate(path: &Path) -> Result<(PathBuf, PathBuf)> {
     let file = file.canonicalize().or_fail(Class::Project, || format!("cannot find {}", file.display()))?;
     let folder = file.parent().unwrap_or(Path::new("/")).to_path_buf();
     Ok((file, folder))
+}
+
+fn read_lock(folder: &Path) -> Result<Lock> {
+    let path = folder.join(LOCK_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => Lock::parse(&text, LOCK_FILE),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(Lock::default()),
+        Err(cause) => Err(Error::new(Class::Project, format!("cannot read {}", path.display())).because(cause)),
+    }
+}
+
+/// What `bootstrap = "host"` means: the release that is locked, so that a project stays what it is on a
+/// machine of another one; before there is a lock, this machine's.
+fn release(folder: &Path) -> Result<Release> {
+    let lock = read_lock(folder)?;
+    match lock.bases.iter().find_map(|(name, base)| name.strip_prefix("bootstrap ").filter(|_| base.of_host)) {
+        Some(locked) => locked.parse(),
+        None => twostage_builder::base::host_release(),
+    }
 }
 
 fn check_paths(project: &Project, folder: &Path) -> Result<()> {

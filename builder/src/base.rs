@@ -10,7 +10,7 @@ use std::sync::Arc;
 use twostage_engine::{ImageInfo, Pending, file_stream};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::LockedBase;
-use twostage_model::project::Base;
+use twostage_model::project::{Base, Release};
 use twostage_model::{Class, Error, Result, Sha256};
 
 /// A base image that the engine has.
@@ -54,8 +54,8 @@ async fn ensure_now(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<
     }
     let (image, pull) = match base {
         Base::Image(reference) => pulled(context, reference, locked.as_ref(), fresh).await?,
-        Base::Bootstrap { distribution, suite, mirrors } => {
-            (imported(context, &name, locked.as_ref(), || bootstrap(context, distribution, suite, mirrors)).await?, None)
+        Base::Bootstrap { release, mirrors, .. } => {
+            (imported(context, &name, locked.as_ref(), || bootstrap(context, release, mirrors)).await?, None)
         }
         Base::Rootfs(path) => {
             let path = context.folder.join(path);
@@ -84,7 +84,7 @@ async fn ensure_now(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<
         }
         Some(_) => {}
         None => {
-            context.lock().bases.insert(name, LockedBase { digest, pull });
+            context.lock().bases.insert(name, LockedBase { digest, pull, of_host: matches!(base, Base::Bootstrap { of_host: true, .. }) });
         }
     }
     Ok(found)
@@ -132,11 +132,20 @@ async fn pulled(context: &Arc<Context>, reference: &str, locked: Option<&LockedB
         let candidate = wanted.unwrap_or(reference);
         let before = context.engine.image(candidate).await?;
         context.events.started("base", &format!("pulling {candidate}"));
-        match (context.engine.pull(candidate, &context.events, "base").await, before) {
-            (Ok(()), _) => {}
+        match (context.engine.pull(candidate, &context.events, "base").await, before, locked) {
+            (Ok(()), ..) => {}
+            (Err(cause), Some(found), Some(locked)) => {
+                let found = chain_id(&found.diff_ids).map_or("an image without layers".into(), |digest| digest.short());
+                let what = format!("the engine's {candidate} is not the base that is locked: {found} instead of {}", locked.digest.short());
+                let hint = "see that the engine reaches the registry, or run `twostage update` to move to what it has";
+                return Err(Error::new(Class::Project, what).because(cause).hint(hint));
+            }
             // An image that exists only here cannot be pulled; what is here is then the newest.
-            (Err(_), Some(_)) if fresh || locked.is_some() => {}
-            (Err(cause), _) => return Err(cause),
+            (Err(cause), Some(_), None) if fresh => {
+                let why = std::iter::once(cause.to_string()).chain(cause.causes()).collect::<Vec<_>>().join(": ");
+                context.events.note("base", format!("the engine's own {candidate} is kept, for there is no newer one to be had: {why}"));
+            }
+            (Err(cause), ..) => return Err(cause),
         }
         let info = context.engine.image(candidate).await?;
         found = info.map(|info| (candidate.to_string(), info));
@@ -221,6 +230,16 @@ fn scratch_prefix(project: &Path) -> String {
     format!("twostage-{}-", Sha256::of(project.as_os_str().as_encoded_bytes()).short())
 }
 
+/// A folder for one bootstrap. Not below the project: its disk may forbid device nodes, and others to
+/// enter.
+fn scratch(project: &Path) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix(&scratch_prefix(project))
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir()
+        .or_fail(Class::System, || format!("cannot write in {}", std::env::temp_dir().display()))
+}
+
 /// Removes what a killed bootstrap of this project left. What cannot be removed (as a rule because
 /// it belongs to others) stays, and is in nobody's way.
 pub fn sweep(project: &Path) {
@@ -241,19 +260,13 @@ const IN_ITS_OWN_GROUP: &str = r#"exec 3<&0; ( { cat <&3; kill -KILL 0; } > /dev
 /// Runs mmdebstrap, and leaves out of its tar what belongs to this host.
 fn bootstrap(
     context: &Context,
-    distribution: &str,
-    suite: &str,
+    release: &Release,
     mirrors: &[String],
 ) -> Result<impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static + use<>> {
-    let sources = if mirrors.is_empty() { host_sources(distribution, suite)? } else { mirrors.to_vec() };
-    let suite = suite.to_string();
+    let sources = if mirrors.is_empty() { host_sources(&context.folder, release)? } else { mirrors.to_vec() };
+    let suite = release.codename.clone();
     let now = context.now;
-    // Not below the project: its disk may forbid device nodes, and others to enter.
-    let scratch = tempfile::Builder::new()
-        .prefix(&scratch_prefix(&context.folder))
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .tempdir()
-        .or_fail(Class::System, || format!("cannot write in {}", std::env::temp_dir().display()))?;
+    let scratch = scratch(&context.folder)?;
     Ok(move |out: &mut dyn Write| {
         let what = || format!("cannot bootstrap {suite}");
         let mut child = Command::new("sh")
@@ -334,27 +347,38 @@ fn without_host(input: impl Read, out: &mut dyn Write) -> Result<()> {
     tar.finish().or_fail(Class::System, || "cannot write the base".into())
 }
 
-/// The apt sources of this host, for another suite of the same distribution: taken from apt
-/// itself, so that both ways of writing them and all of its own settings count.
-fn host_sources(distribution: &str, suite: &str) -> Result<Vec<String>> {
-    let what = || format!("cannot find a mirror of {distribution} in this host's apt configuration");
-    let hint = "write `mirrors = [\"deb http://… bookworm main\"]` into [base]";
+/// The release that this machine runs.
+///
+/// # Errors
+/// It is none that can be bootstrapped.
+pub fn host_release() -> Result<Release> {
+    // Where the file is absent the machine is an unknown one.
+    Release::of_machine(&std::fs::read_to_string("/etc/os-release").unwrap_or_default())
+}
+
+/// The apt sources of this host, for this or another release of the same distribution: taken from
+/// apt itself, so that both ways of writing them and all of its own settings count.
+fn host_sources(project: &Path, release: &Release) -> Result<Vec<String>> {
+    let what = || format!("cannot find a mirror of {} in this host's apt configuration", release.distribution);
+    let hint = format!(
+        "write `mirrors = [\"deb http://… {} main\"]` into [base], or bootstrap = \"host\" for this machine's own release",
+        release.codename
+    );
+    let failed = |why: String| Error::new(Class::Project, what()).because(why).hint(&hint);
+    let host = host_release().map_err(|cause| failed(cause.to_string()))?;
+    if host.distribution != release.distribution {
+        return Err(failed(format!("this machine is {host}")));
+    }
     // apt tells its sources only once it has their lists; these are fetched into a folder of our
     // own if the host has none, so that nothing of the host is changed and nobody has to be root.
-    let mut targets = index_targets(None).map_err(|cause| Error::new(Class::System, what()).because(cause).hint(hint))?;
+    let mut targets = index_targets(None).map_err(|cause| Error::new(Class::System, what()).because(cause).hint(&hint))?;
     if targets.is_empty() {
-        let lists = tempfile::tempdir().or_fail(Class::System, what)?;
-        targets = index_targets(Some(lists.path())).map_err(|cause| Error::new(Class::System, what()).because(cause).hint(hint))?;
+        let lists = scratch(project)?;
+        targets = index_targets(Some(lists.path())).map_err(|cause| Error::new(Class::System, what()).because(cause).hint(&hint))?;
     }
-    let host = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let field = |key: &str| host.lines().find_map(|l| l.strip_prefix(key)).map(|value| value.trim_matches('"').to_string());
-    let codename = field("VERSION_CODENAME=").unwrap_or_default();
-    if field("ID=").as_deref() != Some(distribution) || codename.is_empty() {
-        return Err(Error::new(Class::Project, what()).because(format!("this host is no {distribution}")).hint(hint));
-    }
-    let sources = translate_sources(&targets, &codename, suite);
+    let sources = translate_sources(&targets, &host.codename, &release.codename);
     if sources.is_empty() {
-        return Err(Error::new(Class::Project, what()).because(format!("apt names no source of {codename}")).hint(hint));
+        return Err(failed(format!("apt names no source of {}", host.codename)));
     }
     Ok(sources)
 }
@@ -490,6 +514,23 @@ mod tests {
         assert_eq!(
             translate_sources(targets, "bookworm", "trixie"),
             ["deb http://mirror.example/debian/ trixie main", "deb http://mirror.example/debian-security/ trixie-security main"]
+        );
+    }
+
+    /// Ubuntu's are several components, and pockets that nobody asks a base for.
+    #[test]
+    fn the_sources_of_an_ubuntu_are_its_own_pockets() {
+        let targets = "http://archive.example/ubuntu/ noble main\nhttp://archive.example/ubuntu/ noble universe\n\
+                       http://archive.example/ubuntu/ noble-updates main\nhttp://archive.example/ubuntu/ noble-backports main\n\
+                       http://security.example/ubuntu/ noble-security main\nhttp://ppa.example/team/ppa/ubuntu/ jammy main\n";
+        assert_eq!(
+            translate_sources(targets, "noble", "noble"),
+            [
+                "deb http://archive.example/ubuntu/ noble main",
+                "deb http://archive.example/ubuntu/ noble universe",
+                "deb http://archive.example/ubuntu/ noble-updates main",
+                "deb http://security.example/ubuntu/ noble-security main",
+            ]
         );
     }
 

@@ -4,6 +4,7 @@
 //! controls that stream, so: only regular files directly in the folder, only names of packages,
 //! only so many, only so large. Everything else is refused by name.
 
+use crate::members;
 use std::fs;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -30,13 +31,12 @@ pub struct Collected {
 /// Class `Build`: an entry that does not belong there, by name and reason; too many or too large.
 pub fn collect(stream: impl Read, into: &Path) -> Result<Collected> {
     let mut collected = Collected::default();
-    let mut archive = tar::Archive::new(stream);
     let (mut files, mut bytes) = (0, 0u64);
     let mut first = true;
     let unreadable = || "the builder's package folder cannot be read".to_string();
-    for entry in archive.entries().or_fail(Class::Build, unreadable)? {
-        let mut entry = entry.or_fail(Class::Build, unreadable)?;
-        let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    let wrong = |cause| Error::new(Class::Build, unreadable()).because(cause);
+    members::for_each(stream, wrong, |member| {
+        let shown = member.path;
         let refuse = |why: &str| {
             Err(Error::new(Class::Build, format!("the builder left {shown:?} in its package folder: {why}"))
                 .hint("leave only .deb or .rpm files, and .dsc files with what they list, in that folder"))
@@ -46,8 +46,8 @@ pub fn collect(stream: impl Read, into: &Path) -> Result<Collected> {
         if shown.starts_with('/') || parts.contains(&"..") {
             return refuse("its path leaves the folder");
         }
-        match entry.header().entry_type() {
-            tar::EntryType::Directory if top => continue,
+        match member.kind {
+            tar::EntryType::Directory if top => return Ok(()),
             tar::EntryType::Directory => return refuse("it is a folder"),
             tar::EntryType::Regular => {}
             tar::EntryType::Symlink | tar::EntryType::Link => return refuse("it is a link"),
@@ -63,14 +63,14 @@ pub fn collect(stream: impl Read, into: &Path) -> Result<Collected> {
             return refuse("it is not a name of a package");
         }
         files += 1;
-        bytes = bytes.saturating_add(entry.size());
+        bytes = bytes.saturating_add(member.size);
         if files > MOST_FILES || bytes > MOST_BYTES {
             return refuse("it is one too many: at most 2000 files of 16 GiB together are taken");
         }
         let path = into.join(&name);
         let mut file =
             fs::File::create_new(&path).or_fail(Class::Build, || format!("the builder left {name:?} twice, or it cannot be written"))?;
-        std::io::copy(&mut entry, &mut file).or_fail(Class::Build, unreadable)?;
+        std::io::copy(member.content, &mut file).or_fail(Class::Build, unreadable)?;
         file.flush().or_fail(Class::System, || format!("cannot write {}", path.display()))?;
         match name.rsplit('.').next() {
             Some("deb" | "ddeb" | "udeb") => collected.packages.push(path),
@@ -79,9 +79,8 @@ pub fn collect(stream: impl Read, into: &Path) -> Result<Collected> {
             Some("dsc") => collected.sources.push(path),
             _ => {}
         }
-    }
-    // Only at its very end does the engine's stream tell whether it is whole.
-    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).or_fail(Class::Build, unreadable)?;
+        Ok(())
+    })?;
     collected.packages.sort();
     collected.sources.sort();
     Ok(collected)

@@ -17,6 +17,7 @@ pub mod collect;
 pub mod component;
 mod dnf;
 pub mod graph;
+pub mod members;
 pub mod parallel;
 pub mod record;
 pub mod source;

@@ -285,7 +285,7 @@ fn fetch_tarball(url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
         (Some(only), None) if only.file_type().is_ok_and(|kind| kind.is_dir()) => only.path(),
         _ => unpacked,
     };
-    fs::rename(&tree, folder).or_fail(Class::System, || format!("cannot make {}", folder.display()))
+    put_in_place(&tree, folder)
 }
 
 fn fetch_git(url: &str, revision: &str, folder: &Path) -> Result<()> {
@@ -304,7 +304,22 @@ fn fetch_git(url: &str, revision: &str, folder: &Path) -> Result<()> {
     let date = date.or_fail(Class::Project, || what.clone())?.stdout;
     let date: u64 = String::from_utf8_lossy(&date).trim().parse().or_fail(Class::Project, || what.clone())?;
     set_times(&tree, std::time::UNIX_EPOCH + std::time::Duration::from_secs(date))?;
-    fs::rename(&tree, folder).or_fail(Class::System, || format!("cannot make {}", folder.display()))
+    put_in_place(&tree, folder)
+}
+
+/// Gives a fetched tree the name under which it is trusted from then on: everything in it is on the
+/// disk before.
+fn put_in_place(tree: &Path, folder: &Path) -> Result<()> {
+    let failed = || format!("cannot make {}", folder.display());
+    // One sync of the file system: a tree has more files than are worth a sync each.
+    fs::File::open(tree).and_then(|tree| rustix::fs::syncfs(&tree).map_err(Into::into)).or_fail(Class::System, failed)?;
+    match fs::rename(tree, folder) {
+        // Another component of the same source was faster.
+        Err(_) if folder.is_dir() => return Ok(()),
+        renamed => renamed.or_fail(Class::System, failed)?,
+    }
+    let parent = folder.parent().unwrap_or(Path::new("."));
+    fs::File::open(parent).and_then(|parent| parent.sync_all()).or_fail(Class::System, failed)
 }
 
 /// Gives every regular file of a tree one time.
@@ -369,5 +384,39 @@ mod tests {
         assert!(Command::new("mkfifo").arg(source.path().join("pipe")).status().is_ok_and(|s| s.success()));
         let refused = Tree::read(source.path()).map(|_| ()).map_err(|e| e.to_string());
         assert!(refused.is_err_and(|e| e.ends_with("pipe is neither file, folder nor link")));
+    }
+
+    /// Both have seen that it is not there, and fetch it.
+    #[test]
+    fn two_components_of_one_source_may_fetch_it_at_the_same_time() {
+        let made = tree(&[("demo-1/a.c", "int a;"), ("sources/keep", "")]);
+        let path = |name: &str| made.path().join(name).display().to_string();
+        let command = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).output().expect("it runs");
+            assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).trim().to_string()
+        };
+        command("tar", &["-C", &path(""), "-czf", &path("demo.tar.gz"), "demo-1"]);
+        let sha256 = Sha256::of(&fs::read(path("demo.tar.gz")).expect("the tarball"));
+        let tarball = PathBuf::from(path("sources/tarball"));
+        for _ in 0..2 {
+            fetch_tarball(&format!("file://{}", path("demo.tar.gz")), &sha256, &tarball).expect("fetched");
+        }
+        let git = |arguments: &[&str]| {
+            command("git", &[&["-C", &path("demo-1"), "-c", "user.name=t", "-c", "user.email=t@example.invalid"], arguments].concat())
+        };
+        git(&["init", "--quiet"]);
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "--message", "one"]);
+        let revision = git(&["rev-parse", "HEAD"]);
+        let cloned = PathBuf::from(path("sources/git"));
+        for _ in 0..2 {
+            fetch_git(&path("demo-1"), &revision, &cloned).expect("fetched");
+        }
+        for folder in [tarball, cloned] {
+            assert_eq!(fs::read_to_string(folder.join("a.c")).expect("the source"), "int a;");
+        }
+        let left = fs::read_dir(made.path().join("sources")).expect("the folder").count();
+        assert_eq!(left, 3, "nothing temporary is left");
     }
 }

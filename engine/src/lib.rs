@@ -132,26 +132,12 @@ pub struct Build<'a> {
     pub no_cache: bool,
     /// Labels that the image gets.
     pub labels: &'a BTreeMap<String, String>,
-    /// Asks a registry for the base even if the engine has it.
-    pub pull: bool,
-    /// The stage to build; none means the last.
-    pub target: Option<&'a str>,
 }
 
 impl<'a> Build<'a> {
     /// A build without arguments, tag or labels, on the bridge network.
     pub fn new(context: Vec<u8>, dockerfile: &'a str) -> Self {
-        Build {
-            context,
-            dockerfile,
-            tag: None,
-            build_args: &NO_WORDS,
-            network: Network::Bridge,
-            no_cache: false,
-            labels: &NO_WORDS,
-            pull: false,
-            target: None,
-        }
+        Build { context, dockerfile, tag: None, build_args: &NO_WORDS, network: Network::Bridge, no_cache: false, labels: &NO_WORDS }
     }
 }
 
@@ -178,16 +164,12 @@ pub struct Run<'a> {
     pub input: Option<Vec<u8>>,
     /// The folder that `input` is unpacked in; it must be there.
     pub input_path: &'a str,
-    /// `source:target[:ro]`, paths of the engine's machine.
-    pub binds: &'a [String],
-    /// Bytes of memory, swap included.
-    pub memory: Option<i64>,
     /// After this long the container is killed and the run fails.
     pub timeout: Option<Duration>,
 }
 
 impl<'a> Run<'a> {
-    /// A run as the image's user, on the bridge network, without limits.
+    /// A run as the image's user, on the bridge network, without a time limit.
     pub fn new(image: &'a str, cmd: &'a [String]) -> Self {
         Run {
             image,
@@ -200,8 +182,6 @@ impl<'a> Run<'a> {
             labels: &NO_WORDS,
             input: None,
             input_path: "/",
-            binds: &[],
-            memory: None,
             timeout: None,
         }
     }
@@ -333,21 +313,12 @@ impl Engine {
         Box::pin(self.docker.tag(image_id, reference))
     }
 
-    /// Takes a name away; an image without another name goes with it. A name that is not there is
-    /// fine.
-    ///
-    /// # Errors
-    /// A container uses the image.
-    pub fn untag<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<()>> {
-        Box::pin(self.docker.remove_image(reference, false))
-    }
-
     /// Removes an image with all its names. One that is not there is fine.
     ///
     /// # Errors
     /// A container, or another image, uses it.
     pub fn remove_image<'a>(&'a self, id: &'a str) -> Pending<'a, Result<()>> {
-        Box::pin(self.docker.remove_image(id, true))
+        Box::pin(self.docker.remove_image(id))
     }
 
     /// Removes every container, running ones too, that has this label (`key=value`): what a killed

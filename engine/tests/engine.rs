@@ -379,18 +379,14 @@ fn a_build_makes_an_image_with_its_arguments_and_labels() {
                 && !info.env.iter().any(|e| e.contains("proxy"))
         );
 
-        // The cache knows it; another proxy does not change that; `target` stops earlier.
+        // The cache knows it; another proxy does not change that.
         let other = BTreeMap::from([("WHO", "you"), ("http_proxy", "http://127.0.0.1:2")].map(|(k, v)| (k.to_string(), v.to_string())));
         let again = engine.build(Build { build_args: &other, tag: None, ..build.clone() }, &mut |_| ()).await.expect("built again");
         assert_eq!(again == id, !is_podman(&engine), "Podman's cache, which knows no network, is not used");
-        let first = engine.build(Build { target: Some("first"), tag: None, ..build }, &mut |_| ()).await.expect("the first stage");
-        assert_ne!(first, id);
 
         engine.tag(&id, "engtest-other:name").await.expect("tagged");
-        engine.untag("engtest-other:name").await.expect("untagged");
-        engine.untag("engtest-other:name").await.expect("gone is fine");
-        assert!(engine.image(&id).await.expect("asked").is_some());
-        for image in [&id, &again, &first] {
+        assert_eq!(engine.image("engtest-other:name").await.expect("asked").map(|image| image.id).as_ref(), Some(&id));
+        for image in [&id, &again] {
             engine.remove_image(image).await.expect("removed");
         }
     });

@@ -45,6 +45,9 @@ pub struct LockedBase {
     pub digest: Sha256,
     /// What an engine can pull it by, if it came from a registry: `debian@sha256:…`.
     pub pull: Option<String>,
+    /// Whether the project file leaves the release to the machine (`bootstrap = "host"`): on every
+    /// other machine it is then this one.
+    pub of_host: bool,
 }
 
 /// Packages of the distribution that something needs beyond its base.
@@ -102,6 +105,8 @@ struct BaseTable {
     name: String,
     digest: Sha256,
     pull: Option<String>,
+    #[serde(default)]
+    of_host: bool,
 }
 
 #[derive(Deserialize)]
@@ -144,7 +149,7 @@ impl Lock {
         }
         let mut lock = Lock::default();
         for base in raw.base {
-            lock.bases.insert(base.name, LockedBase { digest: base.digest, pull: base.pull });
+            lock.bases.insert(base.name, LockedBase { digest: base.digest, pull: base.pull, of_host: base.of_host });
         }
         for closure in raw.closure {
             let packages = closure
@@ -231,6 +236,9 @@ impl fmt::Display for Lock {
             if let Some(pull) = &base.pull {
                 writeln!(f, "pull = {}", quoted(pull))?;
             }
+            if base.of_host {
+                writeln!(f, "of_host = true")?;
+            }
         }
         for (of, source) in &self.sources {
             let (of, name, version) = (quoted(of), quoted(&source.name), quoted(&source.version));
@@ -260,8 +268,8 @@ mod tests {
     fn sample() -> Lock {
         let digest = Sha256::of(b"x");
         let mut lock = Lock::default();
-        lock.bases.insert("bootstrap debian:bookworm".into(), LockedBase { digest, pull: None });
-        lock.bases.insert("image debian:12".into(), LockedBase { digest, pull: Some("debian@sha256:00".into()) });
+        lock.bases.insert("bootstrap debian:bookworm".into(), LockedBase { digest, pull: None, of_host: true });
+        lock.bases.insert("image debian:12".into(), LockedBase { digest, pull: Some("debian@sha256:00".into()), of_host: false });
         let id = PackageId { name: "libicu72".into(), version: "72.1-3".into(), arch: "amd64".into() };
         let package = LockedPackage { id, size: 7, sha256: digest, origin: "Debian:12.14/oldstable, Other:1/x".into() };
         let asked = vec!["libxml2 (>= 2.9) | \"odd\\".to_string()];

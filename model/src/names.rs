@@ -1,5 +1,7 @@
 //! Names that two stages must agree on.
 
+use crate::{Class, Error, Result};
+
 /// The host that a runtime RUN names. It cannot exist (RFC 2606, section 2), so a build that does
 /// not go through our server fails instead of asking a stranger.
 pub const FIXED_HOST: &str = "repository.twostage.invalid";
@@ -10,3 +12,39 @@ pub const SNAPSHOT_LABEL: &str = "twostage.snapshot";
 /// The label that names the top layer of an image's base, so that an audit knows where the base
 /// ends.
 pub const BASE_LABEL: &str = "twostage.base";
+
+/// Words that the server has for itself, or may come to have.
+const RESERVED: [&str; 10] = ["api", "blobs", "favicon", "healthz", "key", "keys", "metrics", "pool", "snapshots", "static"];
+
+/// The rule for a channel's name: `[a-z0-9][a-z0-9-]{0,63}`, and none of the server's own words.
+///
+/// # Errors
+/// The name breaks it.
+pub fn check_channel_name(name: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if name.is_empty() || name.len() > 64 || name.starts_with('-') || !name.bytes().all(plain) {
+        return Err(Error::new(Class::Project, format!("{name:?} cannot be a channel's name"))
+            .hint("use lower-case letters, digits and hyphens, at most 64, for instance main or testing"));
+    }
+    if RESERVED.contains(&name) {
+        return Err(
+            Error::new(Class::Project, format!("{name:?} cannot be a channel's name: the server uses it")).hint("take another word")
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_is_never_named_like_a_page_of_the_server_or_a_path() {
+        for good in ["main", "testing", "1-2", "x"] {
+            assert!(check_channel_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-x", "Main", "a/b", "..", "@a", "healthz", "pool", "key", "a.sources", &"x".repeat(65)] {
+            assert!(check_channel_name(bad).is_err(), "{bad}");
+        }
+    }
+}

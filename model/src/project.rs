@@ -5,6 +5,9 @@
 //! that mends it.
 
 mod raw;
+mod release;
+
+pub use release::Release;
 
 use crate::{Class, Error, Format, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,12 +47,12 @@ pub struct Project {
 pub enum Base {
     /// A reference that the engine has or can pull.
     Image(String),
-    /// Made from the distribution's own mirror: `debian:bookworm`.
+    /// Made from the distribution's own mirror.
     Bootstrap {
-        /// `debian`, `ubuntu`.
-        distribution: String,
-        /// The codename.
-        suite: String,
+        /// Which one: `debian:bookworm`.
+        release: Release,
+        /// The project file says `host`: what is there is the release of the machine that locked it.
+        of_host: bool,
         /// One-line apt sources to use; empty means those of this host's apt.
         mirrors: Vec<String>,
     },
@@ -65,7 +68,7 @@ impl std::fmt::Display for Base {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Base::Image(reference) => write!(f, "image {reference}"),
-            Base::Bootstrap { distribution, suite, .. } => write!(f, "bootstrap {distribution}:{suite}"),
+            Base::Bootstrap { release, .. } => write!(f, "bootstrap {release}"),
             Base::Layout(path) => write!(f, "layout {path}"),
             Base::Archive(path) => write!(f, "archive {path}"),
             Base::Rootfs(path) => write!(f, "rootfs {path}"),
@@ -204,12 +207,13 @@ pub enum Expect {
 }
 
 impl Project {
-    /// Reads the text of a project file; `file` is its name for messages.
+    /// Reads the text of a project file; `file` is its name for messages, `host` is asked for what
+    /// `bootstrap = "host"` means.
     ///
     /// # Errors
     /// Class `Project`, with file, line and the edit that mends it.
-    pub fn parse(text: &str, file: &str) -> Result<Project> {
-        let project = raw::parse(text, file)?;
+    pub fn parse(text: &str, file: &str, host: &dyn Fn() -> Result<Release>) -> Result<Project> {
+        let project = raw::parse(text, file, host)?;
         project.check_components()?;
         Ok(project)
     }

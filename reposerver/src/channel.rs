@@ -12,7 +12,7 @@
 //! Its release has a date of its own that only ever grows, also when the channel moves back: apt
 //! keeps what it has when it is offered something older.
 
-use crate::snapshot::{Signed, Snapshot, to_json};
+use crate::snapshot::{Signed, Snapshot, manifest, to_json};
 use crate::{PoolPackage, Repository, disk};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use twostage_model::date;
 use twostage_model::error::OrFail;
+use twostage_model::names::check_channel_name;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
 
 /// What a channel is made of: a group's name (`component:greet`, `published`, `lock:hello`) to
@@ -75,26 +76,9 @@ struct Past {
 /// apt refuses a release that is more than 10 seconds in the future; dates that must grow by a
 /// second with each publish may run this far ahead of the clock.
 const AHEAD: i64 = 5;
-/// Words that the server has for itself, or may come to have.
-const RESERVED: [&str; 10] = ["api", "blobs", "favicon", "healthz", "key", "keys", "metrics", "pool", "snapshots", "static"];
-
-/// The rule for a channel's name: `[a-z0-9][a-z0-9-]{0,63}`, and none of the server's own words.
-///
-/// # Errors
-/// The name breaks it.
-pub fn check_channel_name(name: &str) -> Result<()> {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    if name.is_empty() || name.len() > 64 || name.starts_with('-') || !name.bytes().all(plain) {
-        return Err(Error::new(Class::Project, format!("{name:?} cannot be a channel's name"))
-            .hint("use lower-case letters, digits and hyphens, at most 64, for instance main or testing"));
-    }
-    if RESERVED.contains(&name) {
-        return Err(
-            Error::new(Class::Project, format!("{name:?} cannot be a channel's name: the server uses it")).hint("take another word")
-        );
-    }
-    Ok(())
-}
+/// Seconds ahead of the clock that a publish waits for. More is no burst of publishes but a clock that
+/// is, or was, wrong.
+const MOST_WAIT: i64 = 60;
 
 impl Repository {
     /// The state of a channel; nothing when there is none of that name.
@@ -138,11 +122,11 @@ impl Repository {
     /// union becomes a snapshot, and the channel points to it, all under the publishers' lock, so
     /// that two publishers never lose each other's change. When nothing has changed, nothing is
     /// written. `now` in seconds since 1970. The channel's date grows by at least a second each
-    /// time; where that would take it more than 5 seconds ahead of the clock, this waits, because
-    /// apt refuses a release from the future.
+    /// time; where that would take it more than 5 seconds ahead of the clock, this waits, up to a minute,
+    /// because apt refuses a release from the future.
     ///
     /// # Errors
-    /// The channel's name is not allowed; a member is not in the pool; one name, version and
+    /// The channel's name is not allowed; its date is further than that ahead of the clock; a member is not in the pool; one name, version and
     /// architecture has two contents, here or in anything that a channel published earlier; or
     /// it cannot be written. The channel stays as it was then.
     pub fn publish(&self, channel: &str, now: i64, change: impl FnOnce(&mut Members)) -> Result<Published> {
@@ -187,7 +171,8 @@ impl Repository {
     /// group, `moved`.
     ///
     /// # Errors
-    /// There is no such snapshot, or it cannot be written. The channel stays as it was then.
+    /// There is no such snapshot, the channel's date is more than a minute ahead of the clock, or it
+    /// cannot be written. The channel stays as it was then.
     pub fn move_channel(&self, channel: &str, id: &SnapshotId, now: i64) -> Result<Published> {
         check_channel_name(channel)?;
         let (_, key) = (self.scratch()?, self.key(now)?);
@@ -195,7 +180,7 @@ impl Repository {
         let old = self.channel_now(channel)?;
         let info = self.snapshot_info(id)?.ok_or_else(|| {
             Error::new(Class::Repository, format!("the repository has no snapshot {id}"))
-                .hint(format!("the server's page lists those of {channel}"))
+                .hint(format!("`twostage channel {channel}` lists those that it can be moved to"))
         })?;
         let digests: Vec<Sha256> = info.manifest.files().map(|(_, digest)| digest).collect();
         let packages = self.sorted_packages(&digests)?;
@@ -226,7 +211,18 @@ impl Repository {
     fn point(&self, channel: &str, old: Option<&Channel>, snapshot: &Snapshot, members: Members, now: i64) -> Result<Published> {
         let dated = old.map_or(now, |old| now.max(old.date.saturating_add(1)));
         let ahead = dated.saturating_sub(date::now());
-        if (AHEAD + 1..=60).contains(&ahead) {
+        if ahead > MOST_WAIT {
+            return Err(Error::new(
+                Class::Repository,
+                format!("channel {channel} is dated {}, which is {} s ahead of this machine's clock", date::release(dated), ahead),
+            )
+            .because("dates only grow, and apt refuses a release from the future".to_string())
+            .hint(format!(
+                "set the clock; if it is right now and was wrong at the last publish, remove {} and publish everything again",
+                self.channel_path(channel).display()
+            )));
+        }
+        if ahead > AHEAD {
             std::thread::sleep(Duration::from_secs(u64::try_from(ahead - AHEAD).unwrap_or(0)));
         }
         let keep = self.settings.keep;
@@ -265,8 +261,13 @@ impl Repository {
         let mut lost = Vec::new();
         for channel in self.channels()? {
             let Some(channel) = self.channel(&channel)? else { continue };
-            let Some(info) = self.snapshot_info(&channel.snapshot)? else { continue };
-            for (name, digest) in info.manifest.files().filter(|(name, _)| !names.contains_key(*name)).collect::<Vec<_>>() {
+            let listed = match self.snapshot_info(&channel.snapshot) {
+                Ok(Some(info)) => info.manifest,
+                Ok(None) => continue,
+                // A damaged snapshot is mended by publishing it again, so this must not stand in the way.
+                Err(_) => manifest(&self.sorted_packages(channel.members.values().flatten())?)?,
+            };
+            for (name, digest) in listed.files().filter(|(name, _)| !names.contains_key(*name)).collect::<Vec<_>>() {
                 lost.push((name.to_string(), digest));
                 names.insert(name.to_string(), digest);
             }
@@ -330,19 +331,4 @@ fn lines(names: impl IntoIterator<Item = (String, Sha256)>) -> String {
 
 fn whole_lines(bytes: &[u8]) -> &[u8] {
     bytes.iter().rposition(|b| *b == b'\n').map_or(&[], |at| &bytes[..=at])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_channel_is_never_named_like_a_page_of_the_server_or_a_path() {
-        for good in ["main", "testing", "1-2", "x"] {
-            assert!(check_channel_name(good).is_ok(), "{good}");
-        }
-        for bad in ["", "-x", "Main", "a/b", "..", "@a", "healthz", "pool", "key", "a.sources", &"x".repeat(65)] {
-            assert!(check_channel_name(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -155,11 +155,16 @@ impl Repository {
         if let Some(key) = &*held {
             return Ok(Arc::clone(key));
         }
-        let path = self.settings.key.clone().unwrap_or_else(|| self.root.join("key/signing.asc"));
+        let path = self.key_path();
         let user = format!("{} package repository", self.settings.origin);
         let key = Arc::new(Key::load_or_make(&path, &user, self.settings.algorithm, now)?);
         *held = Some(Arc::clone(&key));
         Ok(key)
+    }
+
+    /// Where the secret key is, or will be.
+    pub fn key_path(&self) -> PathBuf {
+        self.settings.key.clone().unwrap_or_else(|| self.root.join("key/signing.asc"))
     }
 
     /// The armored public key that clients are given.

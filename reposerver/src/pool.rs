@@ -423,18 +423,6 @@ impl Repository {
         Ok(blob)
     }
 
-    /// Opens a file that [`Repository::put_blob`] kept; nothing when it is not there.
-    ///
-    /// # Errors
-    /// It is there and cannot be opened.
-    pub fn get_blob(&self, digest: &Sha256) -> Result<Option<File>> {
-        match File::open(self.blob_path(digest)) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::system(format!("cannot open the blob {digest}"), error)),
-        }
-    }
-
     /// Writes a temporary file and hashes it on the way.
     fn store(&self, mut input: impl Read, what: &str) -> Result<(NamedTempFile, Blob)> {
         let failed = || format!("cannot store {what}");

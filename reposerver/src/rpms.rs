@@ -126,7 +126,7 @@ impl Repository {
         let Some(signer) = &rpm.signer else { return Ok(None) };
         let key = keys.iter().find(|key| key.is(signer)).ok_or_else(|| {
             Error::new(Class::Repository, format!("{} is signed with the key {signer}, which this repository does not know", package.id))
-                .hint("add the public key of whoever signed it (Repository::add_key); clients are then told of it")
+                .hint("add the public key of whoever signed it with `twostage publish KEY.asc`; clients are then told of it")
         })?;
         let (prefix, header) = self.head(package)?;
         // A signature over header and payload alone is of rpm 4.0's time; clients check it themselves.

@@ -49,8 +49,9 @@ enum Signer {
     Subkey(usize),
 }
 
-/// What a key's file is called until it is whole.
-const UNFINISHED: &str = ".twostage-incoming-";
+/// What a key's file is called until it is whole. The folder may hold files of others, so the word
+/// is for keys only.
+const UNFINISHED: &str = ".twostage-incoming-key-";
 
 /// Removes what a killed maker of the key in `path` left beside it.
 ///

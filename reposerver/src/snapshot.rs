@@ -163,34 +163,18 @@ impl Bodies {
 }
 
 impl Repository {
-    /// Makes an immutable snapshot of `members`, unless it is there. `now` (seconds since 1970)
-    /// is the date of its Release if it has to be made.
+    /// Makes a snapshot of `members` that only this process holds: for builder containers, whose sets
+    /// of packages nobody asks for again. `now` (seconds since 1970) is the date of its Release.
     ///
     /// # Errors
-    /// A member is not in the pool, two members are one name, version and architecture with two
-    /// contents, or it cannot be written.
-    pub fn snapshot(&self, members: &[Sha256], now: i64) -> Result<SnapshotId> {
-        let packages = self.sorted_packages(members)?;
-        self.sync_new_packages(&packages)?;
-        Ok(self.persist(&packages, now)?.id)
-    }
-
-    /// The same, held by this process only, until [`Repository::forget`]: for builder containers,
-    /// whose sets of packages nobody asks for again.
-    ///
-    /// # Errors
-    /// As [`Repository::snapshot`].
+    /// A member is not in the pool, or two members are one name, version and architecture with two
+    /// contents.
     pub fn transient(&self, members: &[Sha256], now: i64) -> Result<SnapshotId> {
         let packages = self.sorted_packages(members)?;
         let snapshot = self.render(&packages, now)?;
         let id = snapshot.id;
         lock(&self.transients).insert(id, Arc::new(snapshot));
         Ok(id)
-    }
-
-    /// Drops a transient snapshot. One on disk stays.
-    pub fn forget(&self, id: &SnapshotId) {
-        lock(&self.transients).remove(id);
     }
 
     /// Fingerprints of those, beside us, who signed rpms of a snapshot: clients need their keys
@@ -389,7 +373,7 @@ impl Repository {
 }
 
 /// The list that names the snapshot.
-fn manifest(packages: &[Arc<PoolPackage>]) -> Result<Manifest> {
+pub(crate) fn manifest(packages: &[Arc<PoolPackage>]) -> Result<Manifest> {
     let mut manifest = Manifest::default();
     packages.iter().try_for_each(|package| manifest.add(&package.file_name(), package.sha256))?;
     Ok(manifest)

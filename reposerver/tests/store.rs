@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Shop, deb, now, publish, settings};
+use common::{Shop, deb, now, publish, settings, snapshot};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -57,7 +57,7 @@ fn what_is_no_package_is_refused_and_leaves_nothing() {
     }
     assert!(!shop.repo.root().join("pool").exists() && !shop.repo.root().join("meta").exists());
     let missing = publish(&shop.repo, "main", "g", &[], now()).is_ok()
-        && shop.repo.snapshot(&[Sha256::of(b"nowhere")], now()).is_err_and(|e| e.what().contains("no package"));
+        && snapshot(&shop.repo, &[Sha256::of(b"nowhere")], now()).is_err_and(|e| e.what().contains("no package"));
     assert!(missing);
 }
 
@@ -68,21 +68,21 @@ fn any_file_can_be_kept_by_digest() {
     assert_eq!((blob.sha256, blob.size), (Sha256::of(b"a base image"), 12));
     assert_eq!(shop.repo.put_blob(&b"a base image"[..]).unwrap(), blob);
     let mut text = String::new();
-    shop.again().get_blob(&blob.sha256).unwrap().unwrap().read_to_string(&mut text).unwrap();
+    fs::File::open(shop.again().blob_path(&blob.sha256)).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "a base image");
-    assert!(shop.repo.get_blob(&Sha256::of(b"other")).unwrap().is_none());
+    assert!(!shop.repo.blob_path(&Sha256::of(b"other")).exists());
 }
 
 #[test]
 fn a_snapshot_is_named_by_its_list_and_made_once() {
     let shop = Shop::new();
     let (a, b) = (shop.add("aa", "1", "x"), shop.add("bb", "1", "x"));
-    let id = shop.repo.snapshot(&[a.sha256, b.sha256], 1_700_000_000).unwrap();
+    let id = snapshot(&shop.repo, &[a.sha256, b.sha256], 1_700_000_000).unwrap();
     let list = fs::read_to_string(shop.repo.root().join(format!("snapshots/{id}/SHA256SUMS"))).unwrap();
     assert_eq!(list, format!("{}  aa_1_all.deb\n{}  bb_1_all.deb\n", a.sha256, b.sha256));
     assert_eq!(Sha256::of(list.as_bytes()), id.0);
     let before = tree(&shop.repo.root().join("snapshots"));
-    assert_eq!(shop.repo.snapshot(&[b.sha256, a.sha256, a.sha256], 1_800_000_000).unwrap(), id, "order and time are not in the name");
+    assert_eq!(snapshot(&shop.repo, &[b.sha256, a.sha256, a.sha256], 1_750_000_000).unwrap(), id, "order and time are not in the name");
     assert_eq!(tree(&shop.repo.root().join("snapshots")), before);
     let info = shop.again().snapshot_info(&id).unwrap().unwrap();
     assert_eq!((info.date, info.manifest.len()), (1_700_000_000, 2));
@@ -94,7 +94,7 @@ fn a_snapshot_is_named_by_its_list_and_made_once() {
 fn the_same_packages_give_the_same_bytes_in_every_repository() {
     let files = |shop: &Shop| {
         let members = [shop.add("aa", "1", "x").sha256, shop.add("aa", "1:0.5", "x").sha256, shop.add("bb", "1", "y").sha256];
-        let id = shop.repo.snapshot(&members, 1_700_000_000).unwrap();
+        let id = snapshot(&shop.repo, &members, 1_700_000_000).unwrap();
         let dists = tree(&shop.repo.root().join(format!("snapshots/{id}/dists")));
         (id, dists)
     };
@@ -167,12 +167,31 @@ fn a_channel_that_moves_back_gets_a_newer_date_and_its_groups_again() {
     let after = shop.repo.channel("main").unwrap().unwrap();
     assert_eq!((after.date, after.history.len()), (1_700_000_002, 2));
     assert_eq!(after.members["component:greet"].iter().collect::<Vec<_>>(), [&old.sha256]);
-    assert!(!shop.repo.move_channel("main", &first.snapshot, 1_800_000_000).unwrap().changed);
-    let other = shop.repo.move_channel("stable", &first.snapshot, 1_800_000_000).unwrap();
+    assert!(!shop.repo.move_channel("main", &first.snapshot, 1_750_000_000).unwrap().changed);
+    let other = shop.repo.move_channel("stable", &first.snapshot, 1_750_000_000).unwrap();
     assert_eq!(other.previous, None);
     assert_eq!(shop.repo.channels().unwrap(), ["main", "stable"]);
     let nowhere = shop.repo.move_channel("main", &twostage_model::SnapshotId(Sha256::of(b"?")), now());
     assert!(nowhere.unwrap_err().what().contains("no snapshot"));
+}
+
+#[test]
+fn a_channel_from_the_future_is_not_published() {
+    let shop = Shop::new();
+    let (one, two) = (shop.add("greet", "1.0", "one"), shop.add("greet", "2.0", "two"));
+    let ahead = publish(&shop.repo, "main", "g", &[&one], now() + 3600).unwrap_err();
+    assert!(ahead.what().contains("ahead of this machine's clock"), "{ahead}");
+    assert!(shop.repo.channel("main").unwrap().is_none());
+    // As it is after a publish under a clock that was wrong.
+    let first = shop.publish("main", "g", &[&one]).unwrap();
+    let file = shop.repo.root().join("channels/main.json");
+    let (text, date) = (fs::read_to_string(&file).unwrap(), shop.repo.channel("main").unwrap().unwrap().date);
+    fs::write(&file, text.replace(&format!("\"date\":{date}"), &format!("\"date\":{}", date + 86_400))).unwrap();
+    let ahead = shop.publish("main", "g", &[&two]).unwrap_err();
+    assert!(ahead.hint_text().unwrap().contains("channels/main.json"), "{ahead}");
+    assert_eq!(shop.again().channel("main").unwrap().unwrap().snapshot, first.snapshot, "it stays as it was");
+    fs::remove_file(&file).unwrap();
+    assert!(shop.publish("main", "g", &[&two]).unwrap().changed, "the way out is one");
 }
 
 #[test]
@@ -213,12 +232,12 @@ fn what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not() {
 fn a_snapshot_that_is_not_whole_is_made_again() {
     let shop = Shop::new();
     let package = shop.add("greet", "1", "x");
-    let id = shop.repo.snapshot(&[package.sha256], now()).unwrap();
+    let id = snapshot(&shop.repo, &[package.sha256], now()).unwrap();
     let folder = shop.repo.root().join(format!("snapshots/{id}"));
     for broken in ["signed.json", "SHA256SUMS"] {
         fs::remove_file(folder.join(broken)).unwrap();
         let repo = shop.again();
-        assert_eq!(repo.snapshot(&[package.sha256], now()).unwrap(), id);
+        assert_eq!(snapshot(&repo, &[package.sha256], now()).unwrap(), id);
         assert_eq!(repo.snapshot_info(&id).unwrap().unwrap().manifest.len(), 1);
     }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Dnf, Served, Shop, has, now, publish};
+use common::{Dnf, Served, Shop, has, now, publish, snapshot};
 use rpm::{BuildConfig, FileOptions, PackageBuilder};
 use std::io::Read;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ fn a_cut_or_changed_rpm_is_refused_and_leaves_nothing() {
 fn one_snapshot_serves_apt_and_dnf_and_without_rpms_it_is_what_it_was() {
     let shop = Shop::new();
     let debian = shop.add("greet", "1.0", "hello");
-    let alone = shop.repo.snapshot(&[debian.sha256], now()).unwrap();
+    let alone = snapshot(&shop.repo, &[debian.sha256], now()).unwrap();
     let package = shop.repo.ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
     let both = shop.publish("main", "g", &[&debian, &package]).unwrap().snapshot;
     assert_ne!(alone, both);
@@ -325,7 +325,7 @@ fn groups_and_advisories_are_passed_on_as_they_are_one_of_a_kind() {
     for (kind, wrong) in [(Extra::Group, &advisories[..]), (Extra::Group, b"<comps>\x07"), (Extra::Modules, b"\xff")] {
         assert!(shop.repo.ingest_extra(kind, wrong).is_err());
     }
-    let bare = shop.repo.snapshot(&[package.sha256], now()).unwrap();
+    let bare = snapshot(&shop.repo, &[package.sha256], now()).unwrap();
     let full = shop.publish("main", "g", &[&package, &comps, &updates]).unwrap().snapshot;
     assert_ne!(bare, full, "what clients are told is part of the list");
     let served = Served::new(&shop.repo);

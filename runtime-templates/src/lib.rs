@@ -250,7 +250,7 @@ mod tests {
     fn render_as(format: Format, table: &str) -> String {
         let text =
             format!("[project]\nname = \"demo\"\n[base]\nimage = \"debian:bookworm\"\n[runtime.demo]\npackages = [\"greet\"]\n{table}");
-        let project = Project::parse(&text, "twostage.toml").expect("a right project file");
+        let project = Project::parse(&text, "twostage.toml", &|| "debian:bookworm".parse()).expect("a right project file");
         let closure = BTreeMap::from([("greet_1.0_amd64.deb".to_string(), Sha256::of(b"greet"))]);
         render(&Runtime {
             format,

@@ -1,14 +1,18 @@
-//! `twostage import ARCHIVE`: takes in what `export` wrote. Nothing in it is believed: packages
-//! are read as if they came from anywhere, and everything must hash to its name.
+//! `twostage import ARCHIVE`: takes in what `export` wrote. Packages are read as if they came from
+//! anywhere, and packages and blobs must hash to their names. What nothing in the archive can prove is
+//! believed: which build made which packages, what a channel holds, and whose keys sign rpms. So an archive
+//! is taken from people one would take packages from.
 
 use crate::cli::Import;
 use crate::commands::export::FOLDERS;
+use crate::commands::publish;
 use crate::output::Output;
 use crate::session::Session;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use twostage_builder::members;
 use twostage_builder::record::{Record, Records};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
@@ -64,13 +68,19 @@ pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
             return Err(wrong("a blob changed while it was read"));
         }
     }
+    let count = channels.len();
     import_records(&session, &folder.path().join("builds"))?;
-    for (name, exported) in &channels {
-        session.repository.publish(name, session.now, |members| *members = exported.clone())?;
+    for (name, exported) in channels {
+        session.repository.publish(&name, session.now, |members| {
+            // What was published to the channel on this machine stays.
+            let published = members.remove(publish::GROUP);
+            *members = exported;
+            members.entry(publish::GROUP.to_string()).or_default().extend(published.into_iter().flatten());
+        })?;
     }
     output.result(
-        &format!("{packages} packages, {} channels taken in", channels.len()),
-        &serde_json::json!({ "event": "imported", "packages": packages, "channels": channels.len() }),
+        &format!("{packages} packages, {count} channels taken in"),
+        &serde_json::json!({ "event": "imported", "packages": packages, "channels": count }),
     );
     Ok(())
 }
@@ -79,29 +89,27 @@ pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
 fn unpack(archive: &Path, into: &Path, wrong: &dyn Fn(&str) -> Error) -> Result<()> {
     let unreadable = || format!("cannot read {}", archive.display());
     let file = File::open(archive).or_fail(Class::Repository, unreadable)?;
-    for entry in tar::Archive::new(file).entries().or_fail(Class::Repository, unreadable)? {
-        let mut entry = entry.or_fail(Class::Repository, unreadable)?;
-        let path = entry.path_bytes().into_owned();
-        let path = String::from_utf8_lossy(&path).into_owned();
-        let parts: Vec<&str> = path.split('/').collect();
-        let plain = |part: &&str| {
-            !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-        };
-        if entry.header().entry_type() != tar::EntryType::Regular
-            || parts.len() < 2
-            || !FOLDERS.contains(&parts[0])
-            || !parts.iter().all(plain)
-        {
-            return Err(wrong(&format!("{path:?} does not belong in it")));
-        }
-        let target = into.join(&path);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent).or_fail(Class::System, || format!("cannot make {}", parent.display()))?;
-        }
-        let mut out = File::create_new(&target).map_err(|cause| wrong(&format!("{path:?} cannot be written")).because(cause))?;
-        std::io::copy(&mut entry, &mut out).or_fail(Class::Repository, unreadable)?;
-    }
-    Ok(())
+    members::for_each(
+        file,
+        |cause| Error::new(Class::Repository, unreadable()).because(cause),
+        |member| {
+            let path = member.path;
+            let parts: Vec<&str> = path.split('/').collect();
+            let plain = |part: &&str| {
+                !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            };
+            if member.kind != tar::EntryType::Regular || parts.len() < 2 || !FOLDERS.contains(&parts[0]) || !parts.iter().all(plain) {
+                return Err(wrong(&format!("{path:?} does not belong in it")));
+            }
+            let target = into.join(&path);
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent).or_fail(Class::System, || format!("cannot make {}", parent.display()))?;
+            }
+            let mut out = File::create_new(&target).map_err(|cause| wrong(&format!("{path:?} cannot be written")).because(cause))?;
+            std::io::copy(member.content, &mut out).or_fail(Class::Repository, unreadable)?;
+            Ok(())
+        },
+    )
 }
 
 /// Files whose name is their digest, checked. (That of an rpm leaves its signatures out: reading the

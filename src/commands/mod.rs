@@ -1,6 +1,7 @@
 //! One file a verb.
 
 pub mod audit;
+pub mod channel;
 pub mod completions;
 pub mod diff;
 pub mod export;

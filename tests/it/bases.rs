@@ -1,6 +1,6 @@
 //! The five kinds of base, all of the same root file system: the same digest, the same image.
 
-use crate::support::{Project, Used, docker, run, tool, uses};
+use crate::support::{Project, Used, docker, run, tool, twostage, uses};
 use std::process::Command;
 
 #[test]
@@ -35,10 +35,33 @@ fn every_kind_of_base_is_the_same_base() {
         "layout = \"layout\"",
         &format!("image = \"{reference}\""),
     ] {
-        project.write("twostage.toml", &original.replace("bootstrap = \"debian:bookworm\"", base));
+        project.write("twostage.toml", &original.replace("bootstrap = \"host\"", base));
         let outcomes = Project::outcomes(&project.run(&["--json", "repo"]).ok());
         assert!(outcomes.values().all(|outcome| outcome == "unchanged"), "{base}: {outcomes:?}");
         project.run(&["runtime"]).ok();
         assert_eq!(project.diff_ids(), first, "{base}");
     }
+}
+
+#[test]
+fn a_registry_that_does_not_answer_is_said_and_not_swallowed() {
+    uses(Used::Engine);
+    let folder = tempfile::tempdir().expect("a folder");
+    // Nothing listens there.
+    let image = "127.0.0.1:9/twostage-test/kept:1";
+    let make = |content: &str| {
+        std::fs::write(folder.path().join("content"), content).expect("a file");
+        let tar = folder.path().join("base.tar").to_string_lossy().into_owned();
+        tool("tar", &["-cf", &tar, "-C", &folder.path().to_string_lossy(), "content"]).ok();
+        docker(&["import", &tar, image]).ok();
+    };
+    let project = format!("[project]\nname = \"demo\"\n[base]\nimage = \"{image}\"\n");
+    std::fs::write(folder.path().join("twostage.toml"), project).expect("a project file");
+    let run = |verb: &str| run(twostage().arg("--project").arg(folder.path()).arg(verb));
+
+    make("first");
+    run("update").ok().says("base: note: the engine's own 127.0.0.1:9/twostage-test/kept:1 is kept").says("cannot pull");
+    make("second");
+    run("lock").fails_with(3).says("is not the base that is locked").says("cannot pull").says("twostage update");
+    docker(&["image", "rm", "--force", image]).ok();
 }

@@ -1,6 +1,8 @@
 //! What a person types, and what they read.
 
-use crate::support::{run, twostage};
+use crate::support::{root, run, tool, twostage};
+use std::path::Path;
+use std::process::Command;
 
 #[test]
 fn init_writes_a_project_that_reads_back() {
@@ -47,4 +49,110 @@ fn completions_are_written_for_the_usual_shells() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(run(twostage().args(["completions", shell])).ok().out.contains("runtime"), "{shell}");
     }
+}
+
+#[test]
+fn what_a_killed_making_of_a_key_left_is_removed_where_the_project_file_has_the_key_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let project = "[project]\nname = \"demo\"\n[base]\nimage = \"debian\"\n[repository]\nkey = \"keys/team.asc\"\n";
+    std::fs::write(folder.path().join("twostage.toml"), project).expect("a project file");
+    let export = || run(twostage().arg("--project").arg(folder.path()).arg("export").arg(folder.path().join("export.tar"))).ok();
+    export();
+    let keys = folder.path().join("keys");
+    for name in [".twostage-incoming-key-AbCdEf", "of-others"] {
+        std::fs::write(keys.join(name), "half of a secret").expect("a leftover");
+    }
+    export();
+    let mut left: Vec<_> = std::fs::read_dir(&keys).expect("the key's folder").flatten().map(|entry| entry.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["of-others", "team.asc"]);
+}
+
+/// An empty package, by dpkg-deb itself.
+fn deb(folder: &Path, version: &str) -> String {
+    let (tree, file) = (folder.join("tree"), folder.join("demo.deb").to_string_lossy().into_owned());
+    std::fs::create_dir_all(tree.join("DEBIAN")).expect("a folder");
+    let control = format!("Package: demo\nVersion: {version}\nArchitecture: all\nMaintainer: T <t@example.invalid>\nDescription: a test\n");
+    std::fs::write(tree.join("DEBIAN/control"), control).expect("a file");
+    tool("dpkg-deb", &["--root-owner-group", "--build", &tree.to_string_lossy(), &file]).ok();
+    file
+}
+
+#[test]
+fn an_import_keeps_what_was_published_on_this_machine() {
+    let machines = ["1", "2"].map(|version| {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("twostage.toml"), "[project]\nname = \"demo\"\n[base]\nimage = \"debian\"\n").expect("a file");
+        run(twostage().arg("--project").arg(folder.path()).args(["publish", &deb(folder.path(), version)])).ok();
+        folder
+    });
+    let archive = machines[0].path().join("export.tar");
+    run(twostage().arg("--project").arg(machines[0].path()).arg("export").arg(&archive)).ok();
+    run(twostage().arg("--project").arg(machines[1].path()).arg("import").arg(&archive)).ok();
+    let listed = run(twostage().arg("--project").arg(machines[1].path()).arg("channel")).ok().out;
+    assert!(listed.starts_with("main  @") && listed.contains("  2 packages  "), "{listed}");
+}
+
+#[test]
+fn channels_are_listed_and_one_is_moved_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(path("twostage.toml"), "[project]\nname = \"demo\"\n[base]\nimage = \"debian\"\n").expect("a project file");
+    let twostage = |arguments: &[&str]| run(twostage().arg("--project").arg(folder.path()).args(arguments));
+    let says = |arguments: &[&str], text: &str| assert!(twostage(arguments).ok().out.contains(text), "{arguments:?}: {text}");
+    says(&["channel"], "no channel yet");
+    for version in ["1", "2"] {
+        twostage(&["publish", &deb(folder.path(), version)]).ok();
+    }
+    let listed = || {
+        let text = twostage(&["--json", "channel", "main"]).ok().out;
+        let value: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
+        let states = value["channels"][0]["states"].as_array().expect("its states").clone();
+        states
+            .iter()
+            .map(|state| (state["snapshot"].as_str().unwrap_or_default().to_string(), state["packages"].as_i64(), state["date"].as_i64()))
+            .collect::<Vec<_>>()
+    };
+    let before = listed();
+    let [(new, Some(2), date), (old, Some(1), _)] = before.as_slice() else { panic!("two states: {before:?}") };
+    says(&["channel"], &format!("main  @{}  2 packages  ", &new[..12]));
+
+    says(&["channel", "main", "--to", &format!("@{}", &old[..12])], &format!("channel main  @{}  moved", &old[..12]));
+    let after = listed();
+    assert!(after[0].0 == *old && after[0].2 > *date && after[1].0 == *new, "the older one, with a newer date: {after:?}");
+    says(&["channel", "main", "--to", old], "unchanged");
+
+    twostage(&["channel", "main", "--to", "xyz"]).fails_with(5).says("no channel has, or had, a snapshot xyz").says("hint:");
+    twostage(&["channel", "mian", "--to", old]).fails_with(5).says("there is no channel mian").says("hint: write `main`");
+    twostage(&["channel", "--to", old]).fails_with(2);
+}
+
+/// (Each case with nothing missing but the engine, so that nothing is installed or started.)
+#[test]
+fn set_up_takes_the_engine_that_is_there_and_names_the_one_that_was_asked_for() {
+    let folder = tempfile::Builder::new().prefix("setup-").tempdir().expect("a folder");
+    let socket = folder.path().join("podman.sock");
+    let _engine = std::os::unix::net::UnixListener::bind(&socket).expect("a socket that answers");
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("chmod");
+    // (Its text, for nobody may be barred from this folder.)
+    let script = std::fs::read_to_string(root().join("scripts/setup.sh")).expect("the script");
+    let setup = |settings: &[(&str, String)]| {
+        let mut nobody = Command::new("setpriv");
+        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", &script, "setup.sh", "engine"]);
+        for name in ["TWOSTAGE_ENGINE", "DOCKER_HOST", "CONTAINER_HOST", "XDG_RUNTIME_DIR"] {
+            nobody.env_remove(name);
+        }
+        run(nobody.envs(settings.iter().map(|(name, value)| (*name, value))))
+    };
+    let there = format!("unix://{}", socket.display());
+    let nowhere = format!("unix://{}/nothing.sock", folder.path().display());
+    let podman = || ("TWOSTAGE_ENGINE", "podman".to_string());
+
+    assert_eq!(setup(&[podman(), ("CONTAINER_HOST", there.clone())]).ok().err, "", "a Podman is enough for Podman");
+    assert_eq!(setup(&[("CONTAINER_HOST", there.clone())]).ok().err, "", "and where no engine is asked for");
+    let refused = setup(&[podman(), ("CONTAINER_HOST", nowhere.clone())]).fails_with(1);
+    assert!(!refused.err.contains("docker"), "Docker was not asked for: {}", refused.err);
+    refused.says(&format!("podman system service --time=0 {nowhere} &"));
+    setup(&[("TWOSTAGE_ENGINE", "nothing".into())]).fails_with(2).says("write docker or podman");
 }

@@ -444,6 +444,7 @@ fn hostile_builder(family: Family, test: &str, ending: &str) {
         ("link", r#"the builder left "out/shadow_1_all.deb" in its package folder: it is a link"#),
         ("device", r#"the builder left "out/null_1_all.deb" in its package folder: it is a device"#),
         ("cut", "hostile-demo: what it left is not taken"),
+        ("record", "a record before a member has 1099511627776 bytes, and at most 1048576 are read"),
     ] {
         let socket = project.join(&format!("{kind}.sock")).to_string_lossy().into_owned();
         let _engine = Helper::start(Command::new("python3").arg(&script).args([&socket, kind, ending]));

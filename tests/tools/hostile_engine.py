@@ -4,7 +4,8 @@
 usage: hostile_engine.py SOCKET KIND ENDING
 
 Passes every connection on to Docker's socket. Where the package folder of a container is asked
-for, it answers with a tar of its own making: KIND is escape, absolute, link, device or cut;
+for, it answers with a tar of its own making: KIND is escape, absolute, link, device, cut or
+record, a name that says that it has a terabyte;
 ENDING is how the names of packages end.
 """
 import io
@@ -21,6 +22,7 @@ ENTRIES = {
     "link": ("out/shadow" + ending, tarfile.SYMTYPE),
     "device": ("out/null" + ending, tarfile.CHRTYPE),
     "cut": ("out/mini" + ending, tarfile.REGTYPE),
+    "record": ("out/mini" + ending, tarfile.GNUTYPE_LONGNAME),
 }
 
 
@@ -38,7 +40,11 @@ def archive():
             entry.linkname = "/etc/shadow"
         if entry_type == tarfile.REGTYPE:
             entry.size = len(content)
-        tar.addfile(entry, io.BytesIO(content))
+        if kind == "record":
+            entry.size = 1 << 40
+            out.write(entry.tobuf(format=tarfile.GNU_FORMAT) + content)
+        else:
+            tar.addfile(entry, io.BytesIO(content))
     data = out.getvalue()
     return data[:1500] if kind == "cut" else data
 

@@ -33,8 +33,6 @@ impl Session {
             labels: Some(words(build.labels)),
             networkmode: Some(build.network.name().to_string()),
             nocache: self.dialect().no_cache(build.no_cache),
-            pull: build.pull.then(|| "1".to_string()),
-            target: build.target.unwrap_or_default().to_string(),
             rm: true,
             forcerm: true,
             version: BuilderVersion::BuilderV1,

@@ -127,9 +127,6 @@ impl Session {
             attach_stderr: Some(true),
             host_config: Some(HostConfig {
                 network_mode: Some(run.network.name().to_string()),
-                binds: (!run.binds.is_empty()).then(|| run.binds.to_vec()),
-                memory: run.memory,
-                memory_swap: run.memory,
                 // The output goes to us as it comes; the engine need not keep it on disk.
                 log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
                 ..Default::default()

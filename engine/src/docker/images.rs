@@ -179,8 +179,8 @@ impl Session {
         tagged.map_err(|error| fault(format!("cannot tag {image_id} as {reference}"), error))
     }
 
-    pub(crate) async fn remove_image(&self, reference: &str, force: bool) -> Result<()> {
-        let options = RemoveImageOptions { force, ..Default::default() };
+    pub(crate) async fn remove_image(&self, reference: &str) -> Result<()> {
+        let options = RemoveImageOptions { force: true, ..Default::default() };
         match self.patient().remove_image(Reference::check(reference)?, Some(options), None).await {
             Ok(_) => Ok(()),
             Err(error) if is_missing(&error) => Ok(()),

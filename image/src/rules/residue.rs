@@ -60,7 +60,8 @@ pub const RESIDUE: &[ResidueRule] = &[
         "a setting of dnf's, zypper's or rpm's that no package has brought",
     ),
     // The reasons that dnf 4 keeps in its history go with it: times, command lines and user ids stand
-    // in the same file. dnf 5 and zypper keep reasons apart, and those stay (`dnf5-state`).
+    // in the same file. dnf 5 and zypper keep reasons in files of
+    // their own, and those stay (`dnf5-state`, `zypp-state`).
     rule(
         "dnf-history",
         &[

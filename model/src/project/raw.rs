@@ -1,6 +1,9 @@
 //! The project file's keys as serde sees them, and their translation into the domain types.
 
-use super::{At, Base, Component, ImageFile, Project, Recipe, RepositorySettings, RuntimeImage, Source, User, error_at, near_miss};
+use super::{
+    At, Base, Component, ImageFile, Project, Recipe, Release, RepositorySettings, RuntimeImage, Source, User, error_at, near_miss,
+};
+use crate::names::check_channel_name;
 use crate::{Format, Result};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
@@ -188,10 +191,11 @@ struct Reader<'a> {
     text: &'a str,
     file: &'a str,
     format: Format,
+    host: &'a dyn Fn() -> Result<Release>,
 }
 
-pub(super) fn parse(text: &str, file: &str) -> Result<Project> {
-    let reader = Reader { text, file, format: Format::Deb };
+pub(super) fn parse(text: &str, file: &str, host: &dyn Fn() -> Result<Release>) -> Result<Project> {
+    let reader = Reader { text, file, format: Format::Deb, host };
     let deserializer = toml::Deserializer::parse(text).map_err(|error| reader.toml_error(&error))?;
     let raw = File::deserialize(deserializer.into_deserializer()).map_err(|error| reader.toml_error(&error))?;
     let format = raw.project.format.as_ref().map_or(Format::Deb, |format| *format.get_ref());
@@ -286,16 +290,10 @@ impl Reader<'_> {
                     .error(bootstrap.line, "`bootstrap` makes bases of deb packages, and this project makes rpms")
                     .hint("name a base of an rpm distribution with image, archive, layout or rootfs"));
             }
-            let parts = bootstrap.value.split_once(':').filter(|(distribution, suite)| {
-                matches!(*distribution, "debian" | "ubuntu")
-                    && !suite.is_empty()
-                    && suite.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-            });
-            let (distribution, suite) = parts.ok_or_else(|| {
-                self.error(bootstrap.line, format!("`{}` cannot be bootstrapped", bootstrap.value))
-                    .hint("write distribution and codename, such as \"debian:bookworm\" or \"ubuntu:noble\"")
-            })?;
-            bases.push(Base::Bootstrap { distribution: distribution.into(), suite: suite.into(), mirrors: raw.mirrors.clone() });
+            let of_host = bootstrap.value == "host";
+            let release = if of_host { (self.host)() } else { bootstrap.value.parse() };
+            let release = release.map_err(|cause| self.error(bootstrap.line, &cause).hint(cause.hint_or_class()))?;
+            bases.push(Base::Bootstrap { release, of_host, mirrors: raw.mirrors.clone() });
         }
         if !raw.mirrors.is_empty() && !bootstrapped {
             return Err(self
@@ -439,12 +437,7 @@ impl Reader<'_> {
 
     fn repository(&self, raw: RepositoryTable) -> Result<RepositorySettings> {
         let channel = raw.channel.map_or(At { line: 1, value: "main".to_string() }, |channel| self.at(channel));
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if channel.value.is_empty() || channel.value.len() > 64 || !channel.value.chars().all(plain) || channel.value.starts_with('-') {
-            return Err(self
-                .error(channel.line, format!("`{}` is not a channel name", channel.value))
-                .hint("use lower-case letters, digits and dashes, such as \"main\""));
-        }
+        check_channel_name(&channel.value).map_err(|cause| self.error(channel.line, &cause).hint(cause.hint_or_class()))?;
         let listen = raw.listen.map_or(At { line: 1, value: "127.0.0.1:8417".to_string() }, |listen| self.at(listen));
         if listen.value.parse::<std::net::SocketAddr>().is_err() {
             return Err(self

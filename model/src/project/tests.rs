@@ -2,8 +2,12 @@ use super::*;
 
 const HEAD: &str = "[project]\nname = \"demo\"\n[base]\nbootstrap = \"debian:bookworm\"\n";
 
+fn noble() -> Result<Release> {
+    "ubuntu:noble".parse()
+}
+
 fn refuse(rest: &str) -> String {
-    match Project::parse(&format!("{HEAD}{rest}"), "twostage.toml") {
+    match Project::parse(&format!("{HEAD}{rest}"), "twostage.toml", &noble) {
         Ok(_) => "taken".to_string(),
         Err(error) => format!("{error} | {}", error.hint_text().unwrap_or("no hint")),
     }
@@ -48,7 +52,7 @@ labels = { "org.example.team" = "one" }
 files = { "/etc/greet.conf" = "greet.conf", "/usr/bin/run" = { source = "run.sh", mode = "0755" } }
 slim = true
 "#;
-    let project = Project::parse(text, "twostage.toml").expect("it is right");
+    let project = Project::parse(text, "twostage.toml", &noble).expect("it is right");
     assert_eq!(project.components.len(), 4);
     assert_eq!(project.components[1].needs[0], At { line: 14, value: "libgreet".into() });
     let image = &project.images["demo"];
@@ -150,11 +154,31 @@ fn names_and_versions_follow_the_format_of_the_packages() {
     let text = |format: &str, name: &str| {
         format!("[project]\nname = \"demo\"\nformat = \"{format}\"\n[base]\nimage = \"x\"\n[runtime.demo]\npackages = [\"{name}\"]\n")
     };
-    assert!(Project::parse(&text("rpm", "Perl_X"), "twostage.toml").is_ok_and(|project| project.format == crate::Format::Rpm));
-    let refused = Project::parse(&text("deb", "Perl_X"), "twostage.toml").map_err(|e| e.to_string());
+    assert!(Project::parse(&text("rpm", "Perl_X"), "twostage.toml", &noble).is_ok_and(|project| project.format == crate::Format::Rpm));
+    let refused = Project::parse(&text("deb", "Perl_X"), "twostage.toml", &noble).map_err(|e| e.to_string());
     assert!(refused.is_err_and(|e| e.starts_with("twostage.toml:7: package name \"Perl_X\" is not valid")));
-    let refused = Project::parse(&text("rpm", "x").replace("image =", "bootstrap ="), "twostage.toml").map_err(|e| e.to_string());
+    let refused = Project::parse(&text("rpm", "x").replace("image =", "bootstrap ="), "twostage.toml", &noble).map_err(|e| e.to_string());
     assert!(refused.is_err_and(|e| e.contains("this project makes rpms")));
-    let refused = Project::parse(&text("apk", "x"), "twostage.toml").map_err(|e| e.hint_text().map(str::to_string));
+    let refused = Project::parse(&text("apk", "x"), "twostage.toml", &noble).map_err(|e| e.hint_text().map(str::to_string));
     assert_eq!(refused.err().flatten().as_deref(), Some("write \"deb\" or \"rpm\""));
+}
+
+#[test]
+fn a_channel_that_the_repository_could_not_publish_names_its_line() {
+    for (channel, why) in [("pool", "the server uses it | take another word"), ("Main", "a channel's name | use lower-case letters")] {
+        let refused = refuse(&format!("[repository]\nchannel = \"{channel}\"\n"));
+        assert!(refused.starts_with(&format!("twostage.toml:6: \"{channel}\" cannot be")) && refused.contains(why), "{refused}");
+    }
+}
+
+#[test]
+fn a_bootstrap_names_a_release_or_leaves_it_to_the_host() {
+    let base = |bootstrap: &str| {
+        let text = HEAD.replace("debian:bookworm", bootstrap);
+        Project::parse(&text, "twostage.toml", &noble).map(|project| project.base.value).map_err(|error| error.to_string())
+    };
+    let bootstrap = |release: &str, of_host| Base::Bootstrap { release: release.parse().expect("one"), of_host, mirrors: Vec::new() };
+    assert_eq!(base("debian:trixie"), Ok(bootstrap("debian:trixie", false)));
+    assert_eq!(base("host"), Ok(bootstrap("ubuntu:noble", true)));
+    assert_eq!(base("fedora:41"), Err("twostage.toml:4: `fedora:41` cannot be bootstrapped".into()));
 }

@@ -50,6 +50,13 @@ impl Shop {
     }
 }
 
+/// An immutable snapshot of these packages alone: what a channel of its own points to.
+pub fn snapshot(repo: &Repository, members: &[Sha256], now: i64) -> twostage_model::Result<twostage_model::SnapshotId> {
+    let mine = std::collections::BTreeMap::from([("all".to_string(), members.iter().copied().collect())]);
+    let channel = format!("alone-{now}");
+    Ok(repo.publish(&channel, now, |all| *all = mine)?.snapshot)
+}
+
 pub fn publish(
     repo: &Repository,
     channel: &str,
