@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 TWOSTAGE_TEST_COUNTS=$(mktemp)
 export TWOSTAGE_TEST_COUNTS
 log=$(mktemp)
+started=$(date +%s)
 trap 'rm -f "$TWOSTAGE_TEST_COUNTS" "$log"' EXIT
 
 # Rust comes without rustfmt in its smallest form.
@@ -27,7 +28,8 @@ echo "tests that used a real dnf: $(count dnf)"
 echo "tests that used a real zypper: $(count zypper)"
 echo "tests skipped for want of a tool: $skipped"
 passed=$(awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 " passed, " failed + 0 " failed" }' "$log")
-echo "$passed, $skipped skipped"
+seconds=$(($(date +%s) - started))
+echo "$passed, $skipped skipped, in $((seconds / 60)) min $((seconds % 60)) s"
 [ "$status" = 0 ] || exit "$status"
 if [ "${CI:-}" = true ] && { [ "$skipped" != 0 ] || [ "$(count engine)" -lt 20 ] || [ "$(count apt)" -lt 10 ] ||
     [ "$(count dnf)" -lt 10 ] || [ "$(count zypper)" -lt 5 ]; }; then

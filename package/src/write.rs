@@ -268,7 +268,7 @@ mod tests {
         let path = folder.write("sample.deb", &sample()?);
         let run = |arguments: &[&str]| Command::new("dpkg-deb").args(arguments).arg(&path).env("TZ", "UTC").output();
         let Ok(listed) = run(&["-c"]) else {
-            println!("skipped: there is no dpkg-deb here");
+            testing::skipped("there is no dpkg-deb here");
             return Ok(());
         };
         let text = String::from_utf8_lossy(&listed.stdout).into_owned();

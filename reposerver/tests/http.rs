@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Served, Shop, deb, publish};
+use common::{Served, Shop, deb, publish, run};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use twostage_model::Sha256;
@@ -27,6 +27,19 @@ fn open() -> (Shop, Served, String, Vec<u8>) {
     let path = format!("/main/pool/{}/{digest}/big_1.0_all.deb", &digest[..2]);
     let served = Served::new(&shop.repo);
     (shop, served, path, bytes)
+}
+
+/// A package of one large file, not packed.
+fn large_deb(size: usize) -> Vec<u8> {
+    let dir = tempfile::TempDir::new().unwrap();
+    let root = dir.path().join("root");
+    std::fs::create_dir_all(root.join("DEBIAN")).unwrap();
+    let control = "Package: large\nVersion: 1.0\nArchitecture: all\nMaintainer: Test <test@example.invalid>\nDescription: a test\n";
+    std::fs::write(root.join("DEBIAN/control"), control).unwrap();
+    std::fs::write(root.join("content"), vec![0; size]).unwrap();
+    let out = dir.path().join("out.deb");
+    run(std::process::Command::new("dpkg-deb").args(["--root-owner-group", "-Znone", "-b"]).arg(&root).arg(&out));
+    std::fs::read(out).unwrap()
 }
 
 #[test]
@@ -240,17 +253,30 @@ fn what_is_wrong_with_the_repository_is_told_to_its_operator_and_not_to_the_clie
 
 #[test]
 fn a_stop_lets_a_running_download_finish() {
-    let (_shop, served, path, bytes) = open();
+    // More than the sockets of both ends hold: the server has most of it yet to send when it is stopped.
+    const SIZE: usize = 32 << 20;
+    let shop = Shop::new();
+    let package = shop.repo.ingest(&large_deb(SIZE)[..], "large").unwrap();
+    publish(&shop.repo, "main", "g", &[&package], 1_700_000_000).unwrap();
+    let digest = package.sha256.to_string();
+    let served = Served::new(&shop.repo);
     let mut stream = TcpStream::connect(served.at).unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+    let target = format!("/main/pool/{}/{digest}/large_1.0_all.deb", &digest[..2]);
+    stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
     let mut first = [0; 100];
     stream.read_exact(&mut first).unwrap();
-    let at = served.at;
+    let (at, log) = (served.at, std::sync::Arc::clone(&served.log));
     let stopper = std::thread::spawn(move || served.stop());
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while TcpStream::connect(at).is_ok() {
+        assert!(std::time::Instant::now() < end, "it still listens");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(!stopper.is_finished() && log.lock().unwrap().iter().all(|entry| entry.target != target), "the download still runs");
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
-    assert!(rest.ends_with(&bytes[bytes.len() - 1000..]));
+    let head = rest.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    assert_eq!(Sha256::of(&rest[head..]).to_string(), digest, "the whole package came");
     stopper.join().unwrap();
     assert!(TcpStream::connect(at).is_err(), "nobody listens any more");
 }

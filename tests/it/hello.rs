@@ -1,8 +1,9 @@
 //! The main job: sources → packages → snapshot → one RUN → audited image.
 
-use crate::support::{Family, Project, Serving, Used, docker, root, tool, uses};
+use crate::support::{Family, Project, Serving, Used, docker, plain_build, root, tool, uses};
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::path::Path;
+use std::time::{Instant, SystemTime};
 
 fn outcomes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, outcome)| ((*name).to_string(), (*outcome).to_string())).collect()
@@ -40,6 +41,18 @@ fn greets(family: Family, test: &str) {
     tool("python3", &arguments).ok();
 }
 
+/// Seconds, as the engine's log of events has them.
+fn now() -> String {
+    format!("{:.6}", SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs_f64())
+}
+
+/// The containers that were made for a project since then, by the engine's own log.
+fn containers_made(project: &Project, since: &str) -> Vec<String> {
+    let label = format!("label=twostage.project={}", project.id());
+    let made = ["--filter", "type=container", "--filter", "event=create", "--filter", &label];
+    docker(&[&["events", "--since", since, "--until", &now()], &made[..]].concat()).ok().out.lines().map(String::from).collect()
+}
+
 #[test]
 fn only_what_changed_is_built_again() {
     rebuilds(Family::Deb, "changes", "libgreet/greet.c");
@@ -59,10 +72,17 @@ fn rebuilds(family: Family, test: &str, politeness: &str) {
     project.run(&["runtime"]).ok();
     let first = project.diff_ids();
 
+    let start = &now();
+    let clock = Instant::now();
     assert_eq!(repo(), outcomes(&[("libgreet", "unchanged"), ("greet", "unchanged")]), "nothing changed");
+    let runtime = Project::outcomes(&project.run(&["--json", "runtime"]).ok());
+    assert_eq!(runtime, outcomes(&[(&project.image, "unchanged")]), "nothing changed");
+    eprintln!("a second repo and runtime with nothing changed: {:.2} s", clock.elapsed().as_secs_f64());
+    assert_eq!(containers_made(&project, start), Vec::<String>::new(), "nothing changed, and nothing was run to find that out");
 
     project.edit("greet/greet.c", |text| text.replace("stranger", "visitor"));
     assert_eq!(repo(), outcomes(&[("libgreet", "unchanged"), ("greet", "done")]), "only the program changed");
+    assert_ne!(containers_made(&project, start), Vec::<String>::new(), "a build is seen that way");
     project.run(&["runtime"]).ok();
     assert_ne!(project.diff_ids(), first, "the image has the new program");
 
@@ -105,21 +125,7 @@ fn plain_docker_build_takes_the_generated_dockerfile_beside_a_served_repository(
     uses(Used::Apt);
     let project = Project::built_hello("plain");
     let dockerfile = project.run(&["runtime", "--dockerfile"]).ok().out;
-    let mut server = project.command(&["serve", "--listen", "127.0.0.1:0"]);
-    let mut server = server.stdout(std::process::Stdio::piped()).spawn().expect("the server starts");
-    let mut line = String::new();
-    let mut out = std::io::BufReader::new(server.stdout.take().expect("a pipe"));
-    std::io::BufRead::read_line(&mut out, &mut line).expect("it says where");
-    let address = line.split_whitespace().find_map(|word| word.strip_prefix("http://")).expect("an address").trim_end_matches('/');
-    let proxy = format!("http_proxy=http://{address}");
-    let text = std::fs::File::open(dockerfile.trim()).expect("the Dockerfile");
-    let built = crate::support::run(
-        Command::new("docker").args(["build", "--network=host", "--build-arg", &proxy, "--tag", &project.image, "-"]).stdin(text),
-    );
-    let killed = server.kill();
-    let _ = server.wait();
-    built.ok();
-    assert!(killed.is_ok());
+    plain_build(Path::new(dockerfile.trim()), &Serving::of(project.path()).address, &project.image).ok();
     assert_eq!(docker(&["run", "--rm", &project.image]).ok().out, "Hello, world!\n");
     let by_hand = project.diff_ids();
     project.run(&["runtime", "--no-cache"]).ok();

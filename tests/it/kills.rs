@@ -1,13 +1,13 @@
 //! Killed at any point, a run leaves the old state or the new one, and the next run finishes.
 
 use crate::clients::Container;
-use crate::support::{Family, Project, Serving, Used, docker, http_get, run, uses};
+use crate::support::{Family, Project, Serving, Used, docker, http_get, run, uses, wait_until};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use twostage_model::Sha256;
 
@@ -27,23 +27,38 @@ impl Dice {
     }
 }
 
-/// Starts the command as a process group of its own and kills that after `delay`, counted from
-/// the line that tells of `step`, if one is named. Whether it was still running then.
-fn killed(mut command: Command, step: Option<&str>, delay: Duration) -> bool {
-    let mut child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
-    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-    if let Some(step) = step {
-        lines.find(|line| line.ends_with(step)).unwrap_or_else(|| panic!("it never said {step:?}"));
+/// A command that runs as a process group of its own.
+struct Running(Child);
+
+impl Running {
+    /// Starts it, and waits for the line that tells of `step`, if one is named.
+    fn start(mut command: Command, step: Option<&str>) -> Running {
+        let mut child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        if let Some(step) = step {
+            lines.find(|line| line.ends_with(step)).unwrap_or_else(|| panic!("it never said {step:?}"));
+        }
+        std::thread::spawn(move || lines.count());
+        Running(child)
     }
-    std::thread::spawn(move || lines.count());
+
+    /// Kills the whole group. Whether it was still running.
+    fn kill(mut self) -> bool {
+        let running = self.0.try_wait().expect("our child").is_none();
+        if running {
+            // Not reaped yet, so the number is still this group's.
+            run(Command::new("kill").args(["-KILL", "--", &format!("-{}", self.0.id())])).ok();
+        }
+        self.0.wait().expect("our child");
+        running
+    }
+}
+
+/// Kills the command after `delay`, counted from `step`. Whether it was still running then.
+fn killed(command: Command, step: Option<&str>, delay: Duration) -> bool {
+    let running = Running::start(command, step);
     std::thread::sleep(delay);
-    let running = child.try_wait().expect("our child").is_none();
-    if running {
-        // Not reaped yet, so the number is still this group's.
-        run(Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())])).ok();
-    }
-    child.wait().expect("our child");
-    running
+    running.kill()
 }
 
 /// A real client of the channel, which knows nothing of it but its client file.
@@ -156,27 +171,45 @@ fn check_no_temporary_file(project: &Project, living: usize) {
     assert_eq!(found.len(), living, "scratch folders of the dead are left: {found:?}");
 }
 
-/// Waits until no container is left: none of ours, by their label, and none of the engine's own
-/// builder, by the snapshot that their command names.
-fn check_no_container(project: &Project, snapshot: Option<&str>) {
-    let label = label(project);
-    // The engine notices by itself, within moments, that whoever asked for a build is gone.
-    let end = Instant::now() + Duration::from_secs(15);
-    loop {
-        let all = docker(&["ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Label \"twostage.project\"}} {{.Command}}"]).ok().out;
-        let ours = |line: &&str| line.contains(&format!(" {label} ")) || snapshot.is_some_and(|snapshot| line.contains(snapshot));
-        let left: Vec<&str> = all.lines().filter(ours).collect();
-        if left.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < end, "containers are left: {left:?}");
-        std::thread::sleep(Duration::from_millis(300));
-    }
+/// What tells that a container is of a project.
+enum Of<'a> {
+    /// Ours have a label.
+    Project(&'a Project),
+    /// Those of the engine's own builder have a command that names the snapshot.
+    Snapshot(&'a str),
 }
 
-/// What the containers of this project are labelled with, and its scratch folders named.
-fn label(project: &Project) -> String {
-    Sha256::of(project.path().canonicalize().expect("a folder").as_os_str().as_encoded_bytes()).short()
+impl Of<'_> {
+    /// The containers that the engine has, running or not, one a line.
+    fn containers(&self) -> Vec<String> {
+        let list = |more: &[&str]| docker(&[&["ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Command}}"], more].concat()).ok().out;
+        let (all, word) = match self {
+            Of::Project(project) => (list(&["--filter", &format!("label=twostage.project={}", project.id())]), ""),
+            Of::Snapshot(snapshot) => (list(&[]), *snapshot),
+        };
+        all.lines().filter(|line| line.contains(word)).map(String::from).collect()
+    }
+
+    /// Waits until no container is left. (The engine notices by itself, within moments, that whoever
+    /// asked for a build is gone.)
+    fn check_none(&self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let left = self.containers();
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "containers are left: {left:?}");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    /// Shows that the containers of a running command are found: else no check would mean anything.
+    fn check_found(&self, command: Command) {
+        let running = Running::start(command, None);
+        wait_until("a running command has a container", || !self.containers().is_empty());
+        assert!(running.kill(), "the container was there while the command ran");
+    }
 }
 
 #[test]
@@ -204,8 +237,12 @@ fn repo_killed(family: Family, test: &str) {
     };
     touch(0);
     let mut whole = finish();
-    let mut old = client.read(&server);
     let mut dice = Dice(2);
+    touch(ROUNDS + 1);
+    Of::Project(&project).check_found(project.command(&["repo"]));
+    finish();
+    Of::Project(&project).check_none();
+    let mut old = client.read(&server);
     let (mut alive, mut new_seen) = (0, 0);
     for round in 1..=ROUNDS {
         if alive == KILLS {
@@ -225,7 +262,7 @@ fn repo_killed(family: Family, test: &str) {
         new_seen += u32::from(was_running && seen == new);
         whole = if was_running { whole } else { whole.mul_f64(0.9) };
         check_no_temporary_file(&project, 1);
-        check_no_container(&project, None);
+        Of::Project(&project).check_none();
         old = new;
     }
     eprintln!("{alive} killed while running, over {whole:?}; {new_seen} had published already");
@@ -251,7 +288,7 @@ fn runtime_killed(family: Family, test: &str) {
     let client = Client::of(family, &project);
     let channel = client.read(&server);
     let toml = project.read("twostage.toml");
-    let mark = &format!("org.example.{test}");
+    let mark = &format!("org.example.{}", project.image);
     // Another label is another Dockerfile, so that something has to be made.
     let touch = |round: u32| project.write("twostage.toml", &format!("{toml}labels = {{ \"{mark}\" = \"{round}\" }}\n"));
     let id_of = || docker(&["image", "inspect", "--format", "{{.Id}}", &project.image]).ok().out.trim().to_string();
@@ -261,9 +298,13 @@ fn runtime_killed(family: Family, test: &str) {
         (start.elapsed(), id_of())
     };
     touch(0);
-    let (mut whole, mut old) = finish(&["--no-cache"]);
+    let (mut whole, _) = finish(&["--no-cache"]);
     let layers = project.diff_ids();
     let snapshot = project.snapshot();
+    touch(ROUNDS + 1);
+    Of::Project(&project).check_found(project.command(&["runtime", "--no-cache"]));
+    Of::Snapshot(&snapshot).check_found(project.command(&["runtime", "--no-cache"]));
+    let (_, mut old) = finish(&[]);
     let mut named = vec![old.clone()];
     let mut dice = Dice(8);
     let (mut alive, mut new_seen) = (0, 0);
@@ -291,7 +332,8 @@ fn runtime_killed(family: Family, test: &str) {
         whole = if was_running { whole } else { whole.mul_f64(0.9) };
         named.extend([seen, new.clone()]);
         check_no_temporary_file(&project, 1);
-        check_no_container(&project, Some(&snapshot));
+        Of::Project(&project).check_none();
+        Of::Snapshot(&snapshot).check_none();
         old = new;
     }
     eprintln!("{alive} killed while running, over {whole:?}; {new_seen} had named their image already");
@@ -319,14 +361,19 @@ fn runtime_killed(family: Family, test: &str) {
 fn a_bootstrap_that_is_killed_leaves_nothing_to_the_next_run() {
     uses(Used::Engine);
     let project = Project::hello("kill-base");
-    let scratch = || -> Vec<String> {
-        let label = label(&project);
-        let names = fs::read_dir(std::env::temp_dir()).expect("a folder").flatten().map(|entry| entry.file_name());
-        names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.contains(&label)).collect()
+    let scratch = || -> Vec<PathBuf> {
+        let folder = Sha256::of(project.path().canonicalize().expect("a folder").as_os_str().as_encoded_bytes()).short();
+        let paths = fs::read_dir(std::env::temp_dir()).expect("a folder").flatten().map(|entry| entry.path());
+        paths.filter(|path| path.to_string_lossy().contains(&folder)).collect()
     };
-    assert!(killed(project.command(&["repo"]), Some("making bootstrap debian:bookworm"), Duration::from_secs(4)));
-    assert_eq!(scratch().len(), 1, "it was at work");
-    check_no_container(&project, None);
+    let bootstrap = Running::start(project.command(&["repo"]), Some("making bootstrap debian:bookworm"));
+    let unpacked = |root: fs::DirEntry| root.path().join("etc").is_dir();
+    wait_until("mmdebstrap is at work", || {
+        scratch().iter().filter_map(|folder| fs::read_dir(folder).ok()).any(|roots| roots.flatten().any(unpacked))
+    });
+    assert!(bootstrap.kill(), "it was at work");
+    assert_eq!(scratch().len(), 1, "what it had begun is there");
+    Of::Project(&project).check_none();
     // What a run that died while it wrote would leave: nothing of it may stay.
     for name in
         [".twostage-incoming-x", ".twostage/.twostage-incoming-x", ".twostage/images/hello/.twostage-incoming-x", ".twostage/incoming-x"]
@@ -336,6 +383,6 @@ fn a_bootstrap_that_is_killed_leaves_nothing_to_the_next_run() {
     }
     // Any command that works on the project sweeps; this one needs nothing else.
     project.run(&["publish", "no-such-file.deb"]).fails_with(5);
-    assert_eq!(scratch(), Vec::<String>::new());
+    assert_eq!(scratch(), Vec::<PathBuf>::new());
     check_no_temporary_file(&project, 0);
 }

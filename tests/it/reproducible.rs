@@ -1,6 +1,6 @@
 //! Built at other times, on other ports: the same layer.
 
-use crate::support::{Family, Project, Serving, Used, docker, root, run, tool, uses};
+use crate::support::{Family, Project, Serving, Used, docker, image_name, plain_build, root, run, tool, uses};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ fn base_of(project: &Project) -> String {
 fn other_days_and_ports_give_the_same_layer_and_both_auditors_find_nothing_in_it() {
     let project = Project::built_hello("days");
     let fake = Image::build(
-        "twostage-test-days-base",
+        &image_name("days-base"),
         &format!(
             "FROM {}\nRUN apt-get update && apt-get install --yes --no-install-recommends libfaketime && \
              rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* && echo 'Acquire::Check-Valid-Until \"false\";' > /etc/apt/apt.conf.d/day\n",
@@ -70,7 +70,7 @@ fn other_days_and_ports_give_the_same_layer_of_rpms_and_both_auditors_find_nothi
     let project = Project::built(Family::Rpm, "days-rpm");
     let library = libfaketime(project.path());
     let dockerfile = format!("FROM {}\nCOPY libfaketime.so.1 /usr/lib/\n", base_of(&project));
-    let fake = Image::build("twostage-test-days-rpm-base", &dockerfile, &[&library]);
+    let fake = Image::build(&image_name("days-rpm-base"), &dockerfile, &[&library]);
     let image = other_days(Family::Rpm, &project, &fake, "\"greet\", \"jq\"");
     let seen = image.run(&["sh", "-c", "greet; jq -n '6 * 7'"]);
     assert_eq!(seen, "Hello, world!\n42\n", "it works, too");
@@ -134,6 +134,7 @@ fn other_days(family: Family, project: &Project, fake: &Image, packages: &str) -
     let text = project.read("twostage.toml").replace("packages = [\"greet\"]", &format!("packages = [{packages}]"));
     let others: Vec<&str> = text.lines().filter(|line| !line.starts_with("base = ")).collect();
     let text = others.join("\n") + "\n";
+    let serving = Serving::of(project.path());
     let mut built: Vec<(Image, Vec<String>, i64)> = Vec::new();
     for days in [40, 400] {
         let base = Image::build(
@@ -147,11 +148,20 @@ fn other_days(family: Family, project: &Project, fake: &Image, packages: &str) -
         );
         project.write("twostage.toml", &text.replace("packages = ", &format!("base = {{ image = \"{}\" }}\npackages = ", base.0)));
         project.run(&["repo"]).ok();
-        project.run(&["runtime", "--no-cache"]).ok();
         let image = Image(format!("{}{days}", project.image));
-        docker(&["tag", &project.image, &image.0]).ok();
+        if built.is_empty() {
+            project.run(&["runtime", "--no-cache"]).ok();
+            docker(&["tag", &project.image, &image.0]).ok();
+        } else {
+            // The second by docker alone, so that it is known at which address its server was.
+            let dockerfile = project.run(&["runtime", "--dockerfile"]).ok().out;
+            plain_build(Path::new(dockerfile.trim()), &serving.address, &image.0).ok();
+            project.run(&["audit", &image.0]).ok();
+        }
+        let layers = docker(&["inspect", "--format", "{{json .RootFS.Layers}}", &image.0]).ok().out;
+        let layers = serde_json::from_str(&layers).expect("docker writes JSON");
         let day = image.run(&["date", "+%s"]).trim().parse::<i64>().expect("seconds") / 86_400;
-        built.push((image, project.diff_ids(), day));
+        built.push((image, layers, day));
         drop(base);
     }
     let (two, second, late) = built.pop().expect("two images");
@@ -163,12 +173,42 @@ fn other_days(family: Family, project: &Project, fake: &Image, packages: &str) -
     tool("python3", &[&differ, &saved[0], &saved[1]]).ok();
     assert_eq!(first[3], second[3]);
 
-    // The checker that shares no code with our audit; `runtime` itself has audited both.
-    let serving = Serving::of(project.path());
+    // The checker that shares no code with our audit looks for the very server that the image was made from.
     let key = project.join("public.asc").to_string_lossy().into_owned();
     fs::write(&key, serving.get("/key.asc")).expect("the key");
     let checker = root().join("tests/tools/check_image.py").to_string_lossy().into_owned();
-    let checked = tool("python3", &[&checker, &saved[1], "3", "--key", &key, "--forbid", &serving.address]).ok();
-    assert_eq!(checked.last_line(), "checked 1 layer(s) above the base: 0 finding(s)");
+    let check =
+        |saved: &str, base_layers: &str| tool("python3", &[&checker, saved, base_layers, "--key", &key, "--forbid", &serving.address]);
+    assert_eq!(check(&saved[1], "3").ok().last_line(), "checked 1 layer(s) above the base: 0 finding(s)");
+    let dirty = dirty(&two, &serving.address, &key);
+    let found = check(&dirty.saved(project), "4").fails_with(1).out;
+    let address = format!("b'{}'", serving.address);
+    for finding in [
+        "2 layers above the base instead of one".to_string(),
+        format!("/opt/notes: contains {address}"),
+        format!("config or history: contains {address}"),
+        "/opt/key.pgp: contains bytes of the key".into(),
+        "/opt/public.asc: a key or signature".into(),
+        "/opt/stray.deb: a package file".into(),
+        "/opt/stray.rpm: a package file".into(),
+        "/var/log/stray: a log".into(),
+        "/run/stray: a temporary, run-time or root's own file".into(),
+        "/usr/bin/.wh.greet: a whiteout".into(),
+    ] {
+        assert!(found.lines().any(|line| line == finding), "the checker does not say {finding:?} of an image that has it:\n{found}");
+    }
+    assert!(found.lines().any(|line| line.starts_with("/opt/public.asc: contains b'")), "the armor's lines are found:\n{found}");
     two
+}
+
+/// The image, with what no image should have on top of it.
+fn dirty(image: &Image, address: &str, key: &str) -> Image {
+    let binary = Path::new(key).with_file_name("key.pgp");
+    run(Command::new("gpg").args(["--batch", "--yes", "--dearmor", "--output"]).arg(&binary).arg(key)).ok();
+    let dockerfile = format!(
+        "FROM {}\nUSER 0\nCOPY key.pgp public.asc /opt/\nRUN echo http://{address}/ > /opt/notes; touch /opt/stray.deb /opt/stray.rpm; \
+         mkdir -p /var/log /run; touch /var/log/stray /run/stray; rm /usr/bin/greet\n",
+        image.0
+    );
+    Image::build(&format!("{}-dirty", image.0), &dockerfile, &[&binary, Path::new(key)])
 }

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 /// What a test has used, for the counts that `make test` prints.
 #[derive(Clone, Copy)]
@@ -109,6 +110,35 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// What an image of a test is called: an engine has one list of names, and two copies of this
+/// repository may be tested on it at once.
+pub fn image_name(test: &str) -> String {
+    let checkout = twostage_model::Sha256::of(env!("CARGO_MANIFEST_DIR").as_bytes()).short();
+    format!("twostage-test-{}-{test}", &checkout[..6])
+}
+
+/// A build by the docker client alone, which is told besides the Dockerfile only of the server, as
+/// `http_proxy`.
+pub fn plain_build(dockerfile: &Path, server: &str, tag: &str) -> Done {
+    let proxy = format!("http_proxy=http://{server}");
+    let text = fs::File::open(dockerfile).expect("the Dockerfile");
+    let arguments = ["build", "--force-rm", "--no-cache", "--network=host", "--build-arg", &proxy, "--tag", tag, "-"];
+    let mut done = run(Command::new("docker").args(arguments).stdin(text));
+    // The classic client writes a step's stderr to its own stdout.
+    done.err.push_str(&done.out);
+    done
+}
+
+/// Waits until something is so. It has a minute, which is far more than it should take.
+#[track_caller]
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !so() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// The command under test.
 pub fn twostage() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twostage"));
@@ -171,7 +201,7 @@ impl Project {
     /// A copy of one of the examples, nothing built.
     pub fn example(family: Family, test: &str) -> Project {
         let folder = tempfile::Builder::new().prefix(test).tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-        let project = Project { folder, family, image: format!("twostage-test-{test}") };
+        let project = Project { folder, family, image: image_name(test) };
         let example = root().join("examples").join(family.example());
         for entry in fs::read_dir(example).expect("the example").flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -254,6 +284,11 @@ impl Project {
         let lock = self.read("twostage.lock");
         let digest = lock.lines().find_map(|line| line.strip_prefix("digest = ")).expect("a locked base");
         format!("twostage-base:{}", &digest.trim_matches('"')[..12])
+    }
+
+    /// What its containers are labelled with, as `twostage.project`.
+    pub fn id(&self) -> String {
+        self.read(".twostage/id").trim().to_string()
     }
 
     /// The digests of the image's layers.
@@ -462,6 +497,9 @@ pub struct Serving {
     log: Arc<Mutex<Vec<String>>>,
 }
 
+/// What no client of packages asks for.
+const HEALTH: &str = "/healthz";
+
 impl Serving {
     pub fn of(project: &Path) -> Serving {
         let mut command = twostage();
@@ -485,12 +523,24 @@ impl Serving {
 
     /// Each target that was asked for and sent so far, once, in order.
     pub fn fetched(&self) -> Vec<String> {
-        // The log's line follows the last byte that the client has read.
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        // The log's line follows the last byte that the client has read; so a request of our own is made
+        // until its line is all that is new.
+        let log = || self.log.lock().expect("the log").clone();
+        let mut before = log().len();
+        loop {
+            self.get(HEALTH);
+            wait_until("the server logs our request", || log()[before..].iter().any(|line| line.contains(HEALTH)));
+            let now = log().len();
+            if now == before + 1 {
+                break;
+            }
+            before = now;
+        }
         let mut targets: Vec<String> = Vec::new();
-        for line in self.log.lock().expect("the log").iter() {
+        for line in &log() {
             let words: Vec<&str> = line.split(' ').collect();
             if let [_, "GET", target, "200", _] = words.as_slice()
+                && *target != HEALTH
                 && !targets.iter().any(|known| known == target)
             {
                 targets.push((*target).to_string());

@@ -4,7 +4,8 @@ tar and sqlite3 modules, shares no code with `twostage audit`, and knows nothing
 
     check_image.py SAVED.tar BASE_LAYERS [--forbid TEXT]... [--key KEY.asc]
 
-Prints one line a finding and exits 1 if there is any.
+Prints one line a finding and exits 1 if there is any. KEY.asc is an armored RSA key: neither its armor's lines
+nor its own bytes may be anywhere.
 
 What may be whiteouts or below /run is the list that the README publishes: an opaque marker in a
 folder that the base does not have, and nothing else.
@@ -15,6 +16,7 @@ states, and no key may be in the database or in what SQLite left of erased rows.
 there is the short list GENERATED: far shorter than the product's rules, as the tests' packages are few.
 """
 import argparse
+import base64
 import hashlib
 import io
 import json
@@ -44,6 +46,17 @@ FORBIDDEN_PATHS = [
     (r"(.*/)?\.?twostage(/.*)?", "a file of ours"),
     (r".*\.(c|h|dsc|orig\.tar\..*|debian\.tar\..*)$", "a source file"),
 ]
+
+
+def pieces_of_key(path):
+    """(lines of the armor, pieces of what is in it)."""
+    text = open(path).read()
+    body = [line for line in text.splitlines() if re.fullmatch(r"[A-Za-z0-9+/]+=*", line)]
+    packets = base64.b64decode("".join(body))
+    # RFC 9580, 4.2 and 5.5.2: the public key packet, whose number n has 512 bytes, is the first.
+    if packets[:1] != b"\xc6" or len(packets) < 528:
+        sys.exit(f"{path} is no RSA key of 4096 bits, as this program looks for")
+    return [line.encode() for line in body if len(line) >= 60][:4], [packets[at : at + 48] for at in range(16, 496, 48)]
 
 
 def layers_of(path):
@@ -212,9 +225,10 @@ def main():
         for member, name, content in entries_of(layer):
             below[name] = content
     needles = [text.encode() for text in arguments.forbid]
+    pieces = []
     if arguments.key:
-        body = [line for line in open(arguments.key).read().splitlines() if re.fullmatch(r"[A-Za-z0-9+/]{60,}", line)]
-        needles += [line.encode() for line in body[:4]]
+        lines, pieces = pieces_of_key(arguments.key)
+        needles += lines
 
     for layer in layers[arguments.base_layers :]:
         for member, name, content in entries_of(layer):
@@ -235,6 +249,8 @@ def main():
             for needle in needles:
                 if needle in content:
                     findings.append(f"/{name}: contains {needle[:40]!r}")
+            if any(piece in content for piece in pieces):
+                findings.append(f"/{name}: contains bytes of the key")
             if b"BEGIN PGP" in content and name not in below and not name.startswith("usr/"):
                 findings.append(f"/{name}: a key or signature")
 

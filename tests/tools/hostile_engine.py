@@ -3,9 +3,9 @@
 
 usage: hostile_engine.py SOCKET KIND ENDING
 
-Passes every connection on to Docker's socket. Where the package folder of a container is asked
-for, it answers with a tar of its own making: KIND is escape, absolute, link, device, cut or
-record, a name that says that it has a terabyte;
+Passes every connection on to Docker's socket (DOCKER_HOST, if that names one). Where the package folder
+of a container is asked for, it answers with a tar of its own making: KIND is escape, absolute, link,
+device, cut or record, a name that says that it has a terabyte;
 ENDING is how the names of packages end.
 """
 import io
@@ -16,6 +16,9 @@ import tarfile
 import threading
 
 path, kind, ending = sys.argv[1:4]
+docker = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+if not docker.startswith("unix://"):
+    sys.exit(f"hostile_engine.py: DOCKER_HOST is {docker}, and not the socket of a Docker on this machine (unix://...)")
 ENTRIES = {
     "escape": ("../../etc/passwd", tarfile.REGTYPE),
     "absolute": ("/etc/passwd", tarfile.REGTYPE),
@@ -77,7 +80,7 @@ def serve(client):
         client.close()
         return
     engine = socket.socket(socket.AF_UNIX)
-    engine.connect("/var/run/docker.sock")
+    engine.connect(docker.removeprefix("unix://"))
     engine.sendall(head)
     back = threading.Thread(target=quietly, args=(engine, client), daemon=True)
     back.start()

@@ -100,7 +100,7 @@ impl Session {
         match self.import_as(tar, &temporary, changes, &what()).await {
             Ok(id) => {
                 self.tag(&id, reference).await?;
-                self.remove_image(&temporary, false).await?;
+                self.remove_image(&temporary).await?;
                 Ok(id)
             }
             Err(error) => {
@@ -115,7 +115,7 @@ impl Session {
         for _ in 0..20 {
             if matches!(self.image(name).await, Ok(Some(_))) {
                 // What is left has a name that nobody asks for.
-                let _ = self.remove_image(name, true).await;
+                let _ = self.remove_image(name).await;
                 return;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

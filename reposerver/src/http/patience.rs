@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_reader_who_takes_nothing_is_given_up_and_a_slow_one_is_not() -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
         runtime.block_on(async {
             let (near, mut far) = tokio::io::duplex(16);
             let mut near = Patient::new(near, Duration::from_millis(200));

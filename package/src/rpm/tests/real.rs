@@ -10,7 +10,7 @@ const SPEC: &str = include_str!("odd.spec");
 fn there(tool: &str) -> bool {
     let there = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
     if !there {
-        println!("skipped: there is no {tool} here");
+        crate::testing::skipped(&format!("there is no {tool} here"));
     }
     there
 }
