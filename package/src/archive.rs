@@ -10,8 +10,9 @@
 //! Tar is read as dpkg reads it: v7, ustar and GNU long names; no pax headers.
 
 use crate::{Check, shown};
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
-use lzma_rust2::XzReader;
+use lzma_rust2::{LzmaReader, XzReader};
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
@@ -26,7 +27,7 @@ pub(crate) const MAX_DATA: u64 = 8 << 30;
 /// Deflate cannot do more than 1032; xz and zstd can make 8 GiB of zeros from a megabyte.
 const FREE_BYTES: u64 = 256 << 20;
 const MAX_RATIO: u64 = 2000;
-/// KiB that an xz decoder may take: `xz -9` needs 65 MiB.
+/// KiB that a decoder of xz or lzma may take: `xz -9` needs 65 MiB.
 const XZ_MEMORY_KIB: u32 = 128 << 10;
 /// zstd's window as a power of two: 128 MiB, the default limit of `zstd -d` and dpkg.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -134,6 +135,10 @@ pub(crate) enum Compression {
     Gzip,
     Xz,
     Zstd,
+    /// Only rpms have it.
+    Bzip2,
+    /// What was before xz; only rpms have it.
+    Lzma,
 }
 
 impl Compression {
@@ -379,6 +384,11 @@ pub(crate) fn unpack<'a, B: BufRead + 'a>(input: B, used: &'a Cell<u64>, compres
         Compression::Gzip => Box::new(MultiGzDecoder::new(counted)),
         // Not `XzStream`: it keeps 16 bytes for every block, which costs an attacker 16 bytes.
         Compression::Xz => Box::new(XzReader::new_mem_limit(counted, true, XZ_MEMORY_KIB)),
+        Compression::Bzip2 => Box::new(MultiBzDecoder::new(counted)),
+        Compression::Lzma => {
+            let decoder = LzmaReader::new_mem_limit(counted, XZ_MEMORY_KIB, None);
+            Box::new(decoder.map_err(|error| format!("it does not unpack: {error}"))?)
+        }
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(counted).map_err(|error| error.to_string())?;
             decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|error| error.to_string())?;

@@ -9,12 +9,13 @@
 //!
 //! A signature can be added without changing what is installed, so a package's identity is the
 //! digest of main header and payload. Nothing of a package is believed before its header is checked
-//! value by value; every digest that it has is compared.
+//! value by value; every digest that it has is compared; and the payload is unpacked once to see that it
+//! has the files of the header.
 
 use crate::archive::{self, Stop};
 use crate::{Check, deb, shown};
 use md5::{Digest, Md5};
-use std::io::Read;
+use std::io::{self, BufReader, Read};
 use twostage_model::{Hasher, PackageId, Result, Sha256};
 
 pub mod header;
@@ -23,6 +24,7 @@ mod content;
 mod contents;
 mod cpio;
 mod evr;
+mod payload;
 mod signature;
 pub mod write;
 
@@ -91,10 +93,11 @@ pub fn looks_like_rpm(start: &[u8]) -> bool {
 
 /// Reads an rpm to its end and checks it. `hint` names it in messages.
 ///
-/// Memory is at most about four times the headers' bytes in the file: the signature header at most
-/// 16 MiB, the main header at most 64 MiB. The payload is hashed, not unpacked. All digests that
-/// rpm 4 writes are compared, and MD5 costs most of the time; SHA-512 and SHA-3, which rpm 6 adds
-/// to its SHA-256, are not.
+/// The payload is unpacked as it streams by and nothing of it is kept: it must hold the files that the
+/// header lists, as rpm itself would find when it installs. Memory is at most about four times the
+/// headers' bytes in the file (16 MiB of signature header, 64 MiB of main header), 120 bytes for every
+/// file, and what a decoder takes: 128 MiB. All digests that rpm 4 writes are compared; SHA-512 and
+/// SHA-3, which rpm 6 adds to its SHA-256, are not.
 ///
 /// # Errors
 /// Class `Repository` with the reason for refusing it; class `System` if `input` cannot be read.
@@ -106,23 +109,20 @@ fn read_all(mut input: impl Read) -> Result<Rpm, Stop> {
     let start = Start::read(&mut input)?;
     let Start { signature, prefix, blob, header } = start;
     let (id, source) = identify(&header).map_err(Stop::Refused)?;
-    let mut payload = Payload::new(&header).map_err(Stop::Refused)?;
+    let promised = Promised::new(&header).map_err(Stop::Refused)?;
 
-    let (mut sha256, mut md5, mut size) = (Hasher::default(), Md5::new(), blob.len() as u64);
-    sha256.update(&blob);
-    md5.update(&blob);
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let got = fill(&mut input, &mut buffer)?;
-        if got == 0 {
-            break;
-        }
-        let bytes = buffer.get(..got).unwrap_or_default();
-        sha256.update(bytes);
-        md5.update(bytes);
-        payload.update(bytes);
-        size += got as u64;
+    let mut hashed = Hashed { inner: input, sha256: Hasher::default(), md5: Md5::new(), promised, size: blob.len() as u64 };
+    hashed.sha256.update(&blob);
+    hashed.md5.update(&blob);
+    let mut input = BufReader::with_capacity(128 << 10, Watched { inner: hashed, failure: None });
+    let walked = payload::check(&header, &mut input);
+    // To the end also when the walk ended early: the digests tell damage from what was made so.
+    let rest = io::copy(&mut input, &mut io::sink());
+    let Watched { inner: hashed, failure } = input.into_inner();
+    if let Some(error) = failure.or(rest.err()) {
+        return Err(Stop::Unreadable(error));
     }
+    let Hashed { sha256, md5, promised, size, .. } = hashed;
     let rpm = Rpm {
         id,
         is_source: !header.has(tag::SOURCERPM),
@@ -138,8 +138,48 @@ fn read_all(mut input: impl Read) -> Result<Rpm, Stop> {
         source,
         header,
     };
-    verify(&rpm, &signature, &blob).and_then(|()| payload.verify()).map_err(Stop::Refused)?;
+    verify(&rpm, &signature, &blob).and_then(|()| promised.verify()).and(walked).map_err(Stop::Refused)?;
     Ok(rpm)
+}
+
+/// Hashes the payload as it is read; header and payload together are the identity.
+struct Hashed<R> {
+    inner: R,
+    sha256: Hasher,
+    md5: Md5,
+    promised: Promised,
+    /// Bytes of header and payload.
+    size: u64,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        let bytes = buffer.get(..got).unwrap_or_default();
+        self.sha256.update(bytes);
+        self.md5.update(bytes);
+        self.promised.update(bytes);
+        self.size += got as u64;
+        Ok(got)
+    }
+}
+
+/// Keeps the error of the input apart from those of decoders.
+struct Watched<R> {
+    inner: R,
+    failure: Option<io::Error>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| {
+            let shown = io::Error::new(error.kind(), error.to_string());
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.failure.get_or_insert(error);
+            }
+            shown
+        })
+    }
 }
 
 /// All that is in front of the payload, checked.
@@ -260,30 +300,22 @@ fn verify(rpm: &Rpm, signature: &Header, blob: &[u8]) -> Check<()> {
 }
 
 /// The digest of the compressed payload that the main header promises.
-struct Payload {
+struct Promised {
     hasher: Box<dyn md5::digest::DynDigest>,
     said: Option<String>,
 }
 
-impl Payload {
-    fn new(header: &Header) -> Check<Payload> {
+impl Promised {
+    fn new(header: &Header) -> Check<Promised> {
         let said = header.text(tag::PAYLOADDIGEST);
         if header.has(tag::PAYLOADDIGEST) && said.is_none() {
             return Err("the digest of its payload is not text".into());
         }
         // Without a word of the algorithm it is SHA-256, the only one that rpm writes.
-        let hasher: Box<dyn md5::digest::DynDigest> = match DigestAlgorithm::of(header.number(tag::PAYLOADDIGESTALGO).unwrap_or(8)) {
-            DigestAlgorithm::Md5 => Box::new(Md5::new()),
-            DigestAlgorithm::Sha1 => Box::new(sha1::Sha1::new()),
-            DigestAlgorithm::Sha224 => Box::new(sha2::Sha224::new()),
-            DigestAlgorithm::Sha256 => Box::new(sha2::Sha256::new()),
-            DigestAlgorithm::Sha384 => Box::new(sha2::Sha384::new()),
-            DigestAlgorithm::Sha512 => Box::new(sha2::Sha512::new()),
-            DigestAlgorithm::Other(number) => {
-                return Err(format!("the digest of its payload is made by algorithm {number}, which is not known"));
-            }
-        };
-        Ok(Payload { hasher, said })
+        let number = header.number(tag::PAYLOADDIGESTALGO).unwrap_or(8);
+        let hasher = DigestAlgorithm::of(number).hasher();
+        let hasher = hasher.ok_or_else(|| format!("the digest of its payload is made by algorithm {number}, which is not known"))?;
+        Ok(Promised { hasher, said })
     }
 
     fn update(&mut self, bytes: &[u8]) {

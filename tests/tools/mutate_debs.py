@@ -25,7 +25,6 @@ import sys
 import tarfile
 import tempfile
 
-FOLDER, COUNT, SEED = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 KINDS = ["bytes"] * 16 + ["ar"] * 5 + ["tar"] * 9 + ["control"] * 6 + ["text"] * 3 + ["untouched"]
 DATE = 1_700_000_000
 ENDINGS = {"none": "", "gzip": ".gz", "xz": ".xz", "zstd": ".zst"}
@@ -235,8 +234,8 @@ def mutate_control(rng, text, name):
     return text.replace(b"Description: a mutant\n", rng.choice([b"Description:\n only below\n", b"Description: \n", b"Description: a\n\tb\n", b"Description: a\n.\n", b"Description: a\n b \n  \n c\n", "Description: naïve ☃ 𝄞\n".encode()]))
 
 
-def make(index, data, tars):
-    rng = random.Random(f"{SEED}-{index}")
+def make(index, seed, data, tars):
+    rng = random.Random(f"{seed}-{index}")
     kind = rng.choice(KINDS)
     name = f"mutant-{index:04}"
     arch = rng.choice(["all", "amd64"])
@@ -266,12 +265,14 @@ def make(index, data, tars):
 
 
 def main():
+    folder, count, seed = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     data, tars = data_members()
-    os.makedirs(FOLDER, exist_ok=True)
-    for index in range(COUNT):
-        kind, deb = make(index, data, tars)
-        with open(os.path.join(FOLDER, f"{index:04}-{kind}.deb"), "wb") as file:
+    os.makedirs(folder, exist_ok=True)
+    for index in range(count):
+        kind, deb = make(index, seed, data, tars)
+        with open(os.path.join(folder, f"{index:04}-{kind}.deb"), "wb") as file:
             file.write(deb)
 
 
-main()
+if __name__ == "__main__":
+    main()

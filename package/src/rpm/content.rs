@@ -13,18 +13,15 @@
 //! ```
 //!
 //! All else counts: every other tag, owners, modes, flags, capabilities, every other byte of files.
-//! A payload that is packed by bzip2 or lzma is not unpacked: its bytes count as they are.
 
-use super::Start;
-use super::contents::{FILE_GHOST, File, files};
-use super::cpio;
+use super::contents::{FILE_GHOST, File, PLAIN, TYPE, files};
 use super::header::{Header, tag};
-use crate::archive::{self, Compression, Stop};
+use super::{Start, Watched, payload};
+use crate::archive::Stop;
 use crate::content::{Document, Form, Suffix, copy};
-use crate::{Check, deb, shown};
-use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
-use std::io::{self, BufRead, BufReader, Read};
+use crate::{Check, deb};
+use std::collections::BTreeMap;
+use std::io::{BufReader, Read};
 use twostage_model::{Hasher, Result, Sha256};
 
 /// Tags that a rebuild changes by itself, that follow from the contents of files, or that are
@@ -110,33 +107,13 @@ fn digest(mut input: impl Read, suffix: &Suffix<'_>) -> Result<Sha256, Stop> {
     hasher.field(changes(&header, suffix).as_bytes());
 
     let mut input = BufReader::with_capacity(128 << 10, Watched { inner: input, failure: None });
-    let digest = Owned::new(&header, suffix).and_then(|mut owned| {
-        owned.payload(&header, &mut input).map_err(|why| format!("its payload: {why}"))?;
-        Ok(owned.finish())
-    });
+    let mut owned = Owned::new(&header, suffix);
+    let digest = payload::walk(&header, &mut input, &mut |file, content| owned.file(file.index, content)).map(|()| owned.finish());
     if let Some(error) = input.into_inner().failure {
         return Err(Stop::Unreadable(error));
     }
     hasher.field(digest.map_err(Stop::Refused)?.as_bytes());
     Ok(hasher.finish())
-}
-
-/// Keeps the error of the input apart from those of decoders.
-struct Watched<R> {
-    inner: R,
-    failure: Option<io::Error>,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).map_err(|error| {
-            let shown = io::Error::new(error.kind(), error.to_string());
-            if error.kind() != io::ErrorKind::Interrupted {
-                self.failure.get_or_insert(error);
-            }
-            shown
-        })
-    }
 }
 
 /// Every tag but those left out.
@@ -193,11 +170,8 @@ fn changes(header: &Header, suffix: &Suffix<'_>) -> Sha256 {
 struct Owned<'s> {
     suffix: &'s Suffix<'s>,
     files: Vec<OwnedFile>,
-    /// From digests of paths to indexes of `files`.
-    by_path: HashMap<Sha256, usize>,
     /// Digests of sets of paths that are one file.
     links: Vec<Sha256>,
-    is_source: bool,
 }
 
 struct OwnedFile {
@@ -207,23 +181,17 @@ struct OwnedFile {
     record: Sha256,
     document: Option<Document>,
     content: Option<Sha256>,
-    /// Bytes that a stripped payload has of it.
-    size: u64,
 }
 
 impl<'s> Owned<'s> {
-    fn new(header: &Header, suffix: &'s Suffix<'s>) -> Check<Self> {
+    fn new(header: &Header, suffix: &'s Suffix<'s>) -> Self {
         let mut verify = header.each_number(tag::FILEVERIFYFLAGS);
         let mut langs = header.strings(tag::FILELANGS);
         let (mut inodes, mut devices) = (header.each_number(tag::FILEINODES), header.each_number(tag::FILEDEVICES));
         let mut sets: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
-        let mut by_path = HashMap::new();
         let mut owned: Vec<OwnedFile> = Vec::new();
         for file in files(header) {
             let path = suffix.removed(&file.path);
-            if by_path.insert(Sha256::of(&file.path), owned.len()).is_some() {
-                return Err(format!("its header has the file {} twice", shown(&path)));
-            }
             let device = devices.next().unwrap_or_default();
             if let Some(inode) = inodes.next().filter(|_| file.mode & TYPE == PLAIN && file.flags & FILE_GHOST == 0) {
                 sets.entry((device, inode)).or_default().push(owned.len());
@@ -233,81 +201,34 @@ impl<'s> Owned<'s> {
                 record: record(&file, verify.next().unwrap_or_default(), langs.next().unwrap_or_default(), suffix),
                 document: Document::of(path.strip_prefix(b"/").unwrap_or(&path)),
                 content: None,
-                size: file.size,
             });
         }
         let mut links = Vec::new();
         for set in sets.into_values().filter(|set| set.len() > 1) {
-            let mut paths = Vec::new();
-            for (at, index) in set.iter().enumerate() {
-                let Some(file) = owned.get_mut(*index) else { continue };
-                paths.push(file.path);
-                // Only the last of them brings the bytes (`rpmcpioStrippedHeaderRead` and its callers).
-                if at + 1 < set.len() {
-                    file.size = 0;
-                }
-            }
+            let mut paths: Vec<Sha256> = set.iter().filter_map(|index| owned.get(*index)).map(|file| file.path).collect();
             paths.sort();
             let mut hasher = Hasher::default();
             paths.iter().for_each(|path| hasher.field(path.as_bytes()));
             links.push(hasher.finish());
         }
         links.sort();
-        Ok(Owned { suffix, files: owned, by_path, links, is_source: !header.has(tag::SOURCERPM) })
+        Owned { suffix, files: owned, links }
     }
 
-    /// Takes all files out of the payload.
-    fn payload(&mut self, header: &Header, input: &mut impl BufRead) -> Check<()> {
-        let Some(compression) = compression(header, input)? else {
-            let mut raw = self.suffix.remover();
-            copy(input, &mut raw).map_err(|error| error.to_string())?;
-            self.links.push(raw.finish());
-            return Ok(());
-        };
-        let used = Cell::new(0);
-        let mut unpacked = BufReader::with_capacity(64 << 10, archive::unpack(input, &used, compression, archive::MAX_DATA)?);
-        while let Some(entry) = cpio::next(&mut unpacked)? {
-            self.file(&entry, &mut unpacked)?;
-        }
-        // What is behind the end is nobody's, but the decoder has its sums there.
-        copy(&mut unpacked, &mut io::sink()).map_err(|error| error.to_string())
-    }
-
-    fn file(&mut self, entry: &cpio::Entry, input: &mut impl BufRead) -> Check<()> {
-        let index = match &entry.name {
-            cpio::Name::Path(path) => self.by_path.get(&Sha256::of(&self.owned_path(path))).copied(),
-            cpio::Name::Index(index) => Some(*index),
-        };
-        let name = &entry.name;
-        let file =
-            index.and_then(|index| self.files.get_mut(index)).ok_or_else(|| format!("{name} is not among the files of its header"))?;
-        if file.content.is_some() {
-            return Err(format!("{name} is there twice"));
-        }
-        let size = entry.size.unwrap_or(file.size);
-        let mut content = input.take(size);
+    /// Takes in one file of the payload.
+    fn file(&mut self, index: usize, content: &mut dyn Read) -> Check<()> {
+        let Some(file) = self.files.get_mut(index) else { return Ok(()) };
         let mut out = self.suffix.remover();
         let form = match &file.document {
-            None => copy(&mut content, &mut out).map(|()| Form::AsIs),
-            Some(document) => self.suffix.document(document, &mut content, &mut out),
+            None => copy(content, &mut out).map(|()| Form::AsIs),
+            Some(document) => self.suffix.document(document, content, &mut out),
         };
-        let form = form.map_err(|error| format!("{name}: {error}"))?;
-        if content.limit() > 0 {
-            return Err(format!("{name} is cut off"));
-        }
-        cpio::pad(input, size)?;
+        let form = form.map_err(|error| error.to_string())?;
         let mut hasher = Hasher::default();
         hasher.field(&[form as u8]);
         hasher.field(out.finish().as_bytes());
         file.content = Some(hasher.finish());
         Ok(())
-    }
-
-    /// The path in the header: rpm writes `./usr/bin/x` into the payload, others `/usr/bin/x` or
-    /// `usr/bin/x`; of a source package it is the bare name.
-    fn owned_path(&self, path: &[u8]) -> Vec<u8> {
-        let bare = path.strip_prefix(b"./").or_else(|| path.strip_prefix(b"/")).unwrap_or(path);
-        if self.is_source { bare.to_vec() } else { [b"/", bare].concat() }
     }
 
     fn finish(mut self) -> Sha256 {
@@ -323,10 +244,6 @@ impl<'s> Owned<'s> {
     }
 }
 
-/// The type in `st_mode`, and that of plain files.
-const TYPE: u32 = 0o170_000;
-const PLAIN: u32 = 0o100_000;
-
 /// What the header says of one file and a rebuild leaves as it is.
 fn record(file: &File, verify: u64, lang: &[u8], suffix: &Suffix<'_>) -> Sha256 {
     let mut hasher = Hasher::default();
@@ -338,21 +255,4 @@ fn record(file: &File, verify: u64, lang: &[u8], suffix: &Suffix<'_>) -> Sha256 
     }
     hasher.field(&suffix.removed(&file.link));
     hasher.finish()
-}
-
-/// How the payload is packed; none if it is left packed.
-fn compression(header: &Header, input: &mut impl BufRead) -> Check<Option<Compression>> {
-    let said = header.text(tag::PAYLOADCOMPRESSOR);
-    Ok(match said.as_deref() {
-        // rpm reads both through zlib, which passes on what is not gzip.
-        None | Some("gzip") => {
-            let start = input.fill_buf().map_err(|error| error.to_string())?;
-            Some(if start.starts_with(&[0x1f]) { Compression::Gzip } else { Compression::None })
-        }
-        Some("none" | "identity") => Some(Compression::None),
-        Some("xz") => Some(Compression::Xz),
-        Some("zstd") => Some(Compression::Zstd),
-        Some("bzip2" | "lzma") => None,
-        Some(other) => return Err(format!("it is packed by {}, which is not known", shown(other))),
-    })
 }

@@ -23,6 +23,11 @@ pub const FILE_DOC: u32 = 2;
 /// `RPMFILE_GHOST` of [`File::flags`]: the package owns the path but does not bring it.
 pub const FILE_GHOST: u32 = 64;
 
+/// The type in [`File::mode`], and those of plain files and symlinks.
+pub(super) const TYPE: u32 = 0o170_000;
+pub(super) const PLAIN: u32 = 0o100_000;
+pub(super) const SYMLINK: u32 = 0o120_000;
+
 /// One line of `Provides:`, `Requires:` and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependency {
@@ -132,6 +137,19 @@ impl DigestAlgorithm {
             other => DigestAlgorithm::Other(other),
         }
     }
+
+    /// Makes such digests of what it is given; none is known of [`DigestAlgorithm::Other`].
+    pub(super) fn hasher(self) -> Option<Box<dyn md5::digest::DynDigest>> {
+        Some(match self {
+            DigestAlgorithm::Md5 => Box::new(md5::Md5::default()),
+            DigestAlgorithm::Sha1 => Box::new(sha1::Sha1::default()),
+            DigestAlgorithm::Sha224 => Box::new(sha2::Sha224::default()),
+            DigestAlgorithm::Sha256 => Box::new(sha2::Sha256::default()),
+            DigestAlgorithm::Sha384 => Box::new(sha2::Sha384::default()),
+            DigestAlgorithm::Sha512 => Box::new(sha2::Sha512::default()),
+            DigestAlgorithm::Other(_) => return None,
+        })
+    }
 }
 
 /// How the digests of files were made; without a word of it, MD5.
@@ -202,7 +220,7 @@ pub fn files(header: &Header) -> Vec<File> {
 }
 
 /// Shows folder and name of every file, in order.
-fn each_path<'h>(header: &'h Header, mut show: impl FnMut([&'h [u8]; 2]) -> Check<()>) -> Check<()> {
+pub(super) fn each_path<'h>(header: &'h Header, mut show: impl FnMut([&'h [u8]; 2]) -> Check<()>) -> Check<()> {
     if header.has(tag::OLDFILENAMES) {
         return header.strings(tag::OLDFILENAMES).try_for_each(|path| show([b"", path]));
     }

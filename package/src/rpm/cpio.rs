@@ -12,8 +12,8 @@ const TRAILER: &[u8] = b"TRAILER!!!";
 /// What is in front of one file's bytes.
 pub(super) struct Entry {
     pub(super) name: Name,
-    /// Bytes; a stripped entry leaves that to the header.
-    pub(super) size: Option<u64>,
+    /// As in `st_mode`, and bytes; a stripped entry leaves both to the header.
+    pub(super) about: Option<(u32, u64)>,
 }
 
 pub(super) enum Name {
@@ -37,7 +37,7 @@ pub(super) fn next(input: &mut impl BufRead) -> Check<Option<Entry>> {
     if magic == b"07070X" {
         let index = hex(&bytes(input, 8)?)?;
         pad(input, 14)?;
-        return Ok(Some(Entry { name: Name::Index(index as usize), size: None }));
+        return Ok(Some(Entry { name: Name::Index(index as usize), about: None }));
     }
     if !matches!(magic.as_slice(), b"070701" | b"070702") {
         return Err(format!("{} is where a file begins, and not the magic of cpio", shown(magic)));
@@ -46,7 +46,7 @@ pub(super) fn next(input: &mut impl BufRead) -> Check<Option<Entry>> {
     let fields = bytes(input, 13 * 8)?;
     let field = |at: usize| hex(fields.get(at * 8..at * 8 + 8).unwrap_or_default());
     (0..13).try_for_each(|at| field(at).map(|_| ()))?;
-    let (size, length) = (field(6)?, field(11)?);
+    let (mode, size, length) = (field(1)?, field(6)?, field(11)?);
     if !(2..=MAX_NAME).contains(&length) {
         return Err(format!("a name in it has {length} bytes"));
     }
@@ -56,7 +56,7 @@ pub(super) fn next(input: &mut impl BufRead) -> Check<Option<Entry>> {
     if name == TRAILER {
         return Ok(None);
     }
-    Ok(Some(Entry { name: Name::Path(name.to_vec()), size: Some(size) }))
+    Ok(Some(Entry { name: Name::Path(name.to_vec()), about: Some((mode as u32, size)) }))
 }
 
 /// Skips to the next multiple of four behind `size` bytes.

@@ -6,6 +6,7 @@ use ::rpm::{BuildConfig, CompressionType, Dependency as Needs, FileOptions, Pack
 
 mod content;
 mod hostile;
+mod payload;
 mod real;
 
 const STRING: u32 = 6;
@@ -45,7 +46,7 @@ impl Made {
         self
     }
 
-    /// Files `/usr/a` and `/usr/b` in a package that can be read.
+    /// Files `/usr/a` and `/usr/b` in a package that can be read; their bytes are in [`payload`].
     pub(super) fn sample() -> Made {
         Made::default()
             .text(tag::NAME, "app")
@@ -62,6 +63,7 @@ impl Made {
             .numbers(tag::DIRINDEXES, &[0, 0])
             .texts(tag::BASENAMES, &[b"a", b"b"])
             .texts(tag::DIRNAMES, &[b"/usr/"])
+            .texts(tag::FILEDIGESTS, &[hex(&Md5::digest("one")).as_bytes(), hex(&Md5::digest("four")).as_bytes()])
     }
 
     /// The header's bytes without magic.
@@ -112,6 +114,11 @@ pub(super) fn cpio_of(files: &[(&str, &[u8])]) -> Vec<u8> {
         bytes.resize(bytes.len().next_multiple_of(4), 0);
     }
     bytes
+}
+
+/// What [`Made::sample`] lists.
+pub(super) fn payload() -> Vec<u8> {
+    cpio_of(&[("./usr/a", b"one"), ("./usr/b", b"four")])
 }
 
 /// A package of the `rpm` crate.
@@ -186,7 +193,7 @@ fn files_dependencies_and_changes_are_as_they_were_given() -> Result<()> {
 #[test]
 fn a_source_package_has_the_architecture_src_and_plain_names() -> Result<()> {
     let source = Made::sample().without(tag::SOURCERPM).texts(tag::DIRNAMES, &[b""]);
-    let rpm = read(source.rpm(b"").as_slice(), "app.src.rpm")?;
+    let rpm = read(source.rpm(&cpio_of(&[("a", b"one"), ("b", b"four")])).as_slice(), "app.src.rpm")?;
     assert_eq!((rpm.id.arch.as_str(), rpm.is_source, rpm.source.as_str()), ("src", true, ""));
     assert_eq!(files(&rpm.header)[1].path, b"b");
     Ok(())
@@ -244,7 +251,7 @@ fn the_issuer_of_a_signature_is_found() -> Result<()> {
         (1002, b"\x89\xff\xffnot one".to_vec(), "unknown".to_string()),
     ] {
         let signature = Made::default().raw(tag, BIN, packet.len() as u32, &packet);
-        let rpm = read(Made::sample().signed(&signature, b"").as_slice(), "app.rpm")?;
+        let rpm = read(Made::sample().signed(&signature, &payload()).as_slice(), "app.rpm")?;
         assert_eq!(rpm.signer, Some(issuer), "tag {tag}");
     }
     Ok(())

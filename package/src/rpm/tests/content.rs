@@ -24,13 +24,13 @@ fn package(suffix: &str, time: u32, pack: (&str, Pack), change: impl FnOnce(&mut
         .texts(tag::CHANGELOGNAME, &[format!("T <t@t> - 1.0-{release}").as_bytes(), b"A B <a@b> - 1.0-1"])
         .texts(tag::CHANGELOGTEXT, &[b"- Rebuilt.", b"- First."])
         .numbers(tag::CHANGELOGTIME, &[time, 5])
-        .numbers(tag::FILESIZES, &[3, 4, 5])
         .numbers(tag::FILEMODES, &[0o100_644, 0o100_755, 0o100_644])
         .numbers(tag::FILEFLAGS, &[0, 1, 2])
         .texts(tag::FILEUSERNAME, &[b"root", b"root", b"root"])
         .texts(tag::FILEGROUPNAME, &[b"root", b"root", b"root"])
         .numbers(tag::DIRINDEXES, &[0, 1, 2])
         .texts(tag::BASENAMES, &[b"app", b"x", b"app.1.gz"])
+        .without(tag::FILEDIGESTS)
         .texts(tag::DIRNAMES, &[b"/usr/bin/", format!("/usr/lib/app-1.0-{release}/").as_bytes(), b"/usr/share/man/man1/"]);
     if !pack.0.is_empty() {
         made = made.text(tag::PAYLOADCOMPRESSOR, pack.0);
@@ -42,7 +42,10 @@ fn package(suffix: &str, time: u32, pack: (&str, Pack), change: impl FnOnce(&mut
         (format!("./usr/lib/app-1.0-{release}/x"), b"x".to_vec()),
         ("./usr/share/man/man1/app.1.gz".to_string(), gzip(format!(".TH app 1 1.0-{release}").as_bytes())),
     ];
+    let names: Vec<String> = files.iter().map(|(name, _)| name.clone()).collect();
     change(&mut made, &mut files);
+    let size = |name: &String| files.iter().find(|file| file.0 == *name).map_or(0, |file| file.1.len() as u32);
+    made = made.numbers(tag::FILESIZES, &names.iter().map(size).collect::<Vec<_>>());
     let files: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
     made.rpm(&pack.1.compress(&cpio_of(&files)))
 }
@@ -77,10 +80,9 @@ fn the_digest_never_changes() -> Result<()> {
 fn every_other_difference_counts() -> Result<()> {
     type Change = fn(&mut Made, &mut Vec<(String, Vec<u8>)>);
     let first = digest(&package(A, 1, ("", Pack::None), |_, _| {}), A)?;
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 8] = [
         ("one byte of a program", |_, files| files[0].1[7] = b'z'),
         ("a man page", |_, files| files[2].1 = gzip(b".TH app 1 1.0-2")),
-        ("a file that is missing from the payload", |_, files| drop(files.remove(1))),
         ("a mode", |made, _| *made = made.clone().numbers(tag::FILEMODES, &[0o104_755, 0o100_755, 0o100_644])),
         ("an owner", |made, _| *made = made.clone().texts(tag::FILEUSERNAME, &[b"root", b"app", b"root"])),
         ("a flag", |made, _| *made = made.clone().numbers(tag::FILEFLAGS, &[0, 1 | 16, 2])),
@@ -100,37 +102,15 @@ fn every_other_difference_counts() -> Result<()> {
 
 #[test]
 fn a_stripped_payload_takes_sizes_and_hardlinks_from_the_header() -> Result<()> {
-    let made = Made::sample().numbers(tag::FILEINODES, &[7, 7]).numbers(tag::FILESIZES, &[3, 3]);
+    let made = Made::sample().numbers(tag::FILEDEVICES, &[1, 1]).numbers(tag::FILEINODES, &[7, 7]).numbers(tag::FILESIZES, &[3, 3]);
     let trailer = cpio_of(&[]);
     let stripped = [b"07070X00000000\0\0".as_slice(), b"07070X00000001\0\0one\0", &trailer].concat();
     let plain = cpio_of(&[("./usr/a", b""), ("./usr/b", b"one")]);
     assert_eq!(digest(&made.rpm(&stripped), "")?, digest(&made.rpm(&plain), "")?);
     let apart = made.clone().numbers(tag::FILEINODES, &[7, 8]);
-    assert_ne!(digest(&apart.rpm(&plain), "")?, digest(&made.rpm(&plain), "")?, "whether they are one file counts");
+    let both = cpio_of(&[("./usr/a", b"one"), ("./usr/b", b"one")]);
+    assert_ne!(digest(&apart.rpm(&both), "")?, digest(&made.rpm(&plain), "")?, "whether they are one file counts");
     Ok(())
-}
-
-#[test]
-fn a_payload_that_is_not_the_headers_is_refused() {
-    let made = Made::sample();
-    let cases: [(Vec<u8>, &str); 8] = [
-        (cpio_of(&[("./etc/shadow", b"x")]), "not among the files"),
-        (cpio_of(&[("./usr/a", b""), ("/usr/a", b"")]), "there twice"),
-        (cpio_of(&[("./usr/a", b"one")])[..112].to_vec(), "ends before"),
-        (b"070707".repeat(30), "not the magic"),
-        (b"07070X000000ff\0\0".to_vec(), "not among the files"),
-        (b"07070X0000zzzz\0\0".to_vec(), "a number belongs"),
-        (b"070701".iter().copied().chain([b'f'; 104]).collect(), "a name in it has"),
-        (Vec::new(), "ends before"),
-    ];
-    for (payload, wanted) in cases {
-        let said = digest(&made.rpm(&payload), "").map(|_| ()).unwrap_err().to_string();
-        assert!(said.contains(wanted), "{wanted}: {said}");
-    }
-    let cut = Pack::Xz.compress(&cpio_of(&[("./usr/a", b"one")]));
-    let made = made.text(tag::PAYLOADCOMPRESSOR, "xz");
-    assert!(digest(&made.rpm(&cut[..cut.len() - 9]), "").is_err());
-    assert!(digest(&made.text(tag::PAYLOADCOMPRESSOR, "rar").rpm(&cut), "").is_err());
 }
 
 fn config() -> (NewRpm, Vec<FileEntry>) {
