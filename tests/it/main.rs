@@ -20,5 +20,6 @@ mod podman;
 mod recipes;
 mod reproducible;
 mod rpm_clients;
+mod rpm_outdated;
 mod rpm_recipes;
 mod support;
