@@ -355,17 +355,23 @@ impl PackageSink for Publisher {
         [self.repository.blob_path(digest), self.repository.pool_path(digest)].into_iter().find(|path| path.is_file())
     }
 
-    fn serve(&self, members: &[Sha256]) -> Result<(SnapshotId, String)> {
+    fn serve(&self, members: &[Sha256]) -> Result<(SnapshotId, Vec<(String, String)>)> {
         let id = self.repository.transient(members, self.now)?;
         let (base, prefix) = (format!("http://{FIXED_HOST}"), format!("@{id}"));
-        let client_file = match self.format {
-            Format::Deb => sources_file(&base, &prefix, &self.repository.public_key()?),
+        let key = self.repository.public_key()?;
+        let files = match self.format {
+            Format::Deb => vec![("twostage.sources".to_string(), sources_file(&base, &prefix, &key))],
             Format::Rpm => {
                 let signers = self.repository.upstream_signers(&id)?;
-                repo_file(&base, &prefix, &self.repository.settings().origin, signers.iter().map(String::as_str))
+                let repo = repo_file(&base, &prefix, &self.repository.settings().origin, signers.iter().map(String::as_str));
+                let mut files = vec![("twostage.repo".to_string(), repo), ("key.asc".to_string(), key)];
+                for signer in signers {
+                    files.extend(self.repository.upstream_key(&signer)?.map(|key| (format!("keys/{signer}.asc"), key)));
+                }
+                files
             }
         };
-        Ok((id, client_file))
+        Ok((id, files))
     }
 }
 

@@ -106,8 +106,7 @@ async fn solve(
     }
     let tools = Tools::of(context.project.format);
     if !offered.is_empty() {
-        let (_, client_file) = context.packages.serve(&offered)?;
-        add_file(&mut input, tools.client_file, 0o644, 0, client_file.as_bytes())?;
+        offer(context, &mut input, &offered)?;
     }
     let arguments: Vec<String> = match question {
         Question::Build { control } => {
@@ -152,6 +151,15 @@ async fn solve(
         ));
     }
     Ok((packages, chosen.into_iter().map(|(name, _)| name).collect()))
+}
+
+/// Packs the client files of a snapshot of these packages, for a container to install them from.
+///
+/// # Errors
+/// The repository cannot serve them.
+pub(crate) fn offer(context: &Context, input: &mut tar::Builder<Vec<u8>>, members: &[Sha256]) -> Result<()> {
+    let (_, files) = context.packages.serve(members)?;
+    files.iter().try_for_each(|(name, text)| add_file(input, &format!("var/cache/twostage/sources/{name}"), 0o644, 0, text.as_bytes()))
 }
 
 /// Runs one of the scripts that leave files in `/var/cache/twostage/out`.
@@ -226,42 +234,56 @@ pub struct Upgrade {
     pub origin: String,
 }
 
-/// What apt would upgrade in the base.
+/// What the distribution has newer than a base.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Newer {
+    /// What the package manager would upgrade in the base.
+    pub upgrades: Vec<Upgrade>,
+    /// Names and versions that advisories (yum's updateinfo) give as mending a fault of security. apt
+    /// has none: there the origin tells.
+    pub security: Vec<(String, String)>,
+}
+
+impl Newer {
+    /// Takes a line of apt's simulation, or of our script around dnf and zypper.
+    fn line(&mut self, format: Format, line: &str) {
+        let of = |name: &str, installed: &str, newest: &str, origin: &str| Upgrade {
+            name: name.to_string(),
+            installed: installed.to_string(),
+            newest: newest.to_string(),
+            origin: origin.to_string(),
+        };
+        if format == Format::Deb {
+            if let Some((name, newest, origin)) = apt::parse_inst(line) {
+                let installed = line.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(version, _)| version);
+                self.upgrades.push(of(name, installed, newest, origin));
+            }
+            return;
+        }
+        let Some(words) = line.strip_prefix("twostage: ") else { return };
+        match words.split(' ').collect::<Vec<_>>().as_slice() {
+            ["upgrade", name, installed, newest, origin] => self.upgrades.push(of(name, installed, newest, origin)),
+            ["security", name, version] => self.security.push((name.to_string(), version.to_string())),
+            _ => (),
+        }
+    }
+}
+
+/// What the distribution has newer than the base, and what it says of security.
 ///
 /// # Errors
 /// Its mirror does not answer.
-pub fn upgrades<'a>(context: &'a Arc<Context>, base: &'a BaseImage) -> Pending<'a, Result<Vec<Upgrade>>> {
-    Box::pin(upgrades_now(context, base))
+pub fn newer<'a>(context: &'a Arc<Context>, base: &'a BaseImage) -> Pending<'a, Result<Newer>> {
+    Box::pin(newer_now(context, base))
 }
 
-async fn upgrades_now(context: &Arc<Context>, base: &BaseImage) -> Result<Vec<Upgrade>> {
-    let mut found = Vec::new();
+async fn newer_now(context: &Arc<Context>, base: &BaseImage) -> Result<Newer> {
+    let mut found = Newer::default();
     let format = context.project.format;
     let script = Tools::of(format).upgrades;
-    fetch(context, "base", base, script, [], tar::Builder::new(Vec::new()), &mut |line| found.extend(upgrade(format, line.trim_end())))
-        .await?;
+    let input = tar::Builder::new(Vec::new());
+    fetch(context, "base", base, script, [], input, &mut |line| found.line(format, line.trim_end())).await?;
     Ok(found)
-}
-
-/// An upgrade in a line of apt's simulation, or of our script around dnf.
-fn upgrade(format: Format, line: &str) -> Option<Upgrade> {
-    let of = |name: &str, installed: &str, newest: &str, origin: &str| Upgrade {
-        name: name.to_string(),
-        installed: installed.to_string(),
-        newest: newest.to_string(),
-        origin: origin.to_string(),
-    };
-    match format {
-        Format::Deb => {
-            let (name, newest, origin) = apt::parse_inst(line)?;
-            let installed = line.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(version, _)| version);
-            Some(of(name, installed, newest, origin))
-        }
-        Format::Rpm => match line.strip_prefix("twostage: upgrade ")?.split(' ').collect::<Vec<_>>().as_slice() {
-            [name, installed, newest, origin] => Some(of(name, installed, newest, origin)),
-            _ => None,
-        },
-    }
 }
 
 /// Downloads the locked packages that the pool does not have, and checks that they are the same.
@@ -374,7 +396,7 @@ pub async fn locked_source(
 
 /// Whether apt, dnf or zypper says in this line what went wrong.
 fn tells(line: &str) -> bool {
-    let starts = ["E: ", "Err:", "Error: ", "error: ", "No match for argument", " Problem", "No provider of"];
+    let starts = ["E: ", "Err:", "Error: ", "error: ", "No match for argument", " Problem", "No provider of", "Problem: "];
     starts.iter().any(|start| line.starts_with(start)) || ["Depends:", "nothing provides"].iter().any(|word| line.contains(word))
 }
 

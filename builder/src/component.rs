@@ -323,10 +323,9 @@ async fn builder_image(context: &Arc<Context>, name: &str, base: &BaseImage, clo
     }
     context.events.started(name, &format!("making a builder image of {} packages", closure.packages.len()));
     let members: Vec<Sha256> = closure.packages.iter().map(|package| package.sha256).collect();
-    let (_, client_file) = context.packages.serve(&members)?;
     let tools = Tools::of(context.project.format);
     let mut input = tar::Builder::new(Vec::new());
-    add_file(&mut input, tools.client_file, 0o644, 0, client_file.as_bytes())?;
+    closure::offer(context, &mut input, &members)?;
     let cmd = tools.command(tools.install, closure.packages.iter().map(|package| exact_locked(context.project.format, package)));
     let container = run_logged(context, name, &base.reference, &cmd, &[], input, log).await?;
     if container.exit_code != 0 {
@@ -402,8 +401,7 @@ async fn build_native(
     if !needs.is_empty() {
         let members: Vec<Sha256> =
             needs.iter().map(|package| package.sha256).chain(closure.packages.iter().map(|package| package.sha256)).collect();
-        let (_, client_file) = context.packages.serve(&members)?;
-        add_file(&mut input, tools.client_file, 0o644, 0, client_file.as_bytes())?;
+        closure::offer(context, &mut input, &members)?;
         add_file(&mut input, "build/needs", 0o644, 0, b"")?;
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

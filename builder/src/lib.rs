@@ -70,11 +70,13 @@ pub trait PackageSink: Send + Sync {
     fn put_blob(&self, blob: &mut dyn Read) -> Result<(Sha256, u64)>;
     /// The file that holds a blob or package, if it is there.
     fn blob(&self, digest: &Sha256) -> Option<PathBuf>;
-    /// A snapshot that only this process serves, and the apt client file for it.
+    /// A snapshot that only this process serves, and the files that a client needs for it, by name:
+    /// apt's `twostage.sources`; or `twostage.repo`, and the keys that it names (`key.asc`,
+    /// `keys/<fingerprint>.asc`).
     ///
     /// # Errors
     /// A member is missing, or two members are one name-version-arch with two contents.
-    fn serve(&self, members: &[Sha256]) -> Result<(SnapshotId, String)>;
+    fn serve(&self, members: &[Sha256]) -> Result<(SnapshotId, Vec<(String, String)>)>;
 }
 
 /// What every part of the build stage works with.

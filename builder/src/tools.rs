@@ -25,8 +25,6 @@ pub(crate) struct Tools {
     pub(crate) install: &'static str,
     pub(crate) native: &'static str,
     pub(crate) upgrades: &'static str,
-    /// Where the client file of a snapshot goes.
-    pub(crate) client_file: &'static str,
     /// Where the build dependencies go, and the words that ask for them.
     pub(crate) question_file: &'static str,
     pub(crate) question: [&'static str; 2],
@@ -43,22 +41,24 @@ const DEB: Tools = Tools {
     install: include_str!("../scripts/deb/install.sh"),
     native: include_str!("../scripts/deb/native.sh"),
     upgrades: include_str!("../scripts/deb/upgrades.sh"),
-    client_file: "var/cache/twostage/sources/twostage.sources",
     question_file: "var/cache/twostage/control/debian/control",
     question: ["build-dep", "/var/cache/twostage/control"],
     options: "DEB_BUILD_OPTIONS",
 };
 
 const RPM: Tools = Tools {
-    manager: "dnf",
-    prelude: include_str!("../scripts/rpm/prelude.sh"),
+    manager: "dnf or zypper",
+    prelude: concat!(
+        include_str!("../scripts/rpm/dnf.sh"),
+        include_str!("../scripts/rpm/zypper.sh"),
+        include_str!("../scripts/rpm/prelude.sh")
+    ),
     closure: include_str!("../scripts/rpm/closure.sh"),
     fetch: include_str!("../scripts/rpm/fetch.sh"),
     fetch_source: include_str!("../scripts/rpm/fetch-source.sh"),
     install: include_str!("../scripts/rpm/install.sh"),
     native: include_str!("../scripts/rpm/native.sh"),
     upgrades: include_str!("../scripts/rpm/upgrades.sh"),
-    client_file: "var/cache/twostage/sources/twostage.repo",
     question_file: "var/cache/twostage/control/twostage.spec",
     question: ["build-dep", "/var/cache/twostage/control/twostage.spec"],
     options: "RPM_BUILD_OPTIONS",

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a stand-in for an rpm distribution, for machines that reach no rpm distribution's mirror.
 #
-#   base.sh [--zypper] [FOLDER]
+#   base.sh [--zypper | --dnf5] [FOLDER]
 #
 # Writes two root file systems into FOLDER (default: the script's own), unless they are there:
 #
@@ -9,6 +9,8 @@
 #   builder.tar    the same, and what builds packages: gcc, make, rpmbuild
 #
 # With --zypper they have zypper instead of dnf, and are called zypper-base.tar and zypper-builder.tar.
+# With --dnf5 they have dnf 5 and rpm 6, and are called dnf5-base.tar and dnf5-builder.tar; only Debian's
+# testing release has these.
 #
 # The programs are Debian's, from the mirror that this host's apt uses; to package managers it is
 # an rpm distribution nevertheless: dpkg and apt are gone, the rpm database is where Fedora and
@@ -17,14 +19,16 @@
 # at hand needs none of this: it names an image of that.
 #
 # The same mirror gives the same bytes for a day (or for a given SOURCE_DATE_EPOCH). MIRROR="deb
-# http://... bookworm main" is used instead of the host's apt sources. Needs root and mmdebstrap.
+# http://... bookworm main" (forky for --dnf5) is used instead of the host's apt sources. Needs root and mmdebstrap.
 set -eu
 
-manager=dnf
-prefix=
-if [ "${1:-}" = --zypper ]; then
-    manager=zypper
-    prefix=zypper-
+manager=dnf suite=bookworm pockets='|-updates|-security' prefix=
+case ${1:-} in
+--zypper) manager=zypper ;;
+--dnf5) manager=dnf5 suite=forky pockets= ;;
+esac
+if [ $manager != dnf ]; then
+    prefix=$manager-
     shift
 fi
 cd "${1:-$(dirname "$0")}"
@@ -68,26 +72,34 @@ quietly() {
 sources() {
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
     distribution=$(. /etc/os-release && echo "$ID")
-    [ "$distribution" = debian ] || fail 'this host is no Debian: MIRROR="deb http://... bookworm main" names a mirror of it'
+    [ "$distribution" = debian ] || fail 'this host is no Debian: MIRROR="deb http://... '"$suite"' main" names a mirror of it'
     mkdir -p "$WORK/lists/partial"
     targets() { apt-get "$@" indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages'; }
+    # mmdebstrap knows by itself which key signs a release if it is not newer than the host. A copy of
+    # a testing release may be older than its makers vouch for: nothing but tests is made of it.
+    options=
+    [ $suite = bookworm ] || options="[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg check-valid-until=no] "
     private="-oDir::State::lists=$WORK/lists -oDir::Cache=$WORK/lists/cache -oAPT::Sandbox::User="
     # shellcheck disable=SC2086 # the options are meant to be split
     if [ -n "$(targets)" ]; then targets; else apt-get $private update > /dev/null && targets $private; fi |
-        awk -v codename="$codename" 'index($2, codename) == 1 {
+        awk -v codename="$codename" -v options="$options" -v suite=$suite -v pockets="^($pockets)\$" 'index($2, codename) == 1 {
             pocket = substr($2, length(codename) + 1)
-            if (pocket ~ /^(|-updates|-security)$/) print "deb " $1 " bookworm" pocket " " $3
+            if (pocket ~ pockets) print "deb " options $1 " " suite pocket " " $3
         }' | sort -u
 }
 
 MIRROR=${MIRROR:-$(sources)}
-[ -n "$MIRROR" ] || fail 'apt names no mirror of this release: MIRROR="deb http://... bookworm main" names one'
+[ -n "$MIRROR" ] || fail 'apt names no mirror of this release: MIRROR="deb http://... '"$suite"' main" names one'
 
 # What each root has, beyond Debian's smallest; and the packages that the stand-in's mirror has.
 case $manager in
 dnf)
     packages=dnf,dnf-plugins-core,gpg,gpgconf
     provides="dnf, dnf-plugins-core, dnf-command(builddep), dnf-command(config-manager), dnf-command(download), dnf-command(repoquery)"
+    ;;
+dnf5)
+    packages=dnf5
+    provides=dnf5-plugins
     ;;
 zypper)
     packages=zypper
@@ -108,7 +120,7 @@ quietly mmdebstrap --quiet --variant=minbase --format=directory --include="rpm,$
     --customize-hook='cp -ax "$1" "$WORK/runtime"' \
     --customize-hook='APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --yes -oDPkg::Chroot-Directory="$1" install $BUILD_PACKAGES' \
     --customize-hook='cd "$WORK/debs" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -oAPT::Sandbox::User= download $MIRROR_PACKAGES' \
-    bookworm "$WORK/builder" "$WORK/sources.list"
+    $suite "$WORK/builder" "$WORK/sources.list"
 
 # Takes out of a root what is Debian's way of managing packages, and what belongs to this host.
 strip_debian() { # strip_debian ROOT PACKAGE...
@@ -137,7 +149,7 @@ strip_debian() { # strip_debian ROOT PACKAGE...
         sed -i '/^_apt:/d' etc/passwd etc/group etc/shadow etc/gshadow
         # What no distribution's dnf has on unless it is asked for.
         for plugin in leaves local post-transaction-actions show-leaves versionlock; do
-            rm -rf etc/dnf/plugins/$plugin* usr/lib/python3/dist-packages/dnf-plugins/*"$(echo $plugin | tr - _)"*
+            rm -rf etc/dnf/plugins/$plugin* etc/dnf/libdnf5-plugins/$plugin* usr/lib/python3/dist-packages/dnf-plugins/*"$(echo $plugin | tr - _)"*
             rm -f usr/lib/python3/dist-packages/dnf-plugins/__pycache__/*"$(echo $plugin | tr - _)"*
         done
     )
@@ -146,7 +158,7 @@ strip_debian() { # strip_debian ROOT PACKAGE...
 # What makes a root an rpm distribution: its name, rpm's settings, where libraries are, its mirror.
 make_distribution() { # make_distribution ROOT
     like=fedora repos=etc/yum.repos.d
-    [ $manager = dnf ] || like='suse opensuse' repos=etc/zypp/repos.d
+    [ $manager != zypper ] || like='suse opensuse' repos=etc/zypp/repos.d
     rm -f "$1/etc/os-release" "$1/usr/lib/os-release"
     cat > "$1/usr/lib/os-release" <<-END
 	NAME="Stand-in"
@@ -172,6 +184,9 @@ make_distribution() { # make_distribution ROOT
 	%_enable_debug_packages 1
 	%_debugsource_packages 1
 	%_missing_build_ids_terminate_build 1
+	END
+    # rpm 6 does this by itself.
+    [ $manager = dnf5 ] || cat >> "$1/etc/rpm/macros" <<-'END'
 	%install %{?_enable_debug_packages:%{?buildsubdir:%{debug_package}}}\
 	%%install\
 	%{nil}
@@ -190,10 +205,11 @@ make_distribution() { # make_distribution ROOT
 PRETTY="Stand-in 12"
 say "turning them into an rpm distribution"
 # Debian's package management, and what only it needs.
-own="dpkg apt debian-archive-keyring libapt-pkg6.0 debconf adduser base-passwd init-system-helpers"
+own="dpkg apt debian-archive-keyring libapt-pkg6.0 libapt-pkg7.0 debconf adduser base-passwd init-system-helpers"
+perl=$(chroot "$WORK/builder" perl -e 'printf "%d.%d", $] =~ /(.)\.(...)/')
 # shellcheck disable=SC2086 # the list is meant to be split
 {
-    strip_debian "$WORK/runtime" $own perl perl-base perl-modules-5.36 libperl5.36 debugedit
+    strip_debian "$WORK/runtime" $own perl perl-base "perl-modules-$perl" "libperl$perl" debugedit
     strip_debian "$WORK/builder" $own
 }
 rm "$WORK/runtime/usr/bin/rpmbuild"
@@ -288,6 +304,7 @@ glibc=$(version ldd --version)
 
 SETUP='/etc/(passwd|group|shadow|gshadow|subuid|subgid)'
 SHADOW='/usr/sbin/(user|group)[a-z]*'
+DNF5='/usr/bin/dnf5'
 say "registering what a base has in its rpm database"
 list_files "$WORK/runtime" > "$WORK/base.files"
 {
@@ -322,6 +339,15 @@ list_files "$WORK/runtime" > "$WORK/base.files"
 	AutoReq: no
 	%description -n shadow-utils
 	Makes, changes and removes users and groups.
+	END
+    [ $manager != dnf5 ] || cat <<-END
+	%package -n dnf5
+	Summary: Package manager
+	AutoReq: no
+	%description -n dnf5
+	Installs packages.
+	END
+    cat <<-END
 	%clean
 	exit 0
 	%transfiletriggerin -P 2000000 -- /lib /usr/lib /lib64 /usr/lib64
@@ -331,12 +357,16 @@ list_files "$WORK/runtime" > "$WORK/base.files"
 	%files
 	%ghost /etc/ld.so.cache
 	END
-    # (Who may change users is told by these two packages' names.)
-    grep -vE " ($SETUP|$SHADOW)\$" "$WORK/base.files" | as_files
+    # (Who may change users, and who keeps records of installs, is told by these packages' names.)
+    grep -vE " ($SETUP|$SHADOW|$DNF5)\$" "$WORK/base.files" | as_files
     echo '%files -n setup'
     grep -E " $SETUP\$" "$WORK/base.files" | as_files
     echo '%files -n shadow-utils'
     grep -E " $SHADOW\$" "$WORK/base.files" | as_files
+    if [ $manager = dnf5 ]; then
+        echo '%files -n dnf5'
+        grep -E " $DNF5\$" "$WORK/base.files" | as_files
+    fi
 } > "$WORK/distribution-base.spec"
 register distribution-base runtime runtime builder
 

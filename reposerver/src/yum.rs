@@ -134,9 +134,7 @@ impl Renderer {
     }
 }
 
-/// Adds one file, compressed with gzip. repomd.xml has one record of a kind, so one form must do:
-/// dnf 4.14 and zypper 1.14 were seen to read zstd as well, which is smaller, but yum 3 and
-/// builds of libsolv without it read gzip only.
+/// Adds one file, compressed with gzip (why not zstd: `docs/decisions/rpm.md`).
 fn add_file(listing: &mut Listing, bodies: &mut Bodies, kind: &str, name: &str, text: Vec<u8>, compress: bool) -> Result<()> {
     let failed = || format!("cannot compress {name}");
     let (open_sha256, open_size) = (Sha256::of(&text), text.len() as u64);

@@ -8,8 +8,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use twostage_builder::closure::{Freshness, upgrades};
-use twostage_model::{Class, Error, Lock, Result};
+use twostage_builder::closure::{Freshness, Newer, newer};
+use twostage_builder::tools;
+use twostage_model::{Class, Error, Format, Lock, Result};
 
 /// One package that is not as locked any more.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -60,27 +61,31 @@ pub async fn run(arguments: &Outdated, project: &Path, output: &Output) -> Resul
         // Found on the locked base, so that what they need of it stays comparable. The lock's file
         // is not written.
         relock(&context, &session, Freshness::Newest, false).await?;
-        let mut found = Vec::new();
+        let mut found = Newer::default();
         for base in session.bases() {
             let base = twostage_builder::base::ensure(&context, &base, false).await?;
-            found.extend(upgrades(&context, &base).await?);
+            let Newer { upgrades, security } = newer(&context, &base).await?;
+            found.upgrades.extend(upgrades);
+            found.security.extend(security);
         }
         Ok(found)
     }
     .await;
     context.engine.settle().await;
-    let upgrades = result?;
+    let Newer { upgrades, security } = result?;
     let after = context.lock().clone();
+    let format = session.project.format;
     let mut changes = changes(&before, &after);
-    for upgrade in upgrades {
-        changes.push(Change {
-            not_security: !is_security(&upgrade.origin),
-            package: upgrade.name,
-            locked: Some(upgrade.installed),
-            newest: Some(upgrade.newest),
-            origin: upgrade.origin,
-            of: vec!["base".into()],
-        });
+    changes.extend(upgrades.into_iter().map(|upgrade| Change {
+        not_security: !is_security(&upgrade.origin),
+        package: upgrade.name,
+        locked: Some(upgrade.installed),
+        newest: Some(upgrade.newest),
+        origin: upgrade.origin,
+        of: vec!["base".into()],
+    }));
+    for change in &mut changes {
+        change.not_security &= !is_advised(format, change, &security);
     }
     changes.sort();
     let text = if changes.is_empty() {
@@ -137,6 +142,15 @@ pub fn changes(before: &Lock, after: &Lock) -> Vec<Change> {
     changes
 }
 
+/// Whether an advisory names a version of the package that is newer than the locked one, up to the
+/// newest.
+fn is_advised(format: Format, change: &Change, advised: &[(String, String)]) -> bool {
+    let (Some(locked), Some(newest)) = (&change.locked, &change.newest) else { return false };
+    advised.iter().any(|(name, version)| {
+        *name == change.package && tools::compare(format, locked, version).is_lt() && tools::compare(format, version, newest).is_le()
+    })
+}
+
 /// Whether a version comes from a security pocket: Debian's label, or Ubuntu's suite.
 fn is_security(origin: &str) -> bool {
     origin.contains("-Security:") || origin.contains("-security")
@@ -172,5 +186,23 @@ mod tests {
         ]);
         let shown: Vec<String> = changes(&before, &after).iter().map(Change::to_string).collect();
         assert_eq!(shown, ["security  zlib 1 -> 2  (runtime:hello)", "aaa 1 -> 2  (runtime:hello)"]);
+    }
+
+    #[test]
+    fn an_advisory_counts_for_those_who_do_not_have_its_version_yet() {
+        let change = |locked: &str, newest: &str| Change {
+            not_security: true,
+            package: "inih".into(),
+            locked: Some(locked.into()),
+            newest: Some(newest.into()),
+            origin: "updates".into(),
+            of: vec![],
+        };
+        let advised = [("inih".to_string(), "56-1".to_string()), ("jq".to_string(), "99-1".to_string())];
+        let is_advised = |locked, newest| super::is_advised(Format::Rpm, &change(locked, newest), &advised);
+        assert!(is_advised("55-1", "56-1"), "the newest mends it");
+        assert!(is_advised("55-1", "57-1"), "one in between did");
+        assert!(!is_advised("56-1", "57-1"), "it was mended before");
+        assert!(!is_advised("54-1", "55-1"), "it is still to be mended");
     }
 }

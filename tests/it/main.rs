@@ -21,5 +21,6 @@ mod oracle;
 mod recipes;
 mod reproducible;
 mod rpm_clients;
+mod rpm_outdated;
 mod rpm_recipes;
 mod support;

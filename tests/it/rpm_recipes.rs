@@ -3,6 +3,7 @@
 use crate::rpm_clients::Manager;
 use crate::support::{Family, Project, Used, docker, uses};
 use std::fs;
+use twostage_model::Format;
 
 const SPEC: &str = "Name: words\nVersion: 1.0\nRelease: 3\nSummary: Words\nLicense: MIT\nBuildRequires: gcc, inih-devel >= 50\n\
                     Source0: words-1.0.tar.gz\n%description\nWords.\n%prep\n%autosetup -p1\n%build\ngcc %{optflags} words.c -o words\n\
@@ -70,28 +71,64 @@ fn a_source_rpm_is_patched_and_built_and_a_dockerfile_leaves_rpms() {
     docker(&["image", "rm", "--force", mirror]).ok();
 }
 
-/// (That zypper finds closures is still to come; the lock's answer, that nothing of the distribution is
-/// needed, is written by hand.)
-#[test]
-fn zypper_installs_into_an_image_and_leaves_nothing_of_its_own() {
+/// `examples/hello-rpm` on a base that has this package manager: builds, lock, image and audit.
+fn whole_project_with(manager: Manager, test: &str) -> Project {
     uses(Used::Engine);
-    uses(Used::Zypper);
-    let project = Project::quick_of(Family::Rpm, "zypper-run", "zypper-demo");
-    let base = Manager::Zypper.image();
-    project.edit("twostage.toml", |text| text.replace("base = { rootfs = \"base.tar\" }", &format!("base = {{ image = \"{base}\" }}")));
-    project.run(&["repo"]).fails_with(3).says("this base has no dnf to find packages with");
-    let lock = project.read("twostage.lock");
-    let digest = lock.split(&format!("name = \"image {base}\"\ndigest = \"")).nth(1).and_then(|rest| rest.split('"').next());
-    let digest = digest.expect("the base is locked");
-    let (others, image) = lock.split_once("\n[[closure]]\nof = \"runtime:").expect("the image's closure");
-    let old = image.lines().find(|line| line.starts_with("base = ")).expect("its base");
-    project
-        .write("twostage.lock", &format!("{others}\n[[closure]]\nof = \"runtime:{}", image.replace(old, &format!("base = \"{digest}\""))));
+    let project = Project::example(Family::Rpm, test);
+    for (made, name) in manager.bases().iter().zip(["base.tar", "builder.tar"]) {
+        fs::remove_file(project.join(name)).expect("the other manager's");
+        fs::hard_link(made, project.join(name)).expect("a link");
+    }
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
-    let said = docker(&["run", "--rm", &project.image, "cat", "/usr/share/zypper-demo/content"]).ok().out;
-    assert_eq!(said, "first\n");
+    assert_eq!(docker(&["run", "--rm", "--network=none", &project.image]).ok().out, "Hello, world!\n");
     let first = project.diff_ids();
     project.run(&["runtime", "--no-cache"]).ok();
     assert_eq!(project.diff_ids(), first, "the database, too, is the same again");
+    project
+}
+
+/// The lock's lines of a closure, without what differs from mirror to mirror.
+fn closure(project: &Project, of: &str) -> Vec<String> {
+    let lock = project.read("twostage.lock");
+    let closure = lock.split("\n[[closure]]\n").find(|closure| closure.starts_with(&format!("of = \"{of}\"")));
+    let lines = closure.expect("its closure").lines().filter(|line| line.starts_with("  \""));
+    let words = lines.map(|line| line.trim_matches([' ', '"', ',']).split(' ').map(String::from).collect::<Vec<_>>());
+    words.map(|words| format!("{} {} {}", words[0], words[2], words[5])).collect()
+}
+
+#[test]
+fn zypper_finds_what_builds_and_images_need() {
+    uses(Used::Zypper);
+    let project = whole_project_with(Manager::Zypper, "zypper-run");
+    assert_eq!(closure(&project, "build:greet"), ["inih x86_64 distribution", "inih-devel x86_64 distribution"]);
+    assert_eq!(closure(&project, &format!("runtime:{}", project.image)), ["inih x86_64 distribution"]);
+    // What is locked is fetched again by its name, where the pool does not have it any more.
+    fs::remove_dir_all(project.join(".twostage")).expect("the repository");
+    let lock = project.read("twostage.lock");
+    project.run(&["repo"]).ok();
+    assert_eq!(project.read("twostage.lock"), lock);
+}
+
+#[test]
+fn dnf5_finds_what_builds_and_images_need() {
+    uses(Used::Dnf);
+    let project = whole_project_with(Manager::Dnf5, "dnf5-run");
+    assert_eq!(closure(&project, "build:greet"), ["inih x86_64 distribution", "inih-devel x86_64 distribution"]);
+    assert_eq!(closure(&project, &format!("runtime:{}", project.image)), ["inih x86_64 distribution"]);
+}
+
+/// What the audit refuses must not be what every RUN leaves.
+#[test]
+fn the_run_takes_back_each_history_that_the_audit_refuses() {
+    let handled = twostage_runtime_templates::volatile(Format::Rpm);
+    let refused = twostage_image::rules::RESIDUE.iter().find(|rule| rule.name == "dnf-history").expect("the rule").paths;
+    let left: Vec<&&str> = refused
+        .iter()
+        .filter(|path| {
+            let path = format!("/{}", path.trim_end_matches("/**"));
+            !handled.iter().any(|known| path == *known || path.strip_prefix(known).is_some_and(|rest| rest.starts_with('/')))
+        })
+        .collect();
+    assert!(left.is_empty(), "the audit refuses what no RUN takes back: {left:?}");
 }

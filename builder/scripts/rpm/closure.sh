@@ -1,17 +1,16 @@
-# Asks dnf what "$@" needs beyond this base, and downloads it: "install NAME…", or "build-dep SPEC".
-# The lines at the end tell what came from where, and what it would replace.
+# Asks the package manager what "$@" needs beyond this base, and downloads it: "install NAME…", or
+# "build-dep SPEC". The lines at the end tell what came from where, and what it would replace.
 distribution
 what=$1
 shift
-take() { private_dnf install --downloadonly --destdir="$T/out" "$@"; }
 if [ "$what" = build-dep ]; then
     spec=$1
-    take rpm-build
+    fetch rpm-build
     # Only rpm itself can read a spec file: what its macros make of it is the distribution's affair.
-    if ! command -v rpmspec > /dev/null; then private_dnf install rpm-build; fi
-    with_build_requires "$spec" take
+    if ! command -v rpmspec > /dev/null; then add rpm-build; fi
+    with_build_requires "$spec" fetch
 else
-    take "$@"
+    fetch "$@"
 fi
 for file in "$T"/out/*.rpm; do
     if [ ! -e "$file" ]; then continue; fi
@@ -20,10 +19,7 @@ for file in "$T"/out/*.rpm; do
     name=$(rpm -qp --nosignature --qf '%{NAME}' "$file")
     if rpm -q "$name" > /dev/null; then rpm -q --qf 'twostage: installed %{NAME} %{EVR}\n' "$name"; fi
 done
-if [ -e "$T/chosen" ]; then
-    # shellcheck disable=SC2046 # names of packages have no blanks
-    private_dnf --cacheonly --quiet repoquery --available --qf 'twostage: from %{repoid} %{name} %{evr}\n' $(cat "$T/chosen") | sed 's/\\n$//'
-fi
+if [ -e "$T/chosen" ]; then origins; fi
 # A name that no chosen package has was taken for something that another one provides.
 if [ "$what" = install ]; then
     for word in "$@"; do
@@ -32,7 +28,7 @@ if [ "$what" = install ]; then
         elif ! grep -qxF -e "$word" "$T/names" 2> /dev/null; then
             {
                 if rpm -q --whatprovides "$word" > /dev/null; then rpm -q --whatprovides --qf '%{NAME}\n' "$word"; fi
-                private_dnf --cacheonly --quiet repoquery --whatprovides "$word" --qf '%{name}\n' | sed 's/\\n$//'
+                providers "$word"
             } | sed '/^$/d' | sort -u > "$T/providers"
             echo "twostage: instead of $word" $(cat "$T/providers")
         fi

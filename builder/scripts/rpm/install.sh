@@ -1,3 +1,3 @@
 # Makes a builder image: the base and exactly the packages "$@" (name-version-release.arch).
-if [ $# != 0 ]; then private_dnf install "$@"; fi
+if [ $# != 0 ]; then add "$@"; fi
 rm -rf "$T"

@@ -56,7 +56,7 @@ export SOURCE_DATE_EPOCH
 touch -d "@$SOURCE_DATE_EPOCH" /build/rpm/SOURCES/*
 sed -i "s/^\(Release:[[:space:]]*[^[:space:]]*\)/\1$VERSION_SUFFIX/I" "$spec"
 if [ -e /build/needs ]; then
-    HOME=$T with_build_requires "$spec" private_dnf install
+    HOME=$T with_build_requires "$spec" add
 fi
 cd /build
 # shellcheck disable=SC2086 # options are words

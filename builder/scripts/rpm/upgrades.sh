@@ -1,5 +1,8 @@
-# Says what the base's repositories have newer than the base itself.
+# Says what the base's repositories have newer than the base itself, and which versions of packages
+# their advisories give as mending a fault of security.
 distribution
-private_dnf --quiet repoquery --upgrades --latest-limit=1 --qf '%{repoid} %{name} %{evr}\n' | sed 's/\\n$//' | while read -r origin name newest; do
+refresh
+newer | while read -r origin name newest; do
     if [ -n "$newest" ]; then echo "twostage: upgrade $name $(rpm -q --qf '%{EVR}\n' "$name" | tail -n 1) $newest $origin"; fi
 done
+security | sort -u | sed 's/^/twostage: security /'

@@ -24,7 +24,15 @@ pub const GENERATED_RPM: &[Rule] = &[
         "rpm-folders",
         &["*"],
         Check::Folder,
-        &["usr/lib/sysimage", "usr/lib/sysimage/rpm", "var/lib/rpm", "var/lib/rpm-state", "usr/lib/sysimage/libdnf5"],
+        &[
+            "usr/lib/sysimage",
+            "usr/lib/sysimage/rpm",
+            "var/lib/rpm",
+            "var/lib/rpm-state",
+            "usr/lib/sysimage/libdnf5",
+            "usr/lib/sysimage/libdnf5/comps_groups",
+            "usr/lib/sysimage/libdnf5/comps_groups/*",
+        ],
         "A folder of rpm's or dnf's records.",
     ),
     rule(
