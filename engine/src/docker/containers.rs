@@ -8,7 +8,7 @@ use crate::stream::{TarReader, read_tar};
 use crate::{Pending, Run};
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
-use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, HostConfigLogConfig};
+use bollard::models::{ContainerConfig, ContainerCreateBody, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig};
 use bollard::query_parameters::{
     AttachContainerOptions, CommitContainerOptions, CreateContainerOptions, DownloadFromContainerOptions, InspectContainerOptions,
     InspectNetworkOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions, UploadToContainerOptions,
@@ -226,6 +226,11 @@ impl Session {
             return Err(Error::new(Class::Engine, format!("lost sight of a container of {}", run.image))
                 .because("the engine stopped telling while the container ran".to_string())
                 .hint("see whether the engine was restarted, and try again"));
+        }
+        // One that somebody removes has an exit status of 0 meanwhile, whatever became of its program.
+        if matches!(state.status, Some(ContainerStateStatusEnum::REMOVING | ContainerStateStatusEnum::DEAD)) {
+            return Err(Error::new(Class::Engine, format!("a container of {} was removed before it had ended", run.image))
+                .hint("leave the engine's containers alone while this runs, and try again"));
         }
         container.exit_code = state.exit_code.unwrap_or_default();
         container.oom_killed = state.oom_killed.unwrap_or_default();
