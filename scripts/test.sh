@@ -11,6 +11,8 @@ trap 'rm -f "$TWOSTAGE_TEST_COUNTS" "$log"' EXIT
 
 # Rust comes without rustfmt in its smallest form.
 if cargo fmt --version > /dev/null 2>&1; then cargo fmt --all --check; else echo "test.sh: there is no rustfmt, so the format is not checked"; fi
+# What one run builds, no other needs.
+[ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
 # (tee would hide cargo's exit status.)
 status=0
 { cargo test --workspace --locked --no-fail-fast 2>&1 || echo $? > "$log.status"; } | tee "$log"

@@ -325,7 +325,9 @@ pub fn stored(repository: &Repository, package: &PoolPackage) -> Result<Stored> 
             .map(|control| control.fields().map(|(name, value)| (name.to_string(), value.to_string())).collect())
             .unwrap_or_default(),
     };
-    Ok(Stored { id: package.id.clone(), sha256: package.sha256, size: package.size, date: package.date, fields })
+    // Of an rpm, like the digest, without the signature: ours is larger than the mirror's.
+    let size = package.size - package.rpm.as_ref().map_or(0, |file| file.prefix);
+    Ok(Stored { id: package.id.clone(), sha256: package.sha256, size, date: package.date, fields })
 }
 
 impl PackageSink for Publisher {

@@ -36,9 +36,9 @@ use twostage_model::{Lock, Project, Result, Sha256, Sink, SnapshotId};
 pub struct Stored {
     /// Name, version, architecture.
     pub id: PackageId,
-    /// Digest of its bytes.
+    /// Digest of its bytes; of an rpm, of its header and payload.
     pub sha256: Sha256,
-    /// Bytes.
+    /// How many bytes the digest covers.
     pub size: u64,
     /// When it was built, in seconds since 1970.
     pub date: i64,

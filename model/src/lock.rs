@@ -68,9 +68,9 @@ pub struct Closure {
 pub struct LockedPackage {
     /// Name, version, architecture.
     pub id: PackageId,
-    /// Bytes.
+    /// How many bytes the digest covers.
     pub size: u64,
-    /// Digest of its bytes.
+    /// Digest of its bytes; of an rpm, of its header and payload, which a signature does not change.
     pub sha256: Sha256,
     /// Where the package manager found it: `Debian:12.14/oldstable`.
     pub origin: String,

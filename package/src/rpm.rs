@@ -38,6 +38,8 @@ pub use header::{Header, tag};
 
 const LEAD: usize = 96;
 const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
+/// `RPMSIGTYPE_HEADERSIG`, at 78 in the lead.
+const SIGNATURE_HEADER: [u8; 2] = [0, 5];
 /// Bytes of a signature header; rpm takes 64 MiB. Signatures of each file, as Fedora's, are what
 /// makes it large: this is room for some 70,000.
 const MAX_SIGNATURE: u64 = 16 << 20;
@@ -51,6 +53,20 @@ mod sig {
     pub(super) const SIZE: u32 = 1000;
     pub(super) const MD5: u32 = 1004;
     pub(super) const PAYLOADSIZE: u32 = 1007;
+
+    /// The type that a tag must have and, unless 0, how many values (`xlateTags` in `lib/package.c`).
+    pub(super) fn shape(tag: u32) -> Option<(u32, usize)> {
+        use super::header::{BIN, INT32, INT64, STRING, STRING_ARRAY};
+        Some(match tag {
+            SIZE | PAYLOADSIZE | 275 | 277 => (INT32, 1),
+            LONGSIZE | LONGARCHIVESIZE => (INT64, 1),
+            SHA1 | SHA256 => (STRING, 1),
+            274 | 276 | 278 => (STRING_ARRAY, 0),
+            MD5 => (BIN, 16),
+            267 | 268 | 1002 | 1005 | 1008 => (BIN, 0),
+            _ => return None,
+        })
+    }
 }
 
 /// One rpm as it streamed by, verified.
@@ -217,14 +233,25 @@ fn signature_header(input: &mut impl Read) -> Result<(Header, u64), Stop> {
     if got < LEAD {
         return Err(Stop::Refused("it ends inside its lead".into()));
     }
+    // `rpmLeadRead` in `lib/rpmlead.c`: what is behind it must be a signature header.
     let [.., major, _, _, _] = lead.first_chunk::<8>().copied().unwrap_or_default();
     if !matches!(major, 3 | 4) {
         return Err(Stop::Refused(format!("it is of rpm's format {major}, and 3 and 4 are known")));
+    }
+    let [kind @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = lead.last_chunk::<18>().copied().unwrap_or_default();
+    if kind != SIGNATURE_HEADER {
+        return Err(Stop::Refused(format!("its lead announces a signature of type {}, and 5 is known", u16::from_be_bytes(kind))));
     }
     let blob = header_blob(input, MAX_SIGNATURE, "its signature header")?;
     let signature = Header::parse_blob(&blob).map_err(|why| Stop::Refused(format!("its signature header: {why}")))?;
     if let Some(tag) = signature.twice() {
         return Err(Stop::Refused(format!("its signature header has tag {tag} twice")));
+    }
+    for tag in signature.tags() {
+        let has = (signature.raw(tag).map_or(0, |(kind, _)| kind), signature.count(tag));
+        if sig::shape(tag).is_some_and(|(kind, count)| kind != has.0 || count != 0 && count != has.1) {
+            return Err(Stop::Refused(format!("its signature header: tag {tag} has {} values of type {}", has.1, has.0)));
+        }
     }
     let mut padding = [0; 7];
     let length = blob.len().next_multiple_of(8) - blob.len();

@@ -175,7 +175,11 @@ impl Repository {
         let mut file = self.scratch()?.file()?;
         let hasher = is_rpm.then(Hasher::default);
         let mut tee = Tee { input: io::Cursor::new(start).chain(input), output: file.as_file_mut(), hasher, failed: None };
-        let read = if is_rpm { rpm::read(&mut tee, hint).map(from_rpm) } else { deb::read(&mut tee, hint).map(from_deb) };
+        let read = if is_rpm {
+            rpm::read(&mut tee, hint).and_then(|rpm| rpms::signable(rpm, hint)).map(from_rpm)
+        } else {
+            deb::read(&mut tee, hint).map(from_deb)
+        };
         // A full disk is not the package's fault, although its reader noticed it first.
         if let Some(error) = tee.failed {
             return Err(Error::system(failed(), error));

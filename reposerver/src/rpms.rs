@@ -117,6 +117,18 @@ impl Repository {
         Ok(keys)
     }
 
+    /// Whether a package can be published as far as its signature goes: none, or one that we can check.
+    ///
+    /// # Errors
+    /// Nobody added the key that signed it, or the signature is not that key's.
+    pub fn check_signature(&self, package: &PoolPackage, now: i64) -> Result<()> {
+        if package.rpm.as_ref().is_some_and(|rpm| rpm.signer.is_some()) {
+            let known = self.known_keys(&*self.key(now)?)?;
+            self.served_upstream(package, &known)?;
+        }
+        Ok(())
+    }
+
     /// How a package that came signed is served, after a look at its signature.
     ///
     /// # Errors
@@ -125,7 +137,11 @@ impl Repository {
         let rpm = rpm_of(package)?;
         let Some(signer) = &rpm.signer else { return Ok(None) };
         let key = keys.iter().find(|key| key.is(signer)).ok_or_else(|| {
-            Error::new(Class::Repository, format!("{} is signed with the key {signer}, which this repository does not know", package.id))
+            let by = match signer.as_str() {
+                "unknown" => "and its signature names no key that can be read".to_string(),
+                signer => format!("with the key {signer}, which this repository does not know"),
+            };
+            Error::new(Class::Repository, format!("{} is signed, {by}", package.id))
                 .hint("add the public key of whoever signed it with `twostage publish KEY.asc`; clients are then told of it")
         })?;
         let (prefix, header) = self.head(package)?;
@@ -269,6 +285,19 @@ impl Repository {
 /// What is kept of an rpm beside its id.
 pub(crate) fn rpm_of(package: &PoolPackage) -> Result<&RpmFile> {
     package.rpm.as_ref().ok_or_else(|| Error::new(Class::Repository, format!("{} is no rpm", package.id)))
+}
+
+/// Refuses what our signature could not vouch for: that covers the header and, through the digest in it, the
+/// payload. rpm takes nothing that is signed in part (`rpmvsVerify` in `lib/rpmvs.c`).
+pub(crate) fn signable(rpm: twostage_package::rpm::Rpm, hint: &str) -> Result<twostage_package::rpm::Rpm> {
+    if rpm.signer.is_none() && !rpm.header.has(twostage_package::rpm::tag::PAYLOADDIGEST) {
+        return Err(Error::new(
+            Class::Repository,
+            format!("{hint} is refused: it is not signed, and has no digest of its payload, so a signature could not cover that"),
+        )
+        .hint("rpmbuild writes one since 4.14: build the package again"));
+    }
+    Ok(rpm)
 }
 
 /// Upper-case hex digits: of a version 4 key 40, of a version 6 key 64.

@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::{Dnf, Served, Shop, has, now, publish, snapshot};
+use common::{Served, Shop, now, publish, snapshot};
 use rpm::{BuildConfig, FileOptions, PackageBuilder};
 use std::io::Read;
 use std::sync::Arc;
 use twostage_model::Sha256;
 use twostage_reposerver::sign::{Algorithm, Key};
-use twostage_reposerver::{Extra, Kind, PoolPackage, repo_file};
+use twostage_reposerver::{Extra, Kind, repo_file};
 
 const DATE: u32 = 1_700_000_000;
 
@@ -353,6 +353,8 @@ fn unvouched(header_and_payload: &[u8], signature: Option<&[u8]>) -> Vec<u8> {
         store.extend(value);
     }
     let mut bytes = vec![0xed, 0xab, 0xee, 0xdb, 3, 0];
+    bytes.resize(79, 0);
+    bytes.push(5);
     bytes.resize(96, 0);
     bytes.extend([0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0]);
     let sizes = [u32::try_from(index.len() / 4).unwrap(), u32::try_from(store.len()).unwrap()];
@@ -381,66 +383,13 @@ fn a_signature_that_belongs_to_another_package_is_refused() {
 }
 
 #[test]
-fn a_mutated_rpm_is_refused_with_its_reason_or_readable_to_dnf() {
+fn a_package_that_our_signature_could_not_cover_is_refused() {
     let shop = Shop::new();
-    let make = |name: &str| {
-        let whole = bytes(&rpm(name, "1.0", "hello", |builder| {
-            builder.requires(rpm::Dependency::greater_eq("other", "1:2-3")).provides(rpm::Dependency::eq("thing", "2"));
-            builder.add_changelog_entry("Somebody <s@example.invalid>", "- change", DATE);
-        }));
-        whole[prefix(&whole)..].to_vec()
-    };
-    let mut taken = vec![shop.repo.ingest(&unvouched(&make("mutant"), None)[..], "whole").unwrap()];
-    let mut reasons = std::collections::BTreeMap::new();
-    let mut seed = 1_u64;
-    let mut random = |below: usize| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(seed >> 33).unwrap() % below
-    };
-    for n in 0..2000 {
-        let mut wrong = make(&format!("mutant{n:04}"));
-        let header = 16 + 16 * u32::from_be_bytes(wrong[8..12].try_into().unwrap()) as usize;
-        let length = header + u32::from_be_bytes(wrong[12..16].try_into().unwrap()) as usize;
-        for _ in 0..=random(3) {
-            // Mostly in the values, where a change is not noticed; sometimes in the index.
-            let at = if random(4) == 0 { random(length) } else { header + random(length - header) };
-            wrong[at] = [0, 0xff, 0x01, b'<', b'"', b'/', 0x80, 0xc3][random(8)];
-        }
-        match shop.repo.ingest(&unvouched(&wrong, None)[..], &format!("mutant {n}")) {
-            Ok(package) => taken.push(package),
-            Err(refused) => {
-                let told = std::iter::once(refused.what().to_string()).chain(refused.causes()).collect::<Vec<_>>().join(": ");
-                assert!(told.contains(&format!("mutant {n}")) && told.len() > 24, "{told}");
-                *reasons.entry(told.replace(|c: char| c.is_ascii_digit(), "")).or_insert(0) += 1;
-            }
-        }
-    }
-    println!("{} of 2001 taken, {} kinds of reasons: {reasons:#?}", taken.len(), reasons.len());
-    assert!(taken.len() > 50 && reasons.len() > 10);
-    let mut names = std::collections::HashSet::new();
-    taken.retain(|package| names.insert(package.file_name()));
-    let unsigned: Vec<_> = taken.iter().filter(|package| package.rpm.as_ref().unwrap().signer.is_none()).collect();
-    let members: Vec<&PoolPackage> = unsigned.iter().map(|package| package.as_ref()).collect();
-    shop.publish("main", "g", &members).unwrap();
-    let served = Served::new(&shop.repo);
-    for kind in ["primary", "filelists", "other"] {
-        let file = shop.dir.path().join(kind);
-        std::fs::write(&file, metadata(&served, "/main", kind)).unwrap();
-        let script = "import sys, xml.etree.ElementTree as E; print(len(E.parse(sys.argv[1]).getroot()))";
-        let said = common::run(std::process::Command::new("python3").args(["-c", script]).arg(&file));
-        assert_eq!(said.trim(), members.len().to_string(), "{kind}");
-    }
-    if has(&["dnf"]) {
-        let client = String::from_utf8(served.get("/main.repo", &[]).body.to_vec()).unwrap();
-        let dnf = Dnf::new(&client);
-        let (ok, said) = dnf.run(&["--quiet", "repoquery", "--available", "--showduplicates", "--qf", "%{name} %{evr} %{arch}"]);
-        assert!(ok, "{said}");
-        let listed: std::collections::HashSet<&str> = said.lines().collect();
-        let line = |p: &&PoolPackage| format!("{} {} {}", p.id.name, p.id.version, p.id.arch);
-        let missing: Vec<String> =
-            members.iter().filter(|p| p.id.arch == "noarch").map(line).filter(|line| !listed.contains(line.as_str())).collect();
-        println!("dnf lists {} lines for {} survivors", listed.len(), members.len());
-        assert_eq!(missing, Vec::<String>::new());
-    }
-    served.stop();
+    let whole = plain("old", "1.0", "hello");
+    let mut rest = whole[prefix(&whole)..].to_vec();
+    // PAYLOADDIGEST becomes a tag that nobody knows, as with what rpm before 4.14 writes.
+    let entry = rest[16..].chunks(16).position(|entry| entry[..4] == 5092_u32.to_be_bytes()).unwrap();
+    rest[16 + 16 * entry..][..4].copy_from_slice(&5999_u32.to_be_bytes());
+    let refused = shop.repo.ingest(&unvouched(&rest, None)[..], "old.rpm").unwrap_err();
+    assert!(refused.what().contains("old.rpm is refused: it is not signed, and has no digest of its payload"), "{refused}");
 }

@@ -28,7 +28,8 @@ pub fn run(arguments: &Publish, project: &Path, output: &Output) -> Result<()> {
     }
     // All are checked before the first is published: a wrong one publishes none.
     let packages = in_parallel(&files, |path| {
-        take(repository, path).map_err(|cause| Error::new(Class::Repository, format!("{} is not published", path.display())).because(cause))
+        let taken = take(repository, path).and_then(|package| repository.check_signature(&package, session.now).map(|()| package));
+        taken.map_err(|cause| Error::new(Class::Repository, format!("{} is not published", path.display())).because(cause))
     })?;
     let shown: Vec<String> = packages.iter().map(|package| package.id.to_string()).collect();
     let channel = arguments.channel.as_ref().unwrap_or(&session.project.repository.channel);

@@ -8,6 +8,7 @@ characters, compressions, 20,000 files, source rpms); with --many a package with
 --debs the contents of COUNT real Debian packages, packed as rpms with rpm's own dependency
 generators. Prints the number of rpms. Needs rpmbuild, and dpkg-deb for --debs.
 """
+import concurrent.futures
 import os
 import re
 import shutil
@@ -164,32 +165,45 @@ def many(out, count):
 
 
 def debs(out, folder, count):
+    """The contents of real packages, as rpms: names, owners, links and modes as people have them."""
     paths = sorted(os.path.join(at, name) for at, _, names in os.walk(folder) for name in names if name.endswith(".deb"))
-    made, seen = 0, set()
+    chosen, seen = [], set()
     for path in sorted(paths, key=lambda path: (os.path.getsize(path) % 1009, path)):
-        if made >= count:
-            break
-        field = lambda name: subprocess.run(["dpkg-deb", "-f", path, name], capture_output=True, text=True, check=True).stdout.strip()
-        name = field("Package")
-        if name in seen or not 10_000 < os.path.getsize(path) < 400_000:
-            continue
-        seen.add(name)
-        with tempfile.TemporaryDirectory() as root:
-            subprocess.run(["dpkg-deb", "-x", path, root], check=True)
-            listed = []
-            for at, folders, names in os.walk(root):
-                inside = at[len(root):]
-                listed += [f'%dir "{inside}"'] if inside and inside.count("/") > 2 else []
-                listed += [f'"{inside}/{entry}"' for entry in names + [f for f in folders if os.path.islink(os.path.join(at, f))]]
-            if any(re.search(r'[%*?\[\]{}"\\\n]', line.removeprefix("%dir ")[1:-1]) for line in listed):
-                continue
-            version, _, release = re.sub(r"^\d+:", "", field("Version")).partition("-")
-            text = spec(name, "", files="\n".join(listed), install=f"cp -a {root}/. %{{buildroot}}/", summary=field("Description").split("\n")[0].replace("%", "%%"),
-                        description=field("Description").replace("%", "%%"), rest="%changelog\n* Mon Nov 27 2023 " + field("Maintainer").replace("%", "%%") + " - 1\n- built\n")
-            text = text.replace(b"Version: 1.0", b"Version: " + version.replace("-", "_").encode(), 1)
-            text = text.replace(b"Release: 1", b"Release: " + (release or "1").replace("-", "_").encode(), 1)
-            build(text, out, ["_binary_payload w1.gzdio"])
-            made += 1
+        name = os.path.basename(path).split("_")[0]
+        if name not in seen and 5_000 < os.path.getsize(path) < 400_000:
+            seen.add(name)
+            chosen.append(path)
+    # Most of the time goes to rpm's own generators of dependencies, a process for each file.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
+        made = 0
+        while chosen and made < count:
+            some, chosen = chosen[: count - made], chosen[count - made :]
+            made += sum(workers.map(lambda path: from_deb(out, path), some))
+    if made < count:
+        raise SystemExit(f"only {made} of {count} packages can be made of those in {folder}")
+
+
+def from_deb(out, path):
+    fields = subprocess.run(["dpkg-deb", "-f", path], capture_output=True, text=True, check=True).stdout
+    fields = {name: value.strip() for name, value in re.findall(r"^([^\s:]+):((?:.*\n?)(?:[ \t].*\n?)*)", fields, re.M)}
+    with tempfile.TemporaryDirectory() as root:
+        subprocess.run(["dpkg-deb", "-x", path, root], check=True)
+        listed = []
+        for at, folders, names in os.walk(root):
+            inside = at[len(root):]
+            listed += [f'%dir "{inside}"'] if inside and inside.count("/") > 2 else []
+            listed += [f'"{inside}/{entry}"' for entry in names + [f for f in folders if os.path.islink(os.path.join(at, f))]]
+        # A list of files has its own syntax for these.
+        if any(re.search(r'[%*?\[\]{}"\\\n]', line.removeprefix("%dir ")[1:-1]) for line in listed):
+            return False
+        version, _, release = re.sub(r"^\d+:", "", fields["Version"]).partition("-")
+        description = fields["Description"].replace("%", "%%")
+        text = spec(fields["Package"], "", files="\n".join(listed), install=f"cp -a {root}/. %{{buildroot}}/", summary=description.split("\n")[0],
+                    description=description, rest="%changelog\n* Mon Nov 27 2023 " + fields["Maintainer"].replace("%", "%%") + " - 1\n- built\n")
+        text = text.replace(b"Version: 1.0", b"Version: " + version.replace("-", "_").encode(), 1)
+        text = text.replace(b"Release: 1", b"Release: " + (release or "1").replace("-", "_").encode(), 1)
+        build(text, out, ["_binary_payload w1.gzdio"])
+    return True
 
 
 def main():

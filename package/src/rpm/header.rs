@@ -147,17 +147,18 @@ struct Entry {
 }
 
 const CHAR: u32 = 1;
-const INT64: u32 = 5;
-const STRING: u32 = 6;
-const BIN: u32 = 7;
-const STRING_ARRAY: u32 = 8;
+pub(super) const INT32: u32 = 4;
+pub(super) const INT64: u32 = 5;
+pub(super) const STRING: u32 = 6;
+pub(super) const BIN: u32 = 7;
+pub(super) const STRING_ARRAY: u32 = 8;
 const I18NSTRING: u32 = 9;
 
 /// Bytes of one number of a type: char and 8, 16, 32, 64 bits.
 fn width(kind: u32) -> usize {
     match kind {
         3 => 2,
-        4 => 4,
+        INT32 => 4,
         INT64 => 8,
         _ => 1,
     }
@@ -207,6 +208,10 @@ impl Header {
         for raw in index.chunks_exact(ENTRY) {
             let (tag, kind, offset, count) = (be32(raw, 0), be32(raw, 4), be32(raw, 8) as usize, be32(raw, 12));
             let entry = place(data, tag, kind, offset, count).map_err(|why| format!("tag {tag}: {why}"))?;
+            // Numbers are signed in rpm.
+            if !(tag::HEADER_IMAGE..=tag::HEADER_IMMUTABLE).contains(&tag) && !(tag::HEADER_I18NTABLE..1 << 31).contains(&tag) {
+                return Err(format!("tag {tag} cannot be one"));
+            }
             if matches!(tag, tag::HEADER_IMAGE..=tag::HEADER_IMMUTABLE) {
                 // The trailer of a region lies behind the values that it covers.
                 if (entry.kind, entry.count) != (BIN, ENTRY as u32) {
@@ -240,10 +245,33 @@ impl Header {
     }
 
     /// Checks what holds for the main header of a package, though not in rpm's database: no tag is
-    /// there twice, and the region, if there is one, covers everything (`hdrblobVerifyRegion`).
+    /// there twice, the region, if there is one, covers everything (`hdrblobVerifyRegion`), values are of
+    /// their tags' types (`hdrchkTagType`), and between them are no bytes of nobody (`regionSwab`).
     pub(crate) fn check_whole(&self) -> Check<()> {
         if let Some(tag) = self.twice {
             return Err(format!("it has tag {tag} twice"));
+        }
+        let is_region = |entry: &&Entry| matches!(entry.tag, tag::HEADER_IMAGE..=tag::HEADER_IMMUTABLE);
+        let mut by_place: Vec<&Entry> = self.entries.iter().collect();
+        by_place.sort_by_key(|entry| (is_region(entry), entry.start));
+        let mut end = 0_usize;
+        for entry in by_place {
+            let gap = if is_region(&entry) { entry.start != end } else { entry.start != end.next_multiple_of(width(entry.kind)) };
+            if gap {
+                return Err(format!("tag {}: its value begins at {} where {end} was to come", entry.tag, entry.start));
+            }
+            end = entry.end;
+        }
+        if end != self.data.len() {
+            return Err(format!("behind its last value there are {} bytes", self.data.len() - end));
+        }
+        if self.has(tag::HEADER_IMAGE) || self.has(tag::HEADER_IMMUTABLE) {
+            for entry in &self.entries {
+                let right = type_of(entry.tag).is_none_or(|kind| kind == entry.kind || is_text(kind) && is_text(entry.kind));
+                if !right {
+                    return Err(format!("tag {}: its type is {}", entry.tag, entry.kind));
+                }
+            }
         }
         for tag in [tag::HEADER_IMAGE, tag::HEADER_IMMUTABLE] {
             let Some(region) = self.entry(tag) else { continue };
@@ -331,6 +359,32 @@ impl fmt::Debug for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Header({} tags, {} bytes)", self.entries.len(), self.data.len())
     }
+}
+
+fn is_text(kind: u32) -> bool {
+    matches!(kind, STRING | STRING_ARRAY | I18NSTRING)
+}
+
+/// The type of the values of a tag that rpm knows (`rpmTagGetTagType`; the comments in
+/// `include/rpm/rpmtag.h` of 4.18). Of texts it is any of the three: rpm lets them differ.
+fn type_of(tag: u32) -> Option<u32> {
+    Some(match tag {
+        1029 => CHAR,
+        1030 | 1033 => 3,
+        257 | 277 | 1003 | 1006 | 1008..=1009 | 1028 | 1034 | 1037 | 1045..=1046 | 1048 | 1051..=1053 | 1068..=1069 | 1080 => INT32,
+        1095..=1096 | 1106 | 1112 | 1114 | 1116 | 1119 | 1127..=1129 | 1134 | 1140..=1141 | 1143..=1145 | 1158 | 1161 | 1195 => INT32,
+        5011 | 5017..=5027 | 5032..=5033 | 5037 | 5045 | 5048 | 5051 | 5054 | 5057 | 5068 | 5070 | 5072 | 5078 | 5080 | 5082 => INT32,
+        5084..=5085 | 5091 | 5093 => INT32,
+        270..=271 | 5008..=5009 => INT64,
+        259 | 261..=262 | 267..=268 | 1012..=1013 | 1043 | 1146 => BIN,
+        100 | 266 | 269 | 273 | 276 | 1000..=1002 | 1004..=1005 | 1007 | 1010..=1011 | 1014..=1016 | 1018..=1027 => STRING,
+        1035..=1036 | 1039..=1040 | 1044 | 1047 | 1049..=1050 | 1054..=1055 | 1059..=1062 | 1064..=1067 | 1079 => STRING,
+        1081..=1082 | 1085..=1092 | 1094 | 1097..=1099 | 1113 | 1115 | 1117..=1118 | 1120..=1126 | 1132..=1133 => STRING,
+        1135 | 1142 | 1147..=1157 | 1159..=1160 | 1196 | 5000..=5002 | 5005..=5007 | 5010 | 5012..=5016 | 5030..=5031 => STRING,
+        5034..=5036 | 5040..=5044 | 5046..=5047 | 5049..=5050 | 5052..=5053 | 5055..=5056 | 5058..=5062 | 5066..=5067 => STRING,
+        5069 | 5071 | 5076..=5077 | 5079 | 5081 | 5086..=5090 | 5092 | 5096..=5101 => STRING,
+        _ => return None,
+    })
 }
 
 /// Finds the end of one value and checks all of it.

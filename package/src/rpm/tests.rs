@@ -55,7 +55,7 @@ impl Made {
             .text(tag::ARCH, "noarch")
             .text(tag::SOURCERPM, "app-1.0-1.src.rpm")
             .numbers(tag::FILESIZES, &[3, 4])
-            .numbers(tag::FILEMODES, &[0o100_644, 0o100_755])
+            .raw(tag::FILEMODES, 3, 2, &[0o100_644_u16.to_be_bytes(), 0o100_755_u16.to_be_bytes()].concat())
             .numbers(tag::FILEMTIMES, &[1, 2])
             .numbers(tag::FILEFLAGS, &[0, 1])
             .texts(tag::FILEUSERNAME, &[b"root", b"root"])
@@ -90,6 +90,8 @@ impl Made {
 
     pub(super) fn signed(&self, signature: &Made, payload: &[u8]) -> Vec<u8> {
         let mut bytes = [&LEAD_MAGIC, [3, 0, 0, 0].as_slice()].concat();
+        bytes.resize(LEAD - 18, 0);
+        bytes.extend(SIGNATURE_HEADER);
         bytes.resize(LEAD, 0);
         bytes.extend(header::MAGIC);
         bytes.extend(signature.pack());

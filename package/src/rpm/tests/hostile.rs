@@ -18,6 +18,11 @@ fn a_hostile_header_is_refused_with_its_reason() {
         packed[8 + 16 + 8..8 + 16 + 12].copy_from_slice(&0_u32.to_be_bytes());
         packed
     };
+    let whole = |made: Made| {
+        let covered = (made.values.len() as u32 + 1).wrapping_mul(16).wrapping_neg();
+        let trailer: Vec<u8> = [63, BIN, covered, 16].iter().flat_map(|number: &u32| number.to_be_bytes()).collect();
+        made.raw(63, BIN, 16, &trailer)
+    };
     let many = |name: u32| sample().raw(name, STRINGS, 1 << 30, b"a\0");
     let far = vec![b"/usr/../etc/".as_slice()];
     for (made, wanted) in [
@@ -37,6 +42,13 @@ fn a_hostile_header_is_refused_with_its_reason() {
         (sample().raw(tag::URL, 5, u32::MAX, &[0; 8]), "values"),
         (sample().raw(63, STRINGS, 1, b"\0"), "not the end of a region"),
         (sample().raw(63, BIN, 16, &[0; 16]), "does not cover all"),
+        (whole(sample().raw(tag::BUILDTIME, 3, 1, &[0; 2])), "tag 1006: its type is 3"),
+        (whole(sample().raw(tag::URL, BIN, 1, b"x")), "tag 1020: its type is 7"),
+        (whole(sample().texts(tag::URL, &[b"a text of another kind"])), "payload"),
+        (sample().text(99, "x"), "tag 99 cannot be one"),
+        (sample().text(1 << 31, "x"), "tag 2147483648 cannot be one"),
+        (sample().raw(tag::URL, STRING, 1, b"x\0y\0"), "behind its last value there are 2 bytes"),
+        (sample().raw(tag::URL, STRING, 1, b"x\0y\0").text(tag::VENDOR, "z"), "tag 1011: its value begins at"),
         (many(tag::PROVIDENAME), "values"),
         (sample().texts(tag::FILEUSERNAME, &[b"root"]), "tag 1039 has 1 values where tag 1117 has 2"),
         (sample().without(tag::FILEMODES), "tag 1030 has 0 values"),
@@ -58,6 +70,17 @@ fn a_hostile_header_is_refused_with_its_reason() {
         let said = reason(&made.rpm(b"payload"));
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
+    for (signature, wanted) in [
+        (Made::default().raw(sig::MD5, BIN, 15, &[0; 15]), "tag 1004 has 15 values of type 7"),
+        (Made::default().raw(sig::SIZE, 5, 1, &[0; 8]), "tag 1000 has 1 values of type 5"),
+        (Made::default().text(274, "x"), "tag 274 has 1 values of type 6"),
+    ] {
+        let said = reason(&sample().signed(&signature, &payload()));
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let mut lead = sample().rpm(&payload());
+    lead[LEAD - 17] = 1;
+    assert!(reason(&lead).contains("a signature of type 1"), "{}", reason(&lead));
     let [magic, first] = [sample().rpm(b""), header::MAGIC.to_vec()];
     let at = magic.len() - sample().pack().len();
     assert_eq!(&magic[at - 8..at], first);
