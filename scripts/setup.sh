@@ -105,6 +105,7 @@ for what in "$@"; do
         need git git
         need curl curl
         need skopeo skopeo
+        need docker-registry docker-registry
         need podman podman
         # Podman's own choice, crun, refuses some kernels' control groups.
         need runc runc

@@ -1,16 +1,18 @@
 //! Images, wherever they are: one syntax for every command, skopeo's transports.
 
 use crate::cli::{EngineArgs, EngineKind};
+#[cfg(feature = "registry")]
+use crate::registry::{RegistryOperation, Remote};
 use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use tempfile::TempPath;
+use tempfile::{TempDir, TempPath};
 use twostage_builder::Context;
 use twostage_engine::{Engine, pipe};
 use twostage_image::{NewImage, Store, Written};
 use twostage_model::error::OrFail as _;
-use twostage_model::{Class, Error, Result};
+use twostage_model::{Class, Error, Result, Sha256};
 
 /// What `--help` says of an image.
 pub const SYNTAX: &str = "An IMAGE is\n  \
@@ -19,7 +21,8 @@ pub const SYNTAX: &str = "An IMAGE is\n  \
     containers-storage:NAME[:TAG] an image of Podman's engine\n  \
     docker-archive:FILE[:NAME]    an archive that `docker save` wrote\n  \
     oci-archive:FILE[:NAME]       an archive of an OCI layout\n  \
-    oci:FOLDER[:NAME]             an OCI layout";
+    oci:FOLDER[:NAME]             an OCI layout\n  \
+    docker://HOST/NAME[:TAG]      an image in a registry, with the login of docker, podman or skopeo";
 
 /// Where an image is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub enum Place {
     Archive(PathBuf, Option<String>),
     /// In an OCI layout.
     Layout(PathBuf, Option<String>),
+    /// In a registry.
+    Registry(String),
 }
 
 impl FromStr for Place {
@@ -49,6 +54,10 @@ impl FromStr for Place {
             name => Ok(Place::Engine(kind, name.to_string())),
         };
         match text.split_once(':') {
+            Some(("docker", rest)) if rest.starts_with("//") => match rest.trim_start_matches('/') {
+                "" => Err(unknown(text)),
+                name => Ok(Place::Registry(name.to_string())),
+            },
             Some(("docker-daemon", name)) => engine(Some(EngineKind::Docker), name),
             Some(("containers-storage", name)) => engine(Some(EngineKind::Podman), name),
             Some(("docker-archive" | "oci-archive", rest)) => file(rest).map(|(path, name)| Place::Archive(path, name)),
@@ -83,6 +92,7 @@ impl fmt::Display for Place {
         match self {
             Place::Engine(_, name) => f.write_str(name),
             Place::Archive(path, name) | Place::Layout(path, name) => write!(f, "{}{}", path.display(), of(name)),
+            Place::Registry(name) => write!(f, "docker://{name}"),
         }
     }
 }
@@ -90,8 +100,17 @@ impl fmt::Display for Place {
 /// An image that can be read again and again.
 pub struct Opened {
     pub store: Store,
-    /// Where an engine's image was written to; it goes with this value.
-    _spool: Option<TempPath>,
+    /// Where an image from elsewhere was written to; it goes with this value.
+    _spool: Spool,
+}
+
+/// A copy of an image that can be read only once, or not from here.
+enum Spool {
+    None,
+    /// Of an engine's: an archive.
+    File(#[expect(dead_code, reason = "it is removed when this is dropped")] TempPath),
+    /// Of a registry's: a layout.
+    Folder(#[expect(dead_code, reason = "it is removed when this is dropped")] TempDir),
 }
 
 impl Place {
@@ -102,14 +121,18 @@ impl Place {
         arguments.connect().await.map(Some)
     }
 
-    /// Opens the image. One of an engine is saved into a temporary file first.
+    /// Opens the image. One of an engine or a registry is copied into a temporary place first.
     pub async fn open(&self, engine: Option<&Engine>) -> Result<Opened> {
         let (path, name, spool) = match (self, engine) {
             (Place::Engine(_, name), Some(engine)) => {
                 let spool = spool(engine, name).await?;
-                (spool.to_path_buf(), None, Some(spool))
+                (spool.to_path_buf(), None, Spool::File(spool))
             }
-            (Place::Archive(path, name) | Place::Layout(path, name), _) => (path.clone(), name.clone(), None),
+            (Place::Registry(name), _) => {
+                let folder = pull(name).await?;
+                (folder.path().to_path_buf(), None, Spool::Folder(folder))
+            }
+            (Place::Archive(path, name) | Place::Layout(path, name), _) => (path.clone(), name.clone(), Spool::None),
             (Place::Engine(_, name), None) => return Err(Error::new(Class::Engine, format!("there is no engine to take {name} from"))),
         };
         let store = Context::blocking(move || Store::open(&path, name.as_deref())).await?;
@@ -121,6 +144,7 @@ impl Place {
         match (self, engine) {
             (Place::Archive(path, name), _) => Ok(Sink::Archive(path.clone(), name.clone())),
             (Place::Layout(path, name), _) => Ok(Sink::Layout(path.clone(), name.clone())),
+            (Place::Registry(name), _) => Ok(Sink::Registry(name.clone())),
             (Place::Engine(_, name), Some(engine)) => {
                 // Docker looks for a layer among its own before it reads the archive's; Podman does not.
                 let with_kept = !same_engine || engine.kind() == twostage_engine::Kind::Podman;
@@ -136,6 +160,7 @@ pub enum Sink {
     Archive(PathBuf, Option<String>),
     Layout(PathBuf, Option<String>),
     Engine { engine: Engine, name: String, with_kept: bool },
+    Registry(String),
 }
 
 /// Writes one image.
@@ -162,6 +187,24 @@ impl Sink {
                     })
                 })
                 .await
+            }
+            Sink::Registry(name) => {
+                let fail = || "cannot make a temporary folder".to_string();
+                let folder = tempfile::Builder::new().prefix("twostage-image-").tempdir().or_fail(Class::System, fail)?;
+                let path = folder.path().to_path_buf();
+                let mut manifest = None;
+                let (made, manifest) = Context::blocking(move || {
+                    let made = make(&mut |new| {
+                        let written = new.write_layout(&path)?;
+                        manifest = written.manifest;
+                        Ok(written)
+                    })?;
+                    Ok((made, manifest))
+                })
+                .await?;
+                let manifest = manifest.ok_or_else(|| Error::new(Class::System, "there is no image to push"))?;
+                push(&name, folder.path(), &manifest).await?;
+                Ok(made)
             }
             Sink::Engine { engine, name, with_kept } => {
                 let (writer, stream) = pipe();
@@ -192,6 +235,32 @@ pub fn whole_name(name: &str) -> String {
     if last.contains([':', '@']) { name.to_string() } else { format!("{name}:latest") }
 }
 
+#[cfg(feature = "registry")]
+async fn pull(name: &str) -> Result<TempDir> {
+    Remote::open(name, RegistryOperation::Pull).await?.pull().await
+}
+
+#[cfg(feature = "registry")]
+async fn push(name: &str, layout: &Path, manifest: &Sha256) -> Result<()> {
+    Remote::open(name, RegistryOperation::Push).await?.push(layout, manifest).await
+}
+
+#[cfg(not(feature = "registry"))]
+async fn pull(name: &str) -> Result<TempDir> {
+    Err(without_registries(name))
+}
+
+#[cfg(not(feature = "registry"))]
+async fn push(name: &str, _: &Path, _: &Sha256) -> Result<()> {
+    Err(without_registries(name))
+}
+
+#[cfg(not(feature = "registry"))]
+fn without_registries(name: &str) -> Error {
+    Error::new(Class::Usage, format!("this twostage was built without registries, so it cannot reach docker://{name}"))
+        .hint("build it with `cargo build --release --features registry`, or let skopeo copy the image to oci:FOLDER")
+}
+
 async fn spool(engine: &Engine, name: &str) -> Result<TempPath> {
     let mut stream = engine.save(name).await?;
     Context::blocking(move || {
@@ -218,8 +287,10 @@ mod tests {
         assert_eq!(place("docker-archive:a.tar:app:1"), Place::Archive("a.tar".into(), Some("app:1".into())));
         assert_eq!(place("oci-archive:/x/a.tar:1"), Place::Archive("/x/a.tar".into(), Some("1".into())));
         assert_eq!(place("oci:./layout:1"), Place::Layout("./layout".into(), Some("1".into())));
+        assert_eq!(place("docker://localhost:5000/a/b:1"), Place::Registry("localhost:5000/a/b:1".into()));
+        assert_eq!(place("docker:1"), Place::Engine(None, "docker:1".into()));
         assert_eq!(place("./a.tar"), Place::Archive("./a.tar".into(), None));
-        for wrong in ["docker-archive:", "oci-archive::x", "docker-daemon:", "docker-archive:x:", ""] {
+        for wrong in ["docker-archive:", "oci-archive::x", "docker-daemon:", "docker-archive:x:", "docker://", ""] {
             assert!(wrong.parse::<Place>().is_err(), "{wrong:?} was taken");
         }
         assert_eq!([whole_name("a"), whole_name("h:1/a"), whole_name("a:2")], ["a:latest", "h:1/a:latest", "a:2"]);

@@ -5,7 +5,10 @@
 mod cli;
 mod commands;
 mod images;
+mod leaks;
 mod output;
+#[cfg(feature = "registry")]
+mod registry;
 mod session;
 
 use clap::Parser as _;
@@ -28,7 +31,7 @@ async fn main() -> ExitCode {
         Command::Channel(arguments) => commands::channel::run(&arguments, project, &output),
         Command::Serve(arguments) => commands::serve::run(&arguments, project, &output).await,
         Command::Runtime(arguments) => commands::runtime::run(&arguments, project, &output).await,
-        Command::Audit(arguments) => commands::audit::run(&arguments, &output).await,
+        Command::Audit(arguments) => commands::audit::run(&arguments, project, &output).await,
         Command::Flatten(arguments) => commands::flatten::run(&arguments, &output).await,
         Command::Diff(arguments) => commands::diff::run(&arguments, &output).await,
         Command::Plan(arguments) => commands::plan::run(&arguments, &output).await,

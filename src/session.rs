@@ -68,6 +68,7 @@ impl Session {
         let mut settings = Settings::new(project.name.clone());
         settings.key = project.repository.key.as_ref().map(|key| folder.join(key));
         settings.keep = project.repository.keep;
+        settings.yum_compression = project.repository.yum_compression;
         if !project.architectures.is_empty() {
             settings.architectures.clone_from(&project.architectures);
         }
@@ -204,6 +205,11 @@ pub fn locate(path: &Path) -> Result<(PathBuf, PathBuf)> {
     Ok((file, folder))
 }
 
+/// Whether there is a project where `--project` says.
+pub fn is_project(path: &Path) -> bool {
+    locate(path).is_ok()
+}
+
 fn read_lock(folder: &Path) -> Result<Lock> {
     let path = folder.join(LOCK_FILE);
     match fs::read_to_string(&path) {
@@ -307,13 +313,8 @@ struct Publisher {
 /// `Requires`, one a line.
 pub fn stored(repository: &Repository, package: &PoolPackage) -> Result<Stored> {
     let fields = match &package.rpm {
-        Some(file) => {
-            let failed = || format!("cannot read {}", package.id);
-            let mut opened = repository.open_package(&package.sha256)?;
-            opened.seek(SeekFrom::Start(file.prefix)).or_fail(Class::System, failed)?;
-            let mut header = Vec::new();
-            opened.take(file.header_size).read_to_end(&mut header).or_fail(Class::System, failed)?;
-            let header = rpm::Header::parse(&header).or_fail(Class::Repository, failed)?;
+        Some(_) => {
+            let header = rpm_header(repository, package)?;
             let list = |kind| {
                 let clauses = rpm::dependencies(&header, kind).into_iter().filter(|need| !need.name.starts_with("rpmlib("));
                 clauses.map(|need| tools::clause(&need)).collect::<Vec<_>>().join("\n")
@@ -328,6 +329,17 @@ pub fn stored(repository: &Repository, package: &PoolPackage) -> Result<Stored> 
     // Of an rpm, like the digest, without the signature: ours is larger than the mirror's.
     let size = package.size - package.rpm.as_ref().map_or(0, |file| file.prefix);
     Ok(Stored { id: package.id.clone(), sha256: package.sha256, size, date: package.date, fields })
+}
+
+/// The main header of an rpm in the pool.
+pub fn rpm_header(repository: &Repository, package: &PoolPackage) -> Result<rpm::Header> {
+    let failed = || format!("cannot read {}", package.id);
+    let (prefix, size) = package.rpm.as_ref().map_or((0, 0), |file| (file.prefix, file.header_size));
+    let mut opened = repository.open_package(&package.sha256)?;
+    opened.seek(SeekFrom::Start(prefix)).or_fail(Class::System, failed)?;
+    let mut header = Vec::new();
+    opened.take(size).read_to_end(&mut header).or_fail(Class::System, failed)?;
+    rpm::Header::parse(&header).or_fail(Class::Repository, failed)
 }
 
 impl PackageSink for Publisher {

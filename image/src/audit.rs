@@ -1,7 +1,7 @@
 //! The audit: every entry of every layer above the base against the image's own package database.
 //!
 //! An entry is accounted for, in this order, if
-//! 1. it is as in the base (restored);
+//! 1. nothing that only builders need has its content, and it is as in the base (restored);
 //! 2. an installed package's file list names it, of dpkg's or rpm's database, and where the database
 //!    knows its content (rpm's does), that is what is there;
 //! 3. a rule of what packages generate takes it, and no rule of residue does.
@@ -12,6 +12,7 @@ pub(crate) mod installed;
 mod words;
 
 use crate::image::{Entry, Image, Kind, Layer, Want};
+use crate::leaks::{Allowed, Leaks};
 use crate::page::{self, Seen};
 use crate::path::{self, join, name, parent, shown};
 use crate::report::{self, LayerReport, PackageShare, Report, Residue, RuleShare, Share};
@@ -45,6 +46,8 @@ pub struct Known {
     pub env: BTreeSet<String>,
     /// Labels that it sets.
     pub labels: BTreeSet<String>,
+    /// What only its builders need.
+    pub leaks: Leaks,
 }
 
 /// The files whose contents an audit looks into: for [`crate::read_archive`]'s `keep`.
@@ -103,7 +106,8 @@ pub fn audit_with(image: &Image, base: Base, known: &Known) -> Result<Report> {
         Some((now, earlier)) => (now, earlier),
         None => (&before, &[][..]),
     };
-    let view = View::new(&base_tree, &tree, now, &before, earlier);
+    let leaks = known.leaks.without(&allowed(below, states.iter().chain([&before]), &known.leaks));
+    let view = View { leaks, ..View::new(&base_tree, &tree, now, &before, earlier) };
     let mut lower = base_tree.clone();
     let mut layers = Vec::new();
     for (number, layer) in (base_layers..).zip(above) {
@@ -120,10 +124,24 @@ pub fn audit_with(image: &Image, base: Base, known: &Known) -> Result<Report> {
         packages_installed: view.packages.len(),
         packages_added: view.packages.iter().filter(|package| !had.contains(&package.identity())).count(),
         layers,
+        looked_for: known.leaks.looked_for(),
         config_residue: words::residue(&image.config, base_layers, known),
         waste,
         unseen,
     })
+}
+
+/// Contents that the base has, or that a package brings which images may have.
+fn allowed<'i>(below: &[Layer], states: impl Iterator<Item = &'i Installed>, leaks: &Leaks) -> Allowed {
+    let mut allowed = Allowed::default();
+    if leaks.looked_for().is_none() {
+        return allowed;
+    }
+    below.iter().flat_map(|layer| &layer.entries).for_each(|entry| allowed.entry(entry));
+    for package in states.flat_map(Installed::packages).filter(|package| !leaks.has(package.format, package.name)) {
+        package.files().iter().filter_map(|(_, expected)| expected.as_ref()).for_each(|expected| allowed.expected(expected));
+    }
+    allowed
 }
 
 fn find_base(image: &Image, base: Base) -> Result<usize> {
@@ -175,7 +193,7 @@ struct View<'v, 'a> {
     /// Packages that are in the base in the same version.
     unchanged: BTreeSet<usize>,
     /// Real paths of files of packages that are gone, to their names.
-    gone: HashMap<String, &'v str>,
+    gone: HashMap<String, (Format, &'v str)>,
     /// `info/` names of installed packages.
     info: BTreeSet<&'v str>,
     /// Paths of alternatives' links.
@@ -187,6 +205,8 @@ struct View<'v, 'a> {
     tmpfiles: BTreeSet<String>,
     /// The rules whose packages are installed.
     rules: Vec<&'static Rule>,
+    /// What only builders need, without what else has the same content.
+    leaks: Leaks,
 }
 
 /// Who has a path.
@@ -228,7 +248,7 @@ impl<'v, 'a> View<'v, 'a> {
             for file in files.chain(package.info().1) {
                 let file = real.path(&file);
                 if !owners.contains_key(&file) {
-                    gone.entry(file).or_insert(package.name);
+                    gone.entry(file).or_insert((package.format, package.name));
                 }
             }
         }
@@ -277,6 +297,7 @@ impl<'v, 'a> View<'v, 'a> {
             alternatives,
             tmpfiles,
             ucf,
+            leaks: Leaks::default(),
         }
     }
 
@@ -304,6 +325,7 @@ impl<'v, 'a> View<'v, 'a> {
                 Kind::Whiteout | Kind::OpaqueWhiteout => whiteout(entry, lower),
                 _ => self.judge(entry, self.file_of(entry, &own)),
             };
+            let verdict = self.gate(entry, verdict);
             if let Kind::File { size, .. } = entry.kind {
                 report.seen.push(self.seen(&entry.path, size, &verdict));
             }
@@ -342,6 +364,39 @@ impl<'v, 'a> View<'v, 'a> {
         report.packages.sort_by(|a, b| (b.share.bytes, &a.name, &a.arch).cmp(&(a.share.bytes, &b.name, &b.arch)));
         report.generated = generated.into_values().map(|(share, rule)| RuleShare { rule: rule.name, what: rule.what, share }).collect();
         report
+    }
+
+    /// The verdict, unless the entry is of something that only builders need.
+    fn gate(&self, entry: &Entry, verdict: Verdict) -> Verdict {
+        const RULE: &str = "build-dependency";
+        match &verdict {
+            // The base is as it was chosen; and a deletion ships nothing.
+            Verdict::Restored | Verdict::Folder => return verdict,
+            _ if matches!(entry.kind, Kind::Whiteout | Kind::OpaqueWhiteout) => return verdict,
+            Verdict::Package(number) => {
+                let leaked = self.packages.get(*number).filter(|package| self.leaks.has(package.format, package.name));
+                if let Some(package) = leaked.filter(|_| !entry.is_dir() && !self.unchanged.contains(number)) {
+                    let reason = format!("belongs to {} {}, which only a builder needs", package.name, package.version);
+                    return Verdict::Residue(RULE, reason);
+                }
+            }
+            Verdict::Residue(..) => {
+                let gone = self.gone.get(&entry.path).filter(|(format, name)| self.leaks.has(*format, name));
+                if let Some((_, name)) = gone.filter(|_| !entry.is_dir() && self.leaks.owner_of(entry).is_none()) {
+                    return Verdict::Residue(RULE, format!("belonged to {name}, which only a builder needs"));
+                }
+            }
+            Verdict::Rule(_) => {}
+        }
+        match self.leaks.owner_of(entry) {
+            Some((package, path)) if path == entry.path => {
+                Verdict::Residue(RULE, format!("is a file of {package}, which only a builder needs"))
+            }
+            Some((package, path)) => {
+                Verdict::Residue(RULE, format!("has the content of /{} of {package}, which only a builder needs", shown(path)))
+            }
+            None => verdict,
+        }
     }
 
     /// For the page.
@@ -411,7 +466,7 @@ impl<'v, 'a> View<'v, 'a> {
                 Verdict::Residue("base-file-changed", "changed the owner or the rights of a folder of the base".into())
             }
             (Some(_), _) => Verdict::Residue("base-file-changed", "changed a file of the base".into()),
-            (None, Some(package)) => {
+            (None, Some((_, package))) => {
                 Verdict::Residue("package-gone", format!("belongs to {package}, which is no longer installed, but still shipped"))
             }
             (None, None) => Verdict::Residue("unaccounted", "no installed package, rule or project file accounts for it".into()),

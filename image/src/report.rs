@@ -1,5 +1,6 @@
 //! What an audit found, for people and for programs.
 
+use crate::leaks::LookedFor;
 use crate::page::Seen;
 use crate::path::shown;
 use crate::waste::{Unseen, Waste};
@@ -9,6 +10,8 @@ use twostage_model::Format;
 
 /// Packages named in the table for people; the rest are summed up.
 const TOP: usize = 12;
+/// Residue of one layer that is named for people.
+const MOST_RESIDUE: usize = 200;
 /// Bytes that nobody can see of which people want to know the files.
 const WORTH_TELLING: u64 = 1_000_000;
 
@@ -27,6 +30,8 @@ pub struct Report {
     pub packages_added: usize,
     /// Each layer above the base, lowest first.
     pub layers: Vec<LayerReport>,
+    /// How much that only builders need was looked for, if it is known.
+    pub looked_for: Option<LookedFor>,
     /// Residue in history and configuration.
     pub config_residue: Vec<Residue>,
     /// What all layers, the base's too, ship and nobody can see.
@@ -122,8 +127,8 @@ pub struct Residue {
     pub kind: &'static str,
     /// Bytes of a file.
     pub bytes: u64,
-    /// The rule that names it, or `unaccounted`, `base-file-changed`, `package-file-changed`,
-    /// `rpm-database-key`, `duplicate`.
+    /// The rule that names it, or `unaccounted`, `base-file-changed`, `package-file-changed`, `package-gone`,
+    /// `build-dependency`, `rpm-database-key`, `duplicate`.
     pub rule: &'static str,
     /// Why it should not be there.
     pub reason: String,
@@ -162,6 +167,12 @@ impl Report {
         self.write_waste(&mut text);
         let residue = self.residue().count() as u64;
         text.push('\n');
+        if let Some(LookedFor { packages, files }) = self.looked_for {
+            let found = self.residue().filter(|residue| residue.rule == "build-dependency").count() as u64;
+            let found = if found == 0 { "nothing".to_string() } else { count(found, "file") };
+            let (packages, files) = (count(packages as u64, "package"), count(files as u64, "file"));
+            let _ = writeln!(text, "build dependencies: {found} of {packages} with {files} that only builders need");
+        }
         if residue == 0 {
             text.push_str("clean: everything above the base is accounted for\n");
         } else {
@@ -218,8 +229,13 @@ impl LayerReport {
         }
         if !self.residue.is_empty() {
             let _ = writeln!(text, "  residue: {}", count(self.residue.len() as u64, "entry"));
-            let width = self.residue.iter().map(|r| size(r.bytes).len()).max().unwrap_or(0);
-            self.residue.iter().for_each(|residue| residue.write(text, width));
+            let (shown, rest) = self.residue.split_at(self.residue.len().min(MOST_RESIDUE));
+            let width = shown.iter().map(|r| size(r.bytes).len()).max().unwrap_or(0);
+            shown.iter().for_each(|residue| residue.write(text, width));
+            if !rest.is_empty() {
+                let bytes = rest.iter().map(|residue| residue.bytes).sum();
+                let _ = writeln!(text, "    … and {} more, {} (--json names all)", rest.len(), size(bytes));
+            }
         }
     }
 }

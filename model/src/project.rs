@@ -10,6 +10,7 @@ mod release;
 pub use release::Release;
 
 use crate::{Class, Error, Format, Result};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A value and the line of the project file that it stands in.
@@ -148,6 +149,19 @@ pub struct RepositorySettings {
     pub listen: String,
     /// How many earlier states a channel remembers.
     pub keep: usize,
+    /// How yum's metadata is packed.
+    pub yum_compression: YumCompression,
+}
+
+/// How yum's metadata is packed. A repository has one form: `repomd.xml` has one record of a kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum YumCompression {
+    /// What every client reads.
+    #[default]
+    Gzip,
+    /// As Fedora's own since 40: smaller, for dnf and zypper whose libsolv knows it.
+    Zstd,
 }
 
 /// `[runtime.<image>]`: one image.

@@ -5,12 +5,15 @@
 
 use crate::archive::{self, Entry, Facts, Stop, Visit};
 use crate::control::Control;
-use crate::{Check, relation, shown};
+use crate::{Check, dpkg, relation, shown};
 use std::io::Read;
 use twostage_model::{Class, Error, PackageId, Result, Sha256};
 
 /// Bytes of a control file.
 const MAX_CONTROL_FILE: u64 = 4 << 20;
+
+/// Bytes of a list of MD5 sums: 100,000 files of linux-headers need 10 MB.
+const MAX_SUMS: u64 = 64 << 20;
 
 /// Fields that only an index or dpkg's own database may write. In a package's control they would
 /// stand in our index beside the true ones, and a client would believe either.
@@ -61,6 +64,45 @@ pub fn read(input: impl Read, name_hint: &str) -> Result<Deb> {
     let mut visitor = ControlOnly(None);
     let facts = archive::walk(input, &mut visitor).map_err(|stop| stopped(stop, name_hint))?;
     finish(visitor.0, &facts).map_err(|why| stopped(Stop::Refused(why), name_hint))
+}
+
+/// The files that a `.deb` brings and their MD5, as its control archive says; conffiles are not among
+/// them. Only the control archive is unpacked. Empty when it has no `md5sums`.
+///
+/// # Errors
+/// Class `Repository` if the control archive cannot be read; class `System` if `input` cannot be.
+pub fn md5sums(input: impl Read, name_hint: &str) -> Result<Vec<(Vec<u8>, [u8; 16])>> {
+    let mut visitor = Sums::default();
+    match archive::walk(input, &mut visitor) {
+        Err(stop) if !(visitor.done && matches!(stop, Stop::Refused(_))) => return Err(stopped(stop, name_hint)),
+        _ => {}
+    }
+    let sums = dpkg::md5sums(&visitor.bytes, "md5sums")?;
+    Ok(sums.into_iter().filter_map(|(path, md5)| Some((path, dpkg::md5(&md5)?))).collect())
+}
+
+#[derive(Default)]
+struct Sums {
+    bytes: Vec<u8>,
+    /// The control archive is behind us.
+    done: bool,
+}
+
+impl Visit for Sums {
+    fn control(&mut self, entry: &Entry, content: &mut dyn Read) -> Check<()> {
+        if entry.path == b"md5sums" {
+            if entry.size > MAX_SUMS {
+                return Err(format!("{} bytes are too many", entry.size));
+            }
+            content.take(MAX_SUMS).read_to_end(&mut self.bytes).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, _: &Entry, _: &mut dyn Read) -> Check<()> {
+        self.done = true;
+        Err("the rest is not wanted".into())
+    }
 }
 
 /// The error for a walk that ended early.

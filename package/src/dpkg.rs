@@ -280,7 +280,21 @@ fn list(bytes: &[u8], file: &str) -> Result<Vec<Vec<u8>>> {
     Ok(paths)
 }
 
-fn md5sums(bytes: &[u8], file: &str) -> Result<BTreeMap<Vec<u8>, String>> {
+/// The 16 bytes of 32 hex digits; nothing if it is something else.
+pub fn md5(text: &str) -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    let digits = text.as_bytes();
+    if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// Reads a file of MD5 sums: path without its slash to 32 hex digits.
+pub(crate) fn md5sums(bytes: &[u8], file: &str) -> Result<BTreeMap<Vec<u8>, String>> {
     let mut sums = BTreeMap::new();
     for (number, line) in lines(bytes, file)? {
         if line.is_empty() {

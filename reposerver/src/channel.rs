@@ -139,7 +139,7 @@ impl Repository {
         change(&mut members);
         members.retain(|_, group| !group.is_empty());
         let current = |old: &Channel, snapshot: &Snapshot| {
-            old.snapshot == snapshot.id && old.signed.is_current(&key, &self.settings.origin, &snapshot.files)
+            old.snapshot == snapshot.id && old.signed.is_current(&key, &self.settings, &snapshot.files)
         };
         if let Some(old) = &old
             && old.members == members
@@ -187,7 +187,7 @@ impl Repository {
         let snapshot = self.persist(&packages, now)?;
         if let Some(old) = &old
             && old.snapshot == *id
-            && old.signed.is_current(&key, &self.settings.origin, &snapshot.files)
+            && old.signed.is_current(&key, &self.settings, &snapshot.files)
         {
             return Ok(Published { snapshot: *id, previous: Some(*id), changed: false });
         }

@@ -53,6 +53,7 @@ use sign::{Algorithm, Key};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use twostage_model::project::YumCompression;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
 
 /// What the owner of a repository decides about it.
@@ -68,6 +69,8 @@ pub struct Settings {
     pub architectures: Vec<String>,
     /// Earlier states that a channel remembers, and can be moved back to.
     pub keep: usize,
+    /// How yum's metadata is packed.
+    pub yum_compression: YumCompression,
 }
 
 impl Settings {
@@ -79,6 +82,7 @@ impl Settings {
             algorithm: Algorithm::default(),
             architectures: vec![host_architecture().into()],
             keep: 16,
+            yum_compression: YumCompression::default(),
         }
     }
 }

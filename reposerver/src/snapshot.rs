@@ -13,7 +13,7 @@
 
 use crate::apt::{self, Listed};
 use crate::sign::Key;
-use crate::{Kind, PoolPackage, Repository, disk, lock, yum};
+use crate::{Kind, PoolPackage, Repository, Settings, disk, lock, yum};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -89,18 +89,19 @@ impl Signed {
     }
 
     /// Whether signing now, with the same date, would say the same: same key, name and files.
-    pub(crate) fn is_current(&self, key: &Key, origin: &str, files: &Files) -> bool {
+    pub(crate) fn is_current(&self, key: &Key, settings: &Settings, files: &Files) -> bool {
         self.fingerprint == key.fingerprint()
-            && files.is_current(key)
-            && self.release == apt::release(origin, self.date, &files.apt)
+            && files.is_current(key, settings)
+            && self.release == apt::release(&settings.origin, self.date, &files.apt)
             && self.repomd.as_ref().map(|repomd| &repomd.xml) == files.yum.as_ref().map(|yum| yum::repomd(yum, self.date)).as_ref()
     }
 }
 
 impl Files {
-    /// Whether the digests of rpms are those that they have with this key's signatures.
-    fn is_current(&self, key: &Key) -> bool {
-        self.yum.as_ref().is_none_or(|yum| yum.fingerprint == key.fingerprint())
+    /// Whether the digests of rpms are those that they have with this key's signatures, and yum's files are
+    /// packed as they are to be.
+    fn is_current(&self, key: &Key, settings: &Settings) -> bool {
+        self.yum.as_ref().is_none_or(|yum| yum.fingerprint == key.fingerprint() && yum.compression == settings.yum_compression)
     }
 }
 
@@ -236,7 +237,7 @@ impl Repository {
                 renderer.add(package, &Header::parse(&header)?, &served)?;
             }
         }
-        let (listing, bodies) = renderer.finish(key.fingerprint())?;
+        let (listing, bodies) = renderer.finish(key.fingerprint(), self.settings.yum_compression)?;
         Ok((Some(listing), bodies))
     }
 
@@ -252,11 +253,11 @@ impl Repository {
                 .iter()
                 .all(|arch| snapshot.files.apt.contains_key(&format!("{}/binary-{arch}/Packages", apt::COMPONENT)))
         {
-            if snapshot.signed.is_current(&key, &self.settings.origin, &snapshot.files) {
+            if snapshot.signed.is_current(&key, &self.settings, &snapshot.files) {
                 return Ok(snapshot);
             }
             let mut files = snapshot.files.clone();
-            if !files.is_current(&key) {
+            if !files.is_current(&key, &self.settings) {
                 let (yum, bodies) = self.render_yum(packages, &key)?;
                 for (name, body) in &bodies {
                     disk::write(self.scratch()?, &self.repodata_path(&id, name), body)?;

@@ -7,11 +7,13 @@
 mod common;
 
 use common::{Dnf, Served, Shop, count, has, now, run, tool, try_run};
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use twostage_model::project::YumCompression;
 use twostage_reposerver::sign::Algorithm;
 use twostage_reposerver::{PoolPackage, Repository, Settings};
 
@@ -207,17 +209,9 @@ fn real_zypper_takes_what_we_sign_and_refuses_what_was_changed() {
     let members: Vec<&PoolPackage> = packages.iter().map(AsRef::as_ref).collect();
     shop.publish("main", "g", &members).unwrap();
     let served = Served::new(&shop.repo);
-    let zypper = |args: &[&str]| {
-        let root = shop.dir.path().join("zypper");
-        fs::create_dir_all(root.join("etc/zypp/repos.d")).unwrap();
-        fs::write(root.join("etc/zypp/repos.d/demo.repo"), served.get("/main.repo", &[]).body).unwrap();
-        let mut command = Command::new("zypper");
-        command.arg("--root").arg(&root).args(["--non-interactive", "--gpg-auto-import-keys"]).args(args).env("HOME", &root);
-        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy"] {
-            command.env_remove(name);
-        }
-        try_run(&mut command)
-    };
+    let root = shop.dir.path().join("zypper");
+    let client = served.get("/main.repo", &[]).text();
+    let zypper = |args: &[&str]| zypper(&root, &client, args);
     let (good, said) = zypper(&["refresh"]);
     assert!(good && !said.contains("unsigned"), "{said}");
     let (good, said) = zypper(&["search", "-s", "relations"]);
@@ -232,6 +226,54 @@ fn real_zypper_takes_what_we_sign_and_refuses_what_was_changed() {
     let (good, said) = zypper(&["install", "--download-only", "kinds"]);
     assert!(!good && said.contains("igest"), "{said}");
     served.stop();
+}
+
+/// The form is not part of what a snapshot is: asked for another, the same one is packed anew.
+#[test]
+fn metadata_is_packed_as_the_owner_wants_it_and_dnf_and_zypper_read_both() {
+    if !has(&["dnf", "zypper", "rpmbuild"]) {
+        return;
+    }
+    let made = Shop::new();
+    let rpms = made.dir.path().join("rpms");
+    small(&rpms);
+    let mut snapshots = HashSet::new();
+    for (compression, ending) in [(YumCompression::Gzip, ".xml.gz"), (YumCompression::Zstd, ".xml.zst"), (YumCompression::Gzip, ".xml.gz")]
+    {
+        let settings = Settings { yum_compression: compression, architectures: vec!["amd64".into()], ..Settings::new("demo") };
+        let repo = Arc::new(Repository::open(&made.dir.path().join("forms"), settings).unwrap());
+        let packages: Vec<_> = fs::read_dir(&rpms).unwrap().map(|entry| repo.ingest_file(&entry.unwrap().path()).unwrap()).collect();
+        let members: Vec<&PoolPackage> = packages.iter().map(AsRef::as_ref).collect();
+        let published = common::publish(&repo, "main", "g", &members, now()).unwrap();
+        snapshots.insert(published.snapshot);
+        assert_eq!(snapshots.len(), 1);
+        let served = Served::new(&repo);
+        let repomd = String::from_utf8(get(&served, "/main/repodata/repomd.xml")).unwrap();
+        let names = values(&repomd, "<location href=\"");
+        assert!(names.len() == 3 && names.iter().all(|name| name.ends_with(ending)), "{names:?}");
+        let client = served.get("/main.repo", &[]).text();
+        let (good, said) = Dnf::new(&client).run(&["repoquery", "--available", "--qf", "%{name} %{evr} %{arch}"]);
+        assert!(good && said.contains("relations 7:1.0-1 x86_64"), "{said}");
+        let root = made.dir.path().join("zypper");
+        let _ = fs::remove_dir_all(&root);
+        let (good, said) = zypper(&root, &client, &["refresh"]);
+        assert!(good, "{said}");
+        let (good, said) = zypper(&root, &client, &["search", "-s", "relations"]);
+        assert!(good && said.contains("7:1.0-1"), "{said}");
+        served.stop();
+    }
+}
+
+/// Real zypper in a folder of its own, with one client file.
+fn zypper(root: &Path, client: &str, args: &[&str]) -> (bool, String) {
+    fs::create_dir_all(root.join("etc/zypp/repos.d")).unwrap();
+    fs::write(root.join("etc/zypp/repos.d/demo.repo"), client).unwrap();
+    let mut command = Command::new("zypper");
+    command.arg("--root").arg(root).args(["--non-interactive", "--gpg-auto-import-keys"]).args(args).env("HOME", root);
+    for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy"] {
+        command.env_remove(name);
+    }
+    try_run(&mut command)
 }
 
 fn shop_of_another_key() -> Shop {

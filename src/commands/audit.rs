@@ -2,25 +2,30 @@
 
 use crate::cli::Audit;
 use crate::images::Place;
+use crate::leaks;
 use crate::output::Output;
-use crate::session::write_atomically;
+use crate::session::{Session, is_project, write_atomically};
+use std::path::Path;
 use twostage_builder::Context;
 use twostage_engine::Engine;
-use twostage_image::{Base, Image, Known, Report, audit};
+use twostage_image::{Base, Image, Known, Leaks, Report, audit};
 use twostage_model::{Class, Error, Result};
 
-pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
+pub async fn run(arguments: &Audit, project: &Path, output: &Output) -> Result<()> {
+    // Where there is a project, what its builders need is looked for.
+    let leaks = if is_project(project) { leaks::of(&Session::open_shared(project, output)?)? } else { Leaks::default() };
+    let known = Known { leaks, ..Known::default() };
     let base = arguments.base_layers.map_or(Base::Label, Base::Layers);
     let engine = arguments.image.engine(&arguments.engine).await?;
     let html = arguments.html.is_some();
     let (report, page) = match (&arguments.image, &engine) {
         (Place::Engine(_, name), Some(engine)) => {
             let stream = engine.save(name).await?;
-            Context::blocking(move || look(&twostage_image::read_archive(stream, &audit::wanted)?, base, html)).await?
+            Context::blocking(move || look(&twostage_image::read_archive(stream, &audit::wanted)?, base, &known, html)).await?
         }
         (place, _) => {
             let image = place.open(None).await?;
-            Context::blocking(move || look(&image.store.read(&audit::wanted)?, base, html)).await?
+            Context::blocking(move || look(&image.store.read(&audit::wanted)?, base, &known, html)).await?
         }
     };
     if let (Some(path), Some(page)) = (&arguments.html, page) {
@@ -37,8 +42,8 @@ pub async fn run(arguments: &Audit, output: &Output) -> Result<()> {
 }
 
 /// The report, and the page if it is wanted.
-fn look(image: &Image, base: Base, html: bool) -> Result<(Report, Option<String>)> {
-    let report = audit::audit(image, base)?;
+fn look(image: &Image, base: Base, known: &Known, html: bool) -> Result<(Report, Option<String>)> {
+    let report = audit::audit_with(image, base, known)?;
     let page = html.then(|| report.to_html(image)).transpose()?;
     Ok((report, page))
 }

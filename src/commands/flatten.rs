@@ -218,6 +218,10 @@ fn default_destination(image: &Place) -> Result<Place> {
             }
             Place::Engine(*kind, format!("{name}_flatten:{tag}"))
         }
+        Place::Registry(name) => {
+            return Err(Error::new(Class::Usage, format!("where the flat image of docker://{name} goes is not guessed"))
+                .hint("name it with --to, which may be a registry too"));
+        }
         Place::Archive(path, name) => Place::Archive(beside(path, ".tar")?, name.clone()),
         Place::Layout(path, name) => Place::Layout(beside(path, "")?, name.clone()),
     })

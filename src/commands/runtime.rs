@@ -3,6 +3,7 @@
 use crate::cli::Runtime;
 use crate::commands::audit::audit_engine_image;
 use crate::commands::repo::{asked, closure_name, config_name, not_published, own_packages};
+use crate::leaks;
 use crate::output::{Output, bytes};
 use crate::session::{Session, stored, write_atomically};
 use serde::{Deserialize, Serialize};
@@ -106,7 +107,7 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
         discard(context, name, &unnamed).await?;
     }
     write_atomically(&unnamed_path, id.as_bytes())?;
-    let made = match examine(context, image, &id).await {
+    let made = match examine(session, context, image, &id).await {
         Ok(above_base) => Made { dockerfile: digest, check: image.check.clone(), image: id, above_base },
         Err(error) => {
             discard(context, name, &id).await?;
@@ -261,11 +262,12 @@ async fn build(context: &Arc<Context>, name: &str, plan: &Plan, no_cache: bool) 
 }
 
 /// Audits a built image and runs its check. Gives the bytes above the base.
-async fn examine(context: &Arc<Context>, image: &RuntimeImage, id: &str) -> Result<u64> {
+async fn examine(session: &Session, context: &Arc<Context>, image: &RuntimeImage, id: &str) -> Result<u64> {
     let name = image.name.value.as_str();
     context.events.started(name, "auditing");
     // What the project file itself puts into the config is no residue.
-    let known = Known { env: image.env.keys().cloned().collect(), labels: image.labels.keys().cloned().collect() };
+    let (env, labels) = (image.env.keys().cloned().collect(), image.labels.keys().cloned().collect());
+    let known = Known { env, labels, leaks: leaks::of(session)? };
     let report = audit_engine_image(&context.engine, id, twostage_image::Base::Label, known).await?;
     if !report.is_clean() {
         return Err(Error::new(Class::Verdict, format!("{name}: the audit found residue; nothing is tagged"))

@@ -7,16 +7,17 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// An engine of its own, which ends with its value.
-struct Other {
+pub struct Other {
     kind: &'static str,
-    service: Helper,
+    /// Its line is the address of its socket.
+    pub service: Helper,
     // Last, as the service clears its own part of it away.
     folder: tempfile::TempDir,
 }
 
 impl Other {
     /// This machine's.
-    fn podman() -> Other {
+    pub fn podman() -> Other {
         Other::start("podman", |folder| {
             let mut command = Command::new(root().join("tests/tools/podman_service.sh"));
             command.arg(folder);

@@ -90,29 +90,3 @@ fn a_flat_image_is_the_same_tree_in_one_layer_above_its_parent() {
         docker(&["image", "rm", "--force", name]).ok();
     }
 }
-
-#[test]
-fn the_page_of_a_naive_image_names_the_compiler_and_that_of_ours_says_clean() {
-    uses(Used::Engine);
-    uses(Used::Apt);
-    let project = Project::built_hello("page");
-    project.run(&["runtime"]).ok();
-    let page = project.join("clean.html");
-    run(twostage().args(["audit", &project.image, "--html", &page.to_string_lossy()])).ok();
-    assert!(fs::read_to_string(&page).expect("a page").contains("clean: everything above the base is accounted for"));
-
-    let folder = project.join("build");
-    fs::create_dir(&folder).expect("a folder");
-    let naive = format!("{}-naive", project.image);
-    let steps = "RUN apt-get update && apt-get install -y --no-install-recommends tcc\n\
-        RUN printf 'int main(void){return 0;}' > /x.c && tcc -c -o /x.o /x.c\n\
-        RUN apt-get purge -y tcc && apt-get autoremove -y && rm -rf /var/lib/apt/lists/* /x.c\n";
-    build(&folder, &naive, &project.base(), steps);
-    let page = project.join("naive.html");
-    let done = run(twostage().args(["audit", "--base-layers", "1", &naive, "--html", &page.to_string_lossy()])).fails_with(1);
-    assert!(done.out.contains("/usr/bin/tcc: belongs to tcc, which is no longer installed, but still shipped"), "{}", done.out);
-    assert!(done.out.contains("shipped, but nobody can see it"), "{}", done.out);
-    let page = fs::read_to_string(&page).expect("a page");
-    assert!(page.contains("apt-get install -y --no-install-recommends tcc") && page.contains("\"hidden\""), "steps and classes are in it");
-    docker(&["image", "rm", "--force", &naive]).ok();
-}

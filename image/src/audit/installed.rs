@@ -48,7 +48,7 @@ impl<'d> Package<'d> {
     pub fn files(&self) -> Vec<(&'d [u8], Option<Expected>)> {
         match self.source {
             Source::Deb(package) => {
-                let md5 = |path: &Vec<u8>| package.conffiles.get(path).or_else(|| package.md5sums.get(path)).and_then(|md5| hex(md5));
+                let md5 = |path: &Vec<u8>| package.conffiles.get(path).or_else(|| package.md5sums.get(path)).and_then(|md5| dpkg::md5(md5));
                 let paths = package.files.iter().chain(package.conffiles.keys());
                 paths.map(|path| (path.as_slice(), md5(path).map(Expected::Md5))).collect()
             }
@@ -158,19 +158,6 @@ pub fn changed(layer: &Layer) -> Vec<Format> {
         name.is_some_and(|name| rpmdb::NAMES.contains(&name)) || path.starts_with(RPM_ALTERNATIVES)
     });
     [(deb, Format::Deb), (rpm, Format::Rpm)].into_iter().filter(|(changed, _)| *changed).map(|(_, format)| format).collect()
-}
-
-/// The 16 bytes of 32 hex digits.
-fn hex(text: &str) -> Option<[u8; 16]> {
-    let mut bytes = [0; 16];
-    let digits = text.as_bytes();
-    if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 /// Whether an entry is what one of the packages that own its path says. Without a word of it, yes.

@@ -5,6 +5,8 @@ mod archives;
 mod audits;
 mod flattens;
 mod hostile;
+mod leaks;
+mod mutants;
 mod plans;
 mod rpms;
 mod support;

@@ -72,6 +72,13 @@ impl Tar {
         self
     }
 
+    /// What [`Tar::done`] would give.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.0.get_ref().clone();
+        bytes.resize(bytes.len() + 1024, 0);
+        bytes
+    }
+
     pub fn done(self) -> Vec<u8> {
         self.0.into_inner().unwrap()
     }
@@ -161,4 +168,29 @@ pub fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut seen = std::collections::BTreeSet::new();
     let unique = files.iter().filter(|(name, _)| seen.insert(name.clone()));
     unique.fold(Tar::new(), |tar, (name, bytes)| tar.file(name, bytes)).done()
+}
+
+/// xorshift: the same numbers each time.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below.max(1) as u64) as usize
+    }
+
+    pub fn of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
+        all[self.next(all.len())]
+    }
+}
+
+/// The checksum of every header that has one is made right, so that mutations reach what is behind it.
+pub fn mend(bytes: &mut [u8]) {
+    for block in bytes.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
 }

@@ -1,7 +1,8 @@
 //! The project file's keys as serde sees them, and their translation into the domain types.
 
 use super::{
-    At, Base, Component, ImageFile, Project, Recipe, Release, RepositorySettings, RuntimeImage, Source, User, error_at, near_miss,
+    At, Base, Component, ImageFile, Project, Recipe, Release, RepositorySettings, RuntimeImage, Source, User, YumCompression, error_at,
+    near_miss,
 };
 use crate::names::check_channel_name;
 use crate::{Format, Result};
@@ -86,6 +87,8 @@ struct RepositoryTable {
     key: Option<String>,
     listen: Option<Spanned<String>>,
     keep: Option<usize>,
+    #[serde(default)]
+    yum_compression: YumCompression,
 }
 
 #[derive(Deserialize)]
@@ -450,6 +453,7 @@ impl Reader<'_> {
             key: raw.key,
             listen: listen.value,
             keep: raw.keep.unwrap_or(16),
+            yum_compression: raw.yum_compression,
         })
     }
 

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Runs every fuzz target: fuzz/run.sh [SECONDS EACH]. Needs nightly Rust and cargo-fuzz
+# (cargo install cargo-fuzz). What was found is below fuzz/artifacts; a target that found something fails.
+set -eu
+cd "$(dirname "$0")/.."
+seconds=${1:-600}
+cargo fuzz --version > /dev/null 2>&1 || {
+    echo "run.sh: there is no cargo-fuzz: cargo install cargo-fuzz" >&2
+    exit 1
+}
+fuzz/seeds.py fuzz/corpus
+failed=
+for target in fuzz/targets/*.rs; do
+    name=$(basename "$target" .rs)
+    echo "== $name"
+    cargo +nightly fuzz run "$name" -- -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=20 -print_final_stats=1 || failed="$failed $name"
+done
+[ -z "$failed" ] || {
+    echo "run.sh: found something:$failed" >&2
+    exit 1
+}

@@ -1,0 +1,288 @@
+//! Ten thousand images that are wrong in some way: layers, archives, layouts. Each is refused by name, or read,
+//! flattened and written; nothing is written elsewhere, and the input stays what it was. All of it happens in a
+//! process of its own with a bound on its memory.
+
+use crate::support::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use twostage_image::{Compression, Limits, NewImage, Store, Tree, audit, flatten, read_archive, wanted};
+use twostage_model::{Result, Sha256};
+
+const MUTANTS: usize = 10_000;
+/// Address space of the process, in bytes: its threads' stacks and its code are part of it.
+const ADDRESS_SPACE: u64 = 384 << 20;
+/// What marks the process that does the work.
+const CHILD: &str = "TWOSTAGE_IMAGE_MUTANTS";
+
+#[test]
+fn ten_thousand_wrong_images_are_refused_or_read_within_a_bound_of_memory() {
+    if std::env::var_os(CHILD).is_some() {
+        return look_at_all();
+    }
+    let name = "mutants::ten_thousand_wrong_images_are_refused_or_read_within_a_bound_of_memory";
+    let output = Command::new("prlimit")
+        .arg(format!("--as={ADDRESS_SPACE}"))
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+    assert!(output.status.success(), "{}: {said}", output.status);
+}
+
+fn look_at_all() {
+    let mut numbers = Numbers(0x5851_f42d_4c95_7f2d);
+    // What is written is synced, which in memory costs nothing.
+    let shared = Path::new("/dev/shm");
+    let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();
+    let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    for number in 0..MUTANTS {
+        let (kind, input) = make(&mut numbers);
+        let work = folder.path().join("work");
+        std::fs::create_dir(&work).unwrap();
+        let counts = kinds.entry(kind).or_default();
+        match look(&input, &work) {
+            Ok(()) => counts.0 += 1,
+            Err(error) => {
+                counts.1 += 1;
+                let why = std::iter::once(error.what().to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ");
+                assert!(why.len() > 20, "{number} ({kind}): {why}");
+                let shape: String = why.replace(&*work.to_string_lossy(), "").chars().filter(|c| !c.is_ascii_digit()).take(70).collect();
+                *reasons.entry(shape).or_default() += 1;
+            }
+        }
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["work"], "{number} ({kind}) wrote outside its folder");
+        std::fs::remove_dir_all(&work).unwrap();
+    }
+    println!("(read, refused) by kind: {kinds:?}; {} different reasons", reasons.len());
+    let (read, refused) = kinds.values().fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1));
+    assert!(read > MUTANTS / 50 && refused > MUTANTS / 2 && reasons.len() > 50, "{read} read, {refused} refused, {reasons:#?}");
+}
+
+/// An archive, or the files of a layout.
+enum Input {
+    Archive(Vec<u8>),
+    Layout(Vec<(String, Vec<u8>)>),
+}
+
+/// Reads it as a stream and from its place, audits it, flattens it and writes that; it must stay as it was.
+fn look(input: &Input, work: &Path) -> Result<()> {
+    let place = work.join("image");
+    let before = match input {
+        Input::Archive(bytes) => {
+            std::fs::write(&place, bytes).unwrap();
+            Sha256::of(bytes)
+        }
+        Input::Layout(files) => {
+            for (name, bytes) in files {
+                let path = place.join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, bytes).unwrap();
+            }
+            digest(&place)
+        }
+    };
+    if let Input::Archive(bytes) = input
+        && let Ok(image) = read_archive(&bytes[..], &wanted)
+        && let Ok(report) = audit(&image, twostage_image::Base::Layers(1))
+    {
+        report.to_text();
+    }
+    // (Less than a machine of today can run, so that a bomb is seen early.)
+    let limits = Limits { layer_bytes: 8 << 20, ..Limits::default() };
+    let store = Store::open_within(&place, None, limits)?;
+    let image = store.read(&wanted)?;
+    let tree = Tree::new(&image.layers).to_text();
+    let flat = flatten::flatten(&image, 1.min(image.layers.len()))?;
+    let config = |diff_id| flat.config(diff_id);
+    let new = NewImage {
+        store: &store,
+        kept: flat.parent,
+        delta: flat.delta.as_ref(),
+        compression: Compression::None,
+        name: None,
+        config: &config,
+    };
+    let out = work.join("flat.tar");
+    new.write_archive(&out)?;
+    // What we wrote, we read: the same tree.
+    let again = Store::open(&out, None)?.read(&wanted)?;
+    let stated = |text: &str| text.replace("/: dir, stated by no layer", "/: dir 0755 0:0");
+    assert_eq!(stated(&Tree::new(&again.layers).to_text()), stated(&tree));
+    let after = if place.is_dir() { digest(&place) } else { Sha256::of(&std::fs::read(&place).unwrap()) };
+    assert_eq!(before, after, "the original was changed");
+    let mut names: Vec<_> = std::fs::read_dir(work).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["flat.tar", "image"]);
+    Ok(())
+}
+
+/// Of all files below a folder, with their names.
+fn digest(folder: &Path) -> Sha256 {
+    let mut all = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let mut entries: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.sort();
+        for path in entries {
+            all.extend(path.to_string_lossy().bytes());
+            if path.is_dir() { folders.push(path) } else { all.extend(std::fs::read(path).unwrap()) }
+        }
+    }
+    Sha256::of(&all)
+}
+
+const STATUS: &str = "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n";
+
+/// A layer as real ones are.
+fn layer(numbers: &mut Numbers) -> Tar {
+    let mut tar =
+        Tar::new().dir("usr").dir("usr/bin").file("var/lib/dpkg/status", STATUS).file("var/lib/dpkg/info/dpkg.list", "/.\n/usr/bin/a\n");
+    for _ in 0..numbers.next(6) {
+        let (path, other) =
+            (numbers.of(&["a", "usr/bin/a", "usr/lib/b", "etc/c", "usr/bin/d/e"]), numbers.of(&["a", "usr/bin/a", "etc/c"]));
+        tar = match numbers.next(7) {
+            0 => tar.file_with(path, vec![b'x'; numbers.next(5000)], 0o4755, 7),
+            1 => tar.symlink(path, numbers.of(&["usr", "..", "/etc", "a", "../../../../etc"])),
+            2 => tar.hardlink(path, other),
+            3 => tar.dir(path),
+            4 => tar.file(&format!("{path}/.wh..wh..opq"), ""),
+            5 => tar.pax(&[("SCHILY.xattr.user.x", b"y"), ("mtime", b"17.5")]).file(path, "with attributes"),
+            _ => tar.file(&path.rsplit_once('/').map_or(format!(".wh.{path}"), |(folder, name)| format!("{folder}/.wh.{name}")), ""),
+        };
+    }
+    tar
+}
+
+/// A layer that is wrong in one way that its tar can be.
+fn wrong_layer(numbers: &mut Numbers) -> (&'static str, Vec<u8>) {
+    let tar = layer(numbers);
+    let depth = 1 + numbers.next(100_000);
+    match numbers.next(10) {
+        0 => ("path that leads out", tar.raw(b'0', numbers.of(&[b"../x".as_slice(), b"/../x", b"a/../../x", b"./../x"]), b"", b"x").done()),
+        1 => ("link that leads out", tar.symlink("out", "/").raw(b'0', b"out/x", b"", b"x").raw(b'1', b"h", b"../x", b"").done()),
+        2 => {
+            let path: &[u8] = numbers.of(&[b".wh...".as_slice(), b"../.wh.x", b"a/.wh.", b".wh..", b".wh..wh..opq/x", b".wh./"]);
+            ("whiteout of what cannot be deleted", tar.raw(b'0', path, b"", b"").done())
+        }
+        3 => ("path twice", tar.file("twice", "1").dir("twice").symlink("twice", "x").file("twice", "2").done()),
+        4 => ("deep path", tar.pax(&[("path", &b"d/".repeat(depth))]).file("x", "deep").done()),
+        5 => {
+            let size = numbers.of(&["9000000000000000000", "18446744073709551615", "-1", "1e9", "99999999"]);
+            ("absurd size", tar.pax(&[("size", size.as_bytes())]).file("x", "small").done())
+        }
+        6 => (
+            "device as it may be, and one that may not",
+            tar.device(b'3', "dev/x", 1, 3).raw(numbers.of(&[b"V", b"M", b"S", b"9"])[0], b"y", b"", b"").done(),
+        ),
+        7 => ("long name", tar.raw(b'L', b"././@LongLink", b"", &vec![b'n'; numbers.next(3 << 20)]).file("x", "").done()),
+        8 => ("sparse map that does not fit", {
+            let size = numbers.of(&["100", "1000000000000", "x", "-5"]);
+            let map = format!("{}\n{}\n{}\n", numbers.next(4), numbers.next(1000), numbers.next(1000));
+            let map = format!("{map}{}", "\0".repeat(512 - map.len()));
+            tar.pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", size.as_bytes())])
+                .file("s", map)
+                .done()
+        }),
+        _ => ("bytes of a layer", {
+            let mut bytes = tar.done();
+            scramble(numbers, &mut bytes);
+            mend(&mut bytes);
+            bytes
+        }),
+    }
+}
+
+fn scramble(numbers: &mut Numbers, bytes: &mut Vec<u8>) {
+    for _ in 0..=numbers.next(6) {
+        let at = numbers.next(bytes.len());
+        match numbers.next(5) {
+            0 => bytes[at] = numbers.next(256) as u8,
+            1 => bytes[at] ^= 1 << numbers.next(8),
+            2 => bytes.truncate(at.max(600)),
+            3 => {
+                let end = (at + numbers.next(2000)).min(bytes.len());
+                bytes.drain(at..end);
+                bytes.push(0);
+            }
+            _ => {
+                let end = (at + 12).min(bytes.len());
+                bytes[at..end].fill(numbers.of(&[&0, &0xff, &b'7', &b'/']).to_owned());
+            }
+        }
+    }
+}
+
+fn pack(numbers: &mut Numbers, tar: &[u8]) -> Vec<u8> {
+    match numbers.next(3) {
+        0 => gzip(tar),
+        1 => zstd(tar),
+        _ => tar.to_vec(),
+    }
+}
+
+fn make(numbers: &mut Numbers) -> (&'static str, Input) {
+    let good = layer(numbers).done();
+    match numbers.next(10) {
+        // Layers whose digests are right.
+        0..4 => {
+            let (kind, wrong) = wrong_layer(numbers);
+            let layers = if numbers.next(2) == 0 { [good, wrong] } else { [wrong, good] };
+            let blobs = layers.clone().map(|layer| pack(numbers, &layer));
+            let input = match numbers.next(3) {
+                0 => Input::Archive(docker_old(&layers)),
+                1 => Input::Archive(archive(&layout(&layers, &blobs, numbers.next(2) == 0))),
+                _ => Input::Layout(layout(&layers, &blobs, false)),
+            };
+            (kind, input)
+        }
+        4 => {
+            // 12 MiB of nothing, where 8 are allowed; packed twice it is a few hundred bytes.
+            let bomb = Tar::new().file("zeros", vec![0; 12 << 20]).done();
+            let blob = if numbers.next(2) == 0 { gzip(&bomb) } else { zstd(&bomb) };
+            ("bomb", Input::Layout(layout(&[bomb], &[blob], false)))
+        }
+        5 => {
+            let layers = [good, layer(numbers).done()];
+            let mut files = layout(&layers, &layers.clone().map(|layer| pack(numbers, &layer)), numbers.next(2) == 0);
+            files.remove(numbers.next(files.len()));
+            ("missing file", if numbers.next(2) == 0 { Input::Archive(archive(&files)) } else { Input::Layout(files) })
+        }
+        6 => {
+            let layers = [good, layer(numbers).done()];
+            let mut files = layout(&layers, &layers.clone().map(|layer| pack(numbers, &layer)), false);
+            let at = numbers.next(files.len());
+            scramble(numbers, &mut files[at].1);
+            ("blob that is not its digest", if numbers.next(2) == 0 { Input::Archive(archive(&files)) } else { Input::Layout(files) })
+        }
+        7 => {
+            // The configuration says something else than there is; or numbers that cannot be.
+            let layers = [good, layer(numbers).done()];
+            let config = config(&layers);
+            let config = match numbers.next(5) {
+                0 => config.replace("sha256:", "sha512:"),
+                1 => config.replace("\"rootfs\"", "\"roots\""),
+                2 => config.replace("history\":[", "history\":[7,"),
+                3 => config.replace("amd64", &"[".repeat(1 + numbers.next(10_000))),
+                _ => config.replacen('1', "2", 1 + numbers.next(3)),
+            };
+            ("configuration", Input::Archive(docker_old_with(&layers, &config)))
+        }
+        _ => {
+            let layers = [good, layer(numbers).done()];
+            let mut bytes = if numbers.next(2) == 0 { docker_old(&layers) } else { archive(&layout(&layers, &layers, true)) };
+            scramble(numbers, &mut bytes);
+            if numbers.next(2) == 0 {
+                mend(&mut bytes);
+            }
+            ("bytes of an archive", Input::Archive(bytes))
+        }
+    }
+}
