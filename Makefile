@@ -42,6 +42,7 @@ test:
 bench: $(TWOSTAGE)
 	@scripts/setup.sh engine tests
 	benches/run.py
+	benches/images.py
 
 lint:
 	cargo fmt --all --check

@@ -13,6 +13,9 @@ trap 'rm -f "$TWOSTAGE_TEST_COUNTS" "$log"' EXIT
 if cargo fmt --version > /dev/null 2>&1; then cargo fmt --all --check; else echo "test.sh: there is no rustfmt, so the format is not checked"; fi
 # What one run builds, no other needs.
 [ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
+# Most of a test is waiting for an engine or a disk.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))}
+export RUST_TEST_THREADS
 # (tee would hide cargo's exit status.)
 status=0
 { cargo test --workspace --features registry --locked --no-fail-fast 2>&1 || echo $? > "$log.status"; } | tee "$log"

@@ -111,7 +111,7 @@ fn stopped_or_not_ours(family: Family, test: &str, reasons: &[[&str; 2]; 5]) {
     assert_eq!(project.snapshot(), other.snapshot(), "a snapshot is named by its packages");
     // A third has the same names and versions, but lacks the package that is asked for; a fourth
     // has other bytes under the same name and version.
-    // (Both know the key that the shared packages of rpm come signed with, for RUNs ask for it.)
+    // (The closure of the base's own rpms is in both, so that only what is meant is missing.)
     let without = |test: &str| if family == Family::Rpm { Project::built(family, test) } else { Project::example(family, test) };
     let (lacking, altered) = (without(&format!("{test}-lacking")), without(&format!("{test}-altered")));
     let version = fs::read_to_string(dockerfile).expect("the Dockerfile");

@@ -224,14 +224,21 @@ impl Project {
         Project::built(Family::Deb, test)
     }
 
-    /// A copy of an example with everything built already, taken over from a build that all tests
-    /// share. (Taking it over is what `export` and `import` are for.)
+    /// A copy of an example with everything built already: the repository of a build that all tests share,
+    /// copied. (`import` would verify every package again, which takes seconds; a test of its own does that.)
     pub fn built(family: Family, test: &str) -> Project {
         let shared = shared_build(family);
         let project = Project::example(family, test);
         let lock = fs::read_to_string(shared.join("twostage.lock")).expect("the shared lock");
         project.write("twostage.lock", &lock.replace("runtime:twostage-test-shared", &format!("runtime:{}", project.image)));
-        project.run(&["import", &shared.join("export.tar").to_string_lossy()]).ok();
+        fs::create_dir_all(project.join(".twostage/repository")).expect("a folder");
+        for entry in fs::read_dir(shared.join(".twostage/repository")).expect("the shared repository").flatten() {
+            // Each has a key of its own. The bases of rpms are files of the project, and large.
+            let name = entry.file_name();
+            if name != "key" && (name != "blobs" || family == Family::Deb) {
+                tool("cp", &["-a", &entry.path().to_string_lossy(), &project.join(".twostage/repository").to_string_lossy()]).ok();
+            }
+        }
         project.run(&["repo"]).ok();
         project
     }
@@ -447,7 +454,7 @@ impl Drop for Project {
     }
 }
 
-/// `examples/hello`, built once for all tests, with an export beside it.
+/// `examples/hello`, built once for all tests.
 fn shared_build(family: Family) -> &'static Path {
     static DEB: OnceLock<PathBuf> = OnceLock::new();
     static RPM: OnceLock<PathBuf> = OnceLock::new();
@@ -464,13 +471,6 @@ fn shared_build(family: Family) -> &'static Path {
         let project = Project::example(family, &format!("shared-{}-", std::process::id()));
         project.edit("twostage.toml", |text| text.replace(&project.image, "twostage-test-shared"));
         project.run(&["repo"]).ok();
-        project.run(&["export", &project.join("export.tar").to_string_lossy()]).ok();
-        if family == Family::Rpm {
-            // Its bases are files of every copy; taking them over too would be most of the work.
-            let script = "mkdir light && tar -xf export.tar -C light --exclude=blobs && cd light && \
-                          find . -type f -printf '%P\\n' | tar -cf ../export.tar --format=gnu -T -";
-            run(Command::new("sh").args(["-c", script]).current_dir(project.path())).ok();
-        }
         let path = project.path().to_path_buf();
         // Needed until the last test ends; the next run of the tests removes it.
         std::mem::forget(project);
