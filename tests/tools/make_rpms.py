@@ -40,7 +40,22 @@ def spec(name, preamble="", files="", install="", rest="", summary="a test", des
     return b"".join(parts + [b"\n", rest, b"\n%files\n", files, b"\n"])
 
 
+# Most of rpmbuild's time goes to its own generators, a process for each file: so several run at a time.
+WORKERS = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+STARTED = []
+
+
 def build(text, out, defines=()):
+    STARTED.append(WORKERS.submit(build_now, text, out, defines))
+
+
+def finish():
+    """Waits for all that was started; raises what one of them did."""
+    while STARTED:
+        STARTED.pop().result()
+
+
+def build_now(text, out, defines=()):
     with tempfile.TemporaryDirectory() as top:
         path = os.path.join(top, "it.spec")
         with open(path, "wb") as file:
@@ -173,12 +188,10 @@ def debs(out, folder, count):
         if name not in seen and 5_000 < os.path.getsize(path) < 400_000:
             seen.add(name)
             chosen.append(path)
-    # Most of the time goes to rpm's own generators of dependencies, a process for each file.
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
-        made = 0
-        while chosen and made < count:
-            some, chosen = chosen[: count - made], chosen[count - made :]
-            made += sum(workers.map(lambda path: from_deb(out, path), some))
+    made = 0
+    while chosen and made < count:
+        some, chosen = chosen[: count - made], chosen[count - made :]
+        made += sum(WORKERS.map(lambda path: from_deb(out, path), some))
     if made < count:
         raise SystemExit(f"only {made} of {count} packages can be made of those in {folder}")
 
@@ -202,7 +215,7 @@ def from_deb(out, path):
                     description=description, rest="%changelog\n* Mon Nov 27 2023 " + fields["Maintainer"].replace("%", "%%") + " - 1\n- built\n")
         text = text.replace(b"Version: 1.0", b"Version: " + version.replace("-", "_").encode(), 1)
         text = text.replace(b"Release: 1", b"Release: " + (release or "1").replace("-", "_").encode(), 1)
-        build(text, out, ["_binary_payload w1.gzdio"])
+        build_now(text, out, ["_binary_payload w1.gzdio"])
     return True
 
 
@@ -210,14 +223,14 @@ def main():
     words = sys.argv[1:]
     out = words.pop(0)
     os.makedirs(out, exist_ok=True)
-    if "--only-debs" not in words:
-        matrix(out)
+    matrix(out)
     while words:
         word = words.pop(0)
         if word == "--many":
             many(out, int(words.pop(0)))
         elif word == "--debs":
             debs(out, words.pop(0), int(words.pop(0)))
+    finish()
     print(len([name for name in os.listdir(out) if name.endswith(".rpm")]))
 
 
