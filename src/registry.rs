@@ -38,24 +38,6 @@ struct Blob {
     size: u64,
 }
 
-/// The parts of an index that say which manifest is for which machine.
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Listed>,
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    digest: String,
-    platform: Option<Platform>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    os: String,
-    architecture: String,
-}
-
 /// One image of a registry.
 pub struct Remote {
     client: Client,
@@ -92,9 +74,8 @@ impl Remote {
         let blobs = folder.path().join("blobs/sha256");
         std::fs::create_dir_all(&blobs).or_fail(Class::System, fail)?;
         let (mut bytes, mut digest) = self.manifest(&self.reference).await?;
-        if let Ok(index) = serde_json::from_slice::<Index>(&bytes) {
-            let of = self.reference.clone_with_digest(self.for_this_machine(&index)?.to_string());
-            (bytes, digest) = self.manifest(&of).await?;
+        if let Some(chosen) = twostage_image::manifest_of(&bytes, &self.reference.to_string())? {
+            (bytes, digest) = self.manifest(&self.reference.clone_with_digest(format!("sha256:{chosen}"))).await?;
         }
         let manifest: Manifest =
             serde_json::from_slice(&bytes).or_fail(Class::Runtime, || format!("the manifest of {} cannot be read", self.reference))?;
@@ -133,23 +114,6 @@ impl Remote {
             }
             _ => Ok((bytes.to_vec(), digest)),
         }
-    }
-
-    fn for_this_machine<'i>(&self, index: &'i Index) -> Result<&'i str> {
-        let here = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        let fits =
-            |listed: &&Listed| listed.platform.as_ref().is_some_and(|platform| platform.os == "linux" && platform.architecture == here);
-        let found = index.manifests.iter().find(fits).map(|listed| listed.digest.as_str());
-        found.ok_or_else(|| {
-            let names: Vec<_> = index.manifests.iter().filter_map(|listed| listed.platform.as_ref()).collect();
-            let names: Vec<_> = names.iter().map(|platform| format!("{}/{}", platform.os, platform.architecture)).collect();
-            Error::new(Class::Runtime, format!("{} is not for linux/{here}", self.reference))
-                .hint(format!("it is for: {}", names.join(", ")))
-        })
     }
 
     async fn pull_blob(&self, blob: &Blob, folder: &Path) -> Result<()> {

@@ -169,6 +169,19 @@ fn architecture() -> &'static str {
     }
 }
 
+/// The manifest that is meant of an index, as in a layout; none if the bytes are not an index but a manifest
+/// themselves. `name` is for messages.
+///
+/// # Errors
+/// It is neither, or none of the index is meant.
+pub fn manifest_of(bytes: &[u8], name: &str) -> Result<Option<Sha256>> {
+    let document: OciDocument = parse(bytes, name)?;
+    match document.config {
+        Some(_) => Ok(None),
+        None => digest(&choose(&document.manifests, name)?.digest).map(Some),
+    }
+}
+
 /// The image of an index that is meant: the only one, else the one for this machine.
 pub fn choose<'a>(manifests: &'a [Descriptor], name: &str) -> Result<&'a Descriptor> {
     let images: Vec<&Descriptor> = manifests.iter().filter(|m| !m.is_attestation()).collect();

@@ -34,6 +34,7 @@ mod write;
 
 pub use archive::read_archive;
 pub use audit::{Base, Known, audit, audit_with, wanted};
+pub use config::manifest_of;
 pub use delta::Delta;
 pub use image::{Config, Entry, History, Image, Kind, Layer, Want};
 pub use leaks::Leaks;

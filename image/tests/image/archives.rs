@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use std::collections::BTreeMap;
-use twostage_image::{Image, Kind, Store, Tree, Want, read_archive};
+use twostage_image::{Image, Kind, Store, Tree, Want, manifest_of, read_archive};
 use twostage_model::Sha256;
 
 fn layers() -> Vec<Vec<u8>> {
@@ -119,5 +119,18 @@ fn long_names_and_sparse_files_of_real_tar() {
         let entry = image.layers[0].entries.iter().find(|e| e.path.ends_with("/sparse")).unwrap();
         assert_eq!(entry.kind, Kind::File { size: 5_000_000, sha256: expected }, "{format:?}");
         assert!(entry.path.starts_with("xxx") && entry.path.len() == 248, "{}", entry.path);
+    }
+}
+
+#[test]
+fn of_an_index_the_manifest_for_this_machine_is_meant_and_a_manifest_is_itself() {
+    let layer = [Tar::new().file("a", "1").done()];
+    let files = layout(&layer, &layer, false);
+    // (layer, configuration, manifest, index for two machines, the two of the layout)
+    let digest = |at: usize| Sha256::of(&files[at].1);
+    assert_eq!(manifest_of(&files[3].1, "it").unwrap(), Some(digest(2)));
+    assert_eq!(manifest_of(&files[2].1, "it").unwrap(), None);
+    for wrong in [r#"{"manifests":[]}"#, "{}", "[", r#"{"manifests":[{"digest":"sha256:0"}]}"#] {
+        assert!(manifest_of(wrong.as_bytes(), "it").is_err(), "{wrong}");
     }
 }
