@@ -1,12 +1,12 @@
 //! The audit: every entry of every layer above the base against the image's own package database.
 //!
 //! An entry is accounted for, in this order, if
-//! 1. nothing that only builders need has its content, and it is as in the base (restored);
+//! 1. it is as in the base (restored);
 //! 2. an installed package's file list names it, of dpkg's or rpm's database, and where the database
 //!    knows its content (rpm's does), that is what is there;
 //! 3. a rule of what packages generate takes it, and no rule of residue does.
 //!
-//! All else is residue, and named.
+//! All else is residue, and named. So is what only builders need (`leaks.rs`), whatever of 2 and 3 accounts for it.
 
 pub(crate) mod installed;
 mod words;
