@@ -143,6 +143,30 @@ fn publish_in(shop: &Shop, mutants: &[PathBuf]) -> Outcome {
     outcome
 }
 
+/// All or nothing: a bad package among good ones publishes none of them, whatever its place.
+pub fn one_bad_among_good_ones(maker: &str, ending: &str) {
+    let shop = Shop::new("among");
+    let mut good = make(maker, &shop.path().join("mutants"), 400, "all or nothing");
+    good.retain(|path| path.to_string_lossy().ends_with(&format!("-untouched.{ending}")));
+    assert!(good.len() >= 4, "{good:?}");
+    let bad = shop.path().join(format!("bad.{ending}"));
+    fs::write(&bad, &fs::read(&good[0]).expect("a package")[..500]).expect("a file");
+    let (first, rest) = good.split_at(1);
+    run(shop.command(&["publish"]).args(first)).ok();
+    let repository = shop.path().join(".twostage/repository");
+    let channel = || fs::read(repository.join("channels/main.json")).expect("the channel");
+    let snapshots = || fs::read_dir(repository.join("snapshots")).expect("the snapshots").count();
+    let before = (channel(), snapshots());
+    for place in 0..=rest.len() {
+        let mut files = rest.to_vec();
+        files.insert(place, bad.clone());
+        run(shop.command(&["publish"]).args(&files)).fails_with(5).says(&format!("bad.{ending} is not published"));
+        assert_eq!((channel(), snapshots()), before, "the bad one at place {place}");
+    }
+    run(shop.command(&["publish"]).args(rest)).ok();
+    assert_ne!(channel(), before.0);
+}
+
 /// A reason without what differs from package to package.
 fn shape(reason: &str) -> String {
     let text = reason.split_once(" is refused: ").map_or(reason, |(_, why)| why);

@@ -2,10 +2,10 @@
 
 use crate::apt::{Apt, Shop};
 use crate::mutants::{self, Id};
-use crate::support::{Serving, Used, root, run, tool, uses};
+use crate::support::{Serving, Used, root, tool, uses};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A package is refused with its file and the reason, and then nothing in the repository has
 /// changed; or it is published, and then real apt and dpkg read it. (`tests/tools/mutate_debs.py`
@@ -67,29 +67,7 @@ fn judge(shop: &Shop, accepted: &[(PathBuf, Id)]) -> String {
     wrong + judged.err.trim()
 }
 
-/// All or nothing: a bad package among good ones publishes none of them, whatever its place.
 #[test]
 fn one_bad_package_among_good_ones_publishes_none() {
-    let shop = Shop::new("among");
-    let mut good = mutants::make("mutate_debs.py", &shop.path().join("mutants"), 400, "all or nothing");
-    good.retain(|path| path.to_string_lossy().ends_with("-untouched.deb"));
-    assert!(good.len() >= 4, "{good:?}");
-    let bad = shop.path().join("bad.deb");
-    fs::write(&bad, &fs::read(&good[0]).expect("a package")[..500]).expect("a file");
-    let (first, rest) = good.split_at(1);
-    run(shop.command(&["publish"]).args(first)).ok();
-    let channel = shop.path().join(".twostage/repository/channels/main.json");
-    let before = (fs::read(&channel).expect("the channel"), snapshots(shop.path()));
-    for place in 0..=rest.len() {
-        let mut files = rest.to_vec();
-        files.insert(place, bad.clone());
-        run(shop.command(&["publish"]).args(&files)).fails_with(5).says("bad.deb is not published");
-        assert_eq!((fs::read(&channel).expect("the channel"), snapshots(shop.path())), before, "the bad one at place {place}");
-    }
-    run(shop.command(&["publish"]).args(rest)).ok();
-    assert_ne!(fs::read(&channel).expect("the channel"), before.0);
-}
-
-fn snapshots(project: &Path) -> usize {
-    fs::read_dir(project.join(".twostage/repository/snapshots")).expect("the snapshots").count()
+    mutants::one_bad_among_good_ones("mutate_debs.py", "deb");
 }
