@@ -257,6 +257,27 @@ pub fn sweep(project: &Path) {
 /// so it ends when our end of its standard input does, however we ended.
 const IN_ITS_OWN_GROUP: &str = r#"exec 3<&0; ( { cat <&3; kill -KILL 0; } > /dev/null 2>&1 & ) ; exec mmdebstrap "$@" 3<&- < /dev/null"#;
 
+/// mmdebstrap's own hooks for a release that has `usr-is-merged`. Without it apt takes `usrmerge`, which is first in
+/// `usrmerge | usr-is-merged` and brings all of perl: 47 MB of Debian 12's smallest root. debootstrap makes it so too.
+const MERGED_USR: &str = "/usr/share/mmdebstrap/hooks/maybe-merged-usr";
+
+/// What Debian's own `slim` images are without: the packages of the base are installed without their documentation and
+/// translations, but for the copyright.
+const SLIM: [&str; 8] = [
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/groff/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/lintian/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-include=/usr/share/locale/locale.alias",
+    "path-exclude=/usr/share/man/*",
+];
+
+/// Where mmdebstrap keeps the options that it was given. What is installed later comes whole: it has the translations
+/// that its users read.
+const KEPT_OPTIONS: &str = "etc/dpkg/dpkg.cfg.d/99mmdebstrap";
+
 /// Runs mmdebstrap, and leaves out of its tar what belongs to this host.
 fn bootstrap(
     context: &Context,
@@ -270,7 +291,10 @@ fn bootstrap(
     Ok(move |out: &mut dyn Write| {
         let what = || format!("cannot bootstrap {suite}");
         let mut child = Command::new("sh")
-            .args(["-c", IN_ITS_OWN_GROUP, "mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", &suite, "-"])
+            .args(["-c", IN_ITS_OWN_GROUP, "mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"])
+            .args(SLIM.map(|option| format!("--dpkgopt={option}")))
+            .args(Path::new(MERGED_USR).is_dir().then(|| format!("--hook-dir={MERGED_USR}")))
+            .args([&suite, "-"])
             .args(&sources)
             .process_group(0)
             // The same day's mirror gives the same base.
@@ -321,7 +345,7 @@ fn without_host(input: impl Read, out: &mut dyn Write) -> Result<()> {
         let path = entry.path_bytes().into_owned();
         let text = String::from_utf8_lossy(&path);
         let plain = text.trim_start_matches("./").trim_end_matches('/');
-        let of_host = matches!(plain, "etc/hostname" | "etc/resolv.conf" | "var/cache/ldconfig/aux-cache") || plain.starts_with("dev/");
+        let of_host = matches!(plain, "etc/hostname" | "etc/resolv.conf" | "var/cache/ldconfig/aux-cache" | KEPT_OPTIONS) || plain.starts_with("dev/");
         if of_host {
             continue;
         }
