@@ -345,7 +345,8 @@ fn without_host(input: impl Read, out: &mut dyn Write) -> Result<()> {
         let path = entry.path_bytes().into_owned();
         let text = String::from_utf8_lossy(&path);
         let plain = text.trim_start_matches("./").trim_end_matches('/');
-        let of_host = matches!(plain, "etc/hostname" | "etc/resolv.conf" | "var/cache/ldconfig/aux-cache" | KEPT_OPTIONS) || plain.starts_with("dev/");
+        let of_host = matches!(plain, "etc/hostname" | "etc/resolv.conf" | "var/cache/ldconfig/aux-cache" | KEPT_OPTIONS)
+            || plain.starts_with("dev/");
         if of_host {
             continue;
         }

@@ -105,10 +105,13 @@ fn stopped_or_not_ours(family: Family, test: &str, reasons: &[[&str; 2]; 5]) {
 
     // One snapshot, signed by two keys: the same repository in two projects.
     let other = Project::quick_of(family, &format!("{test}-other"), "stopped-demo");
+    fs::remove_dir_all(other.join(".twostage/repository/key")).expect("the key goes");
     tool("cp", &["-a", &project.join("stopped-demo").to_string_lossy(), &other.path().to_string_lossy()]).ok();
     project.run(&["export", &project.join("export.tar").to_string_lossy()]).ok();
     other.run(&["import", &project.join("export.tar").to_string_lossy()]).ok();
     assert_eq!(project.snapshot(), other.snapshot(), "a snapshot is named by its packages");
+    let [one, two] = [&project, &other].map(|project| project.read(".twostage/repository/key/signing.asc"));
+    assert_ne!(one, two, "each signs with a key of its own");
     // A third has the same names and versions, but lacks the package that is asked for; a fourth
     // has other bytes under the same name and version.
     // (The closure of the base's own rpms is in both, so that only what is meant is missing.)

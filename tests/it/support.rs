@@ -233,9 +233,8 @@ impl Project {
         project.write("twostage.lock", &lock.replace("runtime:twostage-test-shared", &format!("runtime:{}", project.image)));
         fs::create_dir_all(project.join(".twostage/repository")).expect("a folder");
         for entry in fs::read_dir(shared.join(".twostage/repository")).expect("the shared repository").flatten() {
-            // Each has a key of its own. The bases of rpms are files of the project, and large.
-            let name = entry.file_name();
-            if name != "key" && (name != "blobs" || family == Family::Deb) {
+            // The bases of rpms are files of the project, and large. (The key goes along: to make one takes seconds.)
+            if entry.file_name() != "blobs" || family == Family::Deb {
                 tool("cp", &["-a", &entry.path().to_string_lossy(), &project.join(".twostage/repository").to_string_lossy()]).ok();
             }
         }
