@@ -144,6 +144,16 @@ echo "setup: this machine lacks something that is needed, so this will"
 [ -z "$packages" ] || echo "setup:   install with apt-get:$packages"
 ! $fetch_lists || echo "setup:   fetch apt's lists"
 ! $start_engine || echo "setup:   start the engine: $command (socket $socket, log $log)"
+# Its package would start a registry on every address of this machine. The tests start their own, on loopback.
+service=/etc/systemd/system/docker-registry.service
+case " $packages " in
+*" docker-registry "*)
+    if [ -d /run/systemd/system ] && [ ! -e $service ] && [ ! -L $service ]; then
+        echo "setup:   mask docker-registry.service, so that it is not started"
+        ln -s /dev/null $service
+    fi
+    ;;
+esac
 
 if [ -n "$packages" ] || $fetch_lists; then
     export DEBIAN_FRONTEND=noninteractive
