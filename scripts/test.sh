@@ -14,7 +14,7 @@ if cargo fmt --version > /dev/null 2>&1; then cargo fmt --all --check; else echo
 # What one run builds, no other needs.
 [ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
 # Most of a test is waiting for an engine or a disk.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 3))}
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 2))}
 export RUST_TEST_THREADS
 # (tee would hide cargo's exit status.)
 status=0
