@@ -261,16 +261,15 @@ const IN_ITS_OWN_GROUP: &str = r#"exec 3<&0; ( { cat <&3; kill -KILL 0; } > /dev
 /// `usrmerge | usr-is-merged` and brings all of perl: 47 MB of Debian 12's smallest root. debootstrap makes it so too.
 const MERGED_USR: &str = "/usr/share/mmdebstrap/hooks/maybe-merged-usr";
 
-/// What Debian's own `slim` images are without: the packages of the base are installed without their documentation and
-/// translations, but for the copyright.
-const SLIM: [&str; 8] = [
+/// The packages of the base are installed without documentation and translations, but for the copyright, as Debian's own
+/// `slim` images have them.
+const SLIM: [&str; 7] = [
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
     "path-exclude=/usr/share/groff/*",
     "path-exclude=/usr/share/info/*",
     "path-exclude=/usr/share/lintian/*",
     "path-exclude=/usr/share/locale/*",
-    "path-include=/usr/share/locale/locale.alias",
     "path-exclude=/usr/share/man/*",
 ];
 
@@ -334,8 +333,8 @@ fn bootstrap(
     })
 }
 
-/// Copies a root file system's tar without the host's name, resolver and device nodes, and
-/// without caches that the package tools keep for themselves.
+/// Copies a root file system's tar without the host's name, resolver and device nodes, without the options that it was
+/// made with, and without caches that the package tools keep for themselves.
 fn without_host(input: impl Read, out: &mut dyn Write) -> Result<()> {
     let what = || "cannot read the bootstrapped base".to_string();
     let mut archive = tar::Archive::new(input);
