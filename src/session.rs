@@ -130,7 +130,7 @@ impl Session {
 
     /// What tells this project's containers from those of others on the same engine. Kept in its
     /// state, because the same path may be another folder for another user of the engine.
-    fn id(&self) -> Result<String> {
+    pub fn id(&self) -> Result<String> {
         let path = self.state.join("id");
         if let Ok(id) = fs::read_to_string(&path)
             && id.trim().len() == 12

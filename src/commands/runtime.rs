@@ -84,10 +84,6 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
         return Ok(());
     }
 
-    // The image that a run has built and not yet named. One that a killed run left is in the
-    // engine's cache for the next build; if that makes another image, it goes.
-    let unnamed_path = folder.join("unnamed");
-    let unnamed = std::fs::read_to_string(&unnamed_path).ok().map(|id| id.trim().to_string());
     let made_path = folder.join("made.json");
     let digest = Sha256::of(plan.dockerfile.as_bytes());
     if !arguments.no_cache {
@@ -102,44 +98,38 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
     }
 
     context.events.started(name, "installing its packages");
-    let id = build(context, name, &plan, arguments.no_cache).await?;
-    if let Some(unnamed) = unnamed.filter(|unnamed| *unnamed != id) {
-        discard(context, name, &unnamed).await?;
+    // Until it is examined the image has a name that nobody asks for. The engine gives it when the last step is done,
+    // so that the next run finds what a killed one left.
+    let unexamined = format!("twostage-unexamined:{}-{}", session.id()?, Sha256::of(name.as_bytes()).short());
+    let left = context.engine.image(&unexamined).await?;
+    let id = build(context, name, &plan, &unexamined, arguments.no_cache).await?;
+    // What it left was in the engine's cache for this build. Where that made another image, it goes.
+    if let Some(left) = left.filter(|left| left.id != id)
+        && context.engine.image(&left.id).await?.is_some_and(|image| image.tags.is_empty())
+    {
+        discard(context, name, &left.id).await;
     }
-    write_atomically(&unnamed_path, id.as_bytes())?;
     let made = match examine(session, context, image, &id).await {
         Ok(above_base) => Made { dockerfile: digest, check: image.check.clone(), image: id, above_base },
         Err(error) => {
-            discard(context, name, &id).await?;
-            forget(&unnamed_path)?;
+            discard(context, name, &unexamined).await;
             return Err(error);
         }
     };
     context.engine.tag(&made.image, name).await?;
+    context.engine.remove_image(&unexamined).await?;
     let text = serde_json::to_vec_pretty(&made).or_fail(Class::System, || "cannot write what was made".into())?;
     write_atomically(&made_path, &text)?;
-    forget(&unnamed_path)?;
     context.events.finished(name, Outcome::Done, "audited clean", start);
     say(output, name, &made, &plan.snapshot);
     Ok(())
 }
 
-/// Removes an image that has no name. (What is rejected may, out of the engine's cache, be the very
-/// image that an earlier run made and named; that one stays.)
-async fn discard(context: &Arc<Context>, name: &str, id: &str) -> Result<()> {
-    let nameless = context.engine.image(id).await?.is_some_and(|image| image.tags.is_empty());
-    if nameless && let Err(cause) = context.engine.remove_image(id).await {
-        context.events.note(name, format!("the image {id}, which has no name, is left in the engine: {cause}"));
-    }
-    Ok(())
-}
-
-fn forget(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::new(Class::System, format!("cannot remove {}", path.display())).because(cause))
-        }
-        _ => Ok(()),
+/// Takes a name from an image, which goes with its last one, or removes an image that has none. (What is rejected
+/// may, out of the engine's cache, be the very image that an earlier run made and named; that one stays.)
+async fn discard(context: &Arc<Context>, name: &str, rejected: &str) {
+    if let Err(cause) = context.engine.remove_image(rejected).await {
+        context.events.note(name, format!("the image {rejected} is left in the engine: {cause}"));
     }
 }
 
@@ -234,13 +224,13 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     Ok(Plan { snapshot: channel.snapshot, base, dockerfile })
 }
 
-async fn build(context: &Arc<Context>, name: &str, plan: &Plan, no_cache: bool) -> Result<String> {
+async fn build(context: &Arc<Context>, name: &str, plan: &Plan, tag: &str, no_cache: bool) -> Result<String> {
     let reach = context.reach.reach(&plan.base.reference).await?;
     let mut tar = twostage_builder::source::archive();
     twostage_builder::source::add_file(&mut tar, "Dockerfile", 0o644, 0, plan.dockerfile.as_bytes())?;
     let tar = tar.into_inner().or_fail(Class::System, || "cannot pack the Dockerfile".into())?;
     let args = BTreeMap::from([("http_proxy".to_string(), reach.proxy.clone())]);
-    let build = Build { build_args: &args, network: reach.network, no_cache, ..Build::new(tar, "Dockerfile") };
+    let build = Build { build_args: &args, network: reach.network, no_cache, tag: Some(tag), ..Build::new(tar, "Dockerfile") };
     let mut last = twostage_builder::closure::LastLines::default();
     let result = context
         .engine
