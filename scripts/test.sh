@@ -3,26 +3,40 @@
 # CI=true a skipped test fails.
 set -eu
 cd "$(dirname "$0")/.."
-TWOSTAGE_TEST_COUNTS=$(mktemp)
+cargo_test() { # cargo_test WORD...
+    cargo test --workspace --features registry --locked "$@"
+}
+# The tests of the whole command, `it`, spend much of their time waiting for an engine or a disk. The libraries'
+# own, whose names are longer, are run beside them and shown after them.
+if [ "${1:-}" = libraries ]; then
+    failed=0
+    cargo_test --no-fail-fast --lib --bins --test '???*' || failed=$?
+    cargo_test --no-fail-fast --doc || failed=$?
+    exit $failed
+fi
+
+scratch=$(mktemp -d)
+TWOSTAGE_TEST_COUNTS=$scratch/counts
 export TWOSTAGE_TEST_COUNTS
-log=$(mktemp)
+: > "$TWOSTAGE_TEST_COUNTS"
+libraries=
 started=$(date +%s)
-trap 'rm -f "$TWOSTAGE_TEST_COUNTS" "$log"' EXIT
+trap '[ -z "$libraries" ] || kill -- "-$libraries" 2> /dev/null || :; rm -rf "$scratch"' EXIT
 
 # Rust comes without rustfmt in its smallest form.
 if cargo fmt --version > /dev/null 2>&1; then cargo fmt --all --check; else echo "test.sh: there is no rustfmt, so the format is not checked"; fi
 # What one run builds, no other needs.
 [ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
-# Most of a test is waiting for an engine or a disk.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 2))}
-export RUST_TEST_THREADS
+cargo_test --no-run
+# A session of its own, so that all of it can be ended.
+RUST_TEST_THREADS=$(nproc) setsid scripts/test.sh libraries > "$scratch/libraries" 2>&1 &
+libraries=$!
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) + 2))}"
 # (tee would hide cargo's exit status.)
-status=0
-{ cargo test --workspace --features registry --locked --no-fail-fast 2>&1 || echo $? > "$log.status"; } | tee "$log"
-if [ -e "$log.status" ]; then
-    status=$(cat "$log.status")
-    rm -f "$log.status"
-fi
+{ cargo_test --test it 2>&1 || touch "$scratch/failed"; } | tee "$scratch/it"
+wait "$libraries" || touch "$scratch/failed"
+libraries=
+cat "$scratch/libraries"
 
 count() { grep -c "^$1\$" "$TWOSTAGE_TEST_COUNTS" || :; }
 skipped=$(count skipped)
@@ -32,10 +46,10 @@ echo "tests that used a real apt: $(count apt)"
 echo "tests that used a real dnf: $(count dnf)"
 echo "tests that used a real zypper: $(count zypper)"
 echo "tests skipped for want of a tool: $skipped"
-passed=$(awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 " passed, " failed + 0 " failed" }' "$log")
+passed=$(awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 " passed, " failed + 0 " failed" }' "$scratch/it" "$scratch/libraries")
 seconds=$(($(date +%s) - started))
 echo "$passed, $skipped skipped, in $((seconds / 60)) min $((seconds % 60)) s"
-[ "$status" = 0 ] || exit "$status"
+[ ! -e "$scratch/failed" ] || exit 1
 if [ "${CI:-}" = true ] && { [ "$skipped" != 0 ] || [ "$(count engine)" -lt 20 ] || [ "$(count apt)" -lt 10 ] ||
     [ "$(count dnf)" -lt 10 ] || [ "$(count zypper)" -lt 5 ]; }; then
     echo "test.sh: in CI nothing may be skipped, and at least 20 tests use an engine, 10 apt, 10 dnf, 5 zypper" >&2
