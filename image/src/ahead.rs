@@ -19,14 +19,21 @@ pub struct Ahead {
     at: usize,
 }
 
-/// Reads `input` in a thread while `work` takes what comes out of it. Gives what `work` made, and digest
-/// and number of the bytes that were read: all of them, if `work` read to the end.
-pub fn reading<T>(input: impl Read + Send, limit: u64, work: impl FnOnce(&mut Ahead) -> T) -> (T, Sha256, u64) {
+/// [`reading`] that also gives digest and number of the bytes that were read: all of them, if `work` read
+/// to the end. More than `limit` are an error.
+pub fn hashing<T>(input: impl Read + Send, limit: u64, work: impl FnOnce(&mut Ahead) -> T) -> (T, Sha256, u64) {
+    let mut input = HashRead::new(input, limit);
+    let made = reading(&mut input, work);
+    let (digest, count) = input.finish();
+    (made, digest, count)
+}
+
+/// Reads `input` in a thread while `work` takes what comes out of it. Gives what `work` made.
+pub fn reading<T>(mut input: impl Read + Send, work: impl FnOnce(&mut Ahead) -> T) -> T {
     let (send_full, full) = sync_channel(CHUNKS);
     let (empty, take_empty) = sync_channel::<Vec<u8>>(CHUNKS + 1);
     thread::scope(|scope| {
         let reader = scope.spawn(move || {
-            let mut input = HashRead::new(input, limit);
             loop {
                 let mut buffer = take_empty.try_recv().unwrap_or_else(|_: TryRecvError| vec![0; CHUNK]);
                 buffer.resize(CHUNK, 0);
@@ -44,15 +51,14 @@ pub fn reading<T>(input: impl Read + Send, limit: u64, work: impl FnOnce(&mut Ah
                     break;
                 }
             }
-            input.finish()
         });
         let made = {
             let mut ahead = Ahead { full, empty, current: Vec::new(), at: 0 };
             work(&mut ahead)
         };
-        // (A thread that panicked has nothing to give; no input makes it.)
-        let (digest, count) = reader.join().unwrap_or_else(|_| (Hasher::default().finish(), 0));
-        (made, digest, count)
+        // (A thread that panicked gave less than there is, which `work` has seen; no input makes it.)
+        let _ = reader.join();
+        made
     })
 }
 

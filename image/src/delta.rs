@@ -187,7 +187,7 @@ struct Member<'a> {
 /// Writes those members of a layer that are wanted, in the order of its tar.
 fn copy(store: &Store, layer: usize, wanted: &Members<'_>, tar: &mut TarWriter<&mut Behind>) -> Result<()> {
     let mut left = wanted.len();
-    let (done, ..) = ahead::reading(store.tar(layer)?, u64::MAX, |data| -> Result<()> {
+    ahead::reading(store.tar(layer)?, |data| -> Result<()> {
         let mut tarball = Tarball::new(data);
         let mut number = 0;
         while left > 0 {
@@ -207,8 +207,7 @@ fn copy(store: &Store, layer: usize, wanted: &Members<'_>, tar: &mut TarWriter<&
             number += 1;
         }
         Ok(())
-    });
-    done
+    })
 }
 
 fn changed(layer: usize) -> Error {

@@ -79,7 +79,7 @@ pub fn plain<'a>(mut input: impl BufRead + Send + 'a) -> Result<Box<dyn Read + S
 /// Reads a layer. `input` is not read to its end where decompression ends earlier.
 pub fn read_layer(input: impl BufRead + Send, keep: Wanted<'_>, budget: &mut Budget<'_>) -> Result<Layer> {
     let limit = budget.limits.layer_bytes;
-    let (entries, diff_id, size) = ahead::reading(plain(input)?, limit, |data| entries(data, keep, budget));
+    let (entries, diff_id, size) = ahead::hashing(plain(input)?, limit, |data| entries(data, keep, budget));
     let mut entries = entries?;
     let duplicates = drop_duplicates(&mut entries);
     Ok(Layer { diff_id, size, entries, duplicates })

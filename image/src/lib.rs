@@ -16,6 +16,7 @@ pub mod delta;
 pub mod diff;
 mod documents;
 pub mod flatten;
+mod gzip;
 pub mod image;
 mod layer;
 pub mod leaks;

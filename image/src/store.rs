@@ -8,10 +8,10 @@ use crate::archive::beside;
 use crate::config::{self, Descriptor};
 use crate::documents::{self, Documents};
 use crate::image::{Config, Image, Layer, Wanted};
-use crate::layer::{self, HashRead, Sniffed, read_layer, sniff};
+use crate::layer::{self, Sniffed, read_layer, sniff};
 use crate::limits::{Budget, Limits};
 use crate::tarball::Tarball;
-use crate::{broken, path};
+use crate::{ahead, broken, gzip, path};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -156,18 +156,18 @@ impl Store {
         }
         let fail = || "cannot read a layer".to_string();
         let (mut sampled, mut packed) = (0, 0);
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+        let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+        let mut sample = Vec::new();
         while sampled < length {
-            let n = io::copy(&mut (&mut blob).take(SAMPLE), &mut encoder).or_fail(Class::Runtime, fail)?;
-            // What is packed is counted, not kept.
-            packed += std::mem::take(encoder.get_mut()).len() as u64;
-            sampled += n;
+            sample.clear();
+            (&mut blob).take(SAMPLE).read_to_end(&mut sample).or_fail(Class::Runtime, fail)?;
+            packed += gzip::member(&mut compressor, &sample).or_fail(Class::Runtime, fail)?.len() as u64;
+            sampled += sample.len() as u64;
             blob.at = (blob.at + 7 * SAMPLE).min(blob.end);
             if blob.at == blob.end {
                 break;
             }
         }
-        packed += encoder.finish().or_fail(Class::Runtime, fail)?.len() as u64;
         Ok(if sampled == 0 { 0 } else { (u128::from(length) * u128::from(packed) / u128::from(sampled)) as u64 })
     }
 
@@ -207,10 +207,15 @@ impl Store {
             self.check_digest(number, layer.diff_id)?;
             return Ok(layer);
         }
-        let mut raw = BufReader::with_capacity(128 << 10, HashRead::new(blob, u64::MAX));
-        let layer = read_layer(&mut raw, keep, budget)?;
-        io::copy(&mut raw, &mut io::sink()).or_fail(Class::Runtime, || "cannot read its end".into())?;
-        self.check_digest(number, raw.into_inner().finish().0)?;
+        // One thread reads and hashes the blob, another decompresses and hashes the tar, this one the files.
+        let (layer, digest, _) = ahead::hashing(blob, u64::MAX, |raw| -> Result<Layer> {
+            let mut raw = BufReader::with_capacity(128 << 10, raw);
+            let layer = read_layer(&mut raw, keep, budget)?;
+            io::copy(&mut raw, &mut io::sink()).or_fail(Class::Runtime, || "cannot read its end".into())?;
+            Ok(layer)
+        });
+        let layer = layer?;
+        self.check_digest(number, digest)?;
         Ok(layer)
     }
 

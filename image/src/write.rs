@@ -11,7 +11,7 @@
 use crate::config::OciDocument;
 use crate::delta::Delta;
 use crate::store::{Compression, Store};
-use crate::{broken, config};
+use crate::{broken, config, gzip};
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, ImageManifestBuilder, MediaType};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -237,27 +237,23 @@ fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
 }
 
 /// Writes the layer through its compression. Gives digest and length of its tar. The same tar gives the
-/// same bytes: one thread, a fixed level, no time in the header.
+/// same bytes: a fixed level, no time in the header.
 fn compressed(delta: &Delta<'_>, store: &Store, compression: Compression, out: &mut (dyn Write + Send)) -> Result<(Sha256, u64)> {
     let fail = || "cannot write the layer".to_string();
-    let (digest, size) = match compression {
-        Compression::None => {
-            let (_, digest, size) = delta.write(store, out)?;
-            (digest, size)
-        }
-        Compression::Gzip => {
-            let (encoder, digest, size) = delta.write(store, flate2::write::GzEncoder::new(out, flate2::Compression::new(6)))?;
+    match compression {
+        Compression::None => delta.write(store, out).map(|(_, digest, size)| (digest, size)),
+        Compression::Gzip => gzip::writing(out, |encoder| {
+            let (encoder, digest, size) = delta.write(store, encoder)?;
             encoder.finish().or_fail(Class::System, fail)?;
-            (digest, size)
-        }
+            Ok((digest, size))
+        }),
         Compression::Zstd => {
             let encoder = zstd::Encoder::new(out, 3).or_fail(Class::System, fail)?;
             let (encoder, digest, size) = delta.write(store, encoder)?;
             encoder.finish().or_fail(Class::System, fail)?;
-            (digest, size)
+            Ok((digest, size))
         }
-    };
-    Ok((digest, size))
+    }
 }
 
 /// Writes a blob's bytes.

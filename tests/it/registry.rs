@@ -1,6 +1,7 @@
 //! Debian's docker-registry: images in and out of it, with and without a login.
 
-use crate::support::{Project, Used, docker, run, tool, twostage, uses, wait_until};
+use crate::engines::Other;
+use crate::support::{Project, Used, docker, root, run, tool, twostage, uses, wait_until};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -98,6 +99,46 @@ fn a_registry_with_a_login_takes_what_docker_and_podman_have_for_it() {
     fs::write(&docker_file, entry.replace(auth, "YnVpbGRlcjp3cm9uZy1zM2NyZXQ=")).expect("a file");
     let refused = push().fails_with(7);
     assert!(!refused.err.contains("wrong-s3cret") && !refused.err.contains("YnVpbGRlcjp"), "{}", refused.err);
+}
+
+/// Our gzip layers are a series of members, one for each mebibyte.
+#[test]
+fn docker_podman_and_skopeo_read_a_gzip_layer_of_many_members() {
+    uses(Used::Engine);
+    let project = Project::built_hello("members");
+    let registry = Registry::start(None);
+    let podman = Other::podman();
+    let image = format!("{}/{}", registry.address, project.image);
+    project.write("Dockerfile", &format!("FROM {}\nRUN rm /etc/debian_version && echo Members > /etc/check\n", project.base()));
+    project.write(".dockerignore", "*\n");
+    docker(&["build", "--network=none", "--tag", &image, &project.path().to_string_lossy()]).ok();
+    docker(&["push", "--quiet", &image]).ok();
+    let flat = format!("{image}-flat:1");
+    run(twostage().args(["flatten", "--all", &format!("docker://{image}"), "--to", &format!("docker://{flat}")])).ok();
+
+    let layout = project.join("layout");
+    let insecure = ["copy", "--quiet", "--src-tls-verify=false"];
+    let (from, to) = (format!("docker://{flat}"), format!("oci:{}:flat", layout.display()));
+    tool("skopeo", &[&insecure[..], &[&from, &to]].concat()).ok();
+    let members = fs::read_dir(layout.join("blobs/sha256")).expect("the blobs").flatten().map(|blob| {
+        let bytes = fs::read(blob.path()).expect("a blob");
+        // The head that libdeflate writes: no name, no time, system unknown.
+        bytes.windows(10).filter(|head| *head == [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]).count()
+    });
+    assert!(members.max() > Some(10), "the layer that the registry has is in many members");
+    let archive = project.join("flat.tar");
+    tool("skopeo", &["copy", "--quiet", &to, &format!("docker-archive:{}", archive.display())]).ok();
+    let told = run(twostage().args(["--json", "diff", &format!("docker-archive:{}", archive.display()), &to])).ok();
+    assert!(told.out.contains("\"same\":true") || told.out.contains("\"files\":[]"), "as skopeo unpacks it: {}", told.out);
+
+    docker(&["pull", "--quiet", &flat]).ok();
+    let tree = |image: &str| tool("python3", &[&root().join("tests/tools/export_tree.py").to_string_lossy(), image]).ok().out;
+    assert_eq!(tree(&flat), tree(&image));
+    let in_podman = |arguments: &[&str]| tool("podman", &[&["--remote", "--url", &podman.service.line][..], arguments].concat());
+    in_podman(&["pull", "--quiet", "--tls-verify=false", &flat]).ok();
+    assert_eq!(in_podman(&["run", "--rm", "--network=none", &flat, "cat", "/etc/check"]).ok().out, "Members\n");
+    in_podman(&["image", "rm", "--force", &flat]).ok();
+    docker(&["image", "rm", "--force", &flat, &image]).ok();
 }
 
 #[test]
