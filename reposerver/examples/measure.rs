@@ -3,7 +3,7 @@
 //! the tests do not have (`sqv`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/server/common.rs"]
 mod common;
 
 use common::{deb, now, publish, settings};

@@ -1,9 +1,6 @@
 //! Real apt judges the repository, in folders of its own.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::{Apt, Served, Shop, deb, gpgv, now, publish, run, snapshot};
+use crate::common::{Apt, Served, Shop, deb, gpgv, now, publish, run, snapshot};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;

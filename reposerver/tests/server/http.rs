@@ -1,9 +1,6 @@
 //! What the server says to clients that are careful, old, broken or hostile.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::{Served, Shop, deb, publish, run};
+use crate::common::{Served, Shop, deb, publish, run};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use twostage_model::Sha256;

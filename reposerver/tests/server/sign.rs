@@ -1,9 +1,6 @@
 //! GnuPG judges our signatures.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::gpgv;
+use crate::common::{self, gpgv};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;

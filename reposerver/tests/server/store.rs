@@ -1,9 +1,6 @@
 //! The store: what is kept, what is refused, and what a crash leaves.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::{Shop, deb, now, publish, settings, snapshot};
+use crate::common::{Shop, deb, now, publish, settings, snapshot};
 use std::fs;
 use std::io::Read;
 use std::path::Path;

@@ -1,9 +1,6 @@
 //! Rpms: what is kept, how it is signed, and what dnf is told.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::{Served, Shop, now, publish, snapshot};
+use crate::common::{self, Served, Shop, now, publish, snapshot};
 use rpm::{BuildConfig, FileOptions, PackageBuilder};
 use std::io::Read;
 use std::sync::Arc;

@@ -2,11 +2,8 @@
 //!
 //! These need `rpmbuild`, `createrepo_c`, `dnf`, `zypper` and `rpm` of this machine; where one is missing they say
 //! so and are counted as skipped.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::{Dnf, Served, Shop, count, has, now, run, tool, try_run};
+use crate::common::{self, Dnf, Served, Shop, count, has, now, run, tool, try_run};
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;

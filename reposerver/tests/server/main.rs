@@ -1,0 +1,11 @@
+//! The repository and its server, judged by real clients.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod apt;
+mod common;
+mod http;
+mod killed;
+mod sign;
+mod store;
+mod yum;
+mod yum_oracle;
