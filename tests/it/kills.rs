@@ -1,6 +1,7 @@
 //! Killed at any point, a run leaves the old state or the new one, and the next run finishes.
 
 use crate::clients::Container;
+use crate::rpm_mutations::metadata;
 use crate::support::{Family, Project, Serving, Used, docker, http_get, run, uses, wait_until};
 use std::collections::BTreeMap;
 use std::fs;
@@ -85,6 +86,29 @@ impl Client {
         };
         assert!(!packages.is_empty(), "the channel has packages");
         packages
+    }
+}
+
+/// What the metadata says that a client would read now.
+fn listed(family: Family, server: &Serving) -> BTreeMap<String, String> {
+    let after = |text: &str, mark: &str, end: char| {
+        let value = text.split_once(mark).and_then(|(_, rest)| rest.split_once(end));
+        value.unwrap_or_else(|| panic!("no {mark} in {text}")).0.trim().to_string()
+    };
+    match family {
+        Family::Deb => {
+            let packages = String::from_utf8(server.get("/main/dists/twostage/main/binary-amd64/Packages")).expect("text");
+            let stanzas = packages.split_terminator("\n\n").map(|stanza| format!("\n{stanza}\n"));
+            let field = |stanza: &str, name: &str| after(stanza, &format!("\n{name}: "), '\n');
+            stanzas.map(|s| (field(&s, "Package"), format!("{} {}", field(&s, "Version"), field(&s, "SHA256")))).collect()
+        }
+        Family::Rpm => {
+            let xml = metadata(server, "primary");
+            let file = |package: &str| after(package, "<location href=\"", '"').rsplit('/').next().map(String::from);
+            // (dnf downloads no sources unless it is asked to.)
+            let packages = xml.split("<package ").skip(1).filter(|package| !package.contains("<arch>src</arch>"));
+            packages.map(|p| (file(p).expect("a name"), after(p, "pkgid=\"YES\">", '<'))).collect()
+        }
     }
 }
 
@@ -243,6 +267,7 @@ fn repo_killed(family: Family, test: &str) {
     finish();
     Of::Project(&project).check_none();
     let mut old = client.read(&server);
+    assert_eq!(old, listed(family, &server), "a client gets what the metadata lists");
     let (mut alive, mut new_seen) = (0, 0);
     for round in 1..=ROUNDS {
         if alive == KILLS {
@@ -255,7 +280,7 @@ fn repo_killed(family: Family, test: &str) {
         let was_running = killed(project.command(&["repo"]), step, delay);
         let seen = client.read(&server);
         finish();
-        let new = client.read(&server);
+        let new = listed(family, &server);
         assert_ne!(old, new, "round {round}: the component was built");
         assert!(seen == old || seen == new, "round {round}, killed after {delay:?}: neither the old snapshot nor the new one\n{seen:?}");
         alive += u32::from(was_running);
@@ -265,6 +290,7 @@ fn repo_killed(family: Family, test: &str) {
         Of::Project(&project).check_none();
         old = new;
     }
+    assert_eq!(old, client.read(&server), "a client gets what the metadata lists");
     eprintln!("{alive} killed while running, over {whole:?}; {new_seen} had published already");
     assert_eq!(alive, KILLS, "too few were still running");
 }

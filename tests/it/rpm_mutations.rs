@@ -70,7 +70,7 @@ fn a_mutated_rpm_is_refused_with_its_reason_or_readable_to_dnf() {
 }
 
 /// One of the metadata's lists, unpacked.
-fn metadata(serving: &Serving, kind: &str) -> String {
+pub fn metadata(serving: &Serving, kind: &str) -> String {
     let repomd = String::from_utf8(serving.get("/main/repodata/repomd.xml")).expect("text");
     let href = repomd.split("href=\"").find(|rest| rest.contains(&format!("-{kind}.xml.gz"))).expect("the list");
     let href = href.split('"').next().expect("an end");
