@@ -11,6 +11,7 @@
 //! packages and layers stay synchronous; read them in `tokio::task::spawn_blocking`.
 
 mod docker;
+pub mod dockerfile;
 mod lines;
 pub mod reach;
 mod reference;
