@@ -114,7 +114,8 @@ pub struct At {
 }
 
 impl At {
-    pub(crate) fn error(&self, what: impl fmt::Display, hint: impl Into<String>) -> Error {
+    /// An error of the instruction there: `what` is wrong, and `hint` mends it.
+    pub fn error(&self, what: impl fmt::Display, hint: impl Into<String>) -> Error {
         wrong(self.line, format!("{}: {what}", self.instruction), hint)
     }
 }
