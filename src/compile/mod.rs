@@ -83,13 +83,10 @@ impl Job<'_> {
         let Some(target) = stages.into_iter().next_back() else {
             return Err(Error::new(twostage_model::Class::Project, "the Dockerfile has no stage"));
         };
+        // They are removed while the image is made; whoever settles the engine waits for that.
+        drop(containers);
         self.events.started(&self.subject, "making one layer of it");
-        let image = self.image(target, name).await?;
-        // (On failure they go when they are dropped.)
-        for container in containers.stages.into_values().map(|stage| stage.container).chain(containers.images.into_values()) {
-            container.remove().await?;
-        }
-        Ok(image)
+        self.image(target, name).await
     }
 
     async fn step(&self, containers: &mut Containers, stage: &Stage, at: &At, source: &str, step: &Step) -> Result<()> {

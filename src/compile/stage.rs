@@ -174,13 +174,13 @@ impl Stage {
                 return Err(Error::new(Class::Project, "it names a URL").hint("fetch it in a RUN, or into the context before"));
             };
             let pieces = pieces(source, from).await?;
-            let several = pieces.len() > 1;
+            let several = pieces.len() > 1 || copy.sources.len() + copy.documents.len() > 1;
             for piece in pieces {
                 self.piece(copy, piece, several, how).await?;
             }
         }
         for (name, text) in &copy.documents {
-            let (path, missing) = self.target(&copy.destination, name, false).await?;
+            let (path, missing) = self.target(&copy.destination, name, copy.sources.len() + copy.documents.len() > 1).await?;
             let text = text.clone();
             self.put(false, move |out| {
                 files::folders(out, &missing, parents(how))?;
