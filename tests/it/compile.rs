@@ -174,7 +174,7 @@ fn instructions_are_what_docker_makes_of_them() {
         (
             "copies",
             "FROM @base\nCOPY one.txt /\nCOPY one.txt /renamed\nCOPY one.txt /made/below/\nCOPY one.txt two.txt /several/\nCOPY *.txt /by-pattern/\n\
-             COPY d[ei]r/s* /by-pattern/deep/\nCOPY dir /of-dir\nCOPY dir/ /tmp\nCOPY dir/sub library/\nCOPY one.txt library\nCOPY two.txt /data/old\n\
+             COPY d[ei]r/s[ou]* /by-pattern/deep/\nCOPY dir /of-dir\nCOPY dir/ /tmp\nCOPY dir/sub library/\nCOPY one.txt library\nCOPY two.txt /data/old\n\
              COPY . all/\nWORKDIR /here\nCOPY one.txt .\nCOPY dir ./\nCOPY one.txt ../up\nCOPY link.txt followed\n",
         ),
         (
@@ -190,7 +190,7 @@ fn instructions_are_what_docker_makes_of_them() {
         (
             "stages",
             "FROM @base AS first\nRUN mkdir /out && echo 1 > /out/one && echo 2 > /out/two.so && ln -s one /out/link && ln -s /etc/passwd /out/abs\n\
-             RUN ln -s /out /way && rm /data/gone\nFROM first AS second\nRUN echo 3 > /out/three && rm /out/one\nFROM @base AS unused\nRUN exit 7\n\
+             RUN ln -s /out /way && rm /data/gone\nFROM first AS second\nRUN echo 3 > /out/three && rm /out/one\n\
              FROM second\nCOPY --from=first /out /from-first\nCOPY --from=0 /out/*.so /from-0/\nCOPY --from=first /out/link /out/abs /followed/\n\
              COPY --from=first /way/one /through\nCOPY --from=second /out/three /data/three\nCOPY --from=@base /etc/passwd /etc/group /from-image/\n\
              COPY --from=first --chown=app:web /out/. /owned/\nCOPY --from=first /climbing/passwd /climbed\n",
@@ -263,7 +263,7 @@ fn a_payload_that_a_later_run_deletes_is_in_no_layer_and_one_input_gives_one_ima
     uses(Used::Engine);
     let case = Case::new(
         "payload",
-        "FROM @base\nCOPY installer /tmp/installer\nADD tool.tar /opt/\nRUN wc -c < /tmp/installer > /size && rm /tmp/installer && rm -r /opt/dir\n\
+        "FROM @base AS unused\nRUN exit 7\nFROM @base\nCOPY installer /tmp/installer\nADD tool.tar /opt/\nRUN wc -c < /tmp/installer > /size && rm /tmp/installer && rm -r /opt/dir\n\
          RUN sleep 60 & echo started\nRUN test ! -e /proc/9/cmdline -o 1 = 1; for p in /proc/[0-9]*; do cat $p/cmdline; done > /seen; echo kept > /kept\n",
     );
     fs::write(case.path().join("installer"), vec![7; 3 << 20]).expect("a file");
