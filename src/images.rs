@@ -155,11 +155,10 @@ impl Place {
     }
 }
 
-/// Where an image is written to.
+/// Where an image is written to. One in an engine may have no name, but its id.
 pub enum Sink {
     Archive(PathBuf, Option<String>),
     Layout(PathBuf, Option<String>),
-    /// Without a name it has only its id.
     Engine { engine: Engine, name: Option<String>, with_kept: bool },
     Registry(String),
 }

@@ -71,6 +71,7 @@ impl<R: Read> Tarball<R> {
     ///
     /// # Errors
     /// It is not what a tar's member is, or cannot be read.
+    #[expect(clippy::should_implement_trait, reason = "a member is read before the next one, and may be wrong")]
     pub fn next(&mut self) -> Result<Option<Header>> {
         let (mut long_path, mut long_link, mut records) = (None, None, Records::new());
         loop {

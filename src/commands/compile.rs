@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Instant;
+use twostage_engine::Reference;
 use twostage_engine::dockerfile::{Dockerfile, MAX_BYTES, Options, Plan, Warning};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
@@ -46,6 +47,13 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     let parsed = Dockerfile::parse(&text)?;
     let context = Arc::new(Context::open(&arguments.folder, &path)?);
     let name = arguments.tag.as_deref().map(whole_name);
+    if let Some(name) = &name {
+        let wrong = || Error::new(Class::Usage, format!("{name} is no name that an image can be given")).hint("write NAME or NAME:TAG");
+        Reference::parse(name).map_err(|cause| wrong().because(cause))?;
+        if name.contains('@') {
+            return Err(wrong());
+        }
+    }
     let subject = name.clone().unwrap_or_else(|| "compile".into());
 
     let id = id(&path);
@@ -97,14 +105,7 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     let image = made?;
     cleared?;
     events.finished(&subject, Outcome::Done, "", start);
-    let done = Done {
-        event: "compiled",
-        image: name,
-        id: image.id,
-        base_layers: image.kept,
-        layer: image.layer,
-        bytes: image.bytes,
-    };
+    let done = Done { event: "compiled", image: name, id: image.id, base_layers: image.kept, layer: image.layer, bytes: image.bytes };
     output.result(&to_text(&done, &image), &done);
     Ok(())
 }
@@ -125,7 +126,11 @@ fn target(plan: &Plan<'_>, wanted: Option<&str>) -> Result<usize> {
     let number = || wanted.parse().ok().filter(|number| *number < plan.stages.len());
     plan.file.stage(wanted).or_else(number).ok_or_else(|| {
         let names: Vec<&str> = plan.stages.iter().filter_map(|planned| planned.stage.name.as_deref()).collect();
-        let hint = if names.is_empty() { "no stage has a name; write `FROM … AS NAME`".into() } else { format!("there is {}", names.join(", ")) };
+        let hint = if names.is_empty() {
+            "no stage has a name; write `FROM … AS NAME`".into()
+        } else {
+            format!("there is {}", names.join(", "))
+        };
         Error::new(Class::Usage, format!("the Dockerfile has no stage {wanted}")).hint(hint)
     })
 }

@@ -57,7 +57,9 @@ impl Context {
         let fail = || format!("cannot read the context {}", folder.display());
         let root = File::open(folder).or_fail(Class::Usage, fail)?;
         if !root.metadata().or_fail(Class::System, fail)?.is_dir() {
-            return Err(Error::new(Class::Usage, format!("{} is no folder", folder.display())).hint("name the folder that COPY takes files from"));
+            return Err(
+                Error::new(Class::Usage, format!("{} is no folder", folder.display())).hint("name the folder that COPY takes files from")
+            );
         }
         let mut beside = dockerfile.as_os_str().to_os_string();
         beside.push(".dockerignore");
@@ -110,14 +112,17 @@ impl Context {
             found.extend(self.resolve(folder)?);
             return Ok(());
         };
-        let pattern = Pattern::parse(part, false)
-            .map_err(|why| Error::new(Class::Project, format!("{part} is not a pattern: {why}")).hint("write the name, or mend the pattern"))?;
+        let pattern = Pattern::parse(part, false).map_err(|why| {
+            Error::new(Class::Project, format!("{part} is not a pattern: {why}")).hint("write the name, or mend the pattern")
+        })?;
         let Some(real) = self.resolve(folder)?.filter(|source| source.folder) else { return Ok(()) };
         for name in self.names(&real.path)? {
             if pattern.matches(&name) {
                 self.expand(&join(folder, &name), rest, found)?;
                 if found.len() > MAX_ENTRIES {
-                    return Err(Error::new(Class::Project, format!("the pattern names more than {MAX_ENTRIES} files")).hint("name their folder"));
+                    return Err(
+                        Error::new(Class::Project, format!("the pattern names more than {MAX_ENTRIES} files")).hint("name their folder")
+                    );
                 }
             }
         }
@@ -341,7 +346,10 @@ mod tests {
         let all = context.find("/").expect("the root");
         let listed = context.list(&all[0]).expect("a list");
         let names: Vec<&str> = listed.iter().map(|listed| listed.below.as_str()).collect();
-        assert_eq!(names, ["", ".dockerignore", "a", "a/b", "a/b/one.txt", "a/two.txt", "a/up", "absolute", "loop", "out", "out/keep", "within"]);
+        assert_eq!(
+            names,
+            ["", ".dockerignore", "a", "a/b", "a/b/one.txt", "a/two.txt", "a/up", "absolute", "loop", "out", "out/keep", "within"]
+        );
         assert!(context.find("/three.md").expect_err("left out").what().contains(".dockerignore"));
         assert_eq!(context.find("/a/*.txt").expect("found").len(), 1);
         assert!(context.find("/nothing*").is_err());

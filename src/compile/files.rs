@@ -190,7 +190,9 @@ impl Bounds {
         self.entries += 1;
         self.bytes = self.bytes.saturating_add(header.size);
         if self.entries > MAX_ENTRIES || self.bytes > MAX_BYTES {
-            return Err(Error::new(Class::Project, format!("it holds more than {MAX_ENTRIES} files or {MAX_BYTES} bytes")).hint("copy less of it"));
+            return Err(
+                Error::new(Class::Project, format!("it holds more than {MAX_ENTRIES} files or {MAX_BYTES} bytes")).hint("copy less of it")
+            );
         }
         Ok(())
     }
@@ -216,6 +218,9 @@ fn entry(header: &Header, name: &str) -> Result<Entry> {
 pub fn archive(file: &File) -> Result<Option<Box<dyn Read + Send>>> {
     let mut head = [0; 6];
     let fail = || "cannot read it".to_string();
+    if !file.metadata().or_fail(Class::System, fail)?.is_file() {
+        return Ok(None);
+    }
     let length = file.read_at(&mut head, 0).or_fail(Class::System, fail)?;
     let open = || -> Result<Box<dyn Read + Send>> {
         let part = io::BufReader::with_capacity(128 << 10, At { file: file.try_clone().or_fail(Class::System, fail)?, at: 0 });

@@ -49,7 +49,8 @@ pub async fn ready<'f>(engine: &Engine, plan: &'f Plan<'f>, target: usize, event
                 (State::begin(plan, index, Start::Scratch)?, root)
             }
             Base::Stage(base) => {
-                let base = stages.iter().find(|stage| stage.index == *base).ok_or_else(|| at.error("its stage is missing", "name another"))?;
+                let base =
+                    stages.iter().find(|stage| stage.index == *base).ok_or_else(|| at.error("its stage is missing", "name another"))?;
                 (State::begin(plan, index, Start::Stage(&base.state))?, base.root.clone())
             }
             Base::Image(name) => {
@@ -57,7 +58,10 @@ pub async fn ready<'f>(engine: &Engine, plan: &'f Plan<'f>, target: usize, event
                 let config = engine.config(&info.id).await.map_err(|error| super::named(at, error))?;
                 let (config, history) = config.ok_or_else(|| at.error(format!("{name} was removed meanwhile"), "try again"))?;
                 if config.architecture != plan.options.target.architecture {
-                    events.note(name, format!("Dockerfile {at}: it is for {}, and the engine runs {}", config.architecture, plan.options.target));
+                    events.note(
+                        name,
+                        format!("Dockerfile {at}: it is for {}, and the engine runs {}", config.architecture, plan.options.target),
+                    );
                 }
                 let volumes = !config.config.volumes.is_empty();
                 let root = Root { image: Some(info.id), layers: info.diff_ids.len(), history, volumes };
@@ -87,9 +91,9 @@ fn check(at: &At, step: &Step) -> Result<()> {
             "--mount is not supported by compile",
             "COPY what it needs before and remove it in a later RUN: it is in no layer then; or build this file with `docker build`",
         )),
-        Step::Run(run) if run.network != RunNetwork::Default => {
-            Err(at.error("--network of one RUN is not supported by compile", "leave it away; `twostage compile --network` is for all of them"))
-        }
+        Step::Run(run) if run.network != RunNetwork::Default => Err(
+            at.error("--network of one RUN is not supported by compile", "leave it away; `twostage compile --network` is for all of them")
+        ),
         Step::Copy(copy) => match copy.sources.iter().find_map(|source| if let Source::Url(url) = source { Some(url) } else { None }) {
             Some(url) => Err(at.error(
                 format!("{url} is a URL, and compile fetches none"),
@@ -109,7 +113,8 @@ async fn image(engine: &Engine, at: &At, name: &str, events: &Sink) -> Result<tw
     engine.pull(name, events, name).await.map_err(located)?;
     engine.image(name).await.map_err(located)?.ok_or_else(|| {
         let engine = if engine.kind() == Kind::Docker { "docker" } else { "podman" };
-        Error::new(Class::Engine, format!("Dockerfile {at}: there is no image {name}")).hint(format!("`{engine} images` lists what there is"))
+        Error::new(Class::Engine, format!("Dockerfile {at}: there is no image {name}"))
+            .hint(format!("`{engine} images` lists what there is"))
     })
 }
 

@@ -108,7 +108,8 @@ pub async fn owner(container: &Container, text: &str) -> Result<(u64, u64)> {
 }
 
 fn unknown(what: &str, name: &str, file: &str) -> Error {
-    Error::new(Class::Project, format!("there is no {what} {name} in {file} of the image")).hint("make it in a RUN before, or write its number")
+    Error::new(Class::Project, format!("there is no {what} {name} in {file} of the image"))
+        .hint("make it in a RUN before, or write its number")
 }
 
 /// Number and, of a user, primary group of an account.

@@ -95,7 +95,9 @@ async fn in_container(container: &Container, source: &str) -> Result<Vec<InConte
                 names.push(below.to_string());
             }
             if names.len() > MAX_ENTRIES {
-                return Err(Error::new(Class::Project, format!("the pattern names more than {MAX_ENTRIES} files")).hint("name their folder"));
+                return Err(
+                    Error::new(Class::Project, format!("the pattern names more than {MAX_ENTRIES} files")).hint("name their folder")
+                );
             }
         }
         names.sort();
@@ -141,7 +143,8 @@ impl Stage {
         };
         let code = self.container.exec(exec, &mut on_line).await.map_err(|error| {
             let error = named(at, error);
-            let hint = "a stage with RUN needs /bin/sh in its base, or from a COPY before the first RUN; the command itself must be there, too";
+            let hint =
+                "a stage with RUN needs /bin/sh in its base, or from a COPY before the first RUN; the command itself must be there, too";
             if error.hint_text().is_some() { error } else { error.hint(hint) }
         })?;
         if code != 0 {

@@ -111,7 +111,18 @@ fn config(image: &str) -> Value {
     let out = docker(&["inspect", "--format", "{{json .Config}}", image]).ok().out;
     let all: Value = serde_json::from_str(&out).expect("docker writes JSON");
     let names = [
-        "Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "OnBuild", "Shell", "StopSignal", "User", "Volumes", "WorkingDir",
+        "Cmd",
+        "Entrypoint",
+        "Env",
+        "ExposedPorts",
+        "Healthcheck",
+        "Labels",
+        "OnBuild",
+        "Shell",
+        "StopSignal",
+        "User",
+        "Volumes",
+        "WorkingDir",
     ];
     let said = |name: &&str| !matches!(&all[*name], Value::Null) && all[*name] != serde_json::json!([]) && all[*name] != "/";
     names.iter().filter(|name| said(name)).map(|name| ((*name).to_string(), all[*name].clone())).collect::<serde_json::Map<_, _>>().into()
@@ -238,15 +249,20 @@ fn scratch_ignored_files_and_other_dockerfiles_are_what_docker_makes_of_them() {
             let case = Case::new("scratch", "FROM scratch\nCOPY dir /d\nCOPY one.txt /\nENV A=b PATH=/bin\nWORKDIR /w/x\nCMD [\"/one\"]\n");
             fill(&case);
             same_as_docker(&case, &[], 0);
-            let case = Case::new("scratch-run", "FROM scratch\nENV PATH=/bin\nCOPY --from=@base / /\nRUN echo $PATH > /p && rm /data/gone\n");
+            let case =
+                Case::new("scratch-run", "FROM scratch\nENV PATH=/bin\nCOPY --from=@base / /\nRUN echo $PATH > /p && rm /data/gone\n");
             same_as_docker(&case, &[], 0);
         });
         scope.spawn(|| {
             let case = Case::new("ignored", "FROM @base\nCOPY . /c\nCOPY d* /d/\n");
-            for name in ["a.md", "keep.md", "dir/b.md", "dir/c/d.tmp", "dir/c/e", "out/x", "out/kept/y", "node/node/z", "docs/1", "docs/2"] {
+            for name in ["a.md", "keep.md", "dir/b.md", "dir/c/d.tmp", "dir/c/e", "out/x", "out/kept/y", "node/node/z", "docs/1", "docs/2"]
+            {
                 case.file(name, name);
             }
-            case.file(".dockerignore", "# comment\n*.md\n!keep.md\n**/*.tmp\nout\n!out/kept\n/node/n?de/\ndocs/[1]\nDockerfile\n.dockerignore\n");
+            case.file(
+                ".dockerignore",
+                "# comment\n*.md\n!keep.md\n**/*.tmp\nout\n!out/kept\n/node/n?de/\ndocs/[1]\nDockerfile\n.dockerignore\n",
+            );
             same_as_docker(&case, &[], 1);
         });
         scope.spawn(|| {
@@ -282,7 +298,8 @@ fn a_payload_that_a_later_run_deletes_is_in_no_layer_and_one_input_gives_one_ima
     let seen = layer.entries.iter().find(|entry| entry.path == "seen").and_then(|entry| entry.content.clone()).expect("a file");
     assert!(!String::from_utf8_lossy(&seen).contains("sleep"), "what a RUN leaves running is ended with it");
     // Every step has a line, the last one the layer.
-    let history: Vec<(&str, bool)> = image.config.history.iter().map(|step| (&step.created_by[..step.created_by.len().min(8)], step.empty_layer)).collect();
+    let history: Vec<(&str, bool)> =
+        image.config.history.iter().map(|step| (&step.created_by[..step.created_by.len().min(8)], step.empty_layer)).collect();
     assert_eq!(history.iter().filter(|(_, empty)| !empty).count(), 2, "{history:?}");
     assert!(history.len() == 6 && !history[5].1 && history[1] == ("COPY ins", true), "{history:?}");
     assert_eq!(image.config.created.as_deref(), Some("2023-11-14T22:13:20Z"));
@@ -321,8 +338,13 @@ fn documents_scripts_and_a_base_with_volumes_are_as_buildkit_has_them() {
     };
     let contents = ["data/written", "doc/one", "doc/two", "lines", "within"].map(content);
     assert_eq!(contents, ["into\n", "yes \n", "$BASE\n", "first\nsecond\n", "heredoc of the shell\n"]);
-    let owned = |name: &str| image.layers[2].entries.iter().find(|entry| entry.path == name).map(|entry| (entry.mode, entry.uid, entry.gid));
-    assert_eq!([owned("moded"), owned("user")], [Some((0o640, 1000, 1001)), Some((0o4755, 1000, 1001))], "the classic builder loses setuid");
+    let owned =
+        |name: &str| image.layers[2].entries.iter().find(|entry| entry.path == name).map(|entry| (entry.mode, entry.uid, entry.gid));
+    assert_eq!(
+        [owned("moded"), owned("user")],
+        [Some((0o640, 1000, 1001)), Some((0o4755, 1000, 1001))],
+        "the classic builder loses setuid"
+    );
     assert_eq!(config(&case.image)["Volumes"], serde_json::json!({ "/data": {} }), "the volume stays one");
     assert!(!image.layers[2].entries.iter().any(|entry| entry.path.starts_with("dev")), "no script is left");
     assert_eq!(case.left().lines().count(), 1);
@@ -331,7 +353,8 @@ fn documents_scripts_and_a_base_with_volumes_are_as_buildkit_has_them() {
 #[test]
 fn a_step_that_fails_is_named_with_its_line_and_leaves_nothing() {
     uses(Used::Engine);
-    let case = Case::new("fails", "FROM @base AS a\nRUN echo 1 > /1\nFROM a\nENV X=1\nRUN echo the reason >&2 && \\\n  exit 42\nRUN echo never\n");
+    let case =
+        Case::new("fails", "FROM @base AS a\nRUN echo 1 > /1\nFROM a\nENV X=1\nRUN echo the reason >&2 && \\\n  exit 42\nRUN echo never\n");
     case.compile(&[]).fails_with(4).says("Dockerfile line 5: RUN: the command ended with 42").says("the reason").says("hint:");
     assert_eq!(case.left(), "");
     case.file("Dockerfile", &format!("FROM {}\nRUN [\"/no/such/program\"]\n", base()));
@@ -341,7 +364,12 @@ fn a_step_that_fails_is_named_with_its_line_and_leaves_nothing() {
     // Ctrl-C while something runs; then a kill, after which the next run cleans up.
     case.file("Dockerfile", &format!("FROM {} AS a\nRUN echo 1\nFROM a\nRUN echo waiting; sleep 300\n", base()));
     for (signal, leaves) in [("INT", false), ("KILL", true)] {
-        let mut child = case.command(&["--verbose"]).stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().expect("it starts");
+        let mut child = case
+            .command(&["--verbose"])
+            .stderr(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("it starts");
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("a pipe"))).map_while(Result::ok);
         lines.find(|line| line.ends_with("| waiting")).expect("it runs");
         run(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()])).ok();
@@ -408,6 +436,9 @@ fn what_is_not_supported_or_leads_out_is_refused_with_its_line() {
             });
         }
     });
+    case.file("Dockerfile", "FROM scratch\nCOPY one.txt /\nRUN true\n");
+    case.compile(&[]).fails_with(6).says("line 3: RUN: cannot start a container for the stage").says("needs /bin/sh");
+    assert_eq!(case.left(), "");
     case.file("Dockerfile", &format!("FROM --platform=linux/s390x {}\n", base()));
     case.compile(&[]).fails_with(3).says("line 1: FROM: it is for linux/s390x");
     case.file("Dockerfile", &format!("FROM {}\nCOPY one.txt /\n", base()));

@@ -2,7 +2,7 @@
 //! between them nothing runs.
 
 use super::Session;
-use super::fault::{fault, is_missing, reason};
+use super::fault::{fault, is_missing};
 use crate::dockerfile::ImageConfig;
 use crate::lines::Lines;
 use crate::reference::Reference;
@@ -11,9 +11,11 @@ use crate::{Container, Exec, Found, Hold, Pending};
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig};
-use bollard::query_parameters::{ContainerArchiveInfoOptions, KillContainerOptions, StartContainerOptions, UploadToContainerOptions};
+use bollard::query_parameters::{
+    ContainerArchiveInfoOptions, InspectContainerOptions, KillContainerOptions, StartContainerOptions, UploadToContainerOptions,
+};
 use futures_util::StreamExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result};
 
@@ -188,24 +190,42 @@ impl Container {
             }
         }
         lines.iter_mut().for_each(|lines| lines.finish(on_line));
-        while code.is_none() {
+        // A command may close its output and go on.
+        let mut end = Instant::now() + LAST_WORDS;
+        while code.is_none() && Instant::now() < end {
             let state = api.inspect_exec(&id).await.map_err(failed)?;
             match (state.running, state.exit_code) {
-                (Some(true), _) | (_, None) => tokio::time::sleep(ASK).await,
+                (Some(true), _) => end = Instant::now() + LAST_WORDS,
                 (_, ended) => code = ended,
             }
+            if code.is_none() {
+                tokio::time::sleep(ASK).await;
+            }
         }
-        Ok(code.unwrap_or_default())
+        code.ok_or_else(|| {
+            Error::new(Class::Engine, format!("lost sight of {program} in the container"))
+                .because("the engine does not say what it ended with".to_string())
+                .hint("see whether the engine was restarted, and try again")
+        })
     }
 
     /// Ends everything in the container; its files stay.
     async fn end(&self) -> Result<()> {
         let failed = |error| fault("cannot end what runs in the container", error);
-        let killed = self.session().patient().kill_container(&self.id, Some(KillContainerOptions { signal: "SIGKILL".into() })).await;
-        match killed {
-            Ok(()) => {}
-            Err(error) if reason(&error).contains("is not running") => return Ok(()),
-            Err(error) => return Err(failed(error)),
+        let api = self.session().patient();
+        if let Err(error) = api.kill_container(&self.id, Some(KillContainerOptions { signal: "SIGKILL".into() })).await {
+            // A command may have ended it itself, and the engines have different words for that.
+            let state = self
+                .session()
+                .quick()
+                .inspect_container(&self.id, None::<InspectContainerOptions>)
+                .await
+                .ok()
+                .and_then(|found| found.state);
+            return match state {
+                Some(state) if !state.running.unwrap_or_default() => Ok(()),
+                _ => Err(failed(error)),
+            };
         }
         self.session().until_ended(&self.id).await.map_err(failed)
     }
