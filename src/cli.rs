@@ -3,7 +3,7 @@
 use crate::images::{Place, SYNTAX};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
-use twostage_engine::{Engine, Kind};
+use twostage_engine::{Engine, Kind, Network};
 use twostage_model::Result;
 
 /// Build packages in one stage, install only them in the next: a repository server for clean
@@ -55,6 +55,8 @@ pub enum Command {
     Runtime(Runtime),
     /// Account for every file of an image's layers above its base
     Audit(Audit),
+    /// Execute a Dockerfile in one pass, into one layer above its base
+    Compile(Compile),
     /// Make the layers above an image's parent one layer
     Flatten(Flatten),
     /// Say what differs between two images: packages, then files
@@ -190,6 +192,61 @@ pub struct Audit {
     pub html: Option<PathBuf>,
     #[command(flatten)]
     pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "What a later RUN deletes is in no layer, so an installer can be copied in, run and removed:\n  \
+    FROM debian:bookworm\n  \
+    COPY big-installer /tmp/\n  \
+    RUN /tmp/big-installer && rm /tmp/big-installer\n\n\
+    Each RUN is a process of its own, as the user and in the folder that USER and WORKDIR say; when it ends, all that it\n\
+    started ends. What is not supported is an error that names the line: RUN --mount, --network and --security,\n\
+    ADD of URLs and of repositories, ONBUILD of the base, other platforms.\n\n\
+    With SOURCE_DATE_EPOCH, or --source-date-epoch, nothing in the layer is newer than that, so the same input gives the same image.")]
+pub struct Compile {
+    /// The folder that COPY and ADD take files from; its .dockerignore counts
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// The Dockerfile (default: Dockerfile in DIR)
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// What the image is called (default: nothing; the id is the last line that is printed)
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub tag: Option<String>,
+    /// A value for an ARG; only a name takes it from the environment
+    #[arg(long = "build-arg", value_name = "NAME=VALUE")]
+    pub build_args: Vec<String>,
+    /// The stage whose image is made, by name or number (default: the last)
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// What the RUNs can reach
+    #[arg(long, value_enum, value_name = "NETWORK", default_value = "bridge")]
+    pub network: NetworkKind,
+    /// Nothing in the layer, nor the image itself, is newer than this, in seconds since 1970
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+    pub source_date_epoch: Option<i64>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NetworkKind {
+    /// The engine's own network
+    Bridge,
+    /// That of the machine that the engine runs on
+    Host,
+    /// Nothing
+    None,
+}
+
+impl From<NetworkKind> for Network {
+    fn from(kind: NetworkKind) -> Network {
+        match kind {
+            NetworkKind::Bridge => Network::Bridge,
+            NetworkKind::Host => Network::Host,
+            NetworkKind::None => Network::None,
+        }
+    }
 }
 
 #[derive(Args)]

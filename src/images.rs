@@ -148,18 +148,18 @@ impl Place {
             (Place::Engine(_, name), Some(engine)) => {
                 // Docker looks for a layer among its own before it reads the archive's; Podman does not.
                 let with_kept = !same_engine || engine.kind() == twostage_engine::Kind::Podman;
-                Ok(Sink::Engine { engine: engine.clone(), name: whole_name(name), with_kept })
+                Ok(Sink::Engine { engine: engine.clone(), name: Some(whole_name(name)), with_kept })
             }
             (Place::Engine(_, name), None) => Err(Error::new(Class::Engine, format!("there is no engine to write {name} to"))),
         }
     }
 }
 
-/// Where an image is written to.
+/// Where an image is written to. One in an engine may have no name, but its id.
 pub enum Sink {
     Archive(PathBuf, Option<String>),
     Layout(PathBuf, Option<String>),
-    Engine { engine: Engine, name: String, with_kept: bool },
+    Engine { engine: Engine, name: Option<String>, with_kept: bool },
     Registry(String),
 }
 
@@ -212,7 +212,7 @@ impl Sink {
                 let making = Context::blocking(move || {
                     make(&mut |new| {
                         let mut writer = writer.take().ok_or_else(|| Error::new(Class::System, "an image is written once"))?;
-                        new.name = Some(name.clone());
+                        new.name.clone_from(&name);
                         let written = new.load(&mut writer, with_kept)?;
                         writer.finish().or_fail(Class::Engine, || "cannot hand the image to the engine".into())?;
                         Ok(written)

@@ -4,6 +4,7 @@
 
 mod cli;
 mod commands;
+mod compile;
 mod images;
 mod leaks;
 mod output;
@@ -32,6 +33,7 @@ async fn main() -> ExitCode {
         Command::Serve(arguments) => commands::serve::run(&arguments, project, &output).await,
         Command::Runtime(arguments) => commands::runtime::run(&arguments, project, &output).await,
         Command::Audit(arguments) => commands::audit::run(&arguments, project, &output).await,
+        Command::Compile(arguments) => commands::compile::run(&arguments, &output).await,
         Command::Flatten(arguments) => commands::flatten::run(&arguments, &output).await,
         Command::Diff(arguments) => commands::diff::run(&arguments, &output).await,
         Command::Plan(arguments) => commands::plan::run(&arguments, &output).await,

@@ -11,6 +11,7 @@
 //! packages and layers stay synchronous; read them in `tokio::task::spawn_blocking`.
 
 mod docker;
+pub mod dockerfile;
 mod lines;
 pub mod reach;
 mod reference;
@@ -187,6 +188,41 @@ impl<'a> Run<'a> {
     }
 }
 
+/// A container that is there for a stage of a Dockerfile; nothing runs in it but what [`Container::exec`] runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Hold<'a> {
+    /// Image reference or id.
+    pub image: &'a str,
+    /// Host name; none means the engine's choice.
+    pub hostname: Option<&'a str>,
+    /// What its commands can reach.
+    pub network: Network,
+}
+
+/// A command in a container of [`Engine::hold`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Exec<'a> {
+    /// Program and arguments.
+    pub cmd: &'a [String],
+    /// Environment, over the image's.
+    pub env: &'a [(String, String)],
+    /// `name`, `uid` or `uid:gid`; empty means root.
+    pub user: &'a str,
+    /// Working directory, which must be there; empty means `/`.
+    pub workdir: &'a str,
+    /// Path and text of a program that only this command sees, in `/dev/pipes`.
+    pub script: Option<(&'a str, &'a str)>,
+}
+
+/// What is at a path of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// It is a folder.
+    pub folder: bool,
+    /// It is a symbolic link, and leads here: an absolute path within the container.
+    pub link: Option<String>,
+}
+
 impl Engine {
     /// Connects to `host` (`unix:///path`, a path, or `tcp://host:port`), else to where `kind`
     /// listens: Docker at `DOCKER_HOST` or `/var/run/docker.sock`, Podman at `CONTAINER_HOST` or the
@@ -303,6 +339,24 @@ impl Engine {
     /// The engine has no such image.
     pub fn create<'a>(&'a self, image: &'a str) -> Pending<'a, Result<Container>> {
         Box::pin(self.docker.create(image))
+    }
+
+    /// A container that files are put into and commands run in, one after another ([`Container::put`],
+    /// [`Container::exec`]).
+    ///
+    /// # Errors
+    /// The engine has no such image.
+    pub fn hold<'a>(&'a self, hold: Hold<'a>) -> Pending<'a, Result<Container>> {
+        Box::pin(self.docker.hold(hold))
+    }
+
+    /// The configuration of an image, if the engine has it, without the history, of which it tells only how many
+    /// steps there are; and without what no engine's interface tells (`StopTimeout`).
+    ///
+    /// # Errors
+    /// The engine does not answer, or nothing can start from that image.
+    pub fn config<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Option<(dockerfile::ImageConfig, usize)>>> {
+        Box::pin(self.docker.config(reference))
     }
 
     /// Gives an image one more name.

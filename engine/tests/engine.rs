@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use twostage_engine::{Build, Engine, Kind, Network, Probe, Run, TarReader, file_stream, pipe, reach};
+use twostage_engine::{Build, Engine, Exec, Found, Hold, Kind, Network, Probe, Run, TarReader, file_stream, pipe, reach};
 use twostage_model::{Class, Error, Sink};
 
 const TOOLS: &[&str] = &["sh", "bash", "cat", "sleep", "mkdir", "mktemp", "rm", "touch", "id", "dd", "dpkg"];
@@ -279,6 +279,46 @@ fn files_go_in_before_the_start_and_come_out_after_the_end() {
         engine.remove_image(&id).await.expect("removed");
         assert_eq!(engine.image(&name).await.expect("asked"), None);
     });
+}
+
+#[test]
+fn commands_run_one_after_another_in_a_container_and_between_them_nothing_does() {
+    with_engine(|engine, image| async move {
+        let hold = Hold { image: &image, hostname: Some("fixed"), network: Network::None };
+        let container = engine.hold(hold).await.unwrap_or_else(|error| panic!("{}", told(&error)));
+        let put = tar_of(&[("work/in", b"world"), ("work/folder/", b"")]);
+        container.put(in_pieces(put.leak()), false).await.expect("nothing runs yet");
+        let lines = std::sync::Mutex::new(Vec::new());
+        let exec = async |cmd: &[String], user: &str, workdir: &str| {
+            let env = [("A".to_string(), "b c".to_string())];
+            let exec = Exec { cmd, env: &env, user, workdir, script: None };
+            let mut on_line = |line: &str| lines.lock().expect("a list").push(line.to_string());
+            container.exec(exec, &mut on_line).await.unwrap_or_else(|error| panic!("{}", told(&error)))
+        };
+        let first = shell("X=1; echo \"$A $PWD $HOSTNAME\"; cat in; echo; touch /tmp/left; sleep 100 & exit 3");
+        assert_eq!(exec(&first, "", "/work").await, 3, "what it leaves running does not hold it up");
+        let second = shell("echo \"[$X] $(id -u) $PWD\"; for p in /proc/[0-9]*/cmdline; do cat $p; done; test -e /tmp/left");
+        assert_eq!(exec(&second, "builder", "").await, 0, "files stay");
+        let lines = lines.into_inner().expect("a list");
+        assert!(lines.contains(&"b c /work fixed".to_string()) && lines.contains(&"world".to_string()), "{lines:?}");
+        assert!(lines.contains(&"[] 1000 /".to_string()) && !lines.concat().contains("sleep"), "{lines:?}");
+        assert_eq!(exec_fails(&container).await, 7);
+
+        let folder = container.find("/work/folder").await.expect("asked").expect("there");
+        assert_eq!(folder, Found { folder: true, link: None });
+        assert_eq!(container.find("/work/nothing").await.expect("asked"), None);
+        let over = tar_of(&[("work/folder", b"a file")]);
+        assert!(container.put(in_pieces(over.leak()), false).await.is_err(), "a folder gives way only if it may");
+        container.remove().await.expect("removed");
+        let (config, _) = engine.config(&image).await.expect("asked").expect("there");
+        assert_eq!(config.config.entrypoint, ["/bin/false"]);
+        assert!(engine.config("engtest-no-such-image").await.expect("asked").is_none());
+    });
+}
+
+async fn exec_fails(container: &twostage_engine::Container) -> i64 {
+    let cmd = shell("exec >&- 2>&-; sleep 1; exit 7");
+    container.exec(Exec { cmd: &cmd, ..Exec::default() }, &mut |line| panic!("{line}")).await.expect("it closes its output and goes on")
 }
 
 #[test]

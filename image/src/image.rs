@@ -159,7 +159,7 @@ pub enum Kind {
 
 impl Entry {
     /// An entry of which nothing is known but what it is: root's, as a new folder or file is made.
-    pub(crate) fn bare(kind: Kind) -> Entry {
+    pub fn bare(kind: Kind) -> Entry {
         let mode = if kind == Kind::Dir { 0o755 } else { 0o644 };
         Entry { path: String::new(), kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new(), content: None, md5: None, number: 0 }
     }

@@ -33,12 +33,16 @@ struct Member<'a> {
 }
 
 impl<W: Write> TarWriter<W> {
+    /// Writes to `out`.
     pub fn new(out: W) -> Self {
         TarWriter { out, buffer: vec![0; 256 << 10] }
     }
 
     /// Writes an entry under a path, a file with what `data` holds, which must be as long as the
     /// entry says.
+    ///
+    /// # Errors
+    /// It cannot be written, or the data not read.
     pub fn entry(&mut self, path: &str, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
         let member = Member::new(path, entry);
         self.header(&member)?;
@@ -46,16 +50,25 @@ impl<W: Write> TarWriter<W> {
     }
 
     /// Writes `path` as one more name of the file at `target`, which stands before it.
+    ///
+    /// # Errors
+    /// It cannot be written, or the data not read.
     pub fn hard_link(&mut self, path: &str, target: &str, entry: &Entry) -> io::Result<()> {
         self.header(&Member::link(path, target, entry))
     }
 
     /// Writes the deletion of a path of the layers below.
+    ///
+    /// # Errors
+    /// It cannot be written, or the data not read.
     pub fn whiteout(&mut self, path: &str) -> io::Result<()> {
         self.header(&Member::new(&whiteout_name(path), &Entry::bare(Kind::Whiteout)))
     }
 
     /// Ends the tar.
+    ///
+    /// # Errors
+    /// The end cannot be written.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.write_all(&[0; END as usize])?;
         Ok(self.out)

@@ -70,7 +70,7 @@ pub fn shown(text: &str) -> String {
 ///
 /// # Errors
 /// `..`, a NUL, and what no file system takes.
-pub(crate) fn clean(bytes: &[u8]) -> Result<String> {
+pub fn clean(bytes: &[u8]) -> Result<String> {
     let refuse = |why: &str| {
         let shown = shown(&from_bytes(&bytes[..bytes.len().min(200)]));
         Err(broken(format!("the path {shown:?} {why}")))

@@ -23,18 +23,27 @@ const MAX_SEGMENTS: usize = 65_536;
 /// One member's header, its extensions applied.
 #[derive(Debug, Default, Clone)]
 pub struct Header {
+    /// Where, as written.
     pub path: Vec<u8>,
+    /// What a link names, as written.
     pub link: Vec<u8>,
     /// The tar type, `0` for all plain files.
     pub kind: u8,
     /// Bytes of the file, holes included.
     pub size: u64,
+    /// Permission bits.
     pub mode: u32,
+    /// Owner.
     pub uid: u64,
+    /// Group.
     pub gid: u64,
+    /// Seconds since 1970.
     pub mtime: i64,
+    /// Of a device.
     pub major: u64,
+    /// Of a device.
     pub minor: u64,
+    /// Extended attributes.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -53,11 +62,16 @@ pub struct Tarball<R> {
 }
 
 impl<R: Read> Tarball<R> {
+    /// Reads from `inner`.
     pub fn new(inner: R) -> Self {
         Tarball { inner, stored: 0, padding: 0, map: Vec::new(), globals: Records::new(), member: 0 }
     }
 
     /// The next member, after skipping what is left of this one.
+    ///
+    /// # Errors
+    /// It is not what a tar's member is, or cannot be read.
+    #[expect(clippy::should_implement_trait, reason = "a member is read before the next one, and may be wrong")]
     pub fn next(&mut self) -> Result<Option<Header>> {
         let (mut long_path, mut long_link, mut records) = (None, None, Records::new());
         loop {
@@ -101,6 +115,9 @@ impl<R: Read> Tarball<R> {
     }
 
     /// Reads to the very end: after the tar's own end only zeros may follow.
+    ///
+    /// # Errors
+    /// Something else follows.
     pub fn finish(mut self) -> Result<R> {
         let mut buffer = vec![0; 64 << 10];
         loop {
@@ -391,6 +408,9 @@ impl<R: Read> Tarball<R> {
 
 impl Tarball<BufReader<File>> {
     /// [`Tarball::next`], which leaves out what is left of this member instead of reading it.
+    ///
+    /// # Errors
+    /// As [`Tarball::next`].
     pub fn next_in_file(&mut self) -> Result<Option<Header>> {
         let left = i64::try_from(self.stored + self.padding).map_err(|_| self.wrong("its size is absurd"))?;
         // The last byte is read, so that data that is cut off is found.
@@ -406,6 +426,9 @@ impl Tarball<BufReader<File>> {
 
     /// Offset and length of this member's data in the file, of which nothing was read yet. None for one
     /// with holes.
+    ///
+    /// # Errors
+    /// The file cannot tell where it is.
     pub fn whole(&mut self) -> Result<Option<(u64, u64)>> {
         let at = self.inner.stream_position().or_fail(Class::Runtime, || "cannot read the tar".into())?;
         Ok(match &self.map[..] {

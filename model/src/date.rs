@@ -31,6 +31,13 @@ pub fn compact(seconds: i64) -> String {
     format!("{year:04}{month:02}{day:02}{:02}{:02}{:02}", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
+/// `2026-01-03T04:05:06Z` (RFC 3339), as images say when they were made.
+pub fn rfc3339(seconds: i64) -> String {
+    let compact = compact(seconds);
+    let part = |from: usize, to: usize| compact.get(from..to).unwrap_or_default();
+    format!("{}-{}-{}T{}:{}:{}Z", part(0, 4), part(4, 6), part(6, 8), part(8, 10), part(10, 12), part(12, 14))
+}
+
 fn fixed(seconds: i64) -> String {
     let seconds = seconds.clamp(0, LAST);
     let (days, rest) = (seconds / 86_400, seconds % 86_400);

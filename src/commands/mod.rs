@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod channel;
+pub mod compile;
 pub mod completions;
 pub mod diff;
 pub mod export;

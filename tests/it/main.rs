@@ -9,6 +9,7 @@ mod apt;
 mod bases;
 mod cli;
 mod clients;
+mod compile;
 mod engines;
 mod failures;
 mod hello;

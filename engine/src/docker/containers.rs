@@ -42,6 +42,10 @@ pub struct Container {
 }
 
 impl Container {
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// Copies a file or folder out, as a tar stream: a folder `/a/b` gives entries `b/…`.
     ///
     /// # Errors
@@ -157,7 +161,7 @@ impl Session {
 
     /// In a task of its own: when the caller goes away meanwhile, the container that nobody
     /// receives is dropped there, and so removed.
-    async fn create_container(&self, mut body: ContainerCreateBody) -> Result<Container> {
+    pub(super) async fn create_container(&self, mut body: ContainerCreateBody) -> Result<Container> {
         let labels = body.labels.get_or_insert_default();
         for (key, value) in self.labels.iter() {
             labels.entry(key.clone()).or_insert_with(|| value.clone());
@@ -237,7 +241,7 @@ impl Session {
         Ok(())
     }
 
-    async fn until_ended(&self, id: &str) -> std::result::Result<(), ApiError> {
+    pub(super) async fn until_ended(&self, id: &str) -> std::result::Result<(), ApiError> {
         let Some(pause) = self.dialect().polls() else {
             let options = WaitContainerOptions { condition: "not-running".into() };
             return match self.patient().wait_container(id, Some(options)).next().await {

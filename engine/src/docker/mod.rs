@@ -7,6 +7,7 @@
 //! images.rs      inspect, pull, import, load, save, tag, remove
 //! build.rs       the classic builder
 //! containers.rs  run, copy out, commit, remove, sweep
+//! stage.rs       a container that files are put into and commands run in, one after another
 //! fault.rs       what the API's errors mean
 //! ```
 //!
@@ -19,6 +20,7 @@ mod containers;
 mod dialect;
 mod fault;
 mod images;
+mod stage;
 
 pub use containers::Container;
 

@@ -1,0 +1,167 @@
+//! `twostage compile DIR`: a Dockerfile in one pass, into one layer above its base.
+
+use crate::cli::Compile;
+use crate::compile::context::Context;
+use crate::compile::{Image, Job, id, ready};
+use crate::images::whole_name;
+use crate::output::{Output, bytes};
+use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::Arc;
+use std::time::Instant;
+use twostage_engine::Reference;
+use twostage_engine::dockerfile::{Dockerfile, MAX_BYTES, Options, Plan, Warning};
+use twostage_model::error::OrFail as _;
+use twostage_model::event::Outcome;
+use twostage_model::{Class, Error, Result, Sha256, date};
+
+/// The label of a run's containers.
+const LABEL: &str = "twostage.compile";
+
+/// What was done. Its serialised field names are stable.
+#[derive(Serialize)]
+struct Done {
+    event: &'static str,
+    /// None if no name was asked for.
+    image: Option<String>,
+    id: Sha256,
+    base_layers: usize,
+    /// None if nothing changed.
+    layer: Option<Sha256>,
+    /// Bytes of the files in it.
+    bytes: u64,
+}
+
+pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
+    let events = output.sink();
+    let start = Instant::now();
+    let path = arguments.file.clone().unwrap_or_else(|| arguments.folder.join("Dockerfile"));
+    let fail = || format!("cannot read the Dockerfile {}", path.display());
+    let path = path.canonicalize().map_err(|cause| Error::new(Class::Usage, fail()).because(cause).hint("name it with -f"))?;
+    let file = File::open(&path).or_fail(Class::Project, fail)?;
+    let mut text = Vec::new();
+    (&file).take(MAX_BYTES as u64 + 1).read_to_end(&mut text).or_fail(Class::Project, fail)?;
+    let parsed = Dockerfile::parse(&text)?;
+    let context = Arc::new(Context::open(&arguments.folder, &path)?);
+    let name = arguments.tag.as_deref().map(whole_name);
+    if let Some(name) = &name {
+        let wrong = || Error::new(Class::Usage, format!("{name} is no name that an image can be given")).hint("write NAME or NAME:TAG");
+        Reference::parse(name).map_err(|cause| wrong().because(cause))?;
+        if name.contains('@') {
+            return Err(wrong());
+        }
+    }
+    let subject = name.clone().unwrap_or_else(|| "compile".into());
+
+    let id = id(&path);
+    let engine = arguments.engine.connect().await?.labelled(BTreeMap::from([(LABEL.to_string(), id.clone())]));
+    let platform = ready::platform(&engine);
+    let options = Options { build_args: build_arguments(&arguments.build_args)?, target: platform.clone(), build: platform };
+    let plan = parsed.plan(options)?;
+    let target = target(&plan, arguments.target.as_deref())?;
+    for Warning { line, what } in parsed.warnings.iter().chain(&plan.unused_arguments()) {
+        let place = if *line == 0 { String::new() } else { format!("Dockerfile line {line}: ") };
+        events.note(&subject, format!("{place}{what}"));
+    }
+    if let Some(syntax) = &parsed.syntax {
+        events.note(&subject, format!("Dockerfile: the front end {syntax} of `# syntax=` is not fetched; this one reads the file"));
+    }
+
+    // One run a Dockerfile, so that whatever else has this run's label was left by one that was killed.
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        events.note(&subject, "another twostage compiles this Dockerfile; waiting");
+        flock(&file, FlockOperation::LockExclusive).or_fail(Class::System, || format!("cannot lock {}", path.display()))?;
+    }
+    let left = engine.sweep(&format!("{LABEL}={id}")).await?;
+    if left > 0 {
+        events.note("engine", format!("removed {left} containers that an interrupted run left"));
+    }
+    let job = Job {
+        engine,
+        plan: &plan,
+        context,
+        network: arguments.network.into(),
+        id,
+        events: events.clone(),
+        subject: subject.clone(),
+        epoch: arguments.source_date_epoch,
+        now: date::now(),
+    };
+    job.clear().await?;
+    let work = async {
+        let stages = ready::ready(&job.engine, &plan, target, &events).await?;
+        job.build(stages, name.clone()).await
+    };
+    let made = tokio::select! {
+        made = work => made,
+        stopped = interrupted() => Err(stopped),
+    };
+    // Whatever became of it, nothing of it stays but the image.
+    job.engine.settle().await;
+    let cleared = job.clear().await;
+    let image = made?;
+    cleared?;
+    events.finished(&subject, Outcome::Done, "", start);
+    let done = Done { event: "compiled", image: name, id: image.id, base_layers: image.kept, layer: image.layer, bytes: image.bytes };
+    output.result(&to_text(&done, &image), &done);
+    Ok(())
+}
+
+/// The id is the last line, for scripts.
+fn to_text(done: &Done, image: &Image) -> String {
+    let layers = if done.layer.is_some() { "1 layer" } else { "no layer" };
+    let summary = format!("{layers} above the base's {}, {} of files", image.kept, bytes(done.bytes));
+    match &done.image {
+        Some(name) => format!("{name}  {summary}\nsha256:{}", done.id),
+        None => format!("{summary}\nsha256:{}", done.id),
+    }
+}
+
+/// The stage that is asked for, by name or number; else the last.
+fn target(plan: &Plan<'_>, wanted: Option<&str>) -> Result<usize> {
+    let Some(wanted) = wanted else { return Ok(plan.stages.len().saturating_sub(1)) };
+    let number = || wanted.parse().ok().filter(|number| *number < plan.stages.len());
+    plan.file.stage(wanted).or_else(number).ok_or_else(|| {
+        let names: Vec<&str> = plan.stages.iter().filter_map(|planned| planned.stage.name.as_deref()).collect();
+        let hint = if names.is_empty() {
+            "no stage has a name; write `FROM … AS NAME`".into()
+        } else {
+            format!("there is {}", names.join(", "))
+        };
+        Error::new(Class::Usage, format!("the Dockerfile has no stage {wanted}")).hint(hint)
+    })
+}
+
+/// `NAME=VALUE`, or only NAME: what the environment says.
+fn build_arguments(given: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut arguments = BTreeMap::new();
+    for text in given {
+        match text.split_once('=') {
+            Some(("", _)) => return Err(Error::new(Class::Usage, format!("--build-arg {text} has no name")).hint("write NAME=VALUE")),
+            Some((name, value)) => {
+                arguments.insert(name.to_string(), value.to_string());
+            }
+            None => {
+                // (One that the environment does not have is not given, as with docker.)
+                if let Ok(value) = std::env::var(text) {
+                    arguments.insert(text.clone(), value);
+                }
+            }
+        }
+    }
+    Ok(arguments)
+}
+
+/// Waits for Ctrl-C, or the wish to end.
+async fn interrupted() -> Error {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stopped = |what: &str| Error::new(Class::System, format!("stopped by {what}")).hint("nothing was left in the engine; run it again");
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => stopped("Ctrl-C"),
+        _ = terminate.recv() => stopped("a signal"),
+    }
+}

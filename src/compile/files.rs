@@ -1,0 +1,274 @@
+//! The tar that COPY, ADD and WORKDIR put into a container: what is copied, under the names and owners that it gets.
+
+use super::context::{Context, MAX_ENTRIES, Source, join};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use twostage_engine::PipeWriter;
+use twostage_image::{Entry, Header, Kind, TarWriter, Tarball, path};
+use twostage_model::error::OrFail as _;
+use twostage_model::{Class, Error, Result, Sha256};
+
+/// Bytes that one archive or folder may hold, at most.
+const MAX_BYTES: u64 = 64 << 30;
+/// KiB that a decoder of xz may take: `xz -9` needs 65 MiB.
+const XZ_MEMORY_KIB: u32 = 128 << 10;
+
+/// A tar on its way to the engine.
+pub type Out = TarWriter<PipeWriter>;
+
+/// Whose the copied files become, and what else is said of them.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Owner and group; none: as they are, those of the context root's.
+    pub owner: Option<(u64, u64)>,
+    /// Mode of all that is copied.
+    pub chmod: Option<u32>,
+    /// The time of what is made here.
+    pub now: i64,
+}
+
+impl How {
+    fn apply(&self, entry: &mut Entry) {
+        if let Some((uid, gid)) = self.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        match (&entry.kind, self.chmod) {
+            (Kind::Symlink { .. }, _) => entry.mode = 0o777,
+            (_, Some(mode)) => entry.mode = mode,
+            (_, None) => {}
+        }
+    }
+}
+
+/// The engine's end is closed, or a file ended early.
+fn failed() -> String {
+    "cannot hand files to the engine".into()
+}
+
+fn file(size: u64) -> Kind {
+    // The writer of a tar has no use for the digest.
+    Kind::File { size, sha256: Sha256::of(b"") }
+}
+
+/// Folders that are made on the way.
+pub fn folders(out: &mut Out, missing: &[String], how: How) -> Result<()> {
+    for folder in missing {
+        let mut entry = Entry { mtime: how.now, ..Entry::bare(Kind::Dir) };
+        How { chmod: None, ..how }.apply(&mut entry);
+        out.entry(folder.trim_matches('/'), &entry, &mut io::empty()).or_fail(Class::Engine, failed)?;
+    }
+    Ok(())
+}
+
+/// A document of a COPY.
+pub fn document(out: &mut Out, target: &str, text: &str, how: How) -> Result<()> {
+    let mut entry = Entry { mtime: how.now, ..Entry::bare(file(text.len() as u64)) };
+    how.apply(&mut entry);
+    out.entry(target, &entry, &mut text.as_bytes()).or_fail(Class::Engine, failed)
+}
+
+/// A file of the context, or what is in a folder of it.
+pub fn from_context(out: &mut Out, context: &Context, source: &Source, target: &str, how: How) -> Result<()> {
+    let how = How { owner: how.owner.or(Some((0, 0))), ..how };
+    for listed in context.list(source)? {
+        let mut entry = listed.entry;
+        // The folder itself is there, or was made with rights of its own.
+        if listed.below.is_empty() && entry.is_dir() {
+            continue;
+        }
+        how.apply(&mut entry);
+        let to = join(target, &listed.below);
+        if let Some(first) = &listed.same_as {
+            out.hard_link(&to, &join(target, first), &entry).or_fail(Class::Engine, failed)?;
+            continue;
+        }
+        match entry.kind {
+            Kind::File { .. } => {
+                let real = join(&source.path, &listed.below);
+                let changed = || format!("{} changed while it was copied", path::shown(&real));
+                let mut data = context.file(&real)?;
+                let found = data.metadata().or_fail(Class::System, changed)?;
+                if !found.is_file() || found.len() != entry.size() {
+                    return Err(Error::new(Class::System, changed()).hint("leave the context alone while this runs"));
+                }
+                out.entry(&to, &entry, &mut data).or_fail(Class::Engine, failed)?;
+            }
+            _ => out.entry(&to, &entry, &mut io::empty()).or_fail(Class::Engine, failed)?,
+        }
+    }
+    Ok(())
+}
+
+/// What the engine copied out of a container: a file, or a folder and what is in it.
+pub fn from_container(out: &mut Out, tar: impl Read, folder: bool, target: &str, how: How) -> Result<()> {
+    let mut tarball = Tarball::new(tar);
+    let mut top: Option<String> = None;
+    let mut bounds = Bounds::default();
+    while let Some(header) = tarball.next()? {
+        let name = path::clean(&header.path)?;
+        let top = top.get_or_insert_with(|| name.clone()).clone();
+        let below = |name: &str| match name.strip_prefix(&top).map(|rest| (rest, rest.strip_prefix('/'))) {
+            Some(("", _)) => Some(String::new()),
+            Some((_, Some(rest))) => Some(rest.to_string()),
+            Some((rest, None)) if top.is_empty() => Some(rest.to_string()),
+            _ => None,
+        };
+        let stray = || Error::new(Class::Engine, format!("the engine gave {} instead of {top}", path::shown(&name)));
+        let place = below(&name).ok_or_else(stray)?;
+        if place.is_empty() && folder {
+            continue;
+        }
+        let to = join(target, &place);
+        bounds.add(&header)?;
+        if header.kind == b'1' {
+            let link = below(&path::clean(&header.link)?).ok_or_else(stray)?;
+            let mut entry = entry(&header, &name)?;
+            how.apply(&mut entry);
+            out.hard_link(&to, &join(target, &link), &entry).or_fail(Class::Engine, failed)?;
+            continue;
+        }
+        let mut entry = entry(&header, &name)?;
+        how.apply(&mut entry);
+        out.entry(&to, &entry, &mut tarball).or_fail(Class::Engine, failed)?;
+    }
+    match top {
+        Some(_) => tarball.finish().map(|_| ()),
+        None => Err(Error::new(Class::Engine, "the engine gave no files")),
+    }
+}
+
+/// The members of an archive, unpacked below a folder. Their names cannot lead elsewhere, not through links of the
+/// archive either.
+pub fn from_archive(out: &mut Out, tar: impl Read, target: &str, how: How) -> Result<()> {
+    let mut tarball = Tarball::new(tar);
+    let mut links = BTreeSet::new();
+    let mut bounds = Bounds::default();
+    while let Some(header) = tarball.next()? {
+        let name = path::clean(&header.path)?;
+        bounds.add(&header)?;
+        check_folders(&name, &links)?;
+        let mut entry = entry(&header, &name)?;
+        How { chmod: None, ..how }.apply(&mut entry);
+        let to = join(target, &name);
+        links.remove(&name);
+        if let Kind::Hardlink { target: link } = &entry.kind {
+            check_folders(link, &links)?;
+            let link = join(target, link);
+            out.hard_link(&to, &link, &entry).or_fail(Class::Engine, failed)?;
+            continue;
+        }
+        if matches!(entry.kind, Kind::Symlink { .. }) {
+            links.insert(name.clone());
+        }
+        out.entry(&to, &entry, &mut tarball).or_fail(Class::Engine, failed)?;
+    }
+    Ok(())
+}
+
+fn check_folders(name: &str, links: &BTreeSet<String>) -> Result<()> {
+    let through = name.match_indices('/').map(|(at, _)| &name[..at]).find(|folder| links.contains(*folder));
+    match through {
+        None => Ok(()),
+        Some(link) => {
+            Err(Error::new(Class::Project, format!("the archive holds {} below {}, which is a link", path::shown(name), path::shown(link)))
+                .hint("pack the files where they are, or unpack the archive in a RUN"))
+        }
+    }
+}
+
+/// What is counted of hostile input.
+#[derive(Default)]
+struct Bounds {
+    entries: usize,
+    bytes: u64,
+}
+
+impl Bounds {
+    fn add(&mut self, header: &Header) -> Result<()> {
+        self.entries += 1;
+        self.bytes = self.bytes.saturating_add(header.size);
+        if self.entries > MAX_ENTRIES || self.bytes > MAX_BYTES {
+            return Err(
+                Error::new(Class::Project, format!("it holds more than {MAX_ENTRIES} files or {MAX_BYTES} bytes")).hint("copy less of it")
+            );
+        }
+        Ok(())
+    }
+}
+
+fn entry(header: &Header, name: &str) -> Result<Entry> {
+    let kind = match header.kind {
+        b'0' => file(header.size),
+        b'1' => Kind::Hardlink { target: path::clean(&header.link)? },
+        b'2' => Kind::Symlink { target: path::from_bytes(&header.link) },
+        b'3' => Kind::Char { major: header.major, minor: header.minor },
+        b'4' => Kind::Block { major: header.major, minor: header.minor },
+        b'5' => Kind::Dir,
+        b'6' => Kind::Fifo,
+        _ => return Err(Error::new(Class::Project, format!("{} is of a kind that no image holds", path::shown(name)))),
+    };
+    let xattrs = header.xattrs.iter().map(|(name, value)| (path::from_bytes(name), value.clone())).collect();
+    let (mode, mtime) = (header.mode & 0o7777, header.mtime);
+    Ok(Entry { mode, uid: header.uid, gid: header.gid, mtime, xattrs, ..Entry::bare(kind) })
+}
+
+/// The tar in a file, plain or compressed with gzip, bzip2, xz or zstd; none if there is none in it.
+pub fn archive(file: &File) -> Result<Option<Box<dyn Read + Send>>> {
+    let mut head = [0; 6];
+    let fail = || "cannot read it".to_string();
+    if !file.metadata().or_fail(Class::System, fail)?.is_file() {
+        return Ok(None);
+    }
+    let length = file.read_at(&mut head, 0).or_fail(Class::System, fail)?;
+    let open = || -> Result<Box<dyn Read + Send>> {
+        let part = io::BufReader::with_capacity(128 << 10, At { file: file.try_clone().or_fail(Class::System, fail)?, at: 0 });
+        Ok(match &head[..length] {
+            [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(part)),
+            [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(part)),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+                let mut decoder = zstd::Decoder::with_buffer(part).or_fail(Class::Project, fail)?;
+                decoder.window_log_max(27).or_fail(Class::Project, fail)?;
+                Box::new(decoder)
+            }
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => {
+                Box::new(Once { inner: lzma_rust2::XzReader::new_mem_limit(part, true, XZ_MEMORY_KIB), failed: false })
+            }
+            _ => Box::new(part),
+        })
+    };
+    match Tarball::new(open()?).next() {
+        Ok(Some(_)) => open().map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Never asks a decoder again that failed (`XzReader` would panic).
+struct Once<R> {
+    inner: R,
+    failed: bool,
+}
+
+impl<R: Read> Read for Once<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.failed {
+            return Err(io::Error::other("it does not unpack"));
+        }
+        self.inner.read(buffer).inspect_err(|_| self.failed = true)
+    }
+}
+
+/// A file read from where it is, whoever else reads it.
+struct At {
+    file: File,
+    at: u64,
+}
+
+impl Read for At {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buffer, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}

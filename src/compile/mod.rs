@@ -1,0 +1,174 @@
+//! A Dockerfile executed in one pass, into one layer above its base, without the engine's own builder.
+//!
+//! ```text
+//! Dockerfile ─► ready.rs: every step of every needed stage, before anything is done
+//!                  │
+//!  context.rs ─────┼─► stage.rs: one container a stage ─► commit ─► image.rs: its difference from the base, one layer
+//!  pattern.rs      │      files.rs: the tars that are put into it
+//!                  │      spot.rs:  where paths lead in it
+//! ```
+//!
+//! Nothing runs in a container but RUN: files are put into it while it is stopped, so no command can move a path
+//! under them.
+
+pub mod context;
+mod files;
+mod image;
+mod pattern;
+pub mod ready;
+mod spot;
+mod stage;
+
+use context::Context;
+use ready::{Ready, Root};
+use stage::{From, Stage};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use twostage_engine::dockerfile::{At, Base, Origin, Plan, Step};
+use twostage_engine::{Container, Engine, Hold, Network};
+use twostage_model::{Error, Result, Sha256, Sink};
+
+pub use image::Image;
+
+/// What images that a run needs for itself are called, with a tag of its own.
+const TEMPORARY: &str = "twostage-compile";
+/// The name of the machine that a RUN sees: BuildKit's, so that what writes it down writes the same each time.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// A Dockerfile that is being compiled.
+pub struct Job<'f> {
+    pub engine: Engine,
+    pub plan: &'f Plan<'f>,
+    pub context: Arc<Context>,
+    pub network: Network,
+    /// What tells this run's leftovers from others'.
+    pub id: String,
+    pub events: Sink,
+    pub subject: String,
+    /// `SOURCE_DATE_EPOCH`.
+    pub epoch: Option<i64>,
+    pub now: i64,
+}
+
+/// The containers of a run.
+#[derive(Default)]
+struct Containers {
+    stages: BTreeMap<usize, Stage>,
+    images: BTreeMap<String, Container>,
+}
+
+impl Job<'_> {
+    /// Executes the stages and makes the image of the last one.
+    ///
+    /// # Errors
+    /// A step cannot be done, with its line; then the containers are being removed.
+    pub async fn build(&self, stages: Vec<Ready<'_>>, name: Option<String>) -> Result<Image> {
+        let mut containers = Containers::default();
+        for ready in &stages {
+            let image = self.start(ready).await?;
+            let hold = Hold { image: &image, hostname: Some(HOSTNAME), network: self.network };
+            let container = self.engine.hold(hold).await.map_err(|error| named(ready.at, error))?;
+            let stage = Stage { container };
+            for (located, step) in &ready.steps {
+                self.step(&mut containers, &stage, &located.at, &located.source, step).await?;
+            }
+            let last = stages.last().is_some_and(|last| last.index == ready.index);
+            let is_base = stages.iter().any(|other| matches!(other.base, Base::Stage(base) if base == ready.index));
+            if last || is_base {
+                let name = self.temporary(ready.index);
+                stage.container.commit(&name, &[]).await.map_err(|error| named(ready.at, error))?;
+            }
+            containers.stages.insert(ready.index, stage);
+        }
+        let Some(target) = stages.into_iter().next_back() else {
+            return Err(Error::new(twostage_model::Class::Project, "the Dockerfile has no stage"));
+        };
+        // They are removed while the image is made; whoever settles the engine waits for that.
+        drop(containers);
+        self.events.started(&self.subject, "making one layer of it");
+        self.image(target, name).await
+    }
+
+    async fn step(&self, containers: &mut Containers, stage: &Stage, at: &At, source: &str, step: &Step) -> Result<()> {
+        if *step == Step::Configuration {
+            return Ok(());
+        }
+        let shown: String = source.chars().take(100).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        self.events.started(&self.subject, &format!("line {}: {shown}", at.line));
+        let origin = match step {
+            Step::Copy(copy) => &copy.origin,
+            _ => &Origin::Scratch,
+        };
+        if let Origin::Image(image) = origin
+            && !containers.images.contains_key(image)
+        {
+            let container = self.engine.create(image).await.map_err(|error| named(at, error))?;
+            containers.images.insert(image.clone(), container);
+        }
+        let from = match origin {
+            Origin::Context => From::Context(&self.context),
+            Origin::Stage(index) => containers.stages.get(index).map_or(From::Nothing, |stage| From::Container(&stage.container)),
+            Origin::Image(image) => containers.images.get(image).map_or(From::Nothing, From::Container),
+            Origin::Scratch => From::Nothing,
+        };
+        stage.step(at, step, from, self.epoch.unwrap_or(self.now), &self.events, &self.subject).await
+    }
+
+    /// The image that a stage's container is made of.
+    async fn start(&self, ready: &Ready<'_>) -> Result<String> {
+        match (&ready.base, &ready.root) {
+            (Base::Stage(index), _) => Ok(self.temporary(*index)),
+            (_, Root { image: None, .. }) => self.empty(ready).await,
+            (_, Root { image: Some(image), volumes: true, .. }) => self.without_volumes(ready, image).await,
+            (_, Root { image: Some(image), .. }) => Ok(image.clone()),
+        }
+    }
+
+    /// What the commit of a stage is called.
+    fn temporary(&self, stage: usize) -> String {
+        format!("{TEMPORARY}:{}-{stage}", self.id)
+    }
+
+    /// What a stage's own start is called, where its base cannot be used as it is.
+    fn start_name(&self, stage: usize) -> String {
+        format!("{TEMPORARY}:{}-{stage}-start", self.id)
+    }
+
+    /// Removes the images that a run, this one or one that was killed, needed for itself.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn clear(&self) -> Result<()> {
+        // A later stage may start from an earlier one.
+        for stage in (0..self.plan.stages.len()).rev() {
+            for name in [self.temporary(stage), self.start_name(stage)] {
+                if self.engine.image(&name).await?.is_some() {
+                    self.engine.remove_image(&name).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What tells the leftovers of runs of one Dockerfile on this machine from all others.
+pub fn id(dockerfile: &std::path::Path) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Sha256::of(format!("{} {}", host.trim(), dockerfile.display()).as_bytes()).short()
+}
+
+/// Work that waits for files.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    twostage_builder::Context::blocking(work).await
+}
+
+/// An error with the line that it is about.
+fn named(at: &At, error: Error) -> Error {
+    let named = Error::new(error.class(), format!("Dockerfile {at}: {}", error.what()));
+    let causes = error.causes();
+    let named = if causes.is_empty() { named } else { named.because(causes.join(": ")) };
+    match error.hint_text() {
+        Some(hint) => named.hint(hint),
+        None => named,
+    }
+}

@@ -1,0 +1,133 @@
+//! All that a Dockerfile asks for, known and checked before anything is done.
+
+use twostage_engine::dockerfile::state::{Source, Start};
+use twostage_engine::dockerfile::{At, Base, Located, Origin, Plan, Platform, RunNetwork, State, Step};
+use twostage_engine::{Engine, Kind};
+use twostage_model::{Class, Error, Result, Sink};
+
+/// A stage whose steps are known.
+pub struct Ready<'f> {
+    pub index: usize,
+    /// Its FROM.
+    pub at: &'f At,
+    pub base: Base,
+    pub root: Root,
+    pub steps: Vec<(&'f Located, Step)>,
+    /// Its image, without the base's history.
+    pub state: State,
+}
+
+/// The image that a stage starts from in the end.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// Its id; none for `FROM scratch`.
+    pub image: Option<String>,
+    /// How many layers it has.
+    pub layers: usize,
+    /// How many steps its history has.
+    pub history: usize,
+    /// It has volumes: what a container writes into them would be in no layer.
+    pub volumes: bool,
+}
+
+/// Goes through the stages that `target` needs. Images that are missing are pulled.
+///
+/// # Errors
+/// Something is wrong in the file, or it asks for what is not done here; with line, instruction and the way out.
+pub async fn ready<'f>(engine: &Engine, plan: &'f Plan<'f>, target: usize, events: &Sink) -> Result<Vec<Ready<'f>>> {
+    let mut stages: Vec<Ready<'f>> = Vec::new();
+    for index in plan.needed(target)? {
+        let Some(planned) = plan.stages.get(index) else { continue };
+        let at = &planned.stage.at;
+        if planned.platform != plan.options.target {
+            let hint = format!("leave --platform away, or name an engine of {} with --engine-host", planned.platform);
+            return Err(at.error(format!("it is for {}, and the engine runs {}", planned.platform, plan.options.target), hint));
+        }
+        let (mut state, root) = match &planned.base {
+            Base::Scratch => {
+                let root = Root { image: None, layers: 0, history: 0, volumes: false };
+                (State::begin(plan, index, Start::Scratch)?, root)
+            }
+            Base::Stage(base) => {
+                let base =
+                    stages.iter().find(|stage| stage.index == *base).ok_or_else(|| at.error("its stage is missing", "name another"))?;
+                (State::begin(plan, index, Start::Stage(&base.state))?, base.root.clone())
+            }
+            Base::Image(name) => {
+                let info = image(engine, at, name, events).await?;
+                let config = engine.config(&info.id).await.map_err(|error| super::named(at, error))?;
+                let (config, history) = config.ok_or_else(|| at.error(format!("{name} was removed meanwhile"), "try again"))?;
+                if config.architecture != plan.options.target.architecture {
+                    events.note(
+                        name,
+                        format!("Dockerfile {at}: it is for {}, and the engine runs {}", config.architecture, plan.options.target),
+                    );
+                }
+                let volumes = !config.config.volumes.is_empty();
+                let root = Root { image: Some(info.id), layers: info.diff_ids.len(), history, volumes };
+                (State::begin(plan, index, Start::Image(Box::new(config)))?, root)
+            }
+        };
+        let mut steps = Vec::new();
+        for located in &planned.stage.instructions {
+            let step = state.apply(plan, located)?;
+            check(&located.at, &step)?;
+            if let Step::Copy(copy) = &step
+                && let Origin::Image(name) = &copy.origin
+            {
+                image(engine, &located.at, name, events).await?;
+            }
+            steps.push((located, step));
+        }
+        stages.push(Ready { index, at, base: planned.base.clone(), root, steps, state });
+    }
+    Ok(stages)
+}
+
+/// Refuses what is not done here.
+fn check(at: &At, step: &Step) -> Result<()> {
+    match step {
+        Step::Run(run) if !run.mounts.is_empty() => Err(at.error(
+            "--mount is not supported by compile",
+            "COPY what it needs before and remove it in a later RUN: it is in no layer then; or build this file with `docker build`",
+        )),
+        Step::Run(run) if run.network != RunNetwork::Default => Err(
+            at.error("--network of one RUN is not supported by compile", "leave it away; `twostage compile --network` is for all of them")
+        ),
+        Step::Copy(copy) => match copy.sources.iter().find_map(|source| if let Source::Url(url) = source { Some(url) } else { None }) {
+            Some(url) => Err(at.error(
+                format!("{url} is a URL, and compile fetches none"),
+                "fetch it into the context before, or in a RUN with a program of the image, which can check its digest",
+            )),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+async fn image(engine: &Engine, at: &At, name: &str, events: &Sink) -> Result<twostage_engine::ImageInfo> {
+    let located = |error: Error| super::named(at, error);
+    if let Some(found) = engine.image(name).await.map_err(located)? {
+        return Ok(found);
+    }
+    engine.pull(name, events, name).await.map_err(located)?;
+    engine.image(name).await.map_err(located)?.ok_or_else(|| {
+        let engine = if engine.kind() == Kind::Docker { "docker" } else { "podman" };
+        Error::new(Class::Engine, format!("Dockerfile {at}: there is no image {name}"))
+            .hint(format!("`{engine} images` lists what there is"))
+    })
+}
+
+/// What the engine runs, as Go names it.
+pub fn platform(engine: &Engine) -> Platform {
+    let (architecture, variant) = match engine.architecture() {
+        "i386" => ("386", None),
+        "armhf" => ("arm", Some("v7")),
+        "armel" => ("arm", Some("v6")),
+        "ppc64el" => ("ppc64le", None),
+        "mipsel" => ("mipsle", None),
+        "mips64el" => ("mips64le", None),
+        same => (same, None),
+    };
+    Platform { os: "linux".into(), architecture: architecture.into(), variant: variant.map(String::from) }
+}

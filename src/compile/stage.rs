@@ -1,0 +1,272 @@
+//! One stage's container, and what its steps do to it.
+
+use super::context::{Context, MAX_ENTRIES, Source as InContext, join};
+use super::files::{self, How, Out};
+use super::pattern::{Pattern, is_pattern};
+use super::spot::{Spot, owner};
+use super::{blocking, named};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use twostage_engine::dockerfile::state::{CopyStep, RunStep, Source};
+use twostage_engine::dockerfile::{At, Step};
+use twostage_engine::{Container, Exec, pipe};
+use twostage_image::{TarWriter, Tarball, path};
+use twostage_model::error::OrFail as _;
+use twostage_model::{Class, Error, Result, Sink};
+
+/// Lines of a failed command that its error shows.
+const LAST_LINES: usize = 20;
+
+/// A stage's container.
+pub struct Stage {
+    pub container: Container,
+}
+
+/// Where a COPY takes files from.
+#[derive(Clone, Copy)]
+pub enum From<'a> {
+    Context(&'a Arc<Context>),
+    Container(&'a Container),
+    Nothing,
+}
+
+/// What a source is, wherever it is.
+enum Piece<'a> {
+    Context(Arc<Context>, InContext),
+    Container(&'a Container, InContext),
+}
+
+impl Piece<'_> {
+    fn source(&self) -> &InContext {
+        match self {
+            Piece::Context(_, source) | Piece::Container(_, source) => source,
+        }
+    }
+}
+
+/// What a source of a COPY names, in order.
+async fn pieces<'a>(source: &str, from: From<'a>) -> Result<Vec<Piece<'a>>> {
+    let found = match from {
+        From::Context(context) => {
+            return Ok(context.find(source)?.into_iter().map(|found| Piece::Context(Arc::clone(context), found)).collect());
+        }
+        From::Container(container) => in_container(container, source).await?,
+        From::Nothing => Vec::new(),
+    };
+    let From::Container(container) = from else { return Err(nothing(source)) };
+    if found.is_empty() {
+        return Err(nothing(source));
+    }
+    Ok(found.into_iter().map(|found| Piece::Container(container, found)).collect())
+}
+
+fn nothing(source: &str) -> Error {
+    Error::new(Class::Project, format!("there is no {} there", path::shown(source))).hint("correct the path, or what --from names")
+}
+
+async fn in_container(container: &Container, source: &str) -> Result<Vec<InContext>> {
+    let wanted = source.trim_matches('/');
+    if !is_pattern(wanted) {
+        let name = wanted.rsplit('/').next().unwrap_or_default().to_string();
+        let spot = Spot::of(container, wanted).await?;
+        return Ok(spot.there.map(|folder| InContext { name, path: spot.path, folder }).into_iter().collect());
+    }
+    // The folder above the first pattern, as the engine copies it out; only its names are looked at.
+    let fixed = wanted.split('/').take_while(|part| !is_pattern(part)).collect::<Vec<_>>().join("/");
+    let top = Spot::of(container, &fixed).await?;
+    if top.there != Some(true) {
+        return Ok(Vec::new());
+    }
+    let patterns = wanted.split('/').skip_while(|part| !is_pattern(part)).map(|part| {
+        Pattern::parse(part, false).map_err(|why| Error::new(Class::Project, format!("{part} is not a pattern: {why}")).hint("mend it"))
+    });
+    let patterns = patterns.collect::<Result<Vec<_>>>()?;
+    let tar = container.copy_out(&format!("/{}", top.path)).await?;
+    let names = blocking(move || {
+        let mut tarball = Tarball::new(tar);
+        let mut names = Vec::new();
+        let mut root: Option<String> = None;
+        while let Some(header) = tarball.next()? {
+            let name = path::clean(&header.path)?;
+            let root = root.get_or_insert_with(|| name.clone());
+            let below = name.strip_prefix(root.as_str()).unwrap_or_default().trim_matches('/');
+            let parts: Vec<&str> = below.split('/').collect();
+            if parts.len() == patterns.len() && parts.iter().zip(&patterns).all(|(part, pattern)| pattern.matches(part)) {
+                names.push(below.to_string());
+            }
+            if names.len() > MAX_ENTRIES {
+                return Err(
+                    Error::new(Class::Project, format!("the pattern names more than {MAX_ENTRIES} files")).hint("name their folder")
+                );
+            }
+        }
+        names.sort();
+        Ok(names)
+    })
+    .await?;
+    let mut found = Vec::new();
+    for below in names {
+        let spot = Spot::of(container, &join(&top.path, &below)).await?;
+        let name = below.rsplit('/').next().unwrap_or_default().to_string();
+        found.extend(spot.there.map(|folder| InContext { name, path: spot.path, folder }));
+    }
+    Ok(found)
+}
+
+impl Stage {
+    /// Does what an instruction asks for.
+    ///
+    /// # Errors
+    /// It cannot be done, with its line.
+    pub async fn step(&self, at: &At, step: &Step, from: From<'_>, now: i64, events: &Sink, subject: &str) -> Result<()> {
+        match step {
+            Step::Configuration => Ok(()),
+            Step::Workdir { path, user } => self.folder(path, user, now).await.map_err(|error| named(at, error)),
+            Step::Copy(copy) => self.copy(copy, from, now).await.map_err(|error| named(at, error)),
+            Step::Run(run) => self.run(at, run, now, events, subject).await,
+        }
+    }
+
+    async fn run(&self, at: &At, run: &RunStep, now: i64, events: &Sink, subject: &str) -> Result<()> {
+        // A base may name a folder that it does not have.
+        self.folder(&run.workdir, "", now).await.map_err(|error| named(at, error))?;
+        let env: Vec<(String, String)> = run.proxies.iter().chain(&run.env).cloned().collect();
+        let script = run.script.as_ref().map(|script| (script.path.as_str(), script.text.as_str()));
+        let exec = Exec { cmd: &run.argv, env: &env, user: &run.user, workdir: &run.workdir, script };
+        let mut last: VecDeque<String> = VecDeque::new();
+        let mut on_line = |line: &str| {
+            if last.len() == LAST_LINES {
+                last.pop_front();
+            }
+            last.push_back(line.to_string());
+            events.log(subject, line);
+        };
+        let code = self.container.exec(exec, &mut on_line).await.map_err(|error| {
+            let error = named(at, error);
+            let hint =
+                "a stage with RUN needs /bin/sh in its base, or from a COPY before the first RUN; the command itself must be there, too";
+            if error.hint_text().is_some() { error } else { error.hint(hint) }
+        })?;
+        if code != 0 {
+            let said: Vec<String> = last.into();
+            let failed = Error::new(Class::Build, format!("Dockerfile {at}: the command ended with {code}"));
+            let failed = if said.is_empty() { failed } else { failed.because(said.join("\n")) };
+            return Err(failed.hint("`-v` shows all that the command says; nothing was left in the engine"));
+        }
+        Ok(())
+    }
+
+    /// Makes a folder and those above it, unless they are there.
+    async fn folder(&self, path: &str, user: &str, now: i64) -> Result<()> {
+        let missing = Spot::of(&self.container, path).await?.as_folder()?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let how = How { owner: Some(owner(&self.container, user).await?), chmod: None, now };
+        self.put(false, move |out| files::folders(out, &missing, how)).await
+    }
+
+    async fn copy(&self, copy: &CopyStep, from: From<'_>, now: i64) -> Result<()> {
+        let given = match &copy.chown {
+            Some(chown) => Some(owner(&self.container, chown).await?),
+            None => None,
+        };
+        let how = How { owner: given, chmod: copy.chmod, now };
+        for source in &copy.sources {
+            let Source::Path(source) = source else {
+                return Err(Error::new(Class::Project, "it names a URL").hint("fetch it in a RUN, or into the context before"));
+            };
+            let pieces = pieces(source, from).await?;
+            let several = pieces.len() > 1 || copy.sources.len() + copy.documents.len() > 1;
+            for piece in pieces {
+                self.piece(copy, piece, several, how).await?;
+            }
+        }
+        for (name, text) in &copy.documents {
+            let (path, missing) = self.target(&copy.destination, name, copy.sources.len() + copy.documents.len() > 1).await?;
+            let text = text.clone();
+            self.put(false, move |out| {
+                files::folders(out, &missing, parents(how))?;
+                files::document(out, &path, &text, how)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn piece(&self, copy: &CopyStep, piece: Piece<'_>, several: bool, how: How) -> Result<()> {
+        if let (Piece::Context(context, source), true) = (&piece, copy.unpack && !piece.source().folder) {
+            let (context, source) = (Arc::clone(context), source.clone());
+            let packed = blocking(move || files::archive(&context.file(&source.path)?)).await?;
+            if let Some(tar) = packed {
+                let spot = Spot::of(&self.container, &copy.destination).await?;
+                let (missing, target) = (spot.as_folder()?, spot.path);
+                return self
+                    .put(true, move |out| {
+                        files::folders(out, &missing, parents(how))?;
+                        files::from_archive(out, tar, &target, how)
+                    })
+                    .await;
+            }
+        }
+        let source = piece.source().clone();
+        let (target, missing) = if source.folder {
+            let spot = Spot::of(&self.container, &copy.destination).await?;
+            (spot.path.clone(), spot.as_folder()?)
+        } else {
+            self.target(&copy.destination, &source.name, several).await?
+        };
+        match piece {
+            Piece::Context(context, source) => {
+                self.put(false, move |out| {
+                    files::folders(out, &missing, parents(how))?;
+                    files::from_context(out, &context, &source, &target, how)
+                })
+                .await
+            }
+            Piece::Container(container, source) => {
+                let tar = container.copy_out(&format!("/{}", source.path)).await?;
+                self.put(false, move |out| {
+                    files::folders(out, &missing, parents(how))?;
+                    files::from_container(out, tar, source.folder, &target, how)
+                })
+                .await
+            }
+        }
+    }
+
+    /// Where a file goes, and the folders that are missing there.
+    async fn target(&self, destination: &str, name: &str, several: bool) -> Result<(String, Vec<String>)> {
+        let spot = Spot::of(&self.container, destination).await?;
+        let folder = destination.ends_with('/') || spot.there == Some(true);
+        if folder {
+            let missing = spot.as_folder()?;
+            return Ok((format!("{}/{name}", spot.path).trim_matches('/').to_string(), missing));
+        }
+        if several {
+            return Err(Error::new(Class::Project, format!("several files cannot become {destination}")).hint("end it with a slash"));
+        }
+        Ok((spot.path, spot.missing))
+    }
+
+    /// Hands a tar to the engine while it is made.
+    async fn put(&self, replace: bool, make: impl FnOnce(&mut Out) -> Result<()> + Send + 'static) -> Result<()> {
+        let (writer, stream) = pipe();
+        let making = blocking(move || {
+            let mut out = TarWriter::new(writer);
+            make(&mut out)?;
+            out.finish().and_then(twostage_engine::PipeWriter::finish).or_fail(Class::Engine, || "cannot hand files to the engine".into())
+        });
+        match tokio::join!(making, self.container.put(stream, replace)) {
+            (Ok(()), put) => put,
+            // When the engine stops reading, it says why; when the tar ends early, we do.
+            (Err(error), Err(refusal)) if error.class() == Class::Engine => Err(refusal),
+            (Err(error), _) => Err(error),
+        }
+    }
+}
+
+/// The folders above what is copied get its owner and not its mode.
+fn parents(how: How) -> How {
+    How { owner: how.owner.or(Some((0, 0))), chmod: None, ..how }
+}
