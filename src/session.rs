@@ -18,7 +18,7 @@ use twostage_engine::{Engine, Probe, Reach, reach};
 use twostage_model::error::OrFail as _;
 use twostage_model::names::FIXED_HOST;
 use twostage_model::project::{Base, Expect, Release};
-use twostage_model::{Class, Error, Format, Lock, Project, Result, Sha256, SnapshotId};
+use twostage_model::{Class, Error, Format, Lock, Project, Result, Sha256, Sink, SnapshotId};
 use twostage_package::control::Control;
 use twostage_package::rpm;
 use twostage_reposerver::{PoolPackage, Repository, Settings, repo_file, sources_file};
@@ -106,11 +106,8 @@ impl Session {
             return Err(Error::new(Class::Project, format!("the engine runs {here}, the project is for {}", wanted.join(", ")))
                 .hint(format!("add \"{here}\" to `architectures`, or name an engine of another kind with --engine-host")));
         }
-        // What a killed run left: nobody else can be running, this process holds the project's turn.
-        let left = engine.sweep(&format!("{}={}", label.0, label.1)).await?;
-        if left > 0 {
-            self.output.sink().note("engine", format!("removed {left} containers that an interrupted run left"));
-        }
+        // Nobody else can be running: this process holds the project's turn.
+        sweep_containers(&engine, &label, &self.output.sink()).await?;
         let reach =
             LocalServer { engine: engine.clone(), repository: self.repository.clone(), server: OnceCell::new(), reach: OnceCell::new() };
         Ok(Arc::new(Context {
@@ -260,11 +257,26 @@ fn take_turn(state: &Path, output: &Output) -> Result<File> {
     let path = state.join("turn");
     let failed = || format!("cannot lock {}", path.display());
     let file = File::options().create(true).truncate(false).write(true).open(&path).or_fail(Class::System, failed)?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        output.sink().note("project", "another twostage works on it; waiting");
-        flock(&file, FlockOperation::LockExclusive).or_fail(Class::System, failed)?;
-    }
+    lock(&file, &path, || output.sink().note("project", "another twostage works on it; waiting"))?;
     Ok(file)
+}
+
+/// Locks a file for this process, until it is closed. Says so where that means waiting.
+pub fn lock(file: &File, path: &Path, say: impl FnOnce()) -> Result<()> {
+    if flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        say();
+        flock(file, FlockOperation::LockExclusive).or_fail(Class::System, || format!("cannot lock {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes the containers with a label that a killed run left: nobody else with that label is running. Says so.
+pub async fn sweep_containers(engine: &Engine, label: &(String, String), events: &Sink) -> Result<()> {
+    let left = engine.sweep(&format!("{}={}", label.0, label.1)).await?;
+    if left > 0 {
+        events.note("engine", format!("removed {left} containers that an interrupted run left"));
+    }
+    Ok(())
 }
 
 /// What a file or folder that is being written is called, until it is whole.

@@ -5,7 +5,7 @@ use crate::compile::context::Context;
 use crate::compile::{Image, Job, id, ready};
 use crate::images::whole_name;
 use crate::output::{Output, bytes};
-use rustix::fs::{FlockOperation, flock};
+use crate::session::{lock, sweep_containers};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -57,7 +57,8 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     let subject = name.clone().unwrap_or_else(|| "compile".into());
 
     let id = id(&path);
-    let engine = arguments.engine.connect().await?.labelled(BTreeMap::from([(LABEL.to_string(), id.clone())]));
+    let label = (LABEL.to_string(), id.clone());
+    let engine = arguments.engine.connect().await?.labelled(BTreeMap::from([label.clone()]));
     let platform = ready::platform(&engine);
     let options = Options { build_args: build_arguments(&arguments.build_args)?, target: platform.clone(), build: platform };
     let plan = parsed.plan(options)?;
@@ -71,14 +72,8 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     }
 
     // One run a Dockerfile, so that whatever else has this run's label was left by one that was killed.
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        events.note(&subject, "another twostage compiles this Dockerfile; waiting");
-        flock(&file, FlockOperation::LockExclusive).or_fail(Class::System, || format!("cannot lock {}", path.display()))?;
-    }
-    let left = engine.sweep(&format!("{LABEL}={id}")).await?;
-    if left > 0 {
-        events.note("engine", format!("removed {left} containers that an interrupted run left"));
-    }
+    lock(&file, &path, || events.note(&subject, "another twostage compiles this Dockerfile; waiting"))?;
+    sweep_containers(&engine, &label, &events).await?;
     let job = Job {
         engine,
         plan: &plan,

@@ -3,8 +3,7 @@
 use super::context::{Context, MAX_ENTRIES, Source, join};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
+use std::io::{self, BufRead as _, Read, Seek as _};
 use twostage_engine::PipeWriter;
 use twostage_image::{Entry, Header, Kind, TarWriter, Tarball, path};
 use twostage_model::error::OrFail as _;
@@ -214,34 +213,41 @@ fn entry(header: &Header, name: &str) -> Result<Entry> {
     Ok(Entry { mode, uid: header.uid, gid: header.gid, mtime, xattrs, ..Entry::bare(kind) })
 }
 
-/// The tar in a file, plain or compressed with gzip, bzip2, xz or zstd; none if there is none in it.
-pub fn archive(file: &File) -> Result<Option<Box<dyn Read + Send>>> {
-    let mut head = [0; 6];
-    let fail = || "cannot read it".to_string();
-    if !file.metadata().or_fail(Class::System, fail)?.is_file() {
+/// The tar in a file that nothing was read of yet, plain or compressed with gzip, bzip2, xz or zstd; none if there is
+/// none in it.
+pub fn archive(mut file: File) -> Result<Option<Box<dyn Read + Send>>> {
+    if !file.metadata().or_fail(Class::System, unread)?.is_file() {
         return Ok(None);
     }
-    let length = file.read_at(&mut head, 0).or_fail(Class::System, fail)?;
-    let open = || -> Result<Box<dyn Read + Send>> {
-        let part = io::BufReader::with_capacity(128 << 10, At { file: file.try_clone().or_fail(Class::System, fail)?, at: 0 });
-        Ok(match &head[..length] {
-            [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(part)),
-            [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(part)),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                let mut decoder = zstd::Decoder::with_buffer(part).or_fail(Class::Project, fail)?;
-                decoder.window_log_max(27).or_fail(Class::Project, fail)?;
-                Box::new(decoder)
-            }
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => {
-                Box::new(Once { inner: lzma_rust2::XzReader::new_mem_limit(part, true, XZ_MEMORY_KIB), failed: false })
-            }
-            _ => Box::new(part),
-        })
-    };
-    match Tarball::new(open()?).next() {
-        Ok(Some(_)) => open().map(Some),
+    let tar = unpacked(file.try_clone().or_fail(Class::System, unread)?)?;
+    match Tarball::new(tar).next() {
+        Ok(Some(_)) => {
+            file.rewind().or_fail(Class::System, unread)?;
+            unpacked(file).map(Some)
+        }
         _ => Ok(None),
     }
+}
+
+fn unread() -> String {
+    "cannot read it".into()
+}
+
+fn unpacked(file: File) -> Result<Box<dyn Read + Send>> {
+    let mut file = io::BufReader::with_capacity(128 << 10, file);
+    Ok(match file.fill_buf().or_fail(Class::System, unread)? {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
+        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(file)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            let mut decoder = zstd::Decoder::with_buffer(file).or_fail(Class::Project, unread)?;
+            decoder.window_log_max(27).or_fail(Class::Project, unread)?;
+            Box::new(decoder)
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            Box::new(Once { inner: lzma_rust2::XzReader::new_mem_limit(file, true, XZ_MEMORY_KIB), failed: false })
+        }
+        _ => Box::new(file),
+    })
 }
 
 /// Never asks a decoder again that failed (`XzReader` would panic).
@@ -256,19 +262,5 @@ impl<R: Read> Read for Once<R> {
             return Err(io::Error::other("it does not unpack"));
         }
         self.inner.read(buffer).inspect_err(|_| self.failed = true)
-    }
-}
-
-/// A file read from where it is, whoever else reads it.
-struct At {
-    file: File,
-    at: u64,
-}
-
-impl Read for At {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read_at(buffer, self.at)?;
-        self.at += n as u64;
-        Ok(n)
     }
 }

@@ -5,8 +5,8 @@ use super::files::{self, How, Out};
 use super::pattern::{Pattern, is_pattern};
 use super::spot::{Spot, owner};
 use super::{blocking, named};
-use std::collections::VecDeque;
 use std::sync::Arc;
+use twostage_builder::closure::LastLines;
 use twostage_engine::dockerfile::state::{CopyStep, RunStep, Source};
 use twostage_engine::dockerfile::{At, Step};
 use twostage_engine::{Container, Exec, pipe};
@@ -133,12 +133,9 @@ impl Stage {
         let env: Vec<(String, String)> = run.proxies.iter().chain(&run.env).cloned().collect();
         let script = run.script.as_ref().map(|script| (script.path.as_str(), script.text.as_str()));
         let exec = Exec { cmd: &run.argv, env: &env, user: &run.user, workdir: &run.workdir, script };
-        let mut last: VecDeque<String> = VecDeque::new();
+        let mut last = LastLines::default();
         let mut on_line = |line: &str| {
-            if last.len() == LAST_LINES {
-                last.pop_front();
-            }
-            last.push_back(line.to_string());
+            last.push(line);
             events.log(subject, line);
         };
         let code = self.container.exec(exec, &mut on_line).await.map_err(|error| {
@@ -148,9 +145,9 @@ impl Stage {
             if error.hint_text().is_some() { error } else { error.hint(hint) }
         })?;
         if code != 0 {
-            let said: Vec<String> = last.into();
+            let said = last.text(LAST_LINES);
             let failed = Error::new(Class::Build, format!("Dockerfile {at}: the command ended with {code}"));
-            let failed = if said.is_empty() { failed } else { failed.because(said.join("\n")) };
+            let failed = if said.is_empty() { failed } else { failed.because(said) };
             return Err(failed.hint("`-v` shows all that the command says; nothing was left in the engine"));
         }
         Ok(())
@@ -197,7 +194,7 @@ impl Stage {
     async fn piece(&self, copy: &CopyStep, piece: Piece<'_>, several: bool, how: How) -> Result<()> {
         if let (Piece::Context(context, source), true) = (&piece, copy.unpack && !piece.source().folder) {
             let (context, source) = (Arc::clone(context), source.clone());
-            let packed = blocking(move || files::archive(&context.file(&source.path)?)).await?;
+            let packed = blocking(move || files::archive(context.file(&source.path)?)).await?;
             if let Some(tar) = packed {
                 let spot = Spot::of(&self.container, &copy.destination).await?;
                 let (missing, target) = (spot.as_folder()?, spot.path);

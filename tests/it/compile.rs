@@ -1,6 +1,6 @@
 //! `compile`: a Dockerfile in one pass is what `docker build` makes of it, in one layer.
 
-use crate::support::{Done, Used, docker, image_name, root, run, twostage, uses, wait_until};
+use crate::support::{Done, Used, docker, exported_tree, image_name, root, run, twostage, uses, wait_until};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -97,7 +97,7 @@ impl Drop for Case {
 /// The tree as the engine unpacks it. Times that a RUN made are not compared.
 fn tree(image: &str) -> Vec<String> {
     let now = twostage_model::date::now();
-    let out = run(Command::new("python3").arg(root().join("tests/tools/export_tree.py")).arg(image)).ok().out;
+    let out = exported_tree(image);
     let timeless = |word: &str| match word.parse::<i64>() {
         Ok(time) if time > now - 600 && word.len() == 10 => "now".to_string(),
         _ => word.to_string(),

@@ -1,9 +1,8 @@
 //! Images looked into and rewritten: flatten, diff, plan and the audit's page, on real images.
 
-use crate::support::{Project, Used, docker, root, run, tool, twostage, uses};
+use crate::support::{Project, Used, docker, exported_tree, run, tool, twostage, uses};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 /// An image built from a base with steps that no tool finds easy.
 const STEPS: &str = "RUN mkdir /src && head -c 3000000 /dev/urandom > /src/big && ln /src/big /src/link\n\
@@ -16,10 +15,6 @@ const STEPS: &str = "RUN mkdir /src && head -c 3000000 /dev/urandom > /src/big &
 fn build(folder: &Path, name: &str, base: &str, steps: &str) {
     fs::write(folder.join("Dockerfile"), format!("FROM {base}\n{steps}")).expect("a file");
     docker(&["build", "--network=host", "--tag", name, &folder.to_string_lossy()]).ok();
-}
-
-fn tree(image: &str) -> String {
-    run(Command::new("python3").arg(root().join("tests/tools/export_tree.py")).arg(image)).ok().out
 }
 
 fn layers(image: &str) -> Vec<String> {
@@ -39,7 +34,7 @@ fn a_flat_image_is_the_same_tree_in_one_layer_above_its_parent() {
 
     let said = run(twostage().args(["flatten", &image])).ok();
     assert!(said.out.contains("nearest ancestor with a name") && said.out.contains("/src/big  (deleted later)"), "{}", said.out);
-    assert_eq!(tree(&flat), tree(&image));
+    assert_eq!(exported_tree(&flat), exported_tree(&image));
     assert_eq!(layers(&flat).len(), 2);
     assert_eq!(layers(&flat)[0], layers(&base)[0], "the base's layer stays, and stays shared");
     assert_eq!(docker(&["run", "--rm", "--network=none", &flat]).ok().out, "x\n", "CMD and the setuid copy still work");
@@ -68,7 +63,7 @@ fn a_flat_image_is_the_same_tree_in_one_layer_above_its_parent() {
     run(twostage().args(["flatten", &from, "--all", "--to", &format!("docker-archive:{}:{image}-all:latest", archive.display())])).ok();
     docker(&["load", "--input", &archive.to_string_lossy()]).ok();
     let all = format!("{image}-all");
-    assert_eq!(tree(&all), tree(&image));
+    assert_eq!(exported_tree(&all), exported_tree(&image));
     assert_eq!(layers(&all).len(), 1);
 
     // What cannot be is said.

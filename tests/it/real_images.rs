@@ -3,7 +3,7 @@
 
 use crate::engines::Other;
 use crate::registry::Registry;
-use crate::support::{Project, Used, docker, image_name, root, run, tool, twostage, uses};
+use crate::support::{Project, Used, docker, exported_tree, image_name, run, tool, twostage, uses};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -70,10 +70,6 @@ t.addfile(m,io.BytesIO(b'x\\n'));t.close()";
     run(Command::new("python3").args(["-c", attributes]).current_dir(folder)).ok();
 }
 
-fn tree(image: &str) -> String {
-    tool("python3", &[&root().join("tests/tools/export_tree.py").to_string_lossy(), image]).ok().out
-}
-
 fn inspect(image: &str, format: &str) -> String {
     docker(&["inspect", "--format", format, image]).ok().out.trim().to_string()
 }
@@ -115,7 +111,7 @@ fn sixteen_images_flat_are_the_trees_that_docker_exports_everywhere_with_the_sam
         let manifest = said["manifest"].as_str().expect("a manifest's digest").to_string();
         docker(&["image", "rm", "--force", &flat]).ok();
         docker(&["pull", "--quiet", &remote]).ok();
-        assert_eq!(tree(&remote), tree(&image), "{name}");
+        assert_eq!(exported_tree(&remote), exported_tree(&image), "{name}");
         assert!(inspect(&remote, "{{.RepoDigests}}").contains(&manifest), "{name}: the registry has it as {manifest}");
         let id = format!("sha256:{}", said["id"].as_str().expect("an id"));
         assert_eq!([inspect(&remote, "{{.Id}}"), flat_id], [id.clone(), id], "{name}: one image, in the engine and from the registry");

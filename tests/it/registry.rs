@@ -1,7 +1,7 @@
 //! Debian's docker-registry: images in and out of it, with and without a login.
 
 use crate::engines::Other;
-use crate::support::{Project, Used, docker, root, run, tool, twostage, uses, wait_until};
+use crate::support::{Project, Used, docker, exported_tree, run, tool, twostage, uses, wait_until};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -132,8 +132,7 @@ fn docker_podman_and_skopeo_read_a_gzip_layer_of_many_members() {
     assert!(told.out.contains("\"same\":true") || told.out.contains("\"files\":[]"), "as skopeo unpacks it: {}", told.out);
 
     docker(&["pull", "--quiet", &flat]).ok();
-    let tree = |image: &str| tool("python3", &[&root().join("tests/tools/export_tree.py").to_string_lossy(), image]).ok().out;
-    assert_eq!(tree(&flat), tree(&image));
+    assert_eq!(exported_tree(&flat), exported_tree(&image));
     let in_podman = |arguments: &[&str]| tool("podman", &[&["--remote", "--url", &podman.service.line][..], arguments].concat());
     in_podman(&["pull", "--quiet", "--tls-verify=false", &flat]).ok();
     assert_eq!(in_podman(&["run", "--rm", "--network=none", &flat, "cat", "/etc/check"]).ok().out, "Members\n");

@@ -105,6 +105,11 @@ pub fn docker(arguments: &[&str]) -> Done {
     tool("docker", arguments)
 }
 
+/// An image's tree as text, as `docker export` gives it.
+pub fn exported_tree(image: &str) -> String {
+    tool("python3", &[&root().join("tests/tools/export_tree.py").to_string_lossy(), image]).ok().out
+}
+
 /// This repository.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -12,10 +12,11 @@
 //! Which instructions are expanded is decided in `state.rs`: all but the commands of RUN, CMD, ENTRYPOINT and
 //! HEALTHCHECK and the words of SHELL.
 
-use super::MAX_EXPANDED;
+use super::{At, MAX_EXPANDED};
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::str::Chars;
+use twostage_model::Error;
 
 /// How deep `${A:-${B:-…}}` may go.
 const MAX_DEPTH: usize = 32;
@@ -64,6 +65,13 @@ pub struct Problem {
     pub what: String,
     /// The edit that mends it.
     pub hint: &'static str,
+}
+
+impl Problem {
+    /// An error of the instruction that the word is in.
+    pub(super) fn at(self, at: &At) -> Error {
+        at.error(self.what, self.hint)
+    }
 }
 
 fn problem<T>(what: impl Into<String>, hint: &'static str) -> Result<T, Problem> {

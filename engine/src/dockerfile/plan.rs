@@ -225,7 +225,7 @@ pub(super) fn check_variables(at: &At, env: &Env) -> Result<()> {
 }
 
 fn expand(at: &At, env: &Env, escape: char, word: &str) -> Result<String> {
-    Lexer::new(env, escape).word(word).map_err(|problem| at.error(problem.what, problem.hint))
+    Lexer::new(env, escape).word(word).map_err(|problem| problem.at(at))
 }
 
 impl Plan<'_> {

@@ -9,7 +9,7 @@
 //! HEALTHCHECK with the names of its fields.
 
 use super::config::{COMMENT, DEFAULT_PATH, History, ImageConfig, Nothing, go_list, go_quoted, split_env};
-use super::expand::{Env, Lexer, Problem};
+use super::expand::{Env, Lexer};
 use super::mount::{self, Mount};
 use super::plan::{Origin, Plan, check_variables};
 use super::values::{self, join};
@@ -257,7 +257,7 @@ impl State {
         let mut ports = BTreeSet::new();
         let mut count = 0;
         for word in words {
-            for spec in lexer.words(word).map_err(|problem| at.error(problem.what, problem.hint))? {
+            for spec in lexer.words(word).map_err(|problem| problem.at(at))? {
                 let found = values::ports(&spec).map_err(|what| at.error(what, "write for example 80, 53/udp or 8000-8010/tcp"))?;
                 count += found.len();
                 if count > MAX_PORTS {
@@ -294,7 +294,7 @@ impl State {
     /// Expands words, all with the variables as they are before the instruction.
     fn words<'w>(&self, at: &At, escape: char, words: impl IntoIterator<Item = &'w String>) -> Result<Vec<String>> {
         let mut lexer = Lexer::new(&self.env, escape);
-        let expand = |word: &String| lexer.word(word).map_err(|Problem { what, hint }| at.error(what, hint));
+        let expand = |word: &String| lexer.word(word).map_err(|problem| problem.at(at));
         words.into_iter().map(expand).collect()
     }
 
@@ -403,7 +403,7 @@ impl State {
         let mut mounts = Vec::new();
         for spec in &run.mounts {
             let from = plan.mount_from(at, self.stage, spec)?;
-            let expand = |word: &str| lexer.word(word).map_err(|problem| at.error(problem.what, problem.hint));
+            let expand = |word: &str| lexer.word(word).map_err(|problem| problem.at(at));
             mounts.push(mount::resolve(at, spec, from, &self.here(), expand)?);
         }
         let arguments: Vec<String> = self.args.iter().map(|(name, value)| self.shown(name, value.as_deref())).collect();
@@ -446,7 +446,7 @@ impl State {
             line += &format!(" <<{}", document.name);
             let mut text = document.text();
             if document.expand {
-                text = lexer.word(&text).map_err(|problem| at.error(problem.what, problem.hint))?;
+                text = lexer.word(&text).map_err(|problem| problem.at(at))?;
             }
             documents.push((document.name.clone(), text));
         }
