@@ -90,24 +90,29 @@ where
     Ok(TarReader { pieces, current: Bytes::new(), ended: false })
 }
 
-/// What the end of a tar is known by: two blocks of zeros.
+/// Bytes of the two blocks of zeros that a tar ends with (POSIX, pax Interchange Format).
+const END_OF_ARCHIVE: usize = 1024;
+
+/// What the end of a tar is known by.
 #[derive(Default)]
 struct Tail {
     length: u64,
-    zeros: u64,
+    zeros: usize,
 }
 
 impl Tail {
     fn push(&mut self, bytes: &[u8]) {
         self.length += bytes.len() as u64;
-        self.zeros = match bytes.iter().rposition(|byte| *byte != 0) {
-            Some(last) => (bytes.len() - last - 1) as u64,
-            None => self.zeros + bytes.len() as u64,
+        // No more of it counts, and archives are large.
+        let end = &bytes[bytes.len().saturating_sub(END_OF_ARCHIVE)..];
+        self.zeros = match end.iter().rposition(|byte| *byte != 0) {
+            Some(last) => end.len() - last - 1,
+            None => (self.zeros + end.len()).min(END_OF_ARCHIVE),
         };
     }
 
     fn is_end_of_archive(&self) -> bool {
-        self.length.is_multiple_of(512) && self.zeros >= 1024
+        self.length.is_multiple_of(512) && self.zeros == END_OF_ARCHIVE
     }
 }
 

@@ -1,9 +1,11 @@
 //! The main job: sources → packages → snapshot → one RUN → audited image.
 
-use crate::support::{Family, Project, Serving, Used, docker, plain_build, root, tool, uses};
+use crate::support::{Family, Project, Serving, Used, docker, plain_build, root, tool, uses, wait_until};
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Instant;
 
 fn outcomes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, outcome)| ((*name).to_string(), (*outcome).to_string())).collect()
@@ -34,23 +36,59 @@ fn greets(family: Family, test: &str) {
     let saved = project.join("saved.tar");
     docker(&["save", "--output", &saved.to_string_lossy(), &project.image]).ok();
     let key = project.join("key.asc");
-    std::fs::write(&key, Serving::of(project.path()).get("/key.asc")).expect("a file");
+    fs::write(&key, Serving::of(project.path()).get("/key.asc")).expect("a file");
     let checker = root().join("tests/tools/check_image.py");
     let check = [checker, saved, "1".into(), "--key".into(), key].map(|path| path.to_string_lossy().into_owned());
     let arguments: Vec<&str> = check.iter().map(String::as_str).collect();
     tool("python3", &arguments).ok();
 }
 
-/// Seconds, as the engine's log of events has them.
-fn now() -> String {
-    format!("{:.6}", SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs_f64())
+/// Tells of the containers that are made for a project, as the engine does. (What it told before, it knows of the last 256
+/// events of all that use it only.)
+struct Made<'a> {
+    project: &'a Project,
+    events: Child,
+    told: PathBuf,
 }
 
-/// The containers that were made for a project since then, by the engine's own log.
-fn containers_made(project: &Project, since: &str) -> Vec<String> {
-    let label = format!("label=twostage.project={}", project.id());
-    let made = ["--filter", "type=container", "--filter", "event=create", "--filter", &label];
-    docker(&[&["events", "--since", since, "--until", &now()], &made[..]].concat()).ok().out.lines().map(String::from).collect()
+impl Made<'_> {
+    fn of(project: &Project) -> Made<'_> {
+        let told = project.join("events");
+        let label = format!("label=twostage.project={}", project.id());
+        let words =
+            ["events", "--filter=type=container", "--filter=event=create", "--format={{.ID}} {{.Actor.Attributes.mark}}", "--filter"];
+        let out = fs::File::create(&told).expect("a file");
+        let events = Command::new("docker").args(words).arg(&label).stdout(out).spawn().expect("docker");
+        let made = Made { project, events, told };
+        wait_until("the engine tells of containers", || made.is_told(&made.mark()));
+        made
+    }
+
+    /// A container that is made by the test itself.
+    fn mark(&self) -> String {
+        let label = format!("twostage.project={}", self.project.id());
+        let id = docker(&["create", "--label", &label, "--label", "mark=ours", &self.project.base(), "true"]).ok().last_line().to_string();
+        docker(&["rm", &id]).ok();
+        id
+    }
+
+    fn is_told(&self, id: &str) -> bool {
+        fs::read_to_string(&self.told).expect("the events").contains(id)
+    }
+
+    /// How many there were until now.
+    fn count(&self) -> usize {
+        let last = self.mark();
+        wait_until("the engine has told of all before", || self.is_told(&last));
+        fs::read_to_string(&self.told).expect("the events").lines().filter(|line| !line.ends_with(" ours")).count()
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        let _ = self.events.kill();
+        let _ = self.events.wait();
+    }
 }
 
 #[test]
@@ -72,17 +110,17 @@ fn rebuilds(family: Family, test: &str, politeness: &str) {
     project.run(&["runtime"]).ok();
     let first = project.diff_ids();
 
-    let start = &now();
+    let made = Made::of(&project);
     let clock = Instant::now();
     assert_eq!(repo(), outcomes(&[("libgreet", "unchanged"), ("greet", "unchanged")]), "nothing changed");
     let runtime = Project::outcomes(&project.run(&["--json", "runtime"]).ok());
     assert_eq!(runtime, outcomes(&[(&project.image, "unchanged")]), "nothing changed");
     eprintln!("a second repo and runtime with nothing changed: {:.2} s", clock.elapsed().as_secs_f64());
-    assert_eq!(containers_made(&project, start), Vec::<String>::new(), "nothing changed, and nothing was run to find that out");
+    assert_eq!(made.count(), 0, "nothing changed, and nothing was run to find that out");
 
     project.edit("greet/greet.c", |text| text.replace("stranger", "visitor"));
     assert_eq!(repo(), outcomes(&[("libgreet", "unchanged"), ("greet", "done")]), "only the program changed");
-    assert_ne!(containers_made(&project, start), Vec::<String>::new(), "a build is seen that way");
+    assert_ne!(made.count(), 0, "a build is seen that way");
     project.run(&["runtime"]).ok();
     assert_ne!(project.diff_ids(), first, "the image has the new program");
 

@@ -2,7 +2,7 @@
 //! when a byte of what they are sent is another, or a package bears no signature.
 
 use crate::clients::{Client, Container, Proxy, spread};
-use crate::support::{Family, Project, Serving, Used, docker, root, rpm_bases, run, tool, uses};
+use crate::support::{Family, Serving, Used, docker, root, rpm_bases, run, shared_build, tool, uses};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -59,22 +59,23 @@ impl Manager {
         ["base", "builder"].map(|name| folder.join(format!("{prefix}{name}.tar")))
     }
 
-    /// The first of these, in the engine.
-    pub fn image(self) -> &'static str {
-        static IMAGES: [OnceLock<String>; 3] = [const { OnceLock::new() }; 3];
+    /// The same two in the engine, under the names that a project's bases have.
+    pub fn images(self) -> &'static [String; 2] {
+        static IMAGES: [OnceLock<[String; 2]>; 3] = [const { OnceLock::new() }; 3];
         IMAGES[self as usize].get_or_init(|| {
-            let [base, _] = self.bases();
-            let made = rpm_bases().file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let image = format!("twostage-test-{}:{made}", self.name());
-            if docker(&["image", "inspect", &image]).status != 0 {
-                docker(&["import", &base.to_string_lossy(), &image]).ok();
-            }
-            image
+            self.bases().map(|tar| {
+                let digest = tool("sha256sum", &[&tar.to_string_lossy()]).ok().out;
+                let image = format!("twostage-base:{}", &digest[..12]);
+                if docker(&["image", "inspect", &image]).status != 0 {
+                    docker(&["import", "--change", "CMD [\"/bin/sh\"]", &tar.to_string_lossy(), &image]).ok();
+                }
+                image
+            })
         })
     }
 
     fn container(self, folders: &[&Path]) -> Container {
-        Container::of_image(self.image(), folders)
+        Container::of_image(&self.images()[0], folders)
     }
 
     /// Runs a client for each of the jobs (see `tests/tools/install_each_rpm.sh`).
@@ -164,17 +165,9 @@ fn zypper_refuses_metadata_without_a_signature() {
     refuses_unsigned_metadata(Manager::Zypper);
 }
 
-/// `examples/hello-rpm`, built once for all tests of this chapter: they only read it.
+/// `examples/hello-rpm`, which this chapter only reads.
 fn built() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        // (The prefix is that of `support::forget_earlier_builds`.)
-        let project = Project::example(Family::Rpm, &format!("shared-{}-clients", std::process::id()));
-        project.run(&["repo"]).ok();
-        let path = project.path().to_path_buf();
-        std::mem::forget(project);
-        path
-    })
+    shared_build(Family::Rpm)
 }
 
 /// The snapshot that its channel is at.

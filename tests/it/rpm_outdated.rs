@@ -2,7 +2,7 @@
 //! an advisory says which of them mend a fault of security.
 
 use crate::rpm_clients::Manager;
-use crate::support::{Family, Helper, Project, Used, docker, run, tool, uses};
+use crate::support::{Family, Helper, Project, Used, docker, image_name, run, tool, uses};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -67,7 +67,7 @@ fn advisory(names: &[&str]) -> String {
 fn tells_what_is_newer(manager: Manager) {
     uses(Used::Engine);
     let test = format!("outdated-{manager:?}").to_lowercase();
-    let project = Project::example(Family::Rpm, &test);
+    let project = Project::example(Family::Rpm, &test).with_key();
     let mirror = project.join("mirror");
     fs::create_dir(&mirror).expect("a folder");
     let index = || tool("createrepo_c", &["--quiet", "--no-database", &mirror.to_string_lossy()]).ok();
@@ -78,14 +78,13 @@ fn tells_what_is_newer(manager: Manager) {
     let server = Helper::start(Command::new("python3").args(["-c", SERVER]).arg(&mirror));
 
     // A base that asks this mirror, and has a package of it already.
-    let base = format!("twostage-test-{test}-base");
-    let [_, builder] = manager.bases();
-    docker(&["import", &builder.to_string_lossy(), &base]).ok();
+    let base = image_name(&format!("{test}-base"));
+    let [_, builder] = manager.images();
     let context = project.join("context");
     fs::create_dir(&context).expect("a folder");
     fs::copy(mirror.join("in-base-1-1.noarch.rpm"), context.join("in-base.rpm")).expect("a package");
     let dockerfile = format!(
-        "FROM {base}\nCOPY in-base.rpm /\nRUN rpm --install --nodeps /in-base.rpm && rm /in-base.rpm && \
+        "FROM {builder}\nCOPY in-base.rpm /\nRUN rpm --install --nodeps /in-base.rpm && rm /in-base.rpm && \
          find /etc -name distribution.repo -exec sed -i 's,^baseurl=.*,baseurl=http://127.0.0.1:{}/,' {{}} +\n",
         server.line
     );

@@ -224,6 +224,15 @@ impl Project {
         project
     }
 
+    /// The same with a key, since to make one takes seconds.
+    pub fn with_key(self) -> Project {
+        let into = self.join(".twostage/repository");
+        fs::create_dir_all(&into).expect("a folder");
+        let key = shared_build(self.family).join(".twostage/repository/key");
+        tool("cp", &["-a", &key.to_string_lossy(), &into.to_string_lossy()]).ok();
+        self
+    }
+
     /// A copy of `examples/hello` with everything built already.
     pub fn built_hello(test: &str) -> Project {
         Project::built(Family::Deb, test)
@@ -238,9 +247,12 @@ impl Project {
         project.write("twostage.lock", &lock.replace("runtime:twostage-test-shared", &format!("runtime:{}", project.image)));
         fs::create_dir_all(project.join(".twostage/repository")).expect("a folder");
         for entry in fs::read_dir(shared.join(".twostage/repository")).expect("the shared repository").flatten() {
-            // The bases of rpms are files of the project, and large. (The key goes along: to make one takes seconds.)
-            if entry.file_name() != "blobs" || family == Family::Deb {
-                tool("cp", &["-a", &entry.path().to_string_lossy(), &project.join(".twostage/repository").to_string_lossy()]).ok();
+            // The bases of rpms are files of the project; others, which nobody writes to again, are large. (The key goes
+            // along: to make one takes seconds.)
+            let (is_blobs, from) = (entry.file_name() == "blobs", entry.path());
+            if !is_blobs || family == Family::Deb {
+                let into = project.join(".twostage/repository");
+                tool("cp", &[if is_blobs { "-al" } else { "-a" }, &from.to_string_lossy(), &into.to_string_lossy()]).ok();
             }
         }
         project.run(&["repo"]).ok();
@@ -458,8 +470,8 @@ impl Drop for Project {
     }
 }
 
-/// `examples/hello`, built once for all tests.
-fn shared_build(family: Family) -> &'static Path {
+/// An example, built once for all tests, which read it or copy it.
+pub fn shared_build(family: Family) -> &'static Path {
     static DEB: OnceLock<PathBuf> = OnceLock::new();
     static RPM: OnceLock<PathBuf> = OnceLock::new();
     let (shared, kept) = match family {
