@@ -4,7 +4,6 @@
 
 mod cli;
 mod commands;
-mod compile;
 mod images;
 mod leaks;
 mod output;

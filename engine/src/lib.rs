@@ -12,12 +12,16 @@
 
 mod docker;
 pub mod dockerfile;
+pub mod execute;
+mod images;
 mod lines;
 pub mod reach;
 mod reference;
 mod stream;
 
 pub use docker::Container;
+pub use images::{Saved, Write};
+pub use lines::LastLines;
 pub use reach::{Probe, Reach};
 pub use reference::Reference;
 pub use stream::{ByteStream, PipeWriter, TarReader, file_stream, pipe};
@@ -32,6 +36,17 @@ use twostage_model::{Result, Sha256, Sink};
 /// Work that is not done yet. Boxed, so that it is compiled here, once, and not again in every
 /// crate that awaits it: an engine's client is most of what there is to compile.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Runs something that blocks (hashing, parsing, disk) off the event loop.
+///
+/// # Errors
+/// What `work` returns, or that its thread ended early.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(cause) => Err(twostage_model::Error::new(twostage_model::Class::System, "a worker thread ended early").because(cause)),
+    }
+}
 
 /// A connection to what runs containers. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -1,8 +1,6 @@
 //! `twostage compile DIR`: a Dockerfile in one pass, into one layer above its base.
 
 use crate::cli::Compile;
-use crate::compile::context::Context;
-use crate::compile::{Image, Job, id, ready};
 use crate::images::whole_name;
 use crate::output::{Output, bytes};
 use crate::session::{lock, sweep_containers};
@@ -14,6 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use twostage_engine::Reference;
 use twostage_engine::dockerfile::{Dockerfile, MAX_BYTES, Options, Plan, Warning};
+use twostage_engine::execute::{Context, Image, Job, id, ready};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::{Class, Error, Result, Sha256, date};

@@ -7,7 +7,8 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use twostage_image::{Entry, Kind, path};
+use twostage_image::path::{self, join};
+use twostage_image::{Entry, Kind};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256};
 
@@ -289,15 +290,6 @@ fn attributes(at: &Path, kind: &fs::FileType) -> Result<BTreeMap<String, Vec<u8>
 
 fn to_path(path: &str) -> PathBuf {
     if path.is_empty() { PathBuf::from(".") } else { PathBuf::from(std::ffi::OsStr::from_bytes(&path::to_bytes(path))) }
-}
-
-/// `folder/name`, at the root too, and with nothing below.
-pub fn join(folder: &str, name: &str) -> String {
-    match (folder, name) {
-        ("", name) => name.to_string(),
-        (folder, "") => folder.to_string(),
-        (folder, name) => format!("{folder}/{name}"),
-    }
 }
 
 #[cfg(test)]

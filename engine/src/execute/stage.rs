@@ -1,16 +1,17 @@
 //! One stage's container, and what its steps do to it.
 
-use super::context::{Context, MAX_ENTRIES, Source as InContext, join};
+use super::context::{Context, MAX_ENTRIES, Source as InContext};
 use super::files::{self, How, Out};
+use super::named;
 use super::pattern::{Pattern, is_pattern};
 use super::spot::{Spot, owner};
-use super::{blocking, named};
+use crate::blocking;
+use crate::dockerfile::state::{CopyStep, RunStep, Source};
+use crate::dockerfile::{At, Step};
+use crate::{Container, Exec, LastLines, pipe};
 use std::sync::Arc;
-use twostage_builder::closure::LastLines;
-use twostage_engine::dockerfile::state::{CopyStep, RunStep, Source};
-use twostage_engine::dockerfile::{At, Step};
-use twostage_engine::{Container, Exec, pipe};
-use twostage_image::{TarWriter, Tarball, path};
+use twostage_image::path::{self, join};
+use twostage_image::{TarWriter, Tarball};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sink};
 
@@ -194,8 +195,11 @@ impl Stage {
     async fn piece(&self, copy: &CopyStep, piece: Piece<'_>, several: bool, how: How) -> Result<()> {
         if let (Piece::Context(context, source), true) = (&piece, copy.unpack && !piece.source().folder) {
             let (context, source) = (Arc::clone(context), source.clone());
-            let packed = blocking(move || files::archive(context.file(&source.path)?)).await?;
-            if let Some(tar) = packed {
+            let packed = blocking(move || {
+                let file = context.file(&source.path)?;
+                Ok(files::is_archive(&file)?.then_some(file))
+            });
+            if let Some(tar) = packed.await? {
                 let spot = Spot::of(&self.container, &copy.destination).await?;
                 let (missing, target) = (spot.as_folder()?, spot.path);
                 return self
@@ -252,7 +256,7 @@ impl Stage {
         let making = blocking(move || {
             let mut out = TarWriter::new(writer);
             make(&mut out)?;
-            out.finish().and_then(twostage_engine::PipeWriter::finish).or_fail(Class::Engine, || "cannot hand files to the engine".into())
+            out.finish().and_then(crate::PipeWriter::finish).or_fail(Class::Engine, || "cannot hand files to the engine".into())
         });
         match tokio::join!(making, self.container.put(stream, replace)) {
             (Ok(()), put) => put,

@@ -11,7 +11,7 @@
 //! Nothing runs in a container but RUN: files are put into it while it is stopped, so no command can move a path
 //! under them.
 
-pub mod context;
+mod context;
 mod files;
 mod image;
 mod pattern;
@@ -19,15 +19,15 @@ pub mod ready;
 mod spot;
 mod stage;
 
-use context::Context;
+use crate::dockerfile::{At, Base, Origin, Plan, Step};
+use crate::{Container, Engine, Hold, Network};
 use ready::{Ready, Root};
 use stage::{From, Stage};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use twostage_engine::dockerfile::{At, Base, Origin, Plan, Step};
-use twostage_engine::{Container, Engine, Hold, Network};
 use twostage_model::{Error, Result, Sha256, Sink};
 
+pub use context::Context;
 pub use image::Image;
 
 /// What images that a run needs for itself are called, with a tag of its own.
@@ -37,16 +37,23 @@ const HOSTNAME: &str = "buildkitsandbox";
 
 /// A Dockerfile that is being compiled.
 pub struct Job<'f> {
+    /// What runs the containers; every container that it makes should have a label of the run.
     pub engine: Engine,
+    /// The file.
     pub plan: &'f Plan<'f>,
+    /// Where COPY takes files from.
     pub context: Arc<Context>,
+    /// What every RUN can reach.
     pub network: Network,
     /// What tells this run's leftovers from others'.
     pub id: String,
+    /// Who is told what happens.
     pub events: Sink,
+    /// What the events are about.
     pub subject: String,
     /// `SOURCE_DATE_EPOCH`.
     pub epoch: Option<i64>,
+    /// The time, in seconds since 1970.
     pub now: i64,
 }
 
@@ -155,11 +162,6 @@ impl Job<'_> {
 pub fn id(dockerfile: &std::path::Path) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Sha256::of(format!("{} {}", host.trim(), dockerfile.display()).as_bytes()).short()
-}
-
-/// Work that waits for files.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    twostage_builder::Context::blocking(work).await
 }
 
 /// An error with the line that it is about.

@@ -1,17 +1,21 @@
 //! All that a Dockerfile asks for, known and checked before anything is done.
 
-use twostage_engine::dockerfile::state::{Source, Start};
-use twostage_engine::dockerfile::{At, Base, Located, Origin, Plan, Platform, RunNetwork, State, Step};
-use twostage_engine::{Engine, Kind};
+use crate::dockerfile::state::{Source, Start};
+use crate::dockerfile::{At, Base, Located, Origin, Plan, Platform, RunNetwork, State, Step};
+use crate::{Engine, Kind};
 use twostage_model::{Class, Error, Result, Sink};
 
 /// A stage whose steps are known.
 pub struct Ready<'f> {
+    /// Which stage of the file.
     pub index: usize,
     /// Its FROM.
     pub at: &'f At,
+    /// What it starts from.
     pub base: Base,
+    /// The image below all stages that it starts from.
     pub root: Root,
+    /// What its instructions ask for, in order.
     pub steps: Vec<(&'f Located, Step)>,
     /// Its image, without the base's history.
     pub state: State,
@@ -105,7 +109,7 @@ fn check(at: &At, step: &Step) -> Result<()> {
     }
 }
 
-async fn image(engine: &Engine, at: &At, name: &str, events: &Sink) -> Result<twostage_engine::ImageInfo> {
+async fn image(engine: &Engine, at: &At, name: &str, events: &Sink) -> Result<crate::ImageInfo> {
     let located = |error: Error| super::named(at, error);
     if let Some(found) = engine.image(name).await.map_err(located)? {
         return Ok(found);
