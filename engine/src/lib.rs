@@ -29,6 +29,7 @@ pub use stream::{ByteStream, PipeWriter, TarReader, file_stream, pipe};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 use twostage_model::{Result, Sha256, Sink};
@@ -130,6 +131,7 @@ impl fmt::Display for Network {
 }
 
 static NO_WORDS: BTreeMap<String, String> = BTreeMap::new();
+static NO_FILES: BTreeMap<String, PathBuf> = BTreeMap::new();
 
 /// A build of a Dockerfile.
 #[derive(Debug, Clone)]
@@ -148,12 +150,23 @@ pub struct Build<'a> {
     pub no_cache: bool,
     /// Labels that the image gets.
     pub labels: &'a BTreeMap<String, String>,
+    /// Files that a `RUN --mount=type=secret` sees, by its id. The builders of Docker and Podman have no such mounts.
+    pub secrets: &'a BTreeMap<String, PathBuf>,
 }
 
 impl<'a> Build<'a> {
     /// A build without arguments, tag or labels, on the bridge network.
     pub fn new(context: Vec<u8>, dockerfile: &'a str) -> Self {
-        Build { context, dockerfile, tag: None, build_args: &NO_WORDS, network: Network::Bridge, no_cache: false, labels: &NO_WORDS }
+        Build {
+            context,
+            dockerfile,
+            tag: None,
+            build_args: &NO_WORDS,
+            network: Network::Bridge,
+            no_cache: false,
+            labels: &NO_WORDS,
+            secrets: &NO_FILES,
+        }
     }
 }
 
@@ -227,6 +240,55 @@ pub struct Exec<'a> {
     pub workdir: &'a str,
     /// Path and text of a program that only this command sees, in `/dev/pipes`.
     pub script: Option<(&'a str, &'a str)>,
+    /// What else only this command sees, mounted in this order. Docker and Podman can add none to a container.
+    pub mounts: &'a [Attach<'a>],
+    /// What it can reach, where that is not what its container can. Docker and Podman cannot do that.
+    pub network: Option<Network>,
+}
+
+/// Something that only one command sees, and that is in no layer.
+#[derive(Debug, Clone, Copy)]
+pub enum Attach<'a> {
+    /// Files of another container, in which nothing runs.
+    Files {
+        /// The container.
+        of: &'a Container,
+        /// Absolute there, links followed.
+        path: &'a str,
+        /// Absolute.
+        target: &'a str,
+        /// They cannot be written.
+        read_only: bool,
+    },
+    /// A folder of the engine that stays from one command to the next.
+    Cache {
+        /// Which one.
+        id: &'a str,
+        /// What two commands do that want it at the same time.
+        sharing: dockerfile::mount::Sharing,
+        /// Absolute.
+        target: &'a str,
+        /// It cannot be written.
+        read_only: bool,
+        /// Mode and owner of a new one.
+        owner: dockerfile::mount::Owner,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Absolute.
+        target: &'a str,
+        /// Bytes at most; nothing means the engine's limit.
+        size: Option<u64>,
+    },
+    /// A file that is nowhere but in memory.
+    Secret {
+        /// What is in it.
+        bytes: &'a [u8],
+        /// Absolute.
+        target: &'a str,
+        /// Its mode and owner.
+        owner: dockerfile::mount::Owner,
+    },
 }
 
 /// What is at a path of a container.

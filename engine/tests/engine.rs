@@ -291,7 +291,7 @@ fn commands_run_one_after_another_in_a_container_and_between_them_nothing_does()
         let lines = std::sync::Mutex::new(Vec::new());
         let exec = async |cmd: &[String], user: &str, workdir: &str| {
             let env = [("A".to_string(), "b c".to_string())];
-            let exec = Exec { cmd, env: &env, user, workdir, script: None };
+            let exec = Exec { cmd, env: &env, user, workdir, ..Exec::default() };
             let mut on_line = |line: &str| lines.lock().expect("a list").push(line.to_string());
             container.exec(exec, &mut on_line).await.unwrap_or_else(|error| panic!("{}", told(&error)))
         };

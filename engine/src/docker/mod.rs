@@ -19,6 +19,7 @@ mod build;
 mod containers;
 mod dialect;
 mod fault;
+pub(crate) use fault::shorten;
 mod images;
 mod stage;
 

@@ -121,6 +121,11 @@ impl Container {
     /// The engine cannot start the container or the command.
     pub fn exec<'a>(&'a self, exec: Exec<'a>, on_line: &'a mut (dyn FnMut(&str) + Send)) -> Pending<'a, Result<i64>> {
         Box::pin(async move {
+            if !exec.mounts.is_empty() || exec.network.is_some() {
+                let what =
+                    "cannot run a command with mounts or a network of its own: this engine gives a container those only when it is made";
+                return Err(Error::new(Class::Engine, what).hint("name the embedded engine, with `--engine embedded`"));
+            }
             let started = self.session().patient().start_container(&self.id, None::<StartContainerOptions>).await;
             started.map_err(|error| fault("cannot start a container for the stage", error))?;
             if let Some((path, text)) = exec.script {

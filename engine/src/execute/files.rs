@@ -1,10 +1,10 @@
 //! The tar that COPY, ADD and WORKDIR put into a container: what is copied, under the names and owners that it gets.
 
 use super::context::{Context, MAX_ENTRIES, Source};
+use super::origin::Data;
 use crate::PipeWriter;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek as _};
+use std::io::{self, BufReader, Read, Seek as _, Write};
 use twostage_image::path::{self, join};
 use twostage_image::{Entry, Header, Kind, TarWriter, Tarball};
 use twostage_model::error::OrFail as _;
@@ -27,6 +27,8 @@ pub struct How {
     pub chmod: Option<u32>,
     /// The time of what is made here.
     pub now: i64,
+    /// The time of all that is copied; none: as it is.
+    pub mtime: Option<i64>,
 }
 
 impl How {
@@ -34,6 +36,7 @@ impl How {
         if let Some((uid, gid)) = self.owner {
             (entry.uid, entry.gid) = (uid, gid);
         }
+        entry.mtime = self.mtime.unwrap_or(entry.mtime);
         match (&entry.kind, self.chmod) {
             (Kind::Symlink { .. }, _) => entry.mode = 0o777,
             (_, Some(mode)) => entry.mode = mode,
@@ -53,7 +56,7 @@ fn file(size: u64) -> Kind {
 }
 
 /// Folders that are made on the way.
-pub fn folders(out: &mut Out, missing: &[String], how: How) -> Result<()> {
+pub fn folders(out: &mut TarWriter<impl Write>, missing: &[String], how: How) -> Result<()> {
     for folder in missing {
         let mut entry = Entry { mtime: how.now, ..Entry::bare(Kind::Dir) };
         How { chmod: None, ..how }.apply(&mut entry);
@@ -63,14 +66,14 @@ pub fn folders(out: &mut Out, missing: &[String], how: How) -> Result<()> {
 }
 
 /// A document of a COPY.
-pub fn document(out: &mut Out, target: &str, text: &str, how: How) -> Result<()> {
+pub fn document(out: &mut TarWriter<impl Write>, target: &str, text: &str, how: How) -> Result<()> {
     let mut entry = Entry { mtime: how.now, ..Entry::bare(file(text.len() as u64)) };
     how.apply(&mut entry);
     out.entry(target, &entry, &mut text.as_bytes()).or_fail(Class::Engine, failed)
 }
 
 /// A file of the context, or what is in a folder of it.
-pub fn from_context(out: &mut Out, context: &Context, source: &Source, target: &str, how: How) -> Result<()> {
+pub fn from_context(out: &mut TarWriter<impl Write>, context: &Context, source: &Source, target: &str, how: How) -> Result<()> {
     let how = How { owner: how.owner.or(Some((0, 0))), ..how };
     for listed in context.list(source)? {
         let mut entry = listed.entry;
@@ -89,8 +92,7 @@ pub fn from_context(out: &mut Out, context: &Context, source: &Source, target: &
                 let real = join(&source.path, &listed.below);
                 let changed = || format!("{} changed while it was copied", path::shown(&real));
                 let mut data = context.file(&real)?;
-                let found = data.metadata().or_fail(Class::System, changed)?;
-                if !found.is_file() || found.len() != entry.size() {
+                if data.length != Some(entry.size()) {
                     return Err(Error::new(Class::System, changed()).hint("leave the context alone while this runs"));
                 }
                 out.entry(&to, &entry, &mut data).or_fail(Class::Engine, failed)?;
@@ -102,7 +104,7 @@ pub fn from_context(out: &mut Out, context: &Context, source: &Source, target: &
 }
 
 /// What the engine copied out of a container: a file, or a folder and what is in it.
-pub fn from_container(out: &mut Out, tar: impl Read, folder: bool, target: &str, how: How) -> Result<()> {
+pub fn from_container(out: &mut TarWriter<impl Write>, tar: impl Read, folder: bool, target: &str, how: How) -> Result<()> {
     let mut tarball = Tarball::new(tar);
     let mut top: Option<String> = None;
     let mut bounds = Bounds::default();
@@ -141,11 +143,11 @@ pub fn from_container(out: &mut Out, tar: impl Read, folder: bool, target: &str,
 
 /// The members of an archive, unpacked below a folder. Their names cannot lead elsewhere, not through links of the
 /// archive either.
-pub fn from_archive(out: &mut Out, file: File, target: &str, how: How) -> Result<()> {
+pub fn from_archive(out: &mut TarWriter<impl Write>, file: Data, target: &str, how: How) -> Result<()> {
     unpacked(BufReader::with_capacity(BUFFER, file), MAX_BYTES, |tar| members(out, tar, target, how)).or_fail(Class::System, unread)?
 }
 
-fn members(out: &mut Out, tar: &mut dyn Read, target: &str, how: How) -> Result<()> {
+fn members(out: &mut TarWriter<impl Write>, tar: &mut dyn Read, target: &str, how: How) -> Result<()> {
     let mut tarball = Tarball::new(tar);
     let mut links = BTreeSet::new();
     let mut bounds = Bounds::default();
@@ -202,7 +204,7 @@ impl Bounds {
     }
 }
 
-fn entry(header: &Header, name: &str) -> Result<Entry> {
+pub fn entry(header: &Header, name: &str) -> Result<Entry> {
     let kind = match header.kind {
         b'0' => file(header.size),
         b'1' => Kind::Hardlink { target: path::clean(&header.link)? },
@@ -219,11 +221,11 @@ fn entry(header: &Header, name: &str) -> Result<Entry> {
 }
 
 /// Whether a file, of which nothing was read yet, is a tar, plain or compressed with gzip, bzip2, xz or zstd.
-pub fn is_archive(mut file: &File) -> Result<bool> {
-    if !file.metadata().or_fail(Class::System, unread)?.is_file() {
+pub fn is_archive(file: &mut Data) -> Result<bool> {
+    if file.length.is_none() {
         return Ok(false);
     }
-    let found = unpacked(BufReader::with_capacity(BUFFER, file), MAX_BYTES, |tar| Tarball::new(tar).next());
+    let found = unpacked(BufReader::with_capacity(BUFFER, &mut *file), MAX_BYTES, |tar| Tarball::new(tar).next());
     file.rewind().or_fail(Class::System, unread)?;
     Ok(matches!(found.or_fail(Class::System, unread)?, Ok(Some(_))))
 }

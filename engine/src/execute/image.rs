@@ -81,26 +81,26 @@ impl Job<'_> {
             .engine
             .write(name, with_kept, move |write| {
                 let mut image = opened.store.read(&|_| Want::Digest)?;
-                if image.layers.len() < root.layers {
+                if image.layers.len() < root.layers.len() {
                     return Err(Error::new(Class::Engine, "the engine's image of the stage has fewer layers than its base"));
                 }
                 if let Some(epoch) = epoch {
-                    for entry in image.layers[root.layers..].iter_mut().flat_map(|layer| &mut layer.entries) {
+                    for entry in image.layers[root.layers.len()..].iter_mut().flat_map(|layer| &mut layer.entries) {
                         entry.mtime = entry.mtime.min(epoch);
                     }
                 }
-                let flat = flatten::flatten(&image, root.layers)?;
+                let flat = flatten::flatten(&image, root.layers.len())?;
                 let config = |layer| finish(&config, &image, &root, layer, epoch.unwrap_or(now));
                 let mut new = NewImage {
                     store: &opened.store,
-                    kept: root.layers,
+                    kept: root.layers.len(),
                     delta: flat.delta.as_ref(),
                     compression: Compression::None,
                     name: None,
                     config: &config,
                 };
                 let written: Written = write(&mut new)?;
-                Ok((root.layers, written, flat.delta.as_ref().map_or(0, twostage_image::Delta::file_bytes)))
+                Ok((root.layers.len(), written, flat.delta.as_ref().map_or(0, twostage_image::Delta::file_bytes)))
             })
             .await?;
         Ok(Image { id: written.id, layer: written.layer.map(|(digest, _)| digest), kept: image, bytes })
@@ -123,6 +123,6 @@ fn finish(config: &ImageConfig, read: &Read, root: &super::ready::Root, layer: O
     config.history = history;
     config.created = Some(time);
     config.rootfs.diff_ids =
-        read.config.diff_ids.iter().take(root.layers).chain(layer.as_ref()).map(|digest| format!("sha256:{digest}")).collect();
+        read.config.diff_ids.iter().take(root.layers.len()).chain(layer.as_ref()).map(|digest| format!("sha256:{digest}")).collect();
     config.to_json()
 }
