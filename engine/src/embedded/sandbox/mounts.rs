@@ -105,7 +105,8 @@ fn overlay_of(stage: impl AsFd, name: &str, layers: &Opened, over: Option<&Owned
         lowers.push(&nothing);
     }
     let lowers: Vec<Vec<u8>> = lowers.iter().map(|lower| shown(lower, b"")).collect();
-    let mut options = b"userxattr,redirect_dir=off,metacopy=off,index=off,lowerdir=".to_vec();
+    // (`redirect_dir=off` may mean that redirects of others are followed, which does not go with `userxattr`.)
+    let mut options = b"userxattr,redirect_dir=nofollow,metacopy=off,index=off,lowerdir=".to_vec();
     options.extend(lowers.join(&b':'));
     if let Some((dir, work)) = layers.upper.as_ref().filter(|_| writable) {
         // A mount that asked for no `fsync` leaves a mark that forbids the next one (overlayfs.rst, volatile mount).
