@@ -168,11 +168,12 @@ impl Session {
                 |path: &PathBuf| read_record(path).is_some_and(|record| record.labels.get(&key).is_some_and(|found| *found == value));
             let mut count = 0;
             for path in store::entries(&store.containers()).into_iter().filter(labelled) {
+                // (Whoever had it may remove it first.)
+                count += 1;
                 stop(&path);
                 let trash = {
                     let turn = store.change()?;
                     let mut trash = store.discard(&turn, &path, None)?;
-                    count += usize::from(!trash.is_empty());
                     trash.extend(collect(store, &turn)?);
                     trash
                 };
