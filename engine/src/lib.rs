@@ -7,11 +7,13 @@
 //! ```
 //!
 //! Callers see an [`Engine`] and never an engine's API: everything that knows Docker's is in
-//! `docker/`. Tar streams leave as plain [`std::io::Read`], so that the strict readers of
+//! `docker/`, and what works without one in `embedded/`. Tar streams leave as plain [`std::io::Read`], so that the strict readers of
 //! packages and layers stay synchronous; read them in `tokio::task::spawn_blocking`.
 
+mod container;
 mod docker;
 pub mod dockerfile;
+mod embedded;
 pub mod execute;
 mod images;
 mod lines;
@@ -19,20 +21,23 @@ pub mod reach;
 mod reference;
 mod stream;
 
-pub use docker::Container;
+pub use container::Container;
+#[doc(hidden)]
+pub use embedded::sandbox;
 pub use images::{Saved, Write};
 pub use lines::LastLines;
 pub use reach::{Probe, Reach};
 pub use reference::Reference;
 pub use stream::{ByteStream, PipeWriter, TarReader, file_stream, pipe};
 
+use docker::debian_architecture;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
-use twostage_model::{Result, Sha256, Sink};
+use twostage_model::{Class, Error, Result, Sha256, Sink};
 
 /// Work that is not done yet. Boxed, so that it is compiled here, once, and not again in every
 /// crate that awaits it: an engine's client is most of what there is to compile.
@@ -51,8 +56,29 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
 
 /// A connection to what runs containers. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Engine {
-    docker: docker::Session,
+pub struct Engine(Within);
+
+/// What an engine is.
+#[derive(Clone, Debug)]
+enum Within {
+    Docker(docker::Session),
+    Embedded(embedded::Session),
+}
+
+/// Asks whichever engine it is.
+macro_rules! ask {
+    ($engine:expr, $session:ident => $question:expr) => {
+        match &$engine.0 {
+            Within::Docker($session) => Box::pin($question),
+            Within::Embedded($session) => Box::pin($question),
+        }
+    };
+}
+
+/// Takes the place of this program where it was started to set up a container. Call it first in `main`, before there
+/// are threads.
+pub fn enter_sandbox() {
+    embedded::sandbox::enter();
 }
 
 /// What engines there are.
@@ -62,6 +88,8 @@ pub enum Kind {
     Docker,
     /// `podman system service`.
     Podman,
+    /// This program itself.
+    Embedded,
 }
 
 impl fmt::Display for Kind {
@@ -69,6 +97,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Kind::Docker => "docker",
             Kind::Podman => "podman",
+            Kind::Embedded => "embedded",
         })
     }
 }
@@ -303,29 +332,74 @@ pub struct Found {
 impl Engine {
     /// Connects to `host` (`unix:///path`, a path, or `tcp://host:port`), else to where `kind`
     /// listens: Docker at `DOCKER_HOST` or `/var/run/docker.sock`, Podman at `CONTAINER_HOST` or the
-    /// `podman.sock` of the user or of the machine. Without a `kind` Docker is looked for first.
+    /// `podman.sock` of the user or of the machine. Without a `kind` Docker is looked for first, and where neither
+    /// answers, and nothing names an address, the embedded engine is it. `host` is then the folder of its images, else
+    /// `TWOSTAGE_STORE`, `/var/lib/twostage` for root and `~/.local/share/twostage` for others.
     ///
     /// # Errors
     /// Nothing answers there, with every address that was tried and what to do; or the engine at
     /// `host` is of another kind.
     pub fn connect(kind: Option<Kind>, host: Option<&str>) -> Pending<'_, Result<Engine>> {
-        Box::pin(async move { Ok(Engine { docker: docker::Session::connect(kind, host).await? }) })
+        Box::pin(async move {
+            if kind == Some(Kind::Embedded) {
+                return Engine::embedded(host.map(Path::new), None).await;
+            }
+            let unreachable = match docker::Session::connect(kind, host).await {
+                Ok(session) => return Ok(Engine(Within::Docker(session))),
+                Err(error) if kind.is_some() || host.is_some() || docker::is_named() => return Err(error),
+                Err(error) => error,
+            };
+            Engine::embedded(None, None).await.map_err(|error| {
+                let reasons: Vec<String> =
+                    [&unreachable, &error].into_iter().flat_map(|error| std::iter::once(error.to_string()).chain(error.causes())).collect();
+                let hints: Vec<&str> = [&unreachable, &error].into_iter().filter_map(|error| error.hint_text()).collect();
+                Error::new(Class::Engine, "there is no container engine, and the embedded one cannot work here")
+                    .because(reasons.join("\n"))
+                    .hint(hints.join("; or "))
+            })
+        })
+    }
+
+    /// The embedded engine with its images in `folder`, else where they usually are. `program` sets up its containers:
+    /// one whose `main` calls [`enter_sandbox`] first; else it is the one that runs.
+    ///
+    /// # Errors
+    /// The machine allows it no containers, or nothing can be written in the folder.
+    pub fn embedded(folder: Option<&Path>, program: Option<PathBuf>) -> Pending<'_, Result<Engine>> {
+        Box::pin(async move { embedded::Session::open(folder, program).await.map(|session| Engine(Within::Embedded(session))) })
     }
 
     /// The same engine, but every container that it makes has these labels, for [`Engine::sweep`].
     #[must_use]
     pub fn labelled(&self, labels: BTreeMap<String, String>) -> Engine {
-        Engine { docker: self.docker.labelled(labels) }
+        Engine(match &self.0 {
+            Within::Docker(session) => Within::Docker(session.labelled(labels)),
+            Within::Embedded(session) => Within::Embedded(session.labelled(labels)),
+        })
     }
 
-    /// Name and version for people: `docker 20.10.24`, `podman 4.3.1`.
+    /// Name and version for people: `docker 20.10.24`, `podman 4.3.1`, `embedded`.
     pub fn name(&self) -> String {
-        self.docker.name().to_string()
+        match &self.0 {
+            Within::Docker(session) => session.name().to_string(),
+            Within::Embedded(session) => session.name().to_string(),
+        }
+    }
+
+    /// What the engine cannot do on this machine, in a sentence, if people should know.
+    pub fn cost(&self) -> Option<&'static str> {
+        match &self.0 {
+            Within::Docker(_) => None,
+            Within::Embedded(session) => session.cost(),
+        }
     }
 
     /// Debian's name of the architecture that the engine runs: `amd64`.
     pub fn architecture(&self) -> &str {
-        self.docker.architecture()
+        match &self.0 {
+            Within::Docker(session) => session.architecture(),
+            Within::Embedded(session) => session.architecture(),
+        }
     }
 
     /// The image of that name or id, if the engine has it.
@@ -333,7 +407,7 @@ impl Engine {
     /// # Errors
     /// The engine does not answer, or `reference` cannot be a reference.
     pub fn image<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Option<ImageInfo>>> {
-        Box::pin(self.docker.image(reference))
+        ask!(self, session => session.image(reference))
     }
 
     /// Every image that has a name.
@@ -341,7 +415,7 @@ impl Engine {
     /// # Errors
     /// The engine does not answer.
     pub fn images(&self) -> Pending<'_, Result<Vec<ImageInfo>>> {
-        Box::pin(self.docker.images())
+        ask!(self, session => session.images())
     }
 
     /// The remark (`comment`) of the newest step in an image's history; none if there is no such image.
@@ -349,12 +423,15 @@ impl Engine {
     /// # Errors
     /// The engine does not answer.
     pub fn remark<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Option<String>>> {
-        Box::pin(self.docker.remark(reference))
+        ask!(self, session => session.remark(reference))
     }
 
     /// What the engine is.
     pub fn kind(&self) -> Kind {
-        self.docker.kind()
+        match &self.0 {
+            Within::Docker(session) => session.kind(),
+            Within::Embedded(_) => Kind::Embedded,
+        }
     }
 
     /// Fetches an image from its registry; progress goes to `sink` as log lines of `subject`.
@@ -362,7 +439,10 @@ impl Engine {
     /// # Errors
     /// No registry answers, or it has no such image.
     pub fn pull<'a>(&'a self, reference: &'a str, sink: &'a Sink, subject: &'a str) -> Pending<'a, Result<()>> {
-        Box::pin(self.docker.pull(reference, sink, subject))
+        match &self.0 {
+            Within::Docker(session) => Box::pin(session.pull(reference, sink, subject)),
+            Within::Embedded(session) => Box::pin(session.pull(reference)),
+        }
     }
 
     /// Makes an image of one layer from the tar of a root file system ([`file_stream`], [`pipe`])
@@ -371,7 +451,7 @@ impl Engine {
     /// # Errors
     /// `changes` are more than one and the engine is Podman, the engine refuses the tar, or the stream itself fails, in which case no image is made.
     pub fn import<'a>(&'a self, tar: ByteStream, reference: &'a str, changes: &'a [String]) -> Pending<'a, Result<String>> {
-        Box::pin(self.docker.import(tar, reference, changes))
+        ask!(self, session => session.import(tar, reference, changes))
     }
 
     /// Takes in an image archive; gives the names (or, for images without a name, the ids) in it.
@@ -379,7 +459,7 @@ impl Engine {
     /// # Errors
     /// The engine refuses the archive, or the stream itself fails.
     pub fn load<'a>(&'a self, archive: ByteStream) -> Pending<'a, Result<Vec<String>>> {
-        Box::pin(self.docker.load(archive))
+        ask!(self, session => session.load(archive))
     }
 
     /// The image as an archive (docker-archive, and an OCI layout too from newer engines). A
@@ -388,7 +468,7 @@ impl Engine {
     /// # Errors
     /// The engine has no such image.
     pub fn save<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<TarReader>> {
-        Box::pin(self.docker.save(reference))
+        ask!(self, session => session.save(reference))
     }
 
     /// Builds a Dockerfile with the engine's classic builder and gives the image's id. `on_line`
@@ -398,7 +478,7 @@ impl Engine {
     /// Class `Build` when a step failed, with the step, its exit status and what the engine said;
     /// nothing is tagged then.
     pub fn build<'a>(&'a self, build: Build<'a>, on_line: &'a mut (dyn FnMut(&str) + Send)) -> Pending<'a, Result<String>> {
-        Box::pin(self.docker.build(build, on_line))
+        ask!(self, session => session.build(build, on_line))
     }
 
     /// Runs a command to its end; `on_line` gets each line that it writes. A command that fails is
@@ -407,7 +487,10 @@ impl Engine {
     /// # Errors
     /// The container could not be made or started, or its time was up (class `Build`).
     pub fn run<'a>(&'a self, run: Run<'a>, on_line: &'a mut (dyn FnMut(&str) + Send)) -> Pending<'a, Result<Container>> {
-        Box::pin(self.docker.run(run, on_line))
+        match &self.0 {
+            Within::Docker(session) => Box::pin(async move { session.run(run, on_line).await.map(Container::from) }),
+            Within::Embedded(session) => Box::pin(async move { session.run(run, on_line).await.map(Container::from) }),
+        }
     }
 
     /// A container that is never started, to copy files out of an image.
@@ -415,7 +498,10 @@ impl Engine {
     /// # Errors
     /// The engine has no such image.
     pub fn create<'a>(&'a self, image: &'a str) -> Pending<'a, Result<Container>> {
-        Box::pin(self.docker.create(image))
+        match &self.0 {
+            Within::Docker(session) => Box::pin(async move { session.create(image).await.map(Container::from) }),
+            Within::Embedded(session) => Box::pin(async move { session.create(image).await.map(Container::from) }),
+        }
     }
 
     /// A container that files are put into and commands run in, one after another ([`Container::put`],
@@ -424,7 +510,10 @@ impl Engine {
     /// # Errors
     /// The engine has no such image.
     pub fn hold<'a>(&'a self, hold: Hold<'a>) -> Pending<'a, Result<Container>> {
-        Box::pin(self.docker.hold(hold))
+        match &self.0 {
+            Within::Docker(session) => Box::pin(async move { session.hold(hold).await.map(Container::from) }),
+            Within::Embedded(session) => Box::pin(async move { session.hold(hold).await.map(Container::from) }),
+        }
     }
 
     /// The configuration of an image, if the engine has it, without the history, of which it tells only how many
@@ -433,7 +522,7 @@ impl Engine {
     /// # Errors
     /// The engine does not answer, or nothing can start from that image.
     pub fn config<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Option<(dockerfile::ImageConfig, usize)>>> {
-        Box::pin(self.docker.config(reference))
+        ask!(self, session => session.config(reference))
     }
 
     /// Gives an image one more name.
@@ -441,7 +530,7 @@ impl Engine {
     /// # Errors
     /// The engine has no such image, or `reference` is no name.
     pub fn tag<'a>(&'a self, image_id: &'a str, reference: &'a str) -> Pending<'a, Result<()>> {
-        Box::pin(self.docker.tag(image_id, reference))
+        ask!(self, session => session.tag(image_id, reference))
     }
 
     /// Removes an image with all its names. One that is not there is fine.
@@ -449,7 +538,7 @@ impl Engine {
     /// # Errors
     /// A container, or another image, uses it.
     pub fn remove_image<'a>(&'a self, id: &'a str) -> Pending<'a, Result<()>> {
-        Box::pin(self.docker.remove_image(id))
+        ask!(self, session => session.remove_image(id))
     }
 
     /// Removes every container, running ones too, that has this label (`key=value`): what a killed
@@ -458,12 +547,12 @@ impl Engine {
     /// # Errors
     /// The engine does not answer or refuses.
     pub fn sweep<'a>(&'a self, label: &'a str) -> Pending<'a, Result<usize>> {
-        Box::pin(self.docker.sweep(label))
+        ask!(self, session => session.sweep(label))
     }
 
     /// Waits for the removals that dropped [`Container`]s began. Call it before the program ends.
     pub fn settle(&self) -> Pending<'_, ()> {
-        Box::pin(self.docker.settle())
+        ask!(self, session => session.settle())
     }
 
     /// The address at which containers on the bridge network see the engine's machine.
@@ -471,6 +560,10 @@ impl Engine {
     /// # Errors
     /// The engine does not answer.
     pub fn gateway(&self) -> Pending<'_, Result<Option<IpAddr>>> {
-        Box::pin(self.docker.gateway())
+        match &self.0 {
+            Within::Docker(session) => Box::pin(session.gateway()),
+            // Its containers are on this machine's own network.
+            Within::Embedded(_) => Box::pin(std::future::ready(Ok(None))),
+        }
     }
 }
