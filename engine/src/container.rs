@@ -48,6 +48,14 @@ macro_rules! ask {
 }
 
 impl Container {
+    /// The container, if it is one of the embedded engine.
+    pub(crate) fn embedded(&self) -> Option<&embedded::Container> {
+        match &self.within {
+            Within::Embedded(container) => Some(container),
+            Within::Docker(_) => None,
+        }
+    }
+
     /// Copies a file or folder out, as a tar stream: a folder `/a/b` gives entries `b/…`.
     ///
     /// # Errors

@@ -81,8 +81,13 @@ fn store() -> Option<&'static Path> {
         let folder = std::env::temp_dir().join(format!("engtest-store-{}", std::process::id()));
         // It goes when this process does.
         let script = "cat; rm -rf \"$1\"";
-        let mut remover =
-            Command::new("sh").args(["-c", script, "sh"]).arg(&folder).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a shell");
+        let mut remover = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("a shell");
         std::mem::forget(remover.stdin.take());
         folder
     };
@@ -411,9 +416,6 @@ fn without_a_network_nothing_is_reached() {
 #[test]
 fn a_build_makes_an_image_with_its_arguments_and_labels() {
     with_engine(|engine, image| async move {
-        if is_embedded(&engine) {
-            return;
-        }
         let dockerfile = format!(
             "FROM {image} AS first\nRUN echo first > /first\nFROM {image}\nARG WHO\nCOPY name /name\nRUN cat /name && echo \" $WHO $http_proxy\" && echo oops >&2\n"
         );
@@ -460,9 +462,6 @@ fn a_build_makes_an_image_with_its_arguments_and_labels() {
 #[test]
 fn a_failed_build_names_its_step_and_exit_status_and_tags_nothing() {
     with_engine(|engine, image| async move {
-        if is_embedded(&engine) {
-            return;
-        }
         let dockerfile = format!("FROM {image}\nRUN echo the reason >&2; exit 42\n");
         let name = unique("failed");
         let mut lines = Vec::new();
@@ -485,9 +484,6 @@ fn a_failed_build_names_its_step_and_exit_status_and_tags_nothing() {
 #[test]
 fn a_build_that_nobody_waits_for_any_more_is_cancelled() {
     with_engine(|engine, image| async move {
-        if is_embedded(&engine) {
-            return;
-        }
         let port = server("127.0.0.1").await;
         let name = unique("cancelled");
         // After its sleep the step would tell our listener; it never does.
@@ -640,7 +636,8 @@ fn a_server_that_is_not_there_is_told_with_every_try() {
         assert!(why.contains("host network: http://127.0.0.1:1: the container's request failed"), "{why}");
         assert_eq!(why.contains("bridge network"), !is_embedded(&engine), "{why}");
         assert!(
-            is_embedded(&engine) || why.contains("bridge network: the server cannot listen on the bridge's gateway") && why.contains("address in use"),
+            is_embedded(&engine)
+                || why.contains("bridge network: the server cannot listen on the bridge's gateway") && why.contains("address in use"),
             "{why}"
         );
         let hint = if is_embedded(&engine) { "127.0.0.1" } else { "firewall" };

@@ -103,8 +103,7 @@ impl Container {
 
     pub(crate) async fn exec(&self, exec: Exec<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
         if !exec.mounts.is_empty() || exec.network.is_some() {
-            let what =
-                "cannot run a command with mounts or a network of its own: this engine gives a container those only when it is made";
+            let what = "cannot run a command with mounts or a network of its own: this engine gives a container those only when it is made";
             return Err(Error::new(Class::Engine, what).hint("name the embedded engine, with `--engine embedded`"));
         }
         let started = self.session().patient().start_container(&self.id, None::<StartContainerOptions>).await;

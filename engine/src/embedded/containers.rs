@@ -3,17 +3,18 @@
 //! A container is a folder of the store, locked by whoever made it for as long as it is theirs. Nothing runs in it but
 //! while [`Session::run`] or [`Container::exec`] waits.
 
-use super::sandbox::{Job, Root, Upper};
+use super::sandbox::{Job, Mount, Root, Upper};
 use super::store::{self, Place, Store};
-use super::{Inner, Session, about, blocking, changes, collect, images, shown, stream};
+use super::{Inner, Session, about, blocking, cache, changes, collect, images, shown, stream, times};
 use crate::dockerfile::config::{DEFAULT_PATH, History, ImageConfig};
+use crate::execute::layered::Times;
 use crate::stream::{ByteStream, TarReader, feed};
-use crate::{Exec, Found, Hold, Network, Run};
+use crate::{Attach, Exec, Found, Hold, Network, Run};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -31,7 +32,8 @@ const LAST_MOMENT: Duration = Duration::from_secs(30);
 /// What others must know of a container.
 #[derive(Serialize, Deserialize)]
 struct Record {
-    image: Sha256,
+    /// None for layers of which there is no image.
+    image: Option<Sha256>,
     /// What it stands on, lowest first.
     layers: Vec<Sha256>,
     labels: BTreeMap<String, String>,
@@ -129,33 +131,50 @@ impl Session {
         let (session, name, hostname) = (self.clone(), image.to_string(), hostname.unwrap_or(HOSTNAME).to_string());
         let making = blocking(move || {
             let store = &session.inner.store;
-            let id = store::unique();
             let turn = store.change()?;
             let image = images::get(store, &turn, &name)?;
             let mut config = images::config(&image.config_json)?;
             config.config.cmd.clear();
             config.config.entrypoint.clear();
-            let place = store.place(&turn, "containers", &id)?;
-            let container = Container {
-                id,
-                exit_code: 0,
-                path: place.path.clone(),
-                place: Some(place),
-                config,
-                layers: Mutex::new(image.diff_ids.clone()),
-                hostname,
-                network,
-                session: session.clone(),
-            };
-            write_record(&container.path, &Record { image: image.id, layers: image.diff_ids.clone(), labels: all })?;
-            drop(turn);
-            let fail = || format!("cannot write in {}", container.path.display());
-            File::create(container.path.join("running")).or_fail(Class::System, fail)?;
-            let lowers = unpack(&session.inner, &image.diff_ids)?;
-            own_files(&container.path, lowers.last().map(PathBuf::as_path))?;
-            Ok(container)
+            let record = Record { image: Some(image.id), layers: image.diff_ids, labels: all };
+            session.stand(turn, record, config, hostname, network)
         });
         making.await.map_err(|error| about(format!("cannot make a container of {image}"), error))
+    }
+
+    /// A container over layers that may be no image's.
+    pub(super) async fn over(&self, layers: &[Sha256], hostname: &str, network: Network) -> Result<Container> {
+        let (session, hostname) = (self.clone(), hostname.to_string());
+        let record = Record { image: None, layers: layers.to_vec(), labels: (*self.labels).clone() };
+        let making = blocking(move || {
+            let turn = session.inner.store.change()?;
+            session.stand(turn, record, ImageConfig::default(), hostname, network)
+        });
+        making.await.map_err(|error| about("cannot make a container over layers".into(), error))
+    }
+
+    fn stand(&self, turn: store::Turn, record: Record, config: ImageConfig, hostname: String, network: Network) -> Result<Container> {
+        let id = store::unique();
+        let place = self.inner.store.place(&turn, "containers", &id)?;
+        let layers = record.layers.clone();
+        let container = Container {
+            id,
+            exit_code: 0,
+            path: place.path.clone(),
+            place: Some(place),
+            config,
+            layers: Mutex::new(layers.clone()),
+            hostname,
+            network,
+            session: self.clone(),
+        };
+        write_record(&container.path, &record)?;
+        drop(turn);
+        let fail = || format!("cannot write in {}", container.path.display());
+        File::create(container.path.join("running")).or_fail(Class::System, fail)?;
+        let lowers = unpack(&self.inner, &layers)?;
+        own_files(&container.path, lowers.last().map(PathBuf::as_path))?;
+        Ok(container)
     }
 
     /// Removes every container with that label, whoever has it.
@@ -329,6 +348,35 @@ impl Container {
         self.command(exec, on_line).await
     }
 
+    /// What is to be mounted, and what is held until nobody uses it any more.
+    async fn mounts(&self, attached: &[Attach<'_>]) -> Result<(Vec<Mount>, Vec<File>)> {
+        let (mut mounts, mut held) = (Vec::new(), Vec::new());
+        for attach in attached {
+            mounts.push(match *attach {
+                Attach::Files { of, path, target, read_only } => {
+                    let Some(of) = of.embedded() else {
+                        return Err(Error::new(Class::Engine, format!("cannot mount {target}: its files are in another engine")));
+                    };
+                    let root = of.with_root(|_, root| Ok(root.clone())).await?;
+                    // What a container finds above its layers is none of theirs.
+                    let init = if root.lowers.is_empty() { root.init.clone() } else { None };
+                    Mount::Tree { source: Root { init, ..root }, path: path.into(), target: target.into(), read_only }
+                }
+                Attach::Cache { id, sharing, target, read_only, owner } => {
+                    let id = id.to_string();
+                    let (source, lock) = self.session.with(move |inner| cache::folder(inner, &id, sharing, owner)).await?;
+                    held.push(lock);
+                    Mount::Bind { source, target: target.into(), read_only }
+                }
+                Attach::Tmpfs { target, size } => Mount::Tmpfs { target: target.into(), size },
+                Attach::Secret { bytes, target, owner } => {
+                    Mount::Secret { bytes: bytes.to_vec(), target: target.into(), mode: owner.mode, uid: owner.uid, gid: owner.gid }
+                }
+            });
+        }
+        Ok((mounts, held))
+    }
+
     /// Runs a command to its end, and ends whatever it left running.
     async fn command(&self, exec: Exec<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
         let Some(program) = exec.cmd.first() else {
@@ -347,6 +395,7 @@ impl Container {
         }
         let env: Vec<(String, String)> =
             run.env.iter().map(|entry| entry.split_once('=').unwrap_or((entry, ""))).map(|(n, v)| (n.into(), v.into())).collect();
+        let (mounts, _held) = self.mounts(exec.mounts).await.map_err(|error| about(what(), error))?;
         let job = Job {
             root: &root,
             cmd: exec.cmd,
@@ -354,9 +403,9 @@ impl Container {
             user: exec.user,
             workdir: exec.workdir,
             hostname: Some(&self.hostname),
-            network: self.network,
+            network: exec.network.unwrap_or(self.network),
             script: exec.script,
-            mounts: &[],
+            mounts: &mounts,
             timeout: None,
         };
         let stop = self.path.join("stop");
@@ -379,43 +428,60 @@ impl Container {
     pub(crate) async fn commit(&self, reference: &str, changes: &[String]) -> Result<String> {
         let name = images::new_name(reference)?;
         let what = format!("cannot commit the container as {reference}");
-        let layers = self.layers();
         let created_by = self.config.config.cmd.join(" ");
         let mut config = changes::apply(&self.config, changes)?;
         config.created = Some(images::EPOCH.into());
         config.history.push(History { created: config.created.clone(), created_by, ..History::default() });
-        let path = self.path.clone();
-        let committed = self.with_root(move |inner, root| {
+        self.freeze(None).await.map_err(|error| about(what.clone(), error))?;
+        let layers = self.layers();
+        config.rootfs.diff_ids = layers.iter().map(shown).collect();
+        let put = self.session.with(move |inner| images::put_known(&inner.store, &inner.store.change()?, &config, &layers, &[name]));
+        Ok(shown(&put.await.map_err(|error| about(what, error))?))
+    }
+
+    /// Makes what has changed a layer, perhaps an empty one; the container goes on above it. `times` are what the tar
+    /// has instead of others.
+    pub(super) async fn freeze(&self, times: Option<Times>) -> Result<Sha256> {
+        let (path, layers) = (self.path.clone(), self.layers());
+        let frozen = self.with_root(move |inner, root| {
             let store = &inner.store;
             let place = store.workplace()?;
             let file = place.path("layer");
             let mut out = images::new_file(&file)?;
-            let diff_id = hashed(&mut inner.sandbox.pack(root)?, &mut out)?;
+            let mut packed = inner.sandbox.pack(root)?;
+            let mut hashing = Hashing { out: &mut out, hasher: Hasher::default() };
+            match times {
+                Some(times) => times::rewritten(packed, &mut hashing, times, &root.lowers)?,
+                None => {
+                    io::copy(&mut packed, &mut hashing).map(drop).or_fail(Class::System, || "cannot pack the container's files".into())?
+                }
+            }
+            let diff_id = hashing.hasher.finish();
             images::finish(out, &file)?;
             store::sync_disk(&path)?;
-            config.rootfs.diff_ids = layers.iter().chain([&diff_id]).map(shown).collect();
-            let json = config.to_json()?;
-            let old = layers.iter().map(|diff_id| images::NewLayer { diff_id: *diff_id, file: None });
-            let new: Vec<images::NewLayer> = old.chain([images::NewLayer { diff_id, file: Some(file) }]).collect();
             let record = read_record(&path).ok_or_else(|| Error::new(Class::Engine, "the container was removed meanwhile"))?;
             let layers: Vec<Sha256> = layers.into_iter().chain([diff_id]).collect();
             let turn = store.change()?;
             // The record first: what it names is not taken away.
             write_record(&path, &Record { layers: layers.clone(), ..record })?;
-            let id = images::put(store, &turn, &json, &new, &[name])?;
+            store.keep(&turn, &file, &store.blob(&diff_id))?;
             let top = store.layer(&diff_id);
-            store.keep(&turn, &path.join("top"), &top)?;
+            // (Other times are only in the tar.)
+            if times.is_none() {
+                store.keep(&turn, &path.join("top"), &top)?;
+            }
             let mut trash = store.discard(&turn, &path.join("work"), None)?;
             // If there was such a layer already.
             trash.extend(store.discard(&turn, &path.join("top"), None)?);
-            own_files(&path, Some(&top.join("tree")))?;
             drop(turn);
             store.empty(trash)?;
-            Ok((id, layers))
+            let lowers = unpack(inner, &layers)?;
+            own_files(&path, lowers.last().map(PathBuf::as_path))?;
+            Ok((diff_id, layers))
         });
-        let (id, layers) = committed.await.map_err(|error| about(what, error))?;
+        let (diff_id, layers) = frozen.await?;
         *self.layers.lock().unwrap_or_else(PoisonError::into_inner) = layers;
-        Ok(shown(&id))
+        Ok(diff_id)
     }
 
     pub(crate) async fn remove(mut self) -> Result<()> {
@@ -453,18 +519,20 @@ fn root(inner: &Inner, path: &Path, layers: &[Sha256]) -> Result<Root> {
     Ok(Root { lowers, init, upper: Some(Upper { dir: path.join("top/tree"), work: path.join("work") }) })
 }
 
-/// Copies a tar and gives its digest.
-fn hashed(tar: &mut impl Read, out: &mut impl io::Write) -> Result<Sha256> {
-    let fail = || "cannot pack the container's files".to_string();
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match tar.read(&mut buffer).or_fail(Class::Engine, fail)? {
-            0 => return Ok(hasher.finish()),
-            n => {
-                hasher.update(&buffer[..n]);
-                out.write_all(&buffer[..n]).or_fail(Class::System, fail)?;
-            }
-        }
+/// Writes on, and hashes.
+struct Hashing<'o, W> {
+    out: &'o mut W,
+    hasher: Hasher,
+}
+
+impl<W: io::Write> io::Write for Hashing<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }

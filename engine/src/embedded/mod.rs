@@ -5,13 +5,14 @@
 //! images.rs      the images in it: find, import, load, save, tag, remove
 //! containers.rs  run, hold, copy out, commit, remove, sweep
 //! changes.rs     Dockerfile instructions that change a configuration
-//! build.rs       a Dockerfile
+//! build.rs       a Dockerfile; cache.rs: steps whose layers are known, and folders that RUNs keep; times.rs: those of a layer
 //! sandbox/       what runs: namespaces, overlay, and all that touches files of images
 //! ```
 //!
 //! The same input makes the same image, so no clock is asked. All that waits for files runs in blocking threads.
 
 mod build;
+mod cache;
 mod changes;
 mod containers;
 mod images;
@@ -19,6 +20,7 @@ pub mod sandbox;
 mod store;
 #[cfg(test)]
 mod store_tests;
+mod times;
 
 pub(crate) use containers::Container;
 
@@ -247,7 +249,10 @@ impl Session {
 /// Takes out of the store what nothing needs.
 fn collect(store: &Store, turn: &Turn) -> Result<Trash> {
     match containers::used(store) {
-        Some(used) => images::collect(store, turn, &used),
+        Some(mut used) => {
+            used.extend(cache::kept(store));
+            images::collect(store, turn, &used)
+        }
         // What a container uses is not known: nothing is taken away from it.
         None => Ok(Trash::default()),
     }

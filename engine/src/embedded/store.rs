@@ -4,6 +4,8 @@
 //! images/             an OCI layout that skopeo reads: oci-layout, index.json, blobs/sha256/…
 //! layers/<diff_id>/   tree: a layer, unpacked
 //! init/<chain>/       tree: what a container finds above its image, the places that are mounted over
+//! steps/<key>         the layers of a step of a Dockerfile that was built
+//! caches/<id>/        tree/cache: what a RUN --mount=type=cache keeps; lock
 //! containers/<id>/    record.json; top/tree: its own files; work
 //! incoming/<id>/      what somebody is making
 //! trash/<id>/         what is being removed
@@ -67,7 +69,7 @@ impl Store {
         let mut builder = DirBuilder::new();
         // Images hold programs that run as root for whoever starts them: nobody else may look in.
         let made = builder.recursive(true).mode(0o700).create(root).and_then(|()| {
-            ["images/blobs/sha256", "layers", "init", "containers", "incoming", "trash"]
+            ["images/blobs/sha256", "layers", "init", "containers", "incoming", "trash", "steps", "caches"]
                 .iter()
                 .try_for_each(|folder| builder.create(root.join(folder)))
         });

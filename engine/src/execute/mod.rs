@@ -14,7 +14,6 @@
 mod context;
 mod files;
 mod image;
-#[allow(dead_code, reason = "for an engine that builds with it")]
 pub(crate) mod layered;
 mod origin;
 mod pattern;
@@ -32,6 +31,7 @@ use std::sync::Arc;
 use twostage_model::{Class, Error, Result, Sha256, Sink};
 
 pub use context::Context;
+pub(crate) use files::entry as member;
 pub use image::Image;
 
 /// What images that a run needs for itself are called, with a tag of its own.
