@@ -1,5 +1,7 @@
 //! The sandbox with real namespaces, real layers and real programs: busybox, from the machine.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by them")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -710,4 +712,75 @@ fn many_ids() {
     let (code, lines) = place.run_job(Job { cmd: &cmd, user: "ann", ..job(&root) });
     assert_ne!(code, 0);
     assert_eq!(lines[..2], ["1000", "100 50"]);
+}
+
+/// Whatever a layer may hold, with times that do not depend on the clock.
+const EVERYTHING: &str = r#"
+rm -r /home; mkdir /home; echo new > /home/new
+rm /etc/group; rm -r /tmp; mkdir -m 1777 /tmp
+mkdir -p /opt/deep/er; echo 1 > /opt/deep/er/f; ln /opt/deep/er/f /opt/hard; ln -s deep /opt/soft; ln -s deep/er /opt/deep.er; mkfifo /opt/p
+echo s > /opt/suid; chown 1000:100 /opt/suid; chmod 6750 /opt/suid
+n=$(printf '%0120d' 7); mkdir -p /long/$n; echo 1 > /long/$n/$n; ln -s $n/$n /long/link
+echo 1 > "/opt/$(printf '\303\244')"; echo 1 > "/opt/$(printf '\377')"
+echo 1 > /opt/big-owner; chown 3000000:70000 /opt/big-owner
+mkdir -m 700 /opt/private; mv /bin/yes /opt/yes; : > /opt/empty; echo x >> /etc/passwd
+find / -xdev ! -path '/proc*' ! -path '/sys*' ! -path '/dev*' ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf ! -path /.dockerenv \
+    -newer /bin/busybox -exec touch -h -d @1234567890 {} +
+"#;
+
+#[test]
+#[ignore = "needs a Docker 26 at the address in DOCKER_26, and its client"]
+fn a_layer_is_the_same_bytes_as_dockers() {
+    let address = std::env::var("DOCKER_26").expect("DOCKER_26 is the address of a Docker 26");
+    let docker = |args: &[&str]| {
+        let out = Command::new("docker").arg("-H").arg(&address).args(args).output().expect("docker runs");
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        out.stdout
+    };
+    let place = Place::new("docker");
+    let root = place.root();
+    fs::write(place.path("tar"), busybox()).expect("a file");
+    let image = String::from_utf8(docker(&["import", &place.path("tar").to_string_lossy()])).expect("an id");
+    let container = docker(&["create", "--network=none", image.trim(), "/bin/sh", "-c", EVERYTHING]);
+    let container = String::from_utf8(container).expect("an id");
+    docker(&["start", "-a", container.trim()]);
+    let committed = String::from_utf8(docker(&["commit", container.trim()])).expect("an id");
+    let saved = docker(&["save", committed.trim()]);
+    let mut layers = Vec::new();
+    for entry in tar::Archive::new(&saved[..]).entries().expect("a tar") {
+        let mut entry = entry.expect("an entry");
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).expect("it can be read");
+        if bytes.len() > 10_000 && bytes.get(257..262) == Some(b"ustar") {
+            layers.push(bytes);
+        }
+    }
+    docker(&["rm", container.trim()]);
+    docker(&["rmi", "-f", committed.trim(), image.trim()]);
+    place.says(&root, EVERYTHING);
+    let ours = place.packed(&root);
+    let theirs = layers.iter().find(|layer| !dump(layer).iter().any(|line| line.ends_with(" bin/busybox"))).expect("its layer");
+    // Docker says when something was deleted, and whose deletion it was; we do not.
+    let without_deletions = |tar: &[u8]| {
+        let (mut left, mut kept, mut deletions) = (tar, Vec::new(), Vec::new());
+        while left.len() >= 512 {
+            let size = usize::from_str_radix(std::str::from_utf8(&left[124..135]).expect("digits"), 8).unwrap_or(0);
+            let (member, rest) = left.split_at((512 + size.div_ceil(512) * 512).min(left.len()));
+            let name: Vec<u8> = member[..100].iter().copied().take_while(|byte| *byte != 0).collect();
+            let name = String::from_utf8_lossy(&name).into_owned();
+            if name.contains(".wh.") {
+                deletions.push(name);
+            } else {
+                kept.push(member.to_vec());
+            }
+            left = rest;
+        }
+        (kept, deletions)
+    };
+    let (ours, theirs) = (without_deletions(&ours), without_deletions(theirs));
+    assert_eq!(ours.1, theirs.1);
+    assert_eq!(dump(&ours.0.concat()), dump(&theirs.0.concat()));
+    for (ours, theirs) in ours.0.iter().zip(&theirs.0) {
+        assert!(ours == theirs, "{:?}\n{:?}", String::from_utf8_lossy(ours), String::from_utf8_lossy(theirs));
+    }
 }
