@@ -204,7 +204,7 @@ impl Writer {
             if !wanted {
                 continue;
             }
-            match rustix::fs::lsetxattr(shown(folder, name), &key[..], value, XattrFlags::empty()) {
+            match set_xattr(folder, name, key, value) {
                 // As Docker: what this file system, or this kind of file, cannot have.
                 Err(Errno::NOTSUP | Errno::PERM) => {}
                 set => set.or_fail(Class::System, || format!("cannot give it the attribute {}", printed(&from_bytes(key))))?,
@@ -244,6 +244,15 @@ fn set_times(folder: &OwnedFd, name: &[u8], times: &Timestamps) -> rustix::io::R
     rustix::fs::utimensat(folder, name, times, AtFlags::SYMLINK_NOFOLLOW)
 }
 
+fn set_xattr(folder: &OwnedFd, name: &[u8], key: &[u8], value: &[u8]) -> rustix::io::Result<()> {
+    let path = shown(folder, name);
+    if name.is_empty() {
+        // The path of a descriptor is a link itself.
+        return rustix::fs::setxattr(path, key, value, XattrFlags::empty());
+    }
+    rustix::fs::lsetxattr(path, key, value, XattrFlags::empty())
+}
+
 fn bytes(path: &[u8]) -> &std::path::Path {
     super::mounts::path(path)
 }
@@ -254,8 +263,7 @@ pub(super) fn is_whiteout(found: &rustix::fs::Stat) -> bool {
 }
 
 fn opaque(folder: &OwnedFd, name: &[u8]) -> Result<()> {
-    let set = rustix::fs::lsetxattr(shown(folder, name), OPAQUE, b"y", XattrFlags::empty());
-    set.map_err(|error| {
+    set_xattr(folder, name, OPAQUE.as_bytes(), b"y").map_err(|error| {
         Error::system("cannot mark a folder as one that hides all below", error)
             .hint("the file system needs extended attributes: put the store on ext4, xfs or btrfs")
     })

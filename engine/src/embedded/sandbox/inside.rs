@@ -227,9 +227,9 @@ fn attach(root: &OwnedFd, mount_: &Attach<i32>, made: &Prepared) -> Result<()> {
             bind(source, &ensure(root, target, made.folder)?, target)?;
             if *read_only {
                 // Looked for again, as it is hidden by what is mounted there now.
-                let at = resolve::open_in(root, target.trim_start_matches('/').as_bytes(), OFlags::PATH);
                 let failed = || format!("cannot make {target} read-only");
-                mounts::read_only(mounts::path(&shown(at.or_fail(Class::Engine, failed)?, b""))).or_fail(Class::Engine, failed)?;
+                let at = resolve::open_in(root, target.trim_start_matches('/').as_bytes(), OFlags::PATH).or_fail(Class::Engine, failed)?;
+                mounts::read_only(mounts::path(&shown(&at, b""))).or_fail(Class::Engine, failed)?;
             }
             Ok(())
         }

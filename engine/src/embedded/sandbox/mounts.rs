@@ -176,7 +176,7 @@ pub(super) fn ensure(root: &OwnedFd, path: &str, folder: bool) -> Result<OwnedFd
 
 /// Mounts one place at another.
 pub(super) fn bind(source: impl AsFd, target: &OwnedFd, what: &str) -> Result<()> {
-    mount_bind_recursive(shown(source, b""), shown(target, b"")).or_fail(Class::Engine, || format!("cannot mount {what}"))
+    mount_bind_recursive(shown(&source, b""), shown(target, b"")).or_fail(Class::Engine, || format!("cannot mount {what}"))
 }
 
 /// `/dev`, `/proc` and `/sys` of a container (OCI runtime-spec, config-linux.md, and Docker's defaults).

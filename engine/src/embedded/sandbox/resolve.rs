@@ -32,7 +32,7 @@ fn open(root: impl AsFd, path: &[u8], flags: OFlags, resolve: ResolveFlags) -> r
 }
 
 /// The path of a descriptor, or of a name in the folder that it is of, for calls that only take paths.
-pub(super) fn shown(fd: impl AsFd, name: &[u8]) -> Vec<u8> {
+pub(super) fn shown(fd: &impl AsFd, name: &[u8]) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).into_bytes();
     if !name.is_empty() {
         path.push(b'/');
