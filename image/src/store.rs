@@ -26,6 +26,9 @@ const MAX_MEMBERS: usize = 100_000;
 /// Bytes of one sample of a layer.
 const SAMPLE: u64 = 1 << 20;
 
+/// Says where the tar of a layer is to be copied; none for one that is not wanted.
+pub type CopyTo<'a> = &'a mut dyn FnMut(&Sha256) -> Result<Option<Box<dyn Write + Send>>>;
+
 /// An image that is there to be read again.
 #[derive(Debug)]
 pub struct Store {
@@ -144,7 +147,7 @@ impl Store {
     ///
     /// # Errors
     /// A layer is missing, or anything of it is not what it claims to be: then nothing that was written is of use.
-    pub fn copy_layers(&self, place: &mut dyn FnMut(&Sha256) -> Result<Option<Box<dyn Write + Send>>>) -> Result<()> {
+    pub fn copy_layers(&self, place: CopyTo<'_>) -> Result<()> {
         let mut budget = Budget::new(&self.limits);
         for (number, (name, diff_id)) in self.layers.iter().zip(&self.config.diff_ids).enumerate() {
             let Some(mut out) = place(diff_id)? else { continue };
