@@ -402,7 +402,7 @@ impl Container {
             let turn = store.change()?;
             // The record first: what it names is not taken away.
             write_record(&path, &Record { layers: layers.clone(), ..record })?;
-            let id = images::put(store, &turn, &json, &new, &[name])?;
+            let id = images::put(store, &turn, &json, &new, &[name])?.id;
             let top = store.layer(&diff_id);
             store.keep(&turn, &path.join("top"), &top)?;
             let mut trash = store.discard(&turn, &path.join("work"), None)?;
