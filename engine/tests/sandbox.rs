@@ -282,9 +282,14 @@ fn the_machine_is_hidden_and_protected() {
     let mounts = place.says(&root, "cut -d' ' -f2 /proc/mounts");
     let dir = place.dir.to_string_lossy();
     assert!(!mounts.iter().any(|mount| mount.contains("/target/") || mount.contains(&*dir)), "{mounts:?}");
-    assert_eq!(place.says(&root, "hostname; cat /etc/hostname; umask; id"), ["box", "box", "0022", "uid=0(root) gid=0(root) groups=0(root)"]);
+    assert_eq!(
+        place.says(&root, "hostname; cat /etc/hostname; umask; id"),
+        ["box", "box", "0022", "uid=0(root) gid=0(root) groups=0(root)"]
+    );
     let dev = place.says(&root, "ls /dev; echo x > /dev/null; head -c 3 /dev/zero | wc -c; stat -c %a /dev/shm; test -c /dev/pts/ptmx");
-    for name in ["core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"] {
+    for name in
+        ["core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"]
+    {
         assert!(dev.contains(&name.to_string()), "{name}: {dev:?}");
     }
     assert_eq!(dev[dev.len() - 2..], ["3", "1777"]);
@@ -296,7 +301,10 @@ fn the_machine_is_hidden_and_protected() {
 fn a_container_may_have_no_network_or_the_machines() {
     let place = Place::new("network");
     let root = place.root();
-    let lines = place.says(&root, "ls /sys/class/net; ip -o link | grep -c UP; ping -c1 -W2 127.0.0.1 >/dev/null && echo itself; cat /etc/hosts | tail -1");
+    let lines = place.says(
+        &root,
+        "ls /sys/class/net; ip -o link | grep -c UP; ping -c1 -W2 127.0.0.1 >/dev/null && echo itself; cat /etc/hosts | tail -1",
+    );
     assert_eq!(lines, ["lo", "1", "itself", "127.0.1.1\tbox"]);
     let cmd = ["sh", "-c", "ls /sys/class/net; grep -c box /etc/hosts"].map(String::from);
     let (code, lines) = place.run_job(Job { cmd: &cmd, network: Network::Host, ..job(&root) });
@@ -407,11 +415,8 @@ fn deletions_come_and_go_as_layers_say_them() {
     assert_eq!(dump(&tar), expected);
     // The same layer, unpacked and packed again.
     place.sandbox.unpack(&tar[..], &place.path("again")).expect("it unpacks");
-    let again = Root {
-        lowers: root.lowers.clone(),
-        init: None,
-        upper: Some(Upper { dir: place.path("again"), work: place.path("again-work") }),
-    };
+    let again =
+        Root { lowers: root.lowers.clone(), init: None, upper: Some(Upper { dir: place.path("again"), work: place.path("again-work") }) };
     assert_eq!(place.packed(&again), tar);
     let shows = Root { lowers: [root.lowers.clone(), vec![place.path("again")]].concat(), init: None, upper: Some(place.upper("top")) };
     assert_eq!(place.says(&shows, "ls a b; ls -d c new; cat a/two"), ["a:", "two", "", "b:", "new", "c", "new", "2"]);
@@ -688,7 +693,10 @@ fn one_id() {
     let place = place_of_nobody("one");
     assert!(place.sandbox.cost().is_some_and(|cost| cost.contains("all files") && cost.contains("usermod --add-subuids")));
     let root = place.root();
-    let lines = place.says(&root, "id -u; touch f; chown 1000:100 f && chgrp 7 f && stat -c '%u %g' f; mknod d b 8 0 && echo ok; echo $APT_CONFIG; cat $APT_CONFIG");
+    let lines = place.says(
+        &root,
+        "id -u; touch f; chown 1000:100 f && chgrp 7 f && stat -c '%u %g' f; mknod d b 8 0 && echo ok; echo $APT_CONFIG; cat $APT_CONFIG",
+    );
     assert_eq!(lines, ["0", "0 0", "ok", "/dev/twostage-apt.conf", "APT::Sandbox::User \"root\";"]);
     assert_eq!(dump(&place.packed(&root)), ["0 0644 0:0 f"]);
     assert_eq!(place.says(&root, "stat -c %u:%g /home/ann; rm -r /home; mkdir /home; touch /etc/x"), ["0:0"]);
