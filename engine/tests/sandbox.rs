@@ -527,6 +527,8 @@ fn nothing_of_the_container_itself_gets_into_the_layer() {
     root.upper = Some(place.upper("upper-2"));
     assert_eq!(place.says(&root, "stat -c '%a %Y' /etc; readlink /etc/mtab; cat /etc/hostname"), ["755 1000000000", "/proc/mounts", "box"]);
     assert_eq!(dump(&place.packed(&root)), [""; 0]);
+    place.says(&root, "rm /etc/mtab");
+    assert_eq!(dump(&place.packed(&root)), ["5 0755 0:0 etc/"]);
     let made = place.path("init/etc/resolv.conf");
     assert_eq!(fs::metadata(made).expect("a mount point").len(), 0);
 }
@@ -791,4 +793,44 @@ fn a_layer_is_the_same_bytes_as_dockers() {
     for (ours, theirs) in ours.0.iter().zip(&theirs.0) {
         assert!(ours == theirs, "{:?}\n{:?}", String::from_utf8_lossy(ours), String::from_utf8_lossy(theirs));
     }
+}
+
+/// Installs packages into the Debian that `BASE` is a tar of: what ids, capabilities and scripts of packages ask for.
+fn installs_packages(place: &Place, owner: &str) {
+    let base = std::env::var("BASE").expect("BASE is a tar of Debian, as `mmdebstrap --variant=minbase bookworm base.tar` makes it");
+    place.sandbox.unpack(fs::File::open(base).expect("a tar"), &place.path("debian")).expect("it unpacks");
+    let root = Root { lowers: vec![place.path("debian")], init: None, upper: Some(place.upper("debian-upper")) };
+    let script = "set -e; apt-get update -qq; apt-get install -y -qq --no-install-recommends iputils-ping dbus man-db openssh-client cron >/tmp/log 2>&1 \
+        || { cat /tmp/log; exit 1; }; stat -c %U:%a /usr/lib/dbus-1.0/dbus-daemon-launch-helper; stat -c %G /usr/bin/ssh-agent; stat -c %U /var/cache/man; rm -rf /var/lib/apt/lists/* /tmp/log";
+    let cmd = ["sh", "-c", script].map(String::from);
+    let began = Instant::now();
+    let (code, lines) = place.run_job(Job { cmd: &cmd, network: Network::Host, timeout: Some(Duration::from_secs(300)), ..job(&root) });
+    println!("{:?} {lines:?}", began.elapsed());
+    assert_eq!(code, 0, "{lines:?}");
+    let said: Vec<_> = lines.iter().rev().take(3).rev().cloned().collect();
+    assert_eq!(said, ["root:4754", if owner == "root" { "root" } else { "_ssh" }, owner]);
+    let tar = place.packed(&root);
+    let listed = dump(&tar);
+    assert!(listed.iter().any(|line| line.starts_with("0 4755 0:0 usr/bin/") || line.contains("openssh/ssh-keysign")), "{listed:?}");
+    assert!(tar.windows(30).any(|window| window == b"SCHILY.xattr.security.capabili"), "ping has lost its capability");
+    assert!(!listed.iter().any(|line| line.contains("etc/resolv.conf") || line.contains("etc/hosts")), "{listed:?}");
+    place.sandbox.unpack(&tar[..], &place.path("again")).expect("it unpacks");
+}
+
+#[test]
+#[ignore = "needs the network, and a Debian as a tar in BASE"]
+fn debian_installs_packages() {
+    installs_packages(&Place::new("debian"), "man");
+}
+
+#[test]
+#[ignore = "needs the network, and a Debian as a tar in BASE"]
+fn debian_installs_packages_with_one_id() {
+    as_nobody("debian_with_one_id", "");
+}
+
+#[test]
+#[ignore = "run by `debian_installs_packages_with_one_id`"]
+fn debian_with_one_id() {
+    installs_packages(&place_of_nobody("debian"), "root");
 }

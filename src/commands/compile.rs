@@ -3,7 +3,7 @@
 use crate::cli::Compile;
 use crate::images::whole_name;
 use crate::output::{Output, bytes};
-use crate::session::{lock, sweep_containers};
+use crate::session::{lock, sweep_containers, tell_cost};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -58,6 +58,7 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     let id = id(&path);
     let label = (LABEL.to_string(), id.clone());
     let engine = arguments.engine.connect().await?.labelled(BTreeMap::from([label.clone()]));
+    tell_cost(&engine, &events);
     let platform = ready::platform(&engine);
     let options = Options { build_args: build_arguments(&arguments.build_args)?, target: platform.clone(), build: platform };
     let plan = parsed.plan(options)?;

@@ -1,8 +1,10 @@
 //! The images of the store: an OCI layout whose layers are plain tars, so that a blob's digest is its diff id.
 //!
 //! One descriptor in `index.json` for each name; an image that has lost its names, or never had one, is there without.
+//! An image that another program wrote there, with packed layers as a rule, becomes one of ours when the store is opened
+//! ([`adopt`]): so `skopeo copy docker://debian:bookworm oci:STORE/images:debian:bookworm` is a pull.
 
-use super::store::{self, Store, Trash, Turn};
+use super::store::{self, Store, Trash, Turn, Workplace};
 use crate::ImageInfo;
 use crate::dockerfile::config::ImageConfig;
 use crate::reference::Reference;
@@ -138,7 +140,7 @@ fn stored(store: &Store, digest: Sha256, names: Vec<String>) -> Result<Stored> {
     let blobs = manifest.layers.iter().map(|layer| layer.digest.parse()).collect::<Result<Vec<Sha256>>>()?;
     if blobs != diff_ids {
         return Err(Error::new(Class::Engine, format!("the layers of image {} are compressed, or others than it says", id.short()))
-            .hint("another program wrote it into this store: remove it there, and load it with `docker load`'s archive instead"));
+            .hint("another program wrote it into this store, and it cannot be read: write it again, with `skopeo copy`"));
     }
     Ok(Stored { id, diff_ids, names, config_json, manifest: digest, size: manifest.layers.iter().map(|layer| layer.size).sum() })
 }
@@ -148,13 +150,48 @@ pub(super) fn config(json: &[u8]) -> Result<ImageConfig> {
     serde_json::from_slice(json).or_fail(Class::Engine, || "the image's configuration is not one".into())
 }
 
-/// Every image, each once, with its names in order.
+/// Makes what other programs wrote into the layout images of the store. What cannot be one stays as it is, and whoever
+/// asks for it is told why.
+pub(super) fn adopt(store: &Store) -> Result<()> {
+    let mut foreign: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    {
+        let _turn = store.look()?;
+        for descriptor in read_index(store)? {
+            let ours = descriptor.digest.parse().is_ok_and(|digest| stored(store, digest, Vec::new()).is_ok());
+            if let Some(name) = descriptor.name().filter(|name| !ours || new_name(name).is_ok_and(|whole| whole != *name)) {
+                foreign.entry(descriptor.digest.clone()).or_default().push(name.to_string());
+            }
+        }
+    }
+    for (digest, names) in foreign {
+        let whole: Vec<String> = names.iter().filter_map(|name| new_name(name).ok()).collect();
+        let Some(Ok(image)) = names.first().map(|name| twostage_image::Store::open(&store.images(), Some(name))) else { continue };
+        let place = store.workplace()?;
+        let mut copied = BTreeMap::new();
+        if whole.is_empty() || copy_layers(store, &place, &image, &mut copied).is_err() {
+            continue;
+        }
+        let turn = store.change()?;
+        let new = put(store, &turn, &image.config_json, &new_layers(&image, &mut copied), &whole)?;
+        // Only then: an image that is there twice is better than none.
+        let mut manifests = read_index(store)?;
+        let ours = format!("sha256:{}", new.manifest);
+        manifests.retain(|other| other.digest == ours || other.digest != digest);
+        // Names that no name of an image is written as.
+        manifests
+            .retain(|other| other.name().is_none_or(|name| whole.iter().any(|new| new == name) || !names.iter().any(|old| old == name)));
+        write_index(store, &manifests)?;
+    }
+    Ok(())
+}
+
+/// Every image, each once, with its names in order; without what other programs wrote that cannot be one.
 pub(super) fn all(store: &Store, _turn: &Turn) -> Result<Vec<Stored>> {
     let mut images: BTreeMap<Sha256, Vec<String>> = BTreeMap::new();
     for descriptor in read_index(store)? {
         images.entry(descriptor.digest.parse()?).or_default().extend(descriptor.name().map(str::to_string));
     }
-    images.into_iter().map(|(digest, names)| stored(store, digest, names)).collect()
+    Ok(images.into_iter().filter_map(|(digest, names)| stored(store, digest, names).ok()).collect())
 }
 
 /// The image of a name or an id.
@@ -198,8 +235,17 @@ pub(super) fn find(store: &Store, turn: &Turn, text: &str) -> Result<Option<Stor
 pub(super) fn get(store: &Store, turn: &Turn, text: &str) -> Result<Stored> {
     find(store, turn, text)?.ok_or_else(|| {
         Error::new(Class::Engine, format!("there is no image {text}"))
-            .hint(format!("the embedded engine has only what was loaded or made with it; its images are in {}", store.images().display()))
+            .hint(format!("the embedded engine has what was made with it, and what is brought: {}", copy_hint(store, text)))
     })
+}
+
+/// How an image comes here from elsewhere.
+pub(super) fn copy_hint(store: &Store, name: &str) -> String {
+    let name = new_name(name).unwrap_or_else(|_| "NAME:TAG".into());
+    format!(
+        "`skopeo copy docker://{name} oci:{}:{name}`, or from a file, `skopeo copy docker-archive:FILE oci:…`",
+        store.images().display()
+    )
 }
 
 /// A name as it is kept and shown: as Docker shows it, without what it completes a name with.
@@ -217,8 +263,14 @@ pub(super) fn new_name(text: &str) -> Result<String> {
     Ok(whole_name(&reference))
 }
 
-/// Adds an image, whose new layers were made durable, and gives it names. Gives its id.
-pub(super) fn put(store: &Store, turn: &Turn, config: &[u8], layers: &[NewLayer], names: &[String]) -> Result<Sha256> {
+/// An image that was added: the digests of its configuration, which is its id, and of its manifest.
+pub(super) struct Put {
+    pub id: Sha256,
+    manifest: Sha256,
+}
+
+/// Adds an image, whose new layers were made durable, and gives it names.
+pub(super) fn put(store: &Store, turn: &Turn, config: &[u8], layers: &[NewLayer], names: &[String]) -> Result<Put> {
     let mut descriptors = Vec::new();
     for layer in layers {
         let blob = store.blob(&layer.diff_id);
@@ -242,13 +294,13 @@ pub(super) fn put(store: &Store, turn: &Turn, config: &[u8], layers: &[NewLayer]
     let manifest = json(&manifest)?;
     let digest = put_blob(store, &manifest)?;
     give_names(store, &Descriptor::new(MANIFEST, &digest, manifest.len() as u64), names)?;
-    Ok(id)
+    Ok(Put { id, manifest: digest })
 }
 
 /// Adds an image whose layers are all there.
 pub(super) fn put_known(store: &Store, turn: &Turn, config: &ImageConfig, layers: &[Sha256], names: &[String]) -> Result<Sha256> {
     let layers: Vec<NewLayer> = layers.iter().map(|diff_id| NewLayer { diff_id: *diff_id, file: None }).collect();
-    put(store, turn, &config.to_json()?, &layers, names)
+    put(store, turn, &config.to_json()?, &layers, names).map(|put| put.id)
 }
 
 fn put_blob(store: &Store, bytes: &[u8]) -> Result<Sha256> {
@@ -351,7 +403,7 @@ pub(super) fn import(store: &Store, tar: impl Read + Send, name: &str, config: i
     let (diff_id, _) = copied.map_err(|cause| cause.hint("give it a root file system as a tar, plain or packed with gzip or zstd"))?;
     finish(out, &file)?;
     let config = config(&diff_id)?;
-    put(store, &store.change()?, &config, &[NewLayer { diff_id, file: Some(file) }], &[new_name(name)?])
+    put(store, &store.change()?, &config, &[NewLayer { diff_id, file: Some(file) }], &[new_name(name)?]).map(|put| put.id)
 }
 
 /// Takes in the images of an archive; gives their names, and the ids of those without.
@@ -365,22 +417,9 @@ pub(super) fn load(store: &Store, mut archive: impl Read) -> Result<Vec<String>>
     if images.is_empty() {
         return Err(Error::new(Class::Engine, "there is no image in it"));
     }
-    let mut copied: BTreeMap<Sha256, PathBuf> = BTreeMap::new();
+    let mut copied = BTreeMap::new();
     for image in &images {
-        let mut open: Vec<(File, PathBuf)> = Vec::new();
-        image.copy_layers(&mut |diff_id| {
-            if copied.contains_key(diff_id) || store.blob(diff_id).exists() {
-                return Ok(None);
-            }
-            let file = place.path(&diff_id.to_string());
-            copied.insert(*diff_id, file.clone());
-            let out = new_file(&file)?;
-            open.push((out.get_ref().try_clone().or_fail(Class::System, || format!("cannot write {}", file.display()))?, file));
-            Ok(Some(Box::new(out)))
-        })?;
-        for (file, path) in open {
-            file.sync_all().or_fail(Class::System, || format!("cannot write {}", path.display()))?;
-        }
+        copy_layers(store, &place, image, &mut copied)?;
     }
     let turn = store.change()?;
     let mut loaded = Vec::new();
@@ -390,15 +429,34 @@ pub(super) fn load(store: &Store, mut archive: impl Read) -> Result<Vec<String>>
             // (In a layout a name may be whatever somebody writes there.)
             names.extend(new_name(tag).ok());
         }
-        let layers = &image.config.diff_ids;
-        let layers: Vec<NewLayer> = layers.iter().map(|diff_id| NewLayer { diff_id: *diff_id, file: copied.remove(diff_id) }).collect();
-        let id = put(store, &turn, &image.config_json, &layers, &names)?;
+        let id = put(store, &turn, &image.config_json, &new_layers(image, &mut copied), &names)?.id;
         if names.is_empty() {
             names.push(format!("sha256:{id}"));
         }
         loaded.extend(names);
     }
     Ok(loaded)
+}
+
+/// Copies the layers of an image that the store does not have into a workplace, and makes them durable there.
+fn copy_layers(store: &Store, place: &Workplace, image: &twostage_image::Store, copied: &mut BTreeMap<Sha256, PathBuf>) -> Result<()> {
+    let mut open: Vec<(File, PathBuf)> = Vec::new();
+    image.copy_layers(&mut |diff_id| {
+        if copied.contains_key(diff_id) || store.blob(diff_id).exists() {
+            return Ok(None);
+        }
+        let file = place.path(&diff_id.to_string());
+        copied.insert(*diff_id, file.clone());
+        let out = new_file(&file)?;
+        open.push((out.get_ref().try_clone().or_fail(Class::System, || format!("cannot write {}", file.display()))?, file));
+        Ok(Some(Box::new(out)))
+    })?;
+    open.into_iter().try_for_each(|(file, path)| file.sync_all().or_fail(Class::System, || format!("cannot write {}", path.display())))
+}
+
+/// The layers of an image of which some were copied.
+fn new_layers(image: &twostage_image::Store, copied: &mut BTreeMap<Sha256, PathBuf>) -> Vec<NewLayer> {
+    image.config.diff_ids.iter().map(|diff_id| NewLayer { diff_id: *diff_id, file: copied.remove(diff_id) }).collect()
 }
 
 /// What an archive of an image is made of, each file open, so that a removal takes nothing away.

@@ -84,6 +84,7 @@ impl Session {
                 trash.extend(collect(&store, &turn)?);
                 trash
             };
+            images::adopt(&store)?;
             let (name, variant) = platform();
             let architecture = debian_architecture(name, variant);
             Ok((Inner { store, sandbox, architecture, removals: Mutex::default() }, trash))
@@ -156,10 +157,12 @@ impl Session {
 
     pub(crate) async fn pull(&self, reference: &str) -> Result<()> {
         images::new_name(reference).map(drop).or_else(|error| if reference.contains('@') { Ok(()) } else { Err(error) })?;
-        Err(Error::new(Class::Engine, format!("cannot pull {reference}: the embedded engine reaches no registry")).hint(
-            "a base needs none: in the project file write `bootstrap = \"debian:bookworm\"` under [base] instead of `image`, or name \
-             there what `skopeo copy docker://… oci-archive:FILE` wrote, with `archive`",
-        ))
+        let hint = format!(
+            "bring it: {}. A base needs no registry: in the project file write `bootstrap = \"debian:bookworm\"` under [base] \
+             instead of `image`",
+            images::copy_hint(&self.inner.store, reference)
+        );
+        Err(Error::new(Class::Engine, format!("cannot pull {reference}: the embedded engine reaches no registry")).hint(hint))
     }
 
     pub(crate) async fn import(&self, tar: ByteStream, reference: &str, changes: &[String]) -> Result<String> {

@@ -224,6 +224,33 @@ fn an_archive_that_lies_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn what_another_program_writes_into_the_layout_becomes_an_image() {
+    let (here, there) = (folder(), folder());
+    let (store_here, store_there) = (store(here.path()), store(there.path()));
+    let kept = import(&store_here, &tar_of(&[("x", b"y")]), "kept").expect("imported");
+    let id = import(&store_there, &tar_of(&[("a", b"b")]), "app:1").expect("imported");
+    let archive = there.path().join("archive.tar");
+    fs::write(&archive, saved(&store_there, "app:1")).expect("written");
+    let image = twostage_image::Store::open(&archive, None).expect("an image");
+    // As skopeo does: packed layers, and a name as it is given.
+    let (config, name) = (image.config_json.clone(), Some("docker.io/library/app:1".to_string()));
+    let flat = twostage_image::NewImage {
+        store: &image,
+        kept: 1,
+        delta: None,
+        compression: twostage_image::Compression::Gzip,
+        name,
+        config: &|_| Ok(config.clone()),
+    };
+    flat.write_layout(&store_here.images()).expect("written");
+    images::adopt(&store_here).expect("adopted");
+    assert_eq!(find(&store_here, "app:1").map(|image| (image.id, image.names)), Some((id, vec!["app:1".to_string()])));
+    assert_eq!(find(&store_here, "kept").map(|image| image.id), Some(kept));
+    let index = fs::read_to_string(store_here.images().join("index.json")).expect("read");
+    assert!(!index.contains("docker.io"), "{index}");
+}
+
+#[test]
 fn what_the_dead_left_is_swept_and_what_the_living_have_stays() {
     let folder = folder();
     let store = store(folder.path());

@@ -149,9 +149,12 @@ async fn image(engine: &Engine, at: &At, name: &str, events: &Sink) -> Result<cr
     }
     engine.pull(name, events, name).await.map_err(located)?;
     engine.image(name).await.map_err(located)?.ok_or_else(|| {
-        let engine = if engine.kind() == Kind::Docker { "docker" } else { "podman" };
-        Error::new(Class::Engine, format!("Dockerfile {at}: there is no image {name}"))
-            .hint(format!("`{engine} images` lists what there is"))
+        let hint = match engine.kind() {
+            Kind::Docker => "`docker images` lists what there is",
+            Kind::Podman => "`podman images` lists what there is",
+            Kind::Embedded => "`twostage flatten` and `twostage runtime` put images into the embedded engine, and so does a project's base",
+        };
+        Error::new(Class::Engine, format!("Dockerfile {at}: there is no image {name}")).hint(hint)
     })
 }
 

@@ -128,13 +128,14 @@ fn namespaces(order: &Order, control: &UnixStream) -> Result<()> {
     }
     let maps = [("setgroups", "deny".to_string()), ("uid_map", format!("0 {uid} 1\n")), ("gid_map", format!("0 {gid} 1\n"))];
     for (file, text) in maps {
-        fs::write(format!("/proc/self/{file}"), text).or_fail(Class::Engine, || format!("cannot write /proc/self/{file}"))?;
+        let written = fs::write(format!("/proc/self/{file}"), text);
+        written.map_err(|error| Error::new(Class::Engine, format!("cannot write /proc/self/{file}")).because(error).hint(refused()))?;
     }
     Ok(())
 }
 
 /// What may forbid user namespaces, as far as it can be seen.
-fn refused() -> String {
+pub(super) fn refused() -> String {
     let says = |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
     let allow = |name: &str, value: &str| format!("an administrator allows it with `sysctl -w {name}={value}`");
     if says("/proc/sys/kernel/unprivileged_userns_clone", "0") {

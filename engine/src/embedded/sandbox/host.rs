@@ -3,7 +3,7 @@
 use super::ids::Ids;
 use super::program;
 use super::wire::{self, Order, Reply};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -39,12 +39,13 @@ impl Host {
     /// Starts the inner side; `done` is called with its last word, from another thread.
     pub(super) fn start(
         &self,
-        order: Order,
+        order: &Order,
         stdout: Stdio,
         stderr: Stdio,
         done: impl FnOnce(Result<Reply>) + Send + 'static,
     ) -> Result<Running> {
         let failed = || "cannot start a sandbox".to_string();
+        let order = wire::frame(order).or_fail(Class::System, || "cannot tell a sandbox what to do".into())?;
         let program = self.program.clone().map_or_else(program::own, Ok)?;
         let (control, theirs) = UnixStream::pair().or_fail(Class::System, failed)?;
         let (ready, started) = mpsc::channel();
@@ -65,6 +66,8 @@ impl Host {
                 }
             };
             let said = converse(&ours, &order, &ids, child.id());
+            // What has nothing more to say ends.
+            let _ = ours.shutdown(Shutdown::Both);
             let status = child.wait();
             let said = match (said, status) {
                 (Ok(Some(reply)), _) => Ok(reply),
@@ -87,15 +90,12 @@ impl Host {
     }
 
     /// Runs the inner side to its end, in this thread.
-    pub(super) fn call(&self, order: Order, stdout: Stdio, meanwhile: impl FnOnce() -> io::Result<()>) -> Result<Reply> {
+    pub(super) fn call(&self, order: &Order, stdout: Stdio, meanwhile: impl FnOnce() -> Result<()>) -> Result<Reply> {
         let (say, heard) = mpsc::channel();
         let running = self.start(order, stdout, Stdio::inherit(), move |reply| {
             let _ = say.send(reply);
         })?;
-        let given = meanwhile();
-        // It says itself why it took no more.
-        let given = given.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) });
-        given.or_fail(Class::System, || "cannot read what is to be unpacked".into())?;
+        meanwhile()?;
         let reply = heard.recv().or_fail(Class::Engine, || "lost sight of a sandbox".into())?;
         drop(running);
         reply
@@ -115,19 +115,15 @@ fn spawn(program: &Path, control: UnixStream, stdout: Stdio, stderr: Stdio) -> i
     Ok((child, process))
 }
 
-fn converse(control: &UnixStream, order: &Order, ids: &Ids, pid: u32) -> Result<Option<Reply>> {
+fn converse(mut control: &UnixStream, order: &[u8], ids: &Ids, pid: u32) -> Result<Option<Reply>> {
     let failed = || "cannot talk to a sandbox".to_string();
-    if wire::send(control, order).is_err() {
+    if control.write_all(order).is_err() {
         // It ended; its status says more.
         return Ok(None);
     }
     let reply = wire::receive(control).or_fail(Class::Engine, failed)?;
     let Some(Reply::Unshared) = reply else { return Ok(reply) };
-    if let Err(error) = ids.write(pid) {
-        // It waits for an answer.
-        let _ = control.shutdown(Shutdown::Both);
-        return Err(error);
-    }
+    ids.write(pid)?;
     if wire::send(control, &()).is_err() {
         return Ok(None);
     }

@@ -181,7 +181,7 @@ impl Sandbox {
         let (say, heard) = tokio::sync::oneshot::channel();
         let host = self.host.clone();
         let start = move || {
-            host.start(order, out.into(), err.into(), move |reply| {
+            host.start(&order, out.into(), err.into(), move |reply| {
                 // Nobody waits for it any more.
                 let _ = say.send(reply);
             })
@@ -287,7 +287,7 @@ impl Sandbox {
     /// The tree cannot be read.
     pub fn find(&self, root: &Root, path: &str) -> Result<Option<Found>> {
         let order = self.order(&root.paths(), Task::Find { root: self.layers(root)?, path: path.to_string() })?;
-        match self.host.call(order, Stdio::null(), || Ok(()))? {
+        match self.host.call(&order, Stdio::null(), || Ok(()))? {
             Reply::Found(found) => Ok(found.map(|(folder, link)| Found { folder, link })),
             _ => Err(unexpected()),
         }
@@ -324,7 +324,7 @@ impl Sandbox {
             return Ok(());
         }
         let order = self.order(&[dir], Task::Empty(absolute(dir)?))?;
-        self.host.call(order, Stdio::null(), || Ok(())).and_then(done)?;
+        self.host.call(&order, Stdio::null(), || Ok(())).and_then(done)?;
         gone(std::fs::remove_dir(dir)).or_fail(Class::System, failed)
     }
 
@@ -339,7 +339,7 @@ impl Sandbox {
         let root = Root { lowers: lowers.to_vec(), ..Root::default() };
         let paths: Vec<&Path> = root.paths().into_iter().chain([dir]).collect();
         let order = self.order(&paths, Task::Init { root: self.layers(&root)?, dir: absolute(dir)? })?;
-        self.host.call(order, Stdio::null(), || Ok(())).and_then(done)
+        self.host.call(&order, Stdio::null(), || Ok(())).and_then(done)
     }
 
     /// Makes a folder, if it is missing, and gives it to the root of containers, if it is ours.
@@ -390,7 +390,20 @@ impl Sandbox {
     fn feed(&self, paths: &[&Path], task: Task, mut tar: impl Read + Send) -> Result<()> {
         let (theirs, mut ours) = io::pipe().or_fail(Class::System, || "cannot make a pipe".into())?;
         let order = self.order(paths, task)?;
-        self.host.call(order, theirs.into(), move || io::copy(&mut tar, &mut ours).and_then(|_| ours.flush())).and_then(done)
+        let give = move || {
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                let n = match tar.read(&mut buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    read => read.or_fail(Class::System, || "cannot read what is to be unpacked".into())?,
+                };
+                // Whoever takes no more says itself why.
+                if n == 0 || ours.write_all(&buffer[..n]).is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        self.host.call(&order, theirs.into(), give).and_then(done)
     }
 
     /// Runs a task that writes a tar.
@@ -398,7 +411,7 @@ impl Sandbox {
         let (ours, theirs) = io::pipe().or_fail(Class::System, || "cannot make a pipe".into())?;
         let (say, heard) = mpsc::channel();
         let order = self.order(paths, task)?;
-        let running = self.host.start(order, theirs.into(), Stdio::inherit(), move |reply| {
+        let running = self.host.start(&order, theirs.into(), Stdio::inherit(), move |reply| {
             let _ = say.send(reply.and_then(done));
         })?;
         Ok(Drawn { tar: ours, heard, end: None, _running: running })

@@ -1,6 +1,6 @@
 //! What is mounted where: the layers, and what every container finds in `/dev`, `/proc`, `/sys` and `/etc`.
 
-use super::enter::place;
+use super::enter::{place, refused};
 use super::resolve::{self, shown};
 use super::wire::Layers;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -39,7 +39,8 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// Our own folder in memory, out of the way of whatever is mounted.
 pub(super) fn stage() -> Result<OwnedFd> {
     let failed = || "cannot mount anything in a user namespace".to_string();
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).or_fail(Class::Engine, failed)?;
+    let changed = mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC);
+    changed.map_err(|error| Error::new(Class::Engine, failed()).because(error).hint(refused()))?;
     let mut last = Errno::NOENT;
     for stage in STAGES {
         match mount("tmpfs", stage, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0755") {
@@ -47,7 +48,7 @@ pub(super) fn stage() -> Result<OwnedFd> {
             Err(error) => last = error,
         }
     }
-    Err(Error::new(Class::Engine, failed()).because(last))
+    Err(Error::new(Class::Engine, failed()).because(last).hint(refused()))
 }
 
 /// A new folder in the stage.

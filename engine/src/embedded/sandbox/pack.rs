@@ -81,7 +81,8 @@ impl Packer<'_> {
     fn entry(&mut self, folder: &OwnedFd, name: &[u8], path: &[u8], found: &Stat, depth: usize) -> Result<()> {
         let failed = || format!("cannot pack {}", text(path));
         if self.layer && is_whiteout(found) {
-            return self.whiteout(path);
+            // What only the container had (`/etc/mtab`) is not the image's to lose.
+            return if self.is_below(path).or_fail(Class::System, failed)? { self.whiteout(path) } else { Ok(()) };
         }
         let kind = FileType::from_raw_mode(found.st_mode);
         if kind == FileType::Socket {
@@ -175,8 +176,16 @@ impl Packer<'_> {
             Ok(_) | Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => return Ok(false),
             Err(error) => return Err(error),
         }
+        self.exists_below(path, OFlags::DIRECTORY)
+    }
+
+    fn is_below(&self, path: &[u8]) -> rustix::io::Result<bool> {
+        self.exists_below(path, OFlags::empty())
+    }
+
+    fn exists_below(&self, path: &[u8], kind: OFlags) -> rustix::io::Result<bool> {
         let Some(below) = &self.below else { return Ok(false) };
-        match resolve::open_plain(below, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+        match resolve::open_plain(below, path, OFlags::PATH | OFlags::NOFOLLOW | kind) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
             Err(error) => Err(error),

@@ -123,10 +123,15 @@ impl From<Fault> for Error {
 }
 
 pub(super) fn send(mut to: impl Write, message: &impl Serialize) -> io::Result<()> {
+    to.write_all(&frame(message)?)
+}
+
+/// The bytes of a message.
+pub(super) fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(message)?;
     let length = u32::try_from(json.len()).ok().filter(|length| *length as usize <= LIMIT);
     let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a message is longer than 64 MiB"))?;
-    to.write_all(&[&length.to_le_bytes()[..], &json].concat())
+    Ok([&length.to_le_bytes()[..], &json].concat())
 }
 
 /// The next frame; none when the other side has gone.
