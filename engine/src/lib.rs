@@ -471,7 +471,7 @@ impl Engine {
         ask!(self, session => session.save(reference))
     }
 
-    /// Builds a Dockerfile with the engine's classic builder and gives the image's id. `on_line`
+    /// Builds a Dockerfile, with the classic builder of Docker, Podman's, or our own, and gives the image's id. `on_line`
     /// gets each line of the log. Dropping the future cancels the build in the engine too.
     ///
     /// # Errors
