@@ -77,12 +77,18 @@ fn podman_host() -> Option<&'static str> {
 /// The same suite is `embedded.rs`, and then this is the folder of its images.
 fn store() -> Option<&'static Path> {
     static STORE: OnceLock<PathBuf> = OnceLock::new();
+    #[allow(clippy::zombie_processes, reason = "it outlives us, by a moment")]
     let store = || {
         let folder = std::env::temp_dir().join(format!("engtest-store-{}", std::process::id()));
         // It goes when this process does.
         let script = "cat; rm -rf \"$1\"";
-        let mut remover =
-            Command::new("sh").args(["-c", script, "sh"]).arg(&folder).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a shell");
+        let mut remover = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("a shell");
         std::mem::forget(remover.stdin.take());
         folder
     };
@@ -640,7 +646,8 @@ fn a_server_that_is_not_there_is_told_with_every_try() {
         assert!(why.contains("host network: http://127.0.0.1:1: the container's request failed"), "{why}");
         assert_eq!(why.contains("bridge network"), !is_embedded(&engine), "{why}");
         assert!(
-            is_embedded(&engine) || why.contains("bridge network: the server cannot listen on the bridge's gateway") && why.contains("address in use"),
+            is_embedded(&engine)
+                || why.contains("bridge network: the server cannot listen on the bridge's gateway") && why.contains("address in use"),
             "{why}"
         );
         let hint = if is_embedded(&engine) { "127.0.0.1" } else { "firewall" };

@@ -51,6 +51,9 @@ pub enum Compression {
     Zstd,
 }
 
+/// Says of a layer, by the digest of its tar, where it is copied to; none is for one that is not wanted.
+pub type CopyTo<'a> = &'a mut dyn FnMut(&Sha256) -> Result<Option<Box<dyn Write + Send>>>;
+
 /// Where the files are.
 #[derive(Debug)]
 enum Place {
@@ -139,12 +142,11 @@ impl Store {
         Ok(Store { config_json, config, tags: found.tags, layers, place, limits })
     }
 
-    /// Copies the tars of layers, decompressed, to where `place` says; none is for a layer that is not wanted.
-    /// What is copied is checked as [`Store::read`] checks it.
+    /// Copies the tars of layers, decompressed, to where `place` says. What is copied is checked as [`Store::read`] checks it.
     ///
     /// # Errors
     /// A layer is missing, or anything of it is not what it claims to be: then nothing that was written is of use.
-    pub fn copy_layers(&self, place: &mut dyn FnMut(&Sha256) -> Result<Option<Box<dyn Write + Send>>>) -> Result<()> {
+    pub fn copy_layers(&self, place: CopyTo<'_>) -> Result<()> {
         let mut budget = Budget::new(&self.limits);
         for (number, (name, diff_id)) in self.layers.iter().zip(&self.config.diff_ids).enumerate() {
             let Some(mut out) = place(diff_id)? else { continue };

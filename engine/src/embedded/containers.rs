@@ -47,7 +47,7 @@ pub(crate) struct Container {
     /// What it stands on: those of its image, and what was committed of it.
     layers: Mutex<Vec<Sha256>>,
     /// The image's, but for what it runs; and what was run here, and how. A commit keeps that.
-    config: ImageConfig,
+    config: Box<ImageConfig>,
     hostname: String,
     network: Network,
 }
@@ -141,7 +141,7 @@ impl Session {
                 exit_code: 0,
                 path: place.path.clone(),
                 place: Some(place),
-                config,
+                config: Box::new(config),
                 layers: Mutex::new(image.diff_ids.clone()),
                 hostname,
                 network,
