@@ -20,7 +20,7 @@ pub struct Container {
 #[derive(Debug)]
 enum Within {
     Docker(docker::Container),
-    Embedded(Box<embedded::Container>),
+    Embedded(embedded::Container),
 }
 
 impl From<docker::Container> for Container {
@@ -33,7 +33,7 @@ impl From<docker::Container> for Container {
 impl From<embedded::Container> for Container {
     fn from(container: embedded::Container) -> Self {
         // (What is killed for want of memory is killed by this machine's kernel, which tells only its log.)
-        Container { id: container.id.clone(), exit_code: container.exit_code, oom_killed: false, within: Within::Embedded(Box::new(container)) }
+        Container { id: container.id.clone(), exit_code: container.exit_code, oom_killed: false, within: Within::Embedded(container) }
     }
 }
 

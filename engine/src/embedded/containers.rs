@@ -49,7 +49,7 @@ pub(crate) struct Container {
     /// What it stands on: those of its image, and what was committed of it.
     layers: Mutex<Vec<Sha256>>,
     /// The image's, but for what it runs; and what was run here, and how. A commit keeps that.
-    config: ImageConfig,
+    config: Box<ImageConfig>,
     hostname: String,
     network: Network,
 }
@@ -162,7 +162,7 @@ impl Session {
             exit_code: 0,
             path: place.path.clone(),
             place: Some(place),
-            config,
+            config: Box::new(config),
             layers: Mutex::new(layers.clone()),
             hostname,
             network,
