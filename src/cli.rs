@@ -79,11 +79,12 @@ pub struct Init {
 
 #[derive(Args)]
 pub struct EngineArgs {
-    /// What runs the containers (default: Docker if it answers, else Podman)
+    /// What runs the containers (default: Docker if it answers, else Podman, else this program itself)
     #[arg(long = "engine", value_name = "KIND", env = "TWOSTAGE_ENGINE")]
     pub kind: Option<EngineKind>,
     /// Where it listens, such as unix:///var/run/docker.sock (default: DOCKER_HOST or
-    /// CONTAINER_HOST, or the usual sockets)
+    /// CONTAINER_HOST, or the usual sockets); of `embedded`, the folder of its images
+    /// (default: TWOSTAGE_STORE, or /var/lib/twostage, or ~/.local/share/twostage)
     #[arg(long, value_name = "ADDRESS")]
     pub engine_host: Option<String>,
 }
@@ -92,6 +93,8 @@ pub struct EngineArgs {
 pub enum EngineKind {
     Docker,
     Podman,
+    /// No daemon: containers are processes of this program
+    Embedded,
 }
 
 impl EngineArgs {
@@ -100,6 +103,7 @@ impl EngineArgs {
         let kind = self.kind.map(|kind| match kind {
             EngineKind::Docker => Kind::Docker,
             EngineKind::Podman => Kind::Podman,
+            EngineKind::Embedded => Kind::Embedded,
         });
         Engine::connect(kind, self.engine_host.as_deref()).await
     }

@@ -4,13 +4,12 @@ use crate::cli::{EngineArgs, EngineKind};
 #[cfg(feature = "registry")]
 use crate::registry::{RegistryOperation, Remote};
 use std::fmt;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tempfile::{TempDir, TempPath};
 use twostage_builder::Context;
-use twostage_engine::{Engine, pipe};
-use twostage_image::{NewImage, Store, Written};
+use twostage_engine::{Engine, Write};
+use twostage_image::Store;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256};
 
@@ -125,8 +124,8 @@ impl Place {
     pub async fn open(&self, engine: Option<&Engine>) -> Result<Opened> {
         let (path, name, spool) = match (self, engine) {
             (Place::Engine(_, name), Some(engine)) => {
-                let spool = spool(engine, name).await?;
-                (spool.to_path_buf(), None, Spool::File(spool))
+                let saved = engine.open(name).await?;
+                return Ok(Opened { store: saved.store, _spool: Spool::File(saved.spool) });
             }
             (Place::Registry(name), _) => {
                 let folder = pull(name).await?;
@@ -162,9 +161,6 @@ pub enum Sink {
     Engine { engine: Engine, name: Option<String>, with_kept: bool },
     Registry(String),
 }
-
-/// Writes one image.
-pub type Write<'a> = &'a mut dyn FnMut(&mut NewImage<'_>) -> Result<Written>;
 
 impl Sink {
     /// Runs `make`, which makes an image and hands it to what it is given.
@@ -206,25 +202,7 @@ impl Sink {
                 push(&name, folder.path(), &manifest).await?;
                 Ok(made)
             }
-            Sink::Engine { engine, name, with_kept } => {
-                let (writer, stream) = pipe();
-                let mut writer = Some(writer);
-                let making = Context::blocking(move || {
-                    make(&mut |new| {
-                        let mut writer = writer.take().ok_or_else(|| Error::new(Class::System, "an image is written once"))?;
-                        new.name.clone_from(&name);
-                        let written = new.load(&mut writer, with_kept)?;
-                        writer.finish().or_fail(Class::Engine, || "cannot hand the image to the engine".into())?;
-                        Ok(written)
-                    })
-                });
-                match tokio::join!(making, engine.load(stream)) {
-                    (Ok(made), Ok(_)) => Ok(made),
-                    // When the engine stops reading, it says why; when the image ends early, we do.
-                    (Err(error), Err(refusal)) if error.class() == Class::Engine => Err(refusal),
-                    (Err(error), _) | (Ok(_), Err(error)) => Err(error),
-                }
-            }
+            Sink::Engine { engine, name, with_kept } => engine.write(name, with_kept, make).await,
         }
     }
 }
@@ -259,17 +237,6 @@ async fn push(name: &str, _: &Path, _: &Sha256) -> Result<()> {
 fn without_registries(name: &str) -> Error {
     Error::new(Class::Usage, format!("this twostage was built without registries, so it cannot reach docker://{name}"))
         .hint("build it with `cargo build --release --features registry`, or let skopeo copy the image to oci:FOLDER")
-}
-
-async fn spool(engine: &Engine, name: &str) -> Result<TempPath> {
-    let mut stream = engine.save(name).await?;
-    Context::blocking(move || {
-        let fail = || "cannot keep the engine's image in a temporary file".to_string();
-        let mut file = tempfile::Builder::new().prefix("twostage-image-").tempfile().or_fail(Class::System, fail)?;
-        std::io::copy(&mut stream, &mut file).and_then(|_| file.flush()).or_fail(Class::System, fail)?;
-        Ok(file.into_temp_path())
-    })
-    .await
 }
 
 #[cfg(test)]

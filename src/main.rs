@@ -4,7 +4,6 @@
 
 mod cli;
 mod commands;
-mod compile;
 mod images;
 mod leaks;
 mod output;
@@ -17,8 +16,13 @@ use cli::{Cli, Command};
 use output::Output;
 use std::process::ExitCode;
 
+fn main() -> ExitCode {
+    twostage_engine::enter_sandbox();
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.json, cli.quiet, cli.verbose);
     let project = &cli.project;

@@ -101,6 +101,7 @@ impl Session {
     pub async fn context(&self, engine: &EngineArgs, may_lock: bool) -> Result<Arc<Context>> {
         let label = ("twostage.project".to_string(), self.id()?);
         let engine = engine.connect().await?.labelled(BTreeMap::from([label.clone()]));
+        tell_cost(&engine, &self.output.sink());
         let (here, wanted) = (self.project.format.architecture(engine.architecture()), &self.project.architectures);
         if !wanted.is_empty() && !wanted.iter().any(|arch| arch == here) {
             return Err(Error::new(Class::Project, format!("the engine runs {here}, the project is for {}", wanted.join(", ")))
@@ -277,6 +278,13 @@ pub async fn sweep_containers(engine: &Engine, label: &(String, String), events:
         events.note("engine", format!("removed {left} containers that an interrupted run left"));
     }
     Ok(())
+}
+
+/// Says what the engine cannot do on this machine, if that is something.
+pub fn tell_cost(engine: &Engine, events: &Sink) {
+    if let Some(cost) = engine.cost() {
+        events.note("engine", cost);
+    }
 }
 
 /// What a file or folder that is being written is called, until it is whole.

@@ -12,7 +12,7 @@ use crate::tools::{Answer, Tools, exact, exact_locked, source_package};
 use crate::{Context, Stored, apt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use twostage_engine::{Pending, Run};
+use twostage_engine::{LastLines, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::{Closure, LockedPackage, LockedSource};
 use twostage_model::{Class, Error, Format, Result, Sha256};
@@ -196,7 +196,7 @@ async fn fetch(
     if container.exit_code != 0 {
         container.remove().await?;
         return Err(Error::new(Class::Project, format!("{of}: {} cannot give what it needs on {}", tools.manager, base.reference))
-            .because(last.errors())
+            .because(errors(&last))
             .hint("if the distribution has it, is it in what the base's package manager asks? If a component makes it, is that component in `needs`?"));
     }
     let folder = tempfile::Builder::new()
@@ -400,35 +400,13 @@ fn tells(line: &str) -> bool {
     starts.iter().any(|start| line.starts_with(start)) || ["Depends:", "nothing provides"].iter().any(|word| line.contains(word))
 }
 
-/// The last lines of an output, and among them those that say what went wrong.
-#[derive(Debug, Default)]
-pub struct LastLines(std::collections::VecDeque<String>);
+/// What our own RUN and apt said went wrong; empty if neither said anything.
+pub fn reason(last: &LastLines) -> String {
+    last.those(|line| ["twostage: ", "E: ", "dpkg: error", "Error: ", "error: "].iter().any(|start| line.starts_with(start)))
+}
 
-impl LastLines {
-    /// Adds a line; the oldest beyond 40 is forgotten.
-    pub fn push(&mut self, line: &str) {
-        if self.0.len() == 40 {
-            self.0.pop_front();
-        }
-        self.0.push_back(line.trim_end().to_string());
-    }
-
-    /// The last lines as one text.
-    pub fn text(&self, count: usize) -> String {
-        let skip = self.0.len().saturating_sub(count);
-        self.0.iter().skip(skip).cloned().collect::<Vec<_>>().join("\n")
-    }
-
-    /// What our own RUN and apt said went wrong; empty if neither said anything.
-    pub fn reason(&self) -> String {
-        let telling =
-            |line: &&String| ["twostage: ", "E: ", "dpkg: error", "Error: ", "error: "].iter().any(|start| line.starts_with(start));
-        self.0.iter().filter(telling).cloned().collect::<Vec<_>>().join("\n")
-    }
-
-    /// The package manager's own error lines, with what it explains before them; else the last lines.
-    pub fn errors(&self) -> String {
-        let telling: Vec<String> = self.0.iter().filter(|line| tells(line)).cloned().collect();
-        if telling.is_empty() { self.text(8) } else { telling.join("\n") }
-    }
+/// The package manager's own error lines, with what it explains before them; else the last lines.
+fn errors(last: &LastLines) -> String {
+    let telling = last.those(tells);
+    if telling.is_empty() { last.text(8) } else { telling }
 }

@@ -1,7 +1,7 @@
 //! One component: its key, its builder image, its container, and what comes out.
 
 use crate::base::{BaseImage, ensure};
-use crate::closure::{self, Freshness, LastLines, Question, closure};
+use crate::closure::{self, Freshness, Question, closure};
 use crate::collect::{Collected, collect};
 use crate::record::{Record, Records};
 use crate::source::{Tree, add_file, file_date, folder_of};
@@ -13,7 +13,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use twostage_engine::{Build, Pending, Run};
+use twostage_engine::{Build, LastLines, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::lock::{Closure, LockedSource};

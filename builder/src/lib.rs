@@ -117,10 +117,7 @@ impl Context {
     /// # Errors
     /// What `work` returns.
     pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(cause) => Err(twostage_model::Error::new(twostage_model::Class::System, "a worker thread ended early").because(cause)),
-        }
+        twostage_engine::blocking(work).await
     }
 
     /// The lock, for reading or changing. A panic elsewhere does not make it unreadable.

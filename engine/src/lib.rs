@@ -7,36 +7,78 @@
 //! ```
 //!
 //! Callers see an [`Engine`] and never an engine's API: everything that knows Docker's is in
-//! `docker/`. Tar streams leave as plain [`std::io::Read`], so that the strict readers of
+//! `docker/`, and what works without one in `embedded/`. Tar streams leave as plain [`std::io::Read`], so that the strict readers of
 //! packages and layers stay synchronous; read them in `tokio::task::spawn_blocking`.
 
+mod container;
 mod docker;
 pub mod dockerfile;
+mod embedded;
+pub mod execute;
+mod images;
 mod lines;
 pub mod reach;
 mod reference;
 mod stream;
 
-pub use docker::Container;
+pub use container::Container;
+#[doc(hidden)]
+pub use embedded::sandbox;
+pub use images::{Saved, Write};
+pub use lines::LastLines;
 pub use reach::{Probe, Reach};
 pub use reference::Reference;
 pub use stream::{ByteStream, PipeWriter, TarReader, file_stream, pipe};
 
+use docker::debian_architecture;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
-use twostage_model::{Result, Sha256, Sink};
+use twostage_model::{Class, Error, Result, Sha256, Sink};
 
 /// Work that is not done yet. Boxed, so that it is compiled here, once, and not again in every
 /// crate that awaits it: an engine's client is most of what there is to compile.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Runs something that blocks (hashing, parsing, disk) off the event loop.
+///
+/// # Errors
+/// What `work` returns, or that its thread ended early.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(cause) => Err(twostage_model::Error::new(twostage_model::Class::System, "a worker thread ended early").because(cause)),
+    }
+}
+
 /// A connection to what runs containers. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Engine {
-    docker: docker::Session,
+pub struct Engine(Within);
+
+/// What an engine is.
+#[derive(Clone, Debug)]
+enum Within {
+    Docker(docker::Session),
+    Embedded(embedded::Session),
+}
+
+/// Asks whichever engine it is.
+macro_rules! ask {
+    ($engine:expr, $session:ident => $question:expr) => {
+        match &$engine.0 {
+            Within::Docker($session) => Box::pin($question),
+            Within::Embedded($session) => Box::pin($question),
+        }
+    };
+}
+
+/// Takes the place of this program where it was started to set up a container. Call it first in `main`, before there
+/// are threads.
+pub fn enter_sandbox() {
+    embedded::sandbox::enter();
 }
 
 /// What engines there are.
@@ -46,6 +88,8 @@ pub enum Kind {
     Docker,
     /// `podman system service`.
     Podman,
+    /// This program itself.
+    Embedded,
 }
 
 impl fmt::Display for Kind {
@@ -53,6 +97,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Kind::Docker => "docker",
             Kind::Podman => "podman",
+            Kind::Embedded => "embedded",
         })
     }
 }
@@ -115,6 +160,7 @@ impl fmt::Display for Network {
 }
 
 static NO_WORDS: BTreeMap<String, String> = BTreeMap::new();
+static NO_FILES: BTreeMap<String, PathBuf> = BTreeMap::new();
 
 /// A build of a Dockerfile.
 #[derive(Debug, Clone)]
@@ -133,12 +179,23 @@ pub struct Build<'a> {
     pub no_cache: bool,
     /// Labels that the image gets.
     pub labels: &'a BTreeMap<String, String>,
+    /// Files that a `RUN --mount=type=secret` sees, by its id. The builders of Docker and Podman have no such mounts.
+    pub secrets: &'a BTreeMap<String, PathBuf>,
 }
 
 impl<'a> Build<'a> {
     /// A build without arguments, tag or labels, on the bridge network.
     pub fn new(context: Vec<u8>, dockerfile: &'a str) -> Self {
-        Build { context, dockerfile, tag: None, build_args: &NO_WORDS, network: Network::Bridge, no_cache: false, labels: &NO_WORDS }
+        Build {
+            context,
+            dockerfile,
+            tag: None,
+            build_args: &NO_WORDS,
+            network: Network::Bridge,
+            no_cache: false,
+            labels: &NO_WORDS,
+            secrets: &NO_FILES,
+        }
     }
 }
 
@@ -212,6 +269,55 @@ pub struct Exec<'a> {
     pub workdir: &'a str,
     /// Path and text of a program that only this command sees, in `/dev/pipes`.
     pub script: Option<(&'a str, &'a str)>,
+    /// What else only this command sees, mounted in this order. Docker and Podman can add none to a container.
+    pub mounts: &'a [Attach<'a>],
+    /// What it can reach, where that is not what its container can. Docker and Podman cannot do that.
+    pub network: Option<Network>,
+}
+
+/// Something that only one command sees, and that is in no layer.
+#[derive(Debug, Clone, Copy)]
+pub enum Attach<'a> {
+    /// Files of another container, in which nothing runs.
+    Files {
+        /// The container.
+        of: &'a Container,
+        /// Absolute there, links followed.
+        path: &'a str,
+        /// Absolute.
+        target: &'a str,
+        /// They cannot be written.
+        read_only: bool,
+    },
+    /// A folder of the engine that stays from one command to the next.
+    Cache {
+        /// Which one.
+        id: &'a str,
+        /// What two commands do that want it at the same time.
+        sharing: dockerfile::mount::Sharing,
+        /// Absolute.
+        target: &'a str,
+        /// It cannot be written.
+        read_only: bool,
+        /// Mode and owner of a new one.
+        owner: dockerfile::mount::Owner,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Absolute.
+        target: &'a str,
+        /// Bytes at most; nothing means the engine's limit.
+        size: Option<u64>,
+    },
+    /// A file that is nowhere but in memory.
+    Secret {
+        /// What is in it.
+        bytes: &'a [u8],
+        /// Absolute.
+        target: &'a str,
+        /// Its mode and owner.
+        owner: dockerfile::mount::Owner,
+    },
 }
 
 /// What is at a path of a container.
@@ -226,29 +332,78 @@ pub struct Found {
 impl Engine {
     /// Connects to `host` (`unix:///path`, a path, or `tcp://host:port`), else to where `kind`
     /// listens: Docker at `DOCKER_HOST` or `/var/run/docker.sock`, Podman at `CONTAINER_HOST` or the
-    /// `podman.sock` of the user or of the machine. Without a `kind` Docker is looked for first.
+    /// `podman.sock` of the user or of the machine. Without a `kind` Docker is looked for first, and where neither
+    /// answers, and nothing names an address, the embedded engine is it. `host` is then the folder of its images, else
+    /// `TWOSTAGE_STORE`, `/var/lib/twostage` for root and `~/.local/share/twostage` for others.
     ///
     /// # Errors
     /// Nothing answers there, with every address that was tried and what to do; or the engine at
     /// `host` is of another kind.
     pub fn connect(kind: Option<Kind>, host: Option<&str>) -> Pending<'_, Result<Engine>> {
-        Box::pin(async move { Ok(Engine { docker: docker::Session::connect(kind, host).await? }) })
+        Box::pin(async move {
+            if kind == Some(Kind::Embedded) {
+                return Engine::embedded(host.map(Path::new), None).await;
+            }
+            let unreachable = match docker::Session::connect(kind, host).await {
+                Ok(session) => return Ok(Engine(Within::Docker(session))),
+                Err(error) if kind.is_some() || host.is_some() || docker::is_named() => return Err(error),
+                Err(error) => error,
+            };
+            let embedded = async {
+                let session = embedded::Session::open(None, None).await?;
+                session.try_out().await.map(|()| Engine(Within::Embedded(session)))
+            };
+            embedded.await.map_err(|error| {
+                let reasons: Vec<String> =
+                    [&unreachable, &error].into_iter().flat_map(|error| std::iter::once(error.to_string()).chain(error.causes())).collect();
+                let hints: Vec<&str> = [&unreachable, &error].into_iter().filter_map(|error| error.hint_text()).collect();
+                Error::new(Class::Engine, "there is no container engine, and the embedded one cannot work here")
+                    .because(reasons.join("\n"))
+                    .hint(hints.join("; or "))
+            })
+        })
+    }
+
+    /// The embedded engine with its images in `folder`, else where they usually are. `program` sets up its containers:
+    /// one whose `main` calls [`enter_sandbox`] first; else it is the one that runs.
+    ///
+    /// # Errors
+    /// The machine allows it no containers, or nothing can be written in the folder.
+    pub fn embedded(folder: Option<&Path>, program: Option<PathBuf>) -> Pending<'_, Result<Engine>> {
+        Box::pin(async move { embedded::Session::open(folder, program).await.map(|session| Engine(Within::Embedded(session))) })
     }
 
     /// The same engine, but every container that it makes has these labels, for [`Engine::sweep`].
     #[must_use]
     pub fn labelled(&self, labels: BTreeMap<String, String>) -> Engine {
-        Engine { docker: self.docker.labelled(labels) }
+        Engine(match &self.0 {
+            Within::Docker(session) => Within::Docker(session.labelled(labels)),
+            Within::Embedded(session) => Within::Embedded(session.labelled(labels)),
+        })
     }
 
-    /// Name and version for people: `docker 20.10.24`, `podman 4.3.1`.
+    /// Name and version for people: `docker 20.10.24`, `podman 4.3.1`, `embedded`.
     pub fn name(&self) -> String {
-        self.docker.name().to_string()
+        match &self.0 {
+            Within::Docker(session) => session.name().to_string(),
+            Within::Embedded(session) => session.name().to_string(),
+        }
+    }
+
+    /// What the engine cannot do on this machine, in a sentence, if people should know.
+    pub fn cost(&self) -> Option<&'static str> {
+        match &self.0 {
+            Within::Docker(_) => None,
+            Within::Embedded(session) => session.cost(),
+        }
     }
 
     /// Debian's name of the architecture that the engine runs: `amd64`.
     pub fn architecture(&self) -> &str {
-        self.docker.architecture()
+        match &self.0 {
+            Within::Docker(session) => session.architecture(),
+            Within::Embedded(session) => session.architecture(),
+        }
     }
 
     /// The image of that name or id, if the engine has it.
@@ -256,7 +411,7 @@ impl Engine {
     /// # Errors
     /// The engine does not answer, or `reference` cannot be a reference.
     pub fn image<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Option<ImageInfo>>> {
-        Box::pin(self.docker.image(reference))
+        ask!(self, session => session.image(reference))
     }
 
     /// Every image that has a name.
@@ -264,7 +419,7 @@ impl Engine {
     /// # Errors
     /// The engine does not answer.
     pub fn images(&self) -> Pending<'_, Result<Vec<ImageInfo>>> {
-        Box::pin(self.docker.images())
+        ask!(self, session => session.images())
     }
 
     /// The remark (`comment`) of the newest step in an image's history; none if there is no such image.
@@ -272,12 +427,15 @@ impl Engine {
     /// # Errors
     /// The engine does not answer.
     pub fn remark<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Option<String>>> {
-        Box::pin(self.docker.remark(reference))
+        ask!(self, session => session.remark(reference))
     }
 
     /// What the engine is.
     pub fn kind(&self) -> Kind {
-        self.docker.kind()
+        match &self.0 {
+            Within::Docker(session) => session.kind(),
+            Within::Embedded(_) => Kind::Embedded,
+        }
     }
 
     /// Fetches an image from its registry; progress goes to `sink` as log lines of `subject`.
@@ -285,7 +443,10 @@ impl Engine {
     /// # Errors
     /// No registry answers, or it has no such image.
     pub fn pull<'a>(&'a self, reference: &'a str, sink: &'a Sink, subject: &'a str) -> Pending<'a, Result<()>> {
-        Box::pin(self.docker.pull(reference, sink, subject))
+        match &self.0 {
+            Within::Docker(session) => Box::pin(session.pull(reference, sink, subject)),
+            Within::Embedded(session) => Box::pin(session.pull(reference)),
+        }
     }
 
     /// Makes an image of one layer from the tar of a root file system ([`file_stream`], [`pipe`])
@@ -294,7 +455,7 @@ impl Engine {
     /// # Errors
     /// `changes` are more than one and the engine is Podman, the engine refuses the tar, or the stream itself fails, in which case no image is made.
     pub fn import<'a>(&'a self, tar: ByteStream, reference: &'a str, changes: &'a [String]) -> Pending<'a, Result<String>> {
-        Box::pin(self.docker.import(tar, reference, changes))
+        ask!(self, session => session.import(tar, reference, changes))
     }
 
     /// Takes in an image archive; gives the names (or, for images without a name, the ids) in it.
@@ -302,7 +463,7 @@ impl Engine {
     /// # Errors
     /// The engine refuses the archive, or the stream itself fails.
     pub fn load<'a>(&'a self, archive: ByteStream) -> Pending<'a, Result<Vec<String>>> {
-        Box::pin(self.docker.load(archive))
+        ask!(self, session => session.load(archive))
     }
 
     /// The image as an archive (docker-archive, and an OCI layout too from newer engines). A
@@ -311,17 +472,17 @@ impl Engine {
     /// # Errors
     /// The engine has no such image.
     pub fn save<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<TarReader>> {
-        Box::pin(self.docker.save(reference))
+        ask!(self, session => session.save(reference))
     }
 
-    /// Builds a Dockerfile with the engine's classic builder and gives the image's id. `on_line`
+    /// Builds a Dockerfile, with the classic builder of Docker, Podman's, or our own, and gives the image's id. `on_line`
     /// gets each line of the log. Dropping the future cancels the build in the engine too.
     ///
     /// # Errors
     /// Class `Build` when a step failed, with the step, its exit status and what the engine said;
     /// nothing is tagged then.
     pub fn build<'a>(&'a self, build: Build<'a>, on_line: &'a mut (dyn FnMut(&str) + Send)) -> Pending<'a, Result<String>> {
-        Box::pin(self.docker.build(build, on_line))
+        ask!(self, session => session.build(build, on_line))
     }
 
     /// Runs a command to its end; `on_line` gets each line that it writes. A command that fails is
@@ -330,7 +491,10 @@ impl Engine {
     /// # Errors
     /// The container could not be made or started, or its time was up (class `Build`).
     pub fn run<'a>(&'a self, run: Run<'a>, on_line: &'a mut (dyn FnMut(&str) + Send)) -> Pending<'a, Result<Container>> {
-        Box::pin(self.docker.run(run, on_line))
+        match &self.0 {
+            Within::Docker(session) => Box::pin(async move { session.run(run, on_line).await.map(Container::from) }),
+            Within::Embedded(session) => Box::pin(async move { session.run(run, on_line).await.map(Container::from) }),
+        }
     }
 
     /// A container that is never started, to copy files out of an image.
@@ -338,7 +502,10 @@ impl Engine {
     /// # Errors
     /// The engine has no such image.
     pub fn create<'a>(&'a self, image: &'a str) -> Pending<'a, Result<Container>> {
-        Box::pin(self.docker.create(image))
+        match &self.0 {
+            Within::Docker(session) => Box::pin(async move { session.create(image).await.map(Container::from) }),
+            Within::Embedded(session) => Box::pin(async move { session.create(image).await.map(Container::from) }),
+        }
     }
 
     /// A container that files are put into and commands run in, one after another ([`Container::put`],
@@ -347,7 +514,10 @@ impl Engine {
     /// # Errors
     /// The engine has no such image.
     pub fn hold<'a>(&'a self, hold: Hold<'a>) -> Pending<'a, Result<Container>> {
-        Box::pin(self.docker.hold(hold))
+        match &self.0 {
+            Within::Docker(session) => Box::pin(async move { session.hold(hold).await.map(Container::from) }),
+            Within::Embedded(session) => Box::pin(async move { session.hold(hold).await.map(Container::from) }),
+        }
     }
 
     /// The configuration of an image, if the engine has it, without the history, of which it tells only how many
@@ -356,7 +526,7 @@ impl Engine {
     /// # Errors
     /// The engine does not answer, or nothing can start from that image.
     pub fn config<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Option<(dockerfile::ImageConfig, usize)>>> {
-        Box::pin(self.docker.config(reference))
+        ask!(self, session => session.config(reference))
     }
 
     /// Gives an image one more name.
@@ -364,7 +534,7 @@ impl Engine {
     /// # Errors
     /// The engine has no such image, or `reference` is no name.
     pub fn tag<'a>(&'a self, image_id: &'a str, reference: &'a str) -> Pending<'a, Result<()>> {
-        Box::pin(self.docker.tag(image_id, reference))
+        ask!(self, session => session.tag(image_id, reference))
     }
 
     /// Removes an image with all its names. One that is not there is fine.
@@ -372,7 +542,7 @@ impl Engine {
     /// # Errors
     /// A container, or another image, uses it.
     pub fn remove_image<'a>(&'a self, id: &'a str) -> Pending<'a, Result<()>> {
-        Box::pin(self.docker.remove_image(id))
+        ask!(self, session => session.remove_image(id))
     }
 
     /// Removes every container, running ones too, that has this label (`key=value`): what a killed
@@ -381,12 +551,12 @@ impl Engine {
     /// # Errors
     /// The engine does not answer or refuses.
     pub fn sweep<'a>(&'a self, label: &'a str) -> Pending<'a, Result<usize>> {
-        Box::pin(self.docker.sweep(label))
+        ask!(self, session => session.sweep(label))
     }
 
     /// Waits for the removals that dropped [`Container`]s began. Call it before the program ends.
     pub fn settle(&self) -> Pending<'_, ()> {
-        Box::pin(self.docker.settle())
+        ask!(self, session => session.settle())
     }
 
     /// The address at which containers on the bridge network see the engine's machine.
@@ -394,6 +564,10 @@ impl Engine {
     /// # Errors
     /// The engine does not answer.
     pub fn gateway(&self) -> Pending<'_, Result<Option<IpAddr>>> {
-        Box::pin(self.docker.gateway())
+        match &self.0 {
+            Within::Docker(session) => Box::pin(session.gateway()),
+            // Its containers are on this machine's own network.
+            Within::Embedded(_) => Box::pin(std::future::ready(Ok(None))),
+        }
     }
 }

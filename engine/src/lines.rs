@@ -1,5 +1,7 @@
 //! Log bytes into lines: bounded, and text whatever the program wrote.
 
+use std::collections::VecDeque;
+
 /// Longer lines are given in pieces of this size.
 const LIMIT: usize = 8 * 1024;
 
@@ -52,6 +54,34 @@ fn whole_characters(bytes: &[u8]) -> usize {
     match bytes[tail..].iter().rposition(|byte| *byte >= 0xC0) {
         Some(start) if std::str::from_utf8(&bytes[tail + start..]).is_err() => tail + start,
         _ => bytes.len(),
+    }
+}
+
+/// Lines that are kept of an output, at most.
+const KEPT: usize = 40;
+
+/// The last lines of an output: what an error shows of it.
+#[derive(Debug, Default)]
+pub struct LastLines(VecDeque<String>);
+
+impl LastLines {
+    /// Adds a line; the oldest beyond 40 is forgotten.
+    pub fn push(&mut self, line: &str) {
+        if self.0.len() == KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(line.trim_end().to_string());
+    }
+
+    /// The last lines as one text.
+    pub fn text(&self, count: usize) -> String {
+        let skip = self.0.len().saturating_sub(count);
+        self.0.iter().skip(skip).cloned().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Those of the kept lines that `telling` picks, as one text.
+    pub fn those(&self, telling: impl Fn(&str) -> bool) -> String {
+        self.0.iter().filter(|line| telling(line)).cloned().collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! host network    http://127.0.0.1:PORT     the server stays on loopback
-//! bridge network  http://GATEWAY:PORT       the server must also listen on the bridge's gateway
+//! bridge network  http://GATEWAY:PORT       the server must also listen on the bridge's gateway; not embedded
 //! ```
 //!
 //! Each way is tried with a real container that fetches a page through `http_proxy`, as the
 //! runtime RUN will.
 
-use crate::{Engine, Network, Run};
+use crate::{Engine, Kind, Network, Run};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -86,7 +86,9 @@ impl Engine {
     {
         let mut listen = Some(listen);
         let mut reasons = Vec::new();
-        for &network in probe.networks {
+        let embedded = self.kind() == Kind::Embedded;
+        // (The embedded engine has no bridge.)
+        for &network in probe.networks.iter().filter(|network| !embedded || **network != Network::Bridge) {
             let server = match network {
                 Network::Host => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, probe.port))),
                 Network::Bridge => match (self.gateway().await, listen.take()) {
@@ -111,12 +113,15 @@ impl Engine {
             };
             reasons.push(format!("{network} network: {reason}"));
         }
+        let hint = if embedded {
+            "something on this machine refuses connections to 127.0.0.1, such as a firewall; or name another engine with --engine"
+        } else {
+            "the engine must run on this machine (DOCKER_HOST says where it is) and allow host networking, \
+             or the firewall must let containers reach this machine over the bridge (docker0)"
+        };
         Err(Error::new(Class::Engine, format!("a container of {} cannot reach the repository's server on this machine", probe.image))
             .because(reasons.join("; "))
-            .hint(
-                "the engine must run on this machine (DOCKER_HOST says where it is) and allow host networking, \
-                 or the firewall must let containers reach this machine over the bridge (docker0)",
-            ))
+            .hint(hint))
     }
 
     async fn try_reach(&self, probe: &Probe<'_>, network: Network, proxy: &str) -> Result<(), String> {

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
+use twostage_model::{Class, Error, Result};
 
 const PIECES: usize = 16;
 const PIECE: usize = 64 * 1024;
@@ -43,6 +44,34 @@ impl Read for TarReader {
     }
 }
 
+/// Hands a stream to synchronous work in a blocking thread, piece by piece. Whoever does not wait for the work any
+/// more ends the stream, in an error.
+pub(crate) async fn feed<T: Send + 'static>(
+    mut source: ByteStream,
+    work: impl FnOnce(TarReader) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (sender, pieces) = mpsc::channel(PIECES);
+    let mut working = tokio::task::spawn_blocking(move || work(TarReader { pieces, current: Bytes::new(), ended: false }));
+    let feeding = async move {
+        loop {
+            let (piece, last) = match source.next().await {
+                Some(Ok(bytes)) => (Piece::Bytes(bytes), false),
+                Some(Err(error)) => (Piece::Failed(error), true),
+                None => (Piece::End, true),
+            };
+            // The work may have failed; then it says why.
+            if sender.send(piece).await.is_err() || last {
+                return;
+            }
+        }
+    };
+    let stopped = |error| Error::new(Class::System, "the work was stopped").because(error);
+    tokio::select! {
+        done = &mut working => done.map_err(stopped)?,
+        () = feeding => working.await.map_err(stopped)?,
+    }
+}
+
 impl std::fmt::Debug for TarReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TarReader")
@@ -51,7 +80,9 @@ impl std::fmt::Debug for TarReader {
 
 /// Waits for the first bytes, so that a refusal is an error here and now, and reads on in a task
 /// of its own. Dropping the reader ends the task and with it the engine's work.
-pub(crate) async fn read_tar<E>(mut source: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static) -> Result<TarReader, E>
+pub(crate) async fn read_tar<E>(
+    mut source: impl Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin + 'static,
+) -> std::result::Result<TarReader, E>
 where
     E: std::error::Error + Send + Sync + 'static,
 {
@@ -171,6 +202,12 @@ impl PipeWriter {
     pub fn finish(mut self) -> io::Result<()> {
         self.flush()?;
         self.send(Piece::End)
+    }
+
+    /// Says why there is no more; then the stream ends in that error.
+    pub(crate) fn fail(self, error: io::Error) {
+        // (The reader may be gone.)
+        let _ = self.send(Piece::Failed(error));
     }
 
     fn send(&self, piece: Piece) -> io::Result<()> {

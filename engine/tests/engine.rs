@@ -32,9 +32,10 @@ where
     count("engine");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let connected = match podman_host() {
-            Some(host) => Engine::connect(Some(Kind::Podman), Some(host)).await,
-            None => Engine::connect(None, None).await,
+        let connected = match (podman_host(), store()) {
+            (Some(host), _) => Engine::connect(Some(Kind::Podman), Some(host)).await,
+            (_, Some(store)) => Engine::embedded(Some(store), Some(env!("CARGO_BIN_EXE_twostage-sandbox").into())).await,
+            _ => Engine::connect(None, None).await,
         };
         let engine = match connected {
             Ok(engine) => engine,
@@ -73,10 +74,35 @@ fn podman_host() -> Option<&'static str> {
     (env!("CARGO_CRATE_NAME") == "podman").then(|| HOST.get_or_init(host).as_str())
 }
 
+/// The same suite is `embedded.rs`, and then this is the folder of its images.
+fn store() -> Option<&'static Path> {
+    static STORE: OnceLock<PathBuf> = OnceLock::new();
+    #[allow(clippy::zombie_processes, reason = "it outlives us, by a moment")]
+    let store = || {
+        let folder = std::env::temp_dir().join(format!("engtest-store-{}", std::process::id()));
+        // It goes when this process does.
+        let script = "cat; rm -rf \"$1\"";
+        let mut remover = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        std::mem::forget(remover.stdin.take());
+        folder
+    };
+    (env!("CARGO_CRATE_NAME") == "embedded").then(|| STORE.get_or_init(store).as_path())
+}
+
 /// Podman's import takes one.
 fn changes(engine: &Engine) -> Vec<String> {
     let all = words(&[r#"ENTRYPOINT ["/bin/false"]"#, "ENV COLOUR=blue"]);
     all.into_iter().take(if is_podman(engine) { 1 } else { 2 }).collect()
+}
+
+fn is_embedded(engine: &Engine) -> bool {
+    engine.kind() == Kind::Embedded
 }
 
 fn is_podman(engine: &Engine) -> bool {
@@ -218,8 +244,9 @@ async fn server(address: &str) -> u16 {
 #[test]
 fn a_run_gives_its_lines_and_its_exit_status() {
     with_engine(|engine, image| async move {
-        let kind = if is_podman(&engine) { "podman " } else { "docker " };
-        assert!(engine.name().strip_prefix(kind).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())), "{}", engine.name());
+        let kind = format!("{} ", engine.kind());
+        let versioned = engine.name().strip_prefix(&kind).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        assert!(versioned || (is_embedded(&engine) && engine.name() == "embedded"), "{}", engine.name());
         assert!(!engine.name().contains('+'));
         let script = "echo one; echo two >&2; printf 'no end'; dd if=/dev/zero bs=20000 count=1 2>/dev/null; echo; id -u; echo $COLOUR $SIZE; exit 3";
         let cmd = shell(script);
@@ -291,7 +318,7 @@ fn commands_run_one_after_another_in_a_container_and_between_them_nothing_does()
         let lines = std::sync::Mutex::new(Vec::new());
         let exec = async |cmd: &[String], user: &str, workdir: &str| {
             let env = [("A".to_string(), "b c".to_string())];
-            let exec = Exec { cmd, env: &env, user, workdir, script: None };
+            let exec = Exec { cmd, env: &env, user, workdir, ..Exec::default() };
             let mut on_line = |line: &str| lines.lock().expect("a list").push(line.to_string());
             container.exec(exec, &mut on_line).await.unwrap_or_else(|error| panic!("{}", told(&error)))
         };
@@ -581,7 +608,10 @@ fn the_server_is_reached_on_the_hosts_network_or_over_the_bridge() {
         let found = found.unwrap_or_else(|error| panic!("{}", told(&error)));
         assert_eq!((found.network, found.proxy), (Network::Host, format!("http://127.0.0.1:{port}")));
 
-        let gateway = engine.gateway().await.expect("asked").expect("a bridge");
+        let Some(gateway) = engine.gateway().await.expect("asked") else {
+            assert!(is_embedded(&engine), "there is a bridge");
+            return;
+        };
         let found = engine.probe_reach(probe(&[Network::Bridge]), |address| async move { Ok(server(&address.to_string()).await) }).await;
         let found = found.unwrap_or_else(|error| panic!("{}", told(&error)));
         assert_eq!(found.network, Network::Bridge);
@@ -605,10 +635,13 @@ fn a_server_that_is_not_there_is_told_with_every_try() {
         let error = engine.probe_reach(probe, refused).await.expect_err("nothing listens");
         let why = error.causes().concat();
         assert!(why.contains("host network: http://127.0.0.1:1: the container's request failed"), "{why}");
+        assert_eq!(why.contains("bridge network"), !is_embedded(&engine), "{why}");
         assert!(
-            why.contains("bridge network: the server cannot listen on the bridge's gateway") && why.contains("address in use"),
+            is_embedded(&engine)
+                || why.contains("bridge network: the server cannot listen on the bridge's gateway") && why.contains("address in use"),
             "{why}"
         );
-        assert!(error.hint_text().is_some_and(|hint| hint.contains("firewall")), "{}", told(&error));
+        let hint = if is_embedded(&engine) { "127.0.0.1" } else { "firewall" };
+        assert!(error.hint_text().is_some_and(|told| told.contains(hint)), "{}", told(&error));
     });
 }

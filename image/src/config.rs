@@ -107,7 +107,7 @@ pub struct DockerManifest {
 }
 
 /// An OCI index or manifest: each has its own of the lists.
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(rename_all = "camelCase")]
 pub struct OciDocument {
     #[serde(default, deserialize_with = "nullable")]

@@ -25,6 +25,44 @@ pub struct Found {
     pub tags: Vec<String>,
 }
 
+/// Every image there is, each once for each of its names in a layout. Of several under one name it is that for
+/// this machine.
+pub fn all(documents: &impl Documents) -> Result<Vec<Found>> {
+    if documents.has("manifest.json") {
+        let manifests: Vec<DockerManifest> = config::parse(&documents.json("manifest.json")?, "manifest.json")?;
+        return manifests.iter().map(found).collect();
+    }
+    if !documents.has("index.json") {
+        return Err(no_archive());
+    }
+    let document: OciDocument = config::parse(&documents.json("index.json")?, "index.json")?;
+    let mut names: Vec<Option<String>> = Vec::new();
+    for name in document.manifests.iter().map(Descriptor::tag) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let of = |name: &Option<String>| {
+        let mut document = document.clone();
+        document.manifests.retain(|manifest| manifest.tag() == *name);
+        image_of(documents, document)
+    };
+    names.iter().map(of).collect()
+}
+
+fn found(manifest: &DockerManifest) -> Result<Found> {
+    Ok(Found {
+        config: path::clean(manifest.config.as_bytes())?,
+        layers: manifest.layers.iter().map(|layer| path::clean(layer.as_bytes())).collect::<Result<_>>()?,
+        tags: manifest.repo_tags.clone(),
+    })
+}
+
+fn no_archive() -> twostage_model::Error {
+    broken("there is neither a manifest.json nor an index.json in it: it is no image archive, or its end is missing")
+        .hint("give it what `docker save` or `skopeo copy … oci-archive:` wrote")
+}
+
 /// Finds the image: the only one, that for this machine, or the one called `wanted`.
 pub fn find(documents: &impl Documents, wanted: Option<&str>) -> Result<Found> {
     if documents.has("manifest.json") {
@@ -33,18 +71,13 @@ pub fn find(documents: &impl Documents, wanted: Option<&str>) -> Result<Found> {
         let all: Vec<&String> = manifests.iter().flat_map(|manifest| &manifest.repo_tags).collect();
         let fitting: Vec<&DockerManifest> = manifests.iter().filter(|manifest| is_wanted(manifest)).collect();
         return match (&fitting[..], wanted) {
-            ([manifest], _) => Ok(Found {
-                config: path::clean(manifest.config.as_bytes())?,
-                layers: manifest.layers.iter().map(|layer| path::clean(layer.as_bytes())).collect::<Result<_>>()?,
-                tags: manifest.repo_tags.clone(),
-            }),
+            ([manifest], _) => found(manifest),
             ([], Some(wanted)) => Err(broken(format!("no image in it is called {wanted}")).hint(named(&all))),
             _ => Err(broken(format!("the archive holds {} images", fitting.len())).hint(named(&all))),
         };
     }
     if !documents.has("index.json") {
-        return Err(broken("there is neither a manifest.json nor an index.json in it: it is no image archive, or its end is missing")
-            .hint("give it what `docker save` or `skopeo copy … oci-archive:` wrote"));
+        return Err(no_archive());
     }
     let mut document: OciDocument = config::parse(&documents.json("index.json")?, "index.json")?;
     if let Some(wanted) = wanted {
@@ -54,6 +87,11 @@ pub fn find(documents: &impl Documents, wanted: Option<&str>) -> Result<Found> {
             return Err(broken(format!("no image in it is called {wanted}")).hint(named(&all.iter().collect::<Vec<_>>())));
         }
     }
+    image_of(documents, document)
+}
+
+/// The image that is meant of an index.
+fn image_of(documents: &impl Documents, mut document: OciDocument) -> Result<Found> {
     let mut tags = Vec::new();
     let mut name = "index.json".to_string();
     for _ in 0..8 {
@@ -100,10 +138,15 @@ pub fn config(json: &[u8], name: &str, layers: usize, limits: &Limits) -> Result
 
 /// Refuses a layer whose tar is not the one that the configuration names.
 pub fn same_tar(number: usize, name: &str, layer: &Layer, diff_id: &Sha256) -> Result<()> {
-    if layer.diff_id == *diff_id {
+    same_digest(number, name, &layer.diff_id, diff_id)
+}
+
+/// [`same_tar`], by the digest that a layer's tar has.
+pub fn same_digest(number: usize, name: &str, is: &Sha256, diff_id: &Sha256) -> Result<()> {
+    if is == diff_id {
         return Ok(());
     }
-    let (number, is) = (number + 1, layer.diff_id);
+    let number = number + 1;
     Err(broken(format!("layer {number} ({name}): its tar hashes to {is}, but the configuration says {diff_id}")))
 }
 

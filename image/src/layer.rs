@@ -6,7 +6,7 @@ use crate::tarball::{Header, Tarball};
 use crate::{ahead, broken, path};
 use md5::Digest as _;
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Hasher, Result, Sha256};
 
@@ -83,6 +83,32 @@ pub fn read_layer(input: impl BufRead + Send, keep: Wanted<'_>, budget: &mut Bud
     let mut entries = entries?;
     let duplicates = drop_duplicates(&mut entries);
     Ok(Layer { diff_id, size, entries, duplicates })
+}
+
+/// Copies the tar of a layer, decompressed, to `out`, and checks it as [`read_layer`] does. Gives its digest and
+/// its bytes.
+pub fn copy_layer(input: impl BufRead + Send, out: &mut (dyn Write + Send), budget: &mut Budget<'_>) -> Result<(Sha256, u64)> {
+    let mut tar = BufReader::with_capacity(128 << 10, Tee { input: plain(input)?, out });
+    let head = tar.fill_buf().or_fail(Class::Runtime, || "cannot read a layer".into())?;
+    if matches!(sniff(head), Sniffed::Gzip | Sniffed::Zstd) {
+        return Err(broken("the layer is compressed twice"));
+    }
+    let layer = read_layer(tar, &|_| Want::Digest, budget)?;
+    Ok((layer.diff_id, layer.size))
+}
+
+/// Writes what is read through it.
+struct Tee<R, W> {
+    input: R,
+    out: W,
+}
+
+impl<R: Read, W: Write> Read for Tee<R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.input.read(buffer)?;
+        self.out.write_all(&buffer[..n]).map_err(|error| io::Error::new(error.kind(), format!("cannot keep a copy of it: {error}")))?;
+        Ok(n)
+    }
 }
 
 /// All entries of a tar, which is read to its very end.

@@ -48,7 +48,16 @@ pub use tree::Tree;
 pub use waste::Waste;
 pub use write::{NewImage, Written};
 
-use twostage_model::{Class, Error};
+use std::io::{BufRead, Write};
+use twostage_model::{Class, Error, Result, Sha256};
+
+/// Copies a layer's tar, decompressed, to `out`, and checks that it is one. Gives its digest and its bytes.
+///
+/// # Errors
+/// It is no tar that a layer can be, or nothing can be written.
+pub fn copy_layer(input: impl BufRead + Send, out: &mut (dyn Write + Send)) -> Result<(Sha256, u64)> {
+    layer::copy_layer(input, out, &mut limits::Budget::new(&Limits::default()))
+}
 
 /// An image that is not what it claims to be.
 fn broken(what: impl Into<String>) -> Error {

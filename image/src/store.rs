@@ -14,7 +14,7 @@ use crate::tarball::Tarball;
 use crate::{ahead, broken, gzip, path};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +50,9 @@ pub enum Compression {
     /// RFC 8878.
     Zstd,
 }
+
+/// Says of a layer, by the digest of its tar, where it is copied to; none is for one that is not wanted.
+pub type CopyTo<'a> = &'a mut dyn FnMut(&Sha256) -> Result<Option<Box<dyn Write + Send>>>;
 
 /// Where the files are.
 #[derive(Debug)]
@@ -107,12 +110,54 @@ impl Store {
     }
 
     fn find(place: Place, wanted: Option<&str>, limits: Limits) -> Result<Store> {
+        let found = documents::find(&Files { place: &place, limits: &limits }, wanted)?;
+        Store::of(place, found, &|_| false, limits)
+    }
+
+    /// Opens every image of an archive or a layout. A layer that `known` knows by the digest of its tar may be
+    /// missing, as in what [`crate::NewImage::load`] writes for an engine that has it.
+    ///
+    /// # Errors
+    /// What is there holds no image, or says of itself what cannot be.
+    pub fn open_all(path: &Path, known: &dyn Fn(&Sha256) -> bool) -> Result<Vec<Store>> {
+        let context = |e: Error| Error::new(e.class(), format!("cannot read the images in {}", path.display())).because(e);
+        let limits = Limits::default();
+        let place = || if path.is_dir() { Ok(Place::Folder(path.to_path_buf())) } else { index(path, &limits) };
+        let first = place().map_err(context)?;
+        let all = documents::all(&Files { place: &first, limits: &limits }).map_err(context)?;
+        let mut places = vec![first];
+        let open = |found| Store::of(places.pop().map_or_else(place, Ok)?, found, known, limits.clone());
+        all.into_iter().map(open).collect::<Result<_>>().map_err(context)
+    }
+
+    fn of(place: Place, found: documents::Found, known: &dyn Fn(&Sha256) -> bool, limits: Limits) -> Result<Store> {
         let files = Files { place: &place, limits: &limits };
-        let found = documents::find(&files, wanted)?;
         let config_json = files.json(&found.config)?;
         let config = documents::config(&config_json, &found.config, found.layers.len(), &limits)?;
-        let layers = found.layers.iter().map(|name| files.follow(name)).collect::<Result<_>>()?;
+        let layer = |(name, diff_id): (&String, &Sha256)| match files.follow(name) {
+            Err(_) if known(diff_id) => Ok(String::new()),
+            followed => followed,
+        };
+        let layers = found.layers.iter().zip(&config.diff_ids).map(layer).collect::<Result<_>>()?;
         Ok(Store { config_json, config, tags: found.tags, layers, place, limits })
+    }
+
+    /// Copies the tars of layers, decompressed, to where `place` says. What is copied is checked as [`Store::read`] checks it.
+    ///
+    /// # Errors
+    /// A layer is missing, or anything of it is not what it claims to be: then nothing that was written is of use.
+    pub fn copy_layers(&self, place: CopyTo<'_>) -> Result<()> {
+        let mut budget = Budget::new(&self.limits);
+        for (number, (name, diff_id)) in self.layers.iter().zip(&self.config.diff_ids).enumerate() {
+            let Some(mut out) = place(diff_id)? else { continue };
+            let context = |e: Error| Error::new(e.class(), format!("cannot read the layer {name}")).because(e);
+            let (blob, ..) = self.blob(number)?;
+            let copied = layer::copy_layer(BufReader::with_capacity(128 << 10, blob), &mut *out, &mut budget);
+            let (is, _) = copied.map_err(context)?;
+            out.flush().or_fail(Class::System, || format!("cannot copy the layer {name}"))?;
+            documents::same_digest(number, name, &is, diff_id)?;
+        }
+        Ok(())
     }
 
     /// The digest of its configuration: what engines call the image's id.

@@ -398,6 +398,25 @@ pub(crate) fn unpack<'a, B: BufRead + 'a>(input: B, used: &'a Cell<u64>, compres
     Ok(Guard { decoder, made: 0, limit, used, dead: false })
 }
 
+/// Hands what is in a file to `read`, whichever way it is packed: with gzip, bzip2, xz or zstd, as its first bytes say,
+/// else as it is. What it unpacks to is bounded by `limit`, and beyond 256 MiB by 2000 times what was read of it;
+/// `read` then gets an error, as for bytes that do not unpack.
+///
+/// # Errors
+/// The first bytes cannot be read, or no decoder could be made.
+pub fn unpacked<T>(mut input: impl BufRead, limit: u64, read: impl FnOnce(&mut dyn Read) -> T) -> io::Result<T> {
+    let compression = match input.fill_buf()? {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [b'B', b'Z', b'h', ..] => Compression::Bzip2,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+        _ => Compression::None,
+    };
+    let used = Cell::new(0);
+    let mut plain = unpack(input, &used, compression, limit).map_err(io::Error::other)?;
+    Ok(read(&mut plain))
+}
+
 /// Reads a compressed tar and all that follows it in its member.
 fn tar_member(member: &mut Member<'_, impl BufRead>, compression: Compression, control: bool, visitor: &mut dyn Visit) -> Check<()> {
     let used = Cell::new(0);

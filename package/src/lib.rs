@@ -29,6 +29,8 @@ mod relation;
 #[cfg(test)]
 mod testing;
 
+pub use archive::unpacked;
+
 /// A reason for refusing input. It becomes an [`twostage_model::Error`] once, where the input's
 /// name is known.
 type Check<T> = std::result::Result<T, String>;

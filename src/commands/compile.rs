@@ -1,11 +1,9 @@
 //! `twostage compile DIR`: a Dockerfile in one pass, into one layer above its base.
 
 use crate::cli::Compile;
-use crate::compile::context::Context;
-use crate::compile::{Image, Job, id, ready};
 use crate::images::whole_name;
 use crate::output::{Output, bytes};
-use crate::session::{lock, sweep_containers};
+use crate::session::{lock, sweep_containers, tell_cost};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,6 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use twostage_engine::Reference;
 use twostage_engine::dockerfile::{Dockerfile, MAX_BYTES, Options, Plan, Warning};
+use twostage_engine::execute::{Context, Image, Job, id, ready};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::{Class, Error, Result, Sha256, date};
@@ -59,6 +58,7 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     let id = id(&path);
     let label = (LABEL.to_string(), id.clone());
     let engine = arguments.engine.connect().await?.labelled(BTreeMap::from([label.clone()]));
+    tell_cost(&engine, &events);
     let platform = ready::platform(&engine);
     let options = Options { build_args: build_arguments(&arguments.build_args)?, target: platform.clone(), build: platform };
     let plan = parsed.plan(options)?;

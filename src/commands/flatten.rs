@@ -98,7 +98,7 @@ pub async fn run(arguments: &Flatten, output: &Output) -> Result<()> {
     Ok(())
 }
 
-fn flatten(opened: &Opened, parent: &Parent, image: String, write: crate::images::Write<'_>) -> Result<Done> {
+fn flatten(opened: &Opened, parent: &Parent, image: String, write: twostage_engine::Write<'_>) -> Result<Done> {
     let whole = opened.store.read(&|_| Want::Digest)?;
     let flat = flatten::flatten(&whole, parent.layers)?;
     // As the layers were packed that it replaces.

@@ -68,7 +68,7 @@ pub async fn run(arguments: &Outdated, project: &Path, output: &Output) -> Resul
             found.upgrades.extend(upgrades);
             found.security.extend(security);
         }
-        Ok(found)
+        Ok::<_, Error>(found)
     }
     .await;
     context.engine.settle().await;

@@ -231,7 +231,7 @@ async fn build(context: &Arc<Context>, name: &str, plan: &Plan, tag: &str, no_ca
     let tar = tar.into_inner().or_fail(Class::System, || "cannot pack the Dockerfile".into())?;
     let args = BTreeMap::from([("http_proxy".to_string(), reach.proxy.clone())]);
     let build = Build { build_args: &args, network: reach.network, no_cache, tag: Some(tag), ..Build::new(tar, "Dockerfile") };
-    let mut last = twostage_builder::closure::LastLines::default();
+    let mut last = twostage_engine::LastLines::default();
     let result = context
         .engine
         .build(build, &mut |line| {
@@ -243,7 +243,7 @@ async fn build(context: &Arc<Context>, name: &str, plan: &Plan, tag: &str, no_ca
         if cause.class() == Class::Engine {
             return cause;
         }
-        let reason = last.reason();
+        let reason = twostage_builder::closure::reason(&last);
         let error = Error::new(Class::Runtime, format!("{name}: the runtime RUN failed; nothing is tagged"));
         let hint = cause.hint_text().map(str::to_string);
         let error = if reason.is_empty() { error.because(cause) } else { error.because(reason) };
@@ -266,7 +266,7 @@ async fn examine(session: &Session, context: &Arc<Context>, image: &RuntimeImage
     }
     if !image.check.is_empty() {
         context.events.started(name, "running its check");
-        let mut last = twostage_builder::closure::LastLines::default();
+        let mut last = twostage_engine::LastLines::default();
         let run = Run { network: Network::None, ..Run::new(id, &image.check) };
         let container = context
             .engine

@@ -65,6 +65,11 @@ pub(super) fn places(kind: Option<Kind>, host: Option<&str>, variable: impl Fn(&
     Ok(places)
 }
 
+/// Whether the environment names an engine: then no other is meant.
+pub(crate) fn is_named() -> bool {
+    ["DOCKER_HOST", "CONTAINER_HOST"].iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
 /// What to do where nobody answers. `path` is a socket; `error` what a connection to it gave.
 pub(super) fn socket_hint(kind: Option<Kind>, error: &std::io::Error, path: &Path) -> String {
     let rootless = std::env::var_os("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("docker.sock"));
@@ -72,10 +77,7 @@ pub(super) fn socket_hint(kind: Option<Kind>, error: &std::io::Error, path: &Pat
         return format!("a rootless engine is there: set DOCKER_HOST=unix://{}", rootless.display());
     }
     let kind = kind.unwrap_or(if path.ends_with("podman.sock") { Kind::Podman } else { Kind::Docker });
-    let program = match kind {
-        Kind::Docker => "dockerd",
-        Kind::Podman => "podman",
-    };
+    let program = if kind == Kind::Podman { "podman" } else { "dockerd" };
     hint_for(kind, error.kind(), installed(program), path)
 }
 
@@ -86,13 +88,15 @@ fn installed(program: &str) -> bool {
 
 fn hint_for(kind: Kind, error: std::io::ErrorKind, installed: bool, path: &Path) -> String {
     match (kind, error) {
-        (Kind::Docker, std::io::ErrorKind::PermissionDenied) => {
+        (Kind::Docker | Kind::Embedded, std::io::ErrorKind::PermissionDenied) => {
             "add yourself to the group docker (`sudo usermod -aG docker $USER`, then log in again) or use sudo".into()
         }
-        (Kind::Docker, _) if installed => {
+        (Kind::Docker | Kind::Embedded, _) if installed => {
             "start Docker: `systemctl start docker` (without systemd: `dockerd &`); DOCKER_HOST can name another socket".into()
         }
-        (Kind::Docker, _) => "install Docker: `apt-get install docker.io`; DOCKER_HOST can name the socket of another engine".into(),
+        (Kind::Docker | Kind::Embedded, _) => {
+            "install Docker: `apt-get install docker.io`; DOCKER_HOST can name the socket of another engine".into()
+        }
         (Kind::Podman, std::io::ErrorKind::PermissionDenied) => {
             "that is another user's Podman: start your own with `podman system service --time=0 &`, or use sudo".into()
         }

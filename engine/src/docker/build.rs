@@ -25,6 +25,10 @@ impl Session {
             }
             None => None,
         };
+        if !build.secrets.is_empty() {
+            return Err(Error::new(Class::Engine, format!("cannot build {}: this engine's builder takes no secrets", build.dockerfile))
+                .hint("name the embedded engine, with `--engine embedded`"));
+        }
         let subject = name.as_deref().unwrap_or(build.dockerfile).to_string();
         let options = BuildImageOptions {
             dockerfile: build.dockerfile.to_string(),

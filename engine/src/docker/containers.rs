@@ -2,10 +2,10 @@
 
 use super::Session;
 use super::fault::{fault, is_missing};
+use crate::Run;
 use crate::lines::Lines;
 use crate::reference::Reference;
 use crate::stream::{TarReader, read_tar};
-use crate::{Pending, Run};
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
 use bollard::models::{ContainerConfig, ContainerCreateBody, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig};
@@ -26,15 +26,11 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long an engine may take to clean up after a container that has ended.
 const CLEANUP: Duration = Duration::from_secs(60);
 
-/// A container that has ended, or never started. Dropping it removes it in the background;
-/// [`Container::remove`] also waits and says whether that worked.
+/// A container of Docker's or Podman's, for [`crate::Container`]. Dropping it removes it in the background.
 #[derive(Debug)]
-pub struct Container {
-    /// The engine's id.
+pub(crate) struct Container {
     pub id: String,
-    /// What the command ended with; 0 if it never started.
     pub exit_code: i64,
-    /// Whether the kernel killed something in it for want of memory.
     pub oom_killed: bool,
     session: Session,
     labels: Vec<String>,
@@ -46,29 +42,13 @@ impl Container {
         &self.session
     }
 
-    /// Copies a file or folder out, as a tar stream: a folder `/a/b` gives entries `b/…`.
-    ///
-    /// # Errors
-    /// There is no such path in the container.
-    pub fn copy_out<'a>(&'a self, path: &'a str) -> Pending<'a, Result<TarReader>> {
-        Box::pin(async move {
-            let options = DownloadFromContainerOptions { path: path.to_string() };
-            let archive = self.session.patient().download_from_container(&self.id, Some(options));
-            read_tar(Box::pin(archive)).await.map_err(|error| fault(format!("cannot copy {path} out of the container"), error))
-        })
+    pub(crate) async fn copy_out(&self, path: &str) -> Result<TarReader> {
+        let options = DownloadFromContainerOptions { path: path.to_string() };
+        let archive = self.session.patient().download_from_container(&self.id, Some(options));
+        read_tar(Box::pin(archive)).await.map_err(|error| fault(format!("cannot copy {path} out of the container"), error))
     }
 
-    /// Makes an image of the container's files and gives its id. `changes` are Dockerfile
-    /// instructions; without them the image gets the command and environment of the run. It never gets
-    /// the base's entrypoint, and the labels of the run are empty in it.
-    ///
-    /// # Errors
-    /// The engine refuses.
-    pub fn commit<'a>(&'a self, reference: &'a str, changes: &'a [String]) -> Pending<'a, Result<String>> {
-        Box::pin(self.commit_as(reference, changes))
-    }
-
-    async fn commit_as(&self, reference: &str, changes: &[String]) -> Result<String> {
+    pub(crate) async fn commit(&self, reference: &str, changes: &[String]) -> Result<String> {
         let name = Reference::parse(reference)?;
         // The engine gives the container's labels to the image, and the image's to its containers: a
         // sweep would then take containers that are none of ours. A label cannot be taken away, so
@@ -89,15 +69,7 @@ impl Container {
             .map_err(|error| fault(format!("cannot commit the container as {reference}"), error))
     }
 
-    /// Removes the container and its volumes.
-    ///
-    /// # Errors
-    /// The engine refuses.
-    pub fn remove(self) -> Pending<'static, Result<()>> {
-        Box::pin(self.remove_now())
-    }
-
-    async fn remove_now(mut self) -> Result<()> {
+    pub(crate) async fn remove(mut self) -> Result<()> {
         let result = self.session.remove_container(&self.id).await;
         self.removed = true;
         result

@@ -19,10 +19,12 @@ mod build;
 mod containers;
 mod dialect;
 mod fault;
+pub(crate) use fault::shorten;
 mod images;
 mod stage;
 
-pub use containers::Container;
+pub(crate) use address::is_named;
+pub(crate) use containers::Container;
 
 use crate::Kind;
 use address::Address;
@@ -171,7 +173,7 @@ fn name(kind: Kind, version: &SystemVersion) -> String {
 }
 
 /// Debian's name of what Go and OCI call an architecture.
-fn debian_architecture(name: &str, variant: Option<&str>) -> String {
+pub(crate) fn debian_architecture(name: &str, variant: Option<&str>) -> String {
     match (name, variant) {
         ("386", _) => "i386",
         ("arm", Some("v5" | "v6")) => "armel",

@@ -1,13 +1,13 @@
 //! A container that is there for a whole stage of a Dockerfile: files are put into it, commands run in it, and
 //! between them nothing runs.
 
-use super::Session;
 use super::fault::{fault, is_missing};
+use super::{Container, Session};
 use crate::dockerfile::ImageConfig;
 use crate::lines::Lines;
 use crate::reference::Reference;
 use crate::stream::{ByteStream, FirstError};
-use crate::{Container, Exec, Found, Hold, Pending};
+use crate::{Exec, Found, Hold};
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig};
@@ -76,65 +76,49 @@ impl Session {
 }
 
 impl Container {
-    /// What is at a path; the links of its folders are followed within the container, the last one is not.
-    ///
-    /// # Errors
-    /// The engine does not answer.
-    pub fn find<'a>(&'a self, path: &'a str) -> Pending<'a, Result<Option<Found>>> {
-        Box::pin(async move {
-            let options = ContainerArchiveInfoOptions { path: path.to_string() };
-            match self.session().quick().get_container_archive_info(&self.id, Some(options)).await {
-                Ok(found) => Ok(Some(Found {
-                    folder: found.file_mode & GO_FOLDER != 0,
-                    link: (found.file_mode & GO_LINK != 0).then_some(found.link_target),
-                })),
-                Err(error) if is_missing(&error) => Ok(None),
-                Err(error) => Err(fault(format!("cannot look for {path} in the container"), error)),
-            }
-        })
+    pub(crate) async fn find(&self, path: &str) -> Result<Option<Found>> {
+        let options = ContainerArchiveInfoOptions { path: path.to_string() };
+        match self.session().quick().get_container_archive_info(&self.id, Some(options)).await {
+            Ok(found) => Ok(Some(Found {
+                folder: found.file_mode & GO_FOLDER != 0,
+                link: (found.file_mode & GO_LINK != 0).then_some(found.link_target),
+            })),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(fault(format!("cannot look for {path} in the container"), error)),
+        }
     }
 
-    /// Unpacks a tar into the container's root. `replace`: a folder may take the place of something else, and the
-    /// other way round; else that is an error.
-    ///
-    /// # Errors
-    /// The engine refuses, or the stream itself fails.
-    pub fn put<'a>(&'a self, tar: ByteStream, replace: bool) -> Pending<'a, Result<()>> {
-        Box::pin(async move {
-            let what = "cannot put files into the container";
-            let refuse = (!replace).then(|| "true".to_string());
-            let options = UploadToContainerOptions { path: "/".into(), no_overwrite_dir_non_dir: refuse, copy_uidgid: None };
-            let source = FirstError::default();
-            let body = bollard::body_try_stream(source.watch(tar));
-            let uploaded = self.session().patient().upload_to_container(&self.id, Some(options), body).await;
-            match (source.take(), uploaded) {
-                (Some(broken), _) => Err(Error::new(Class::System, what).because(broken)),
-                (None, uploaded) => uploaded.map_err(|error| fault(what, error)),
-            }
-        })
+    pub(crate) async fn put(&self, tar: ByteStream, replace: bool) -> Result<()> {
+        let what = "cannot put files into the container";
+        let refuse = (!replace).then(|| "true".to_string());
+        let options = UploadToContainerOptions { path: "/".into(), no_overwrite_dir_non_dir: refuse, copy_uidgid: None };
+        let source = FirstError::default();
+        let body = bollard::body_try_stream(source.watch(tar));
+        let uploaded = self.session().patient().upload_to_container(&self.id, Some(options), body).await;
+        match (source.take(), uploaded) {
+            (Some(broken), _) => Err(Error::new(Class::System, what).because(broken)),
+            (None, uploaded) => uploaded.map_err(|error| fault(what, error)),
+        }
     }
 
-    /// Runs a command as a process of its own, in a container of [`crate::Engine::hold`], to its end; gives its exit
-    /// status. Then whatever it left running is ended too. The command sees new `/dev`, `/proc` and `/dev/shm`.
-    ///
-    /// # Errors
-    /// The engine cannot start the container or the command.
-    pub fn exec<'a>(&'a self, exec: Exec<'a>, on_line: &'a mut (dyn FnMut(&str) + Send)) -> Pending<'a, Result<i64>> {
-        Box::pin(async move {
-            let started = self.session().patient().start_container(&self.id, None::<StartContainerOptions>).await;
-            started.map_err(|error| fault("cannot start a container for the stage", error))?;
-            if let Some((path, text)) = exec.script {
-                let script = "mkdir -p /dev/pipes && printf %s \"$1\" > \"$2\" && chmod 0755 \"$2\"";
-                let cmd = ["/bin/sh", "-c", script, "sh", text, path].map(String::from);
-                let made = self.command(&Exec { cmd: &cmd, ..Exec::default() }, false, on_line).await?;
-                if made != 0 {
-                    return Err(Error::new(Class::Build, format!("cannot write the script {path}")));
-                }
+    pub(crate) async fn exec(&self, exec: Exec<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
+        if !exec.mounts.is_empty() || exec.network.is_some() {
+            let what = "cannot run a command with mounts or a network of its own: this engine gives a container those only when it is made";
+            return Err(Error::new(Class::Engine, what).hint("name the embedded engine, with `--engine embedded`"));
+        }
+        let started = self.session().patient().start_container(&self.id, None::<StartContainerOptions>).await;
+        started.map_err(|error| fault("cannot start a container for the stage", error))?;
+        if let Some((path, text)) = exec.script {
+            let script = "mkdir -p /dev/pipes && printf %s \"$1\" > \"$2\" && chmod 0755 \"$2\"";
+            let cmd = ["/bin/sh", "-c", script, "sh", text, path].map(String::from);
+            let made = self.command(&Exec { cmd: &cmd, ..Exec::default() }, false, on_line).await?;
+            if made != 0 {
+                return Err(Error::new(Class::Build, format!("cannot write the script {path}")));
             }
-            let ended = self.command(&exec, true, on_line).await;
-            self.end().await?;
-            ended
-        })
+        }
+        let ended = self.command(&exec, true, on_line).await;
+        self.end().await?;
+        ended
     }
 
     /// `last`: nothing else is run before the container ends.

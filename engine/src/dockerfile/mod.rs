@@ -24,7 +24,7 @@ pub mod plan;
 pub mod state;
 #[cfg(test)]
 mod tests;
-mod values;
+pub(crate) mod values;
 
 pub use config::ImageConfig;
 pub use flags::{MountField, MountKey, MountSpec};

@@ -21,7 +21,7 @@ pub(super) fn source(at: &At, add: bool, word: String) -> Result<Source> {
 
 /// Joins and cleans as Go's `path.Join("/", start, path)` does, except that an absolute path needs no start. The
 /// result is absolute and has no `.`, `..` or `/` at its end.
-pub(super) fn join(start: &str, path: &str) -> String {
+pub(crate) fn join(start: &str, path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     let start = if path.starts_with('/') { "" } else { start };
     for part in start.split('/').chain(path.split('/')) {

@@ -1,11 +1,11 @@
 //! Images that a run makes: what a stage starts from where its base cannot be used as it is, and the one in the end.
 
+use super::Job;
 use super::ready::Ready;
-use super::{Job, blocking};
-use crate::images::{Place, Sink};
+use crate::blocking;
+use crate::dockerfile::config::{History, ImageConfig};
+use crate::{Kind, pipe};
 use std::io::Write as _;
-use twostage_engine::dockerfile::config::{History, ImageConfig};
-use twostage_engine::{Kind, pipe};
 use twostage_image::{Compression, Image as Read, NewImage, Want, Written, flatten};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256, date};
@@ -54,7 +54,7 @@ impl Job<'_> {
     /// writes there would be in no layer.
     pub(super) async fn without_volumes(&self, ready: &Ready<'_>, image: &str) -> Result<String> {
         let name = self.start_name(ready.index);
-        let opened = Place::Engine(None, image.to_string()).open(Some(&self.engine)).await?;
+        let opened = self.engine.open(image).await?;
         let mut config: serde_json::Value =
             serde_json::from_slice(&opened.store.config_json).or_fail(Class::Runtime, || "the base's configuration is no JSON".into())?;
         if let Some(config) = config.get_mut("config").and_then(serde_json::Value::as_object_mut) {
@@ -62,48 +62,45 @@ impl Job<'_> {
         }
         let config = serde_json::to_vec(&config).or_fail(Class::System, || "cannot write JSON".into())?;
         let with_kept = self.engine.kind() == Kind::Podman;
-        let sink = Sink::Engine { engine: self.engine.clone(), name: Some(name.clone()), with_kept };
-        sink.write(move |write| {
+        let made = self.engine.write(Some(name.clone()), with_kept, move |write| {
             let config = move |_| Ok(config.clone());
             let kept = opened.store.layers();
             write(&mut NewImage { store: &opened.store, kept, delta: None, compression: Compression::None, name: None, config: &config })
-        })
-        .await
-        .map_err(|error| super::named(ready.at, error))?;
+        });
+        made.await.map_err(|error| super::named(ready.at, error))?;
         Ok(name)
     }
 
     /// The image of a stage that is committed: the base's layers and one of its own.
     pub(super) async fn image(&self, target: Ready<'_>, name: Option<String>) -> Result<Image> {
-        let committed = Place::Engine(None, self.temporary(target.index));
-        let opened = committed.open(Some(&self.engine)).await?;
+        let opened = self.engine.open(&self.temporary(target.index)).await?;
         let (epoch, now, root) = (self.epoch, self.now, target.root);
         let config = target.state.image;
         let with_kept = self.engine.kind() == Kind::Podman;
-        let sink = Sink::Engine { engine: self.engine.clone(), name, with_kept };
-        let (image, written, bytes) = sink
-            .write(move |write| {
+        let (image, written, bytes) = self
+            .engine
+            .write(name, with_kept, move |write| {
                 let mut image = opened.store.read(&|_| Want::Digest)?;
-                if image.layers.len() < root.layers {
+                if image.layers.len() < root.layers.len() {
                     return Err(Error::new(Class::Engine, "the engine's image of the stage has fewer layers than its base"));
                 }
                 if let Some(epoch) = epoch {
-                    for entry in image.layers[root.layers..].iter_mut().flat_map(|layer| &mut layer.entries) {
+                    for entry in image.layers[root.layers.len()..].iter_mut().flat_map(|layer| &mut layer.entries) {
                         entry.mtime = entry.mtime.min(epoch);
                     }
                 }
-                let flat = flatten::flatten(&image, root.layers)?;
+                let flat = flatten::flatten(&image, root.layers.len())?;
                 let config = |layer| finish(&config, &image, &root, layer, epoch.unwrap_or(now));
                 let mut new = NewImage {
                     store: &opened.store,
-                    kept: root.layers,
+                    kept: root.layers.len(),
                     delta: flat.delta.as_ref(),
                     compression: Compression::None,
                     name: None,
                     config: &config,
                 };
                 let written: Written = write(&mut new)?;
-                Ok((root.layers, written, flat.delta.as_ref().map_or(0, twostage_image::Delta::file_bytes)))
+                Ok((root.layers.len(), written, flat.delta.as_ref().map_or(0, twostage_image::Delta::file_bytes)))
             })
             .await?;
         Ok(Image { id: written.id, layer: written.layer.map(|(digest, _)| digest), kept: image, bytes })
@@ -126,6 +123,6 @@ fn finish(config: &ImageConfig, read: &Read, root: &super::ready::Root, layer: O
     config.history = history;
     config.created = Some(time);
     config.rootfs.diff_ids =
-        read.config.diff_ids.iter().take(root.layers).chain(layer.as_ref()).map(|digest| format!("sha256:{digest}")).collect();
+        read.config.diff_ids.iter().take(root.layers.len()).chain(layer.as_ref()).map(|digest| format!("sha256:{digest}")).collect();
     config.to_json()
 }

@@ -11,42 +11,55 @@
 //! Nothing runs in a container but RUN: files are put into it while it is stopped, so no command can move a path
 //! under them.
 
-pub mod context;
+mod context;
 mod files;
 mod image;
+pub(crate) mod layered;
+mod origin;
 mod pattern;
 pub mod ready;
 mod spot;
 mod stage;
 
-use context::Context;
+use crate::dockerfile::state::RunStep;
+use crate::dockerfile::{At, Base, Origin, Plan, Step};
+use crate::{Container, Engine, Hold, LastLines, Network};
 use ready::{Ready, Root};
-use stage::{From, Stage};
+use stage::{From, Sees, Stage};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use twostage_engine::dockerfile::{At, Base, Origin, Plan, Step};
-use twostage_engine::{Container, Engine, Hold, Network};
-use twostage_model::{Error, Result, Sha256, Sink};
+use twostage_model::{Class, Error, Result, Sha256, Sink};
 
+pub use context::Context;
+pub(crate) use files::entry as member;
 pub use image::Image;
 
 /// What images that a run needs for itself are called, with a tag of its own.
 const TEMPORARY: &str = "twostage-compile";
+/// Lines of a failed command that its error shows.
+const LAST_LINES: usize = 20;
 /// The name of the machine that a RUN sees: BuildKit's, so that what writes it down writes the same each time.
 const HOSTNAME: &str = "buildkitsandbox";
 
 /// A Dockerfile that is being compiled.
 pub struct Job<'f> {
+    /// What runs the containers; every container that it makes should have a label of the run.
     pub engine: Engine,
+    /// The file.
     pub plan: &'f Plan<'f>,
+    /// Where COPY takes files from.
     pub context: Arc<Context>,
+    /// What every RUN can reach.
     pub network: Network,
     /// What tells this run's leftovers from others'.
     pub id: String,
+    /// Who is told what happens.
     pub events: Sink,
+    /// What the events are about.
     pub subject: String,
     /// `SOURCE_DATE_EPOCH`.
     pub epoch: Option<i64>,
+    /// The time, in seconds since 1970.
     pub now: i64,
 }
 
@@ -81,7 +94,7 @@ impl Job<'_> {
             containers.stages.insert(ready.index, stage);
         }
         let Some(target) = stages.into_iter().next_back() else {
-            return Err(Error::new(twostage_model::Class::Project, "the Dockerfile has no stage"));
+            return Err(Error::new(Class::Project, "the Dockerfile has no stage"));
         };
         // They are removed while the image is made; whoever settles the engine waits for that.
         drop(containers);
@@ -111,7 +124,34 @@ impl Job<'_> {
             Origin::Image(image) => containers.images.get(image).map_or(From::Nothing, From::Container),
             Origin::Scratch => From::Nothing,
         };
-        stage.step(at, step, from, self.epoch.unwrap_or(self.now), &self.events, &self.subject).await
+        let now = self.epoch.unwrap_or(self.now);
+        match step {
+            Step::Configuration => Ok(()),
+            Step::Workdir { path, user } => stage.folder(path, user, now).await.map_err(|error| named(at, error)),
+            Step::Copy(copy) => stage.copy(copy, from, now).await.map_err(|error| named(at, error)),
+            Step::Run(run) => self.run(stage, at, run, now).await,
+        }
+    }
+
+    async fn run(&self, stage: &Stage, at: &At, run: &RunStep, now: i64) -> Result<()> {
+        let mut last = LastLines::default();
+        let mut on_line = |line: &str| {
+            last.push(line);
+            self.events.log(&self.subject, line);
+        };
+        let code = stage.run(run, Sees::default(), now, &mut on_line).await.map_err(|error| {
+            let error = named(at, error);
+            let hint =
+                "a stage with RUN needs /bin/sh in its base, or from a COPY before the first RUN; the command itself must be there, too";
+            if error.hint_text().is_some() { error } else { error.hint(hint) }
+        })?;
+        if code != 0 {
+            let said = last.text(LAST_LINES);
+            let failed = Error::new(Class::Build, format!("Dockerfile {at}: the command ended with {code}"));
+            let failed = if said.is_empty() { failed } else { failed.because(said) };
+            return Err(failed.hint("`-v` shows all that the command says; nothing was left in the engine"));
+        }
+        Ok(())
     }
 
     /// The image that a stage's container is made of.
@@ -155,11 +195,6 @@ impl Job<'_> {
 pub fn id(dockerfile: &std::path::Path) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Sha256::of(format!("{} {}", host.trim(), dockerfile.display()).as_bytes()).short()
-}
-
-/// Work that waits for files.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    twostage_builder::Context::blocking(work).await
 }
 
 /// An error with the line that it is about.

@@ -185,7 +185,8 @@ impl Ignore {
     }
 }
 
-/// `filepath.Clean`, without the slash at the start.
+/// `filepath.Clean`, without the slash at the start. Other than in an image, a relative path that leads out stays one: it
+/// matches nothing.
 fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {

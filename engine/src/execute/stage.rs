@@ -1,21 +1,17 @@
 //! One stage's container, and what its steps do to it.
 
-use super::context::{Context, MAX_ENTRIES, Source as InContext, join};
+use super::context::{Context, MAX_ENTRIES, Source as InContext};
 use super::files::{self, How, Out};
 use super::pattern::{Pattern, is_pattern};
 use super::spot::{Spot, owner};
-use super::{blocking, named};
+use crate::blocking;
+use crate::dockerfile::state::{CopyStep, RunStep, Source};
+use crate::{Attach, Container, Exec, Network, pipe};
 use std::sync::Arc;
-use twostage_builder::closure::LastLines;
-use twostage_engine::dockerfile::state::{CopyStep, RunStep, Source};
-use twostage_engine::dockerfile::{At, Step};
-use twostage_engine::{Container, Exec, pipe};
-use twostage_image::{TarWriter, Tarball, path};
+use twostage_image::path::{self, join};
+use twostage_image::{TarWriter, Tarball};
 use twostage_model::error::OrFail as _;
-use twostage_model::{Class, Error, Result, Sink};
-
-/// Lines of a failed command that its error shows.
-const LAST_LINES: usize = 20;
+use twostage_model::{Class, Error, Hasher, Result, Sha256};
 
 /// A stage's container.
 pub struct Stage {
@@ -113,62 +109,53 @@ async fn in_container(container: &Container, source: &str) -> Result<Vec<InConte
     Ok(found)
 }
 
+/// What of a RUN is not in the Dockerfile.
+#[derive(Default)]
+pub struct Sees<'a> {
+    /// What its mounts are.
+    pub mounts: &'a [Attach<'a>],
+    /// What it reaches, where that is not what its container does.
+    pub network: Option<Network>,
+}
+
 impl Stage {
-    /// Does what an instruction asks for.
+    /// Runs a command; gives its exit status.
     ///
     /// # Errors
-    /// It cannot be done, with its line.
-    pub async fn step(&self, at: &At, step: &Step, from: From<'_>, now: i64, events: &Sink, subject: &str) -> Result<()> {
-        match step {
-            Step::Configuration => Ok(()),
-            Step::Workdir { path, user } => self.folder(path, user, now).await.map_err(|error| named(at, error)),
-            Step::Copy(copy) => self.copy(copy, from, now).await.map_err(|error| named(at, error)),
-            Step::Run(run) => self.run(at, run, now, events, subject).await,
-        }
-    }
-
-    async fn run(&self, at: &At, run: &RunStep, now: i64, events: &Sink, subject: &str) -> Result<()> {
+    /// It cannot be started.
+    pub async fn run(&self, run: &RunStep, sees: Sees<'_>, now: i64, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
         // A base may name a folder that it does not have.
-        self.folder(&run.workdir, "", now).await.map_err(|error| named(at, error))?;
+        self.folder(&run.workdir, "", now).await?;
         let env: Vec<(String, String)> = run.proxies.iter().chain(&run.env).cloned().collect();
         let script = run.script.as_ref().map(|script| (script.path.as_str(), script.text.as_str()));
-        let exec = Exec { cmd: &run.argv, env: &env, user: &run.user, workdir: &run.workdir, script };
-        let mut last = LastLines::default();
-        let mut on_line = |line: &str| {
-            last.push(line);
-            events.log(subject, line);
-        };
-        let code = self.container.exec(exec, &mut on_line).await.map_err(|error| {
-            let error = named(at, error);
-            let hint =
-                "a stage with RUN needs /bin/sh in its base, or from a COPY before the first RUN; the command itself must be there, too";
-            if error.hint_text().is_some() { error } else { error.hint(hint) }
-        })?;
-        if code != 0 {
-            let said = last.text(LAST_LINES);
-            let failed = Error::new(Class::Build, format!("Dockerfile {at}: the command ended with {code}"));
-            let failed = if said.is_empty() { failed } else { failed.because(said) };
-            return Err(failed.hint("`-v` shows all that the command says; nothing was left in the engine"));
-        }
-        Ok(())
+        let Sees { mounts, network } = sees;
+        let exec = Exec { cmd: &run.argv, env: &env, user: &run.user, workdir: &run.workdir, script, mounts, network };
+        self.container.exec(exec, on_line).await
     }
 
     /// Makes a folder and those above it, unless they are there.
-    async fn folder(&self, path: &str, user: &str, now: i64) -> Result<()> {
+    ///
+    /// # Errors
+    /// Something else is there, or USER is nobody.
+    pub async fn folder(&self, path: &str, user: &str, now: i64) -> Result<()> {
         let missing = Spot::of(&self.container, path).await?.as_folder()?;
         if missing.is_empty() {
             return Ok(());
         }
-        let how = How { owner: Some(owner(&self.container, user).await?), chmod: None, now };
+        let how = How { owner: Some(owner(&self.container, user).await?), chmod: None, now, mtime: None };
         self.put(false, move |out| files::folders(out, &missing, how)).await
     }
 
-    async fn copy(&self, copy: &CopyStep, from: From<'_>, now: i64) -> Result<()> {
+    /// Copies what a COPY or ADD names.
+    ///
+    /// # Errors
+    /// Something is not there, or cannot be where it is to be.
+    pub async fn copy(&self, copy: &CopyStep, from: From<'_>, now: i64) -> Result<()> {
         let given = match &copy.chown {
             Some(chown) => Some(owner(&self.container, chown).await?),
             None => None,
         };
-        let how = How { owner: given, chmod: copy.chmod, now };
+        let how = How { owner: given, chmod: copy.chmod, now, mtime: None };
         for source in &copy.sources {
             let Source::Path(source) = source else {
                 return Err(Error::new(Class::Project, "it names a URL").hint("fetch it in a RUN, or into the context before"));
@@ -194,8 +181,11 @@ impl Stage {
     async fn piece(&self, copy: &CopyStep, piece: Piece<'_>, several: bool, how: How) -> Result<()> {
         if let (Piece::Context(context, source), true) = (&piece, copy.unpack && !piece.source().folder) {
             let (context, source) = (Arc::clone(context), source.clone());
-            let packed = blocking(move || files::archive(context.file(&source.path)?)).await?;
-            if let Some(tar) = packed {
+            let packed = blocking(move || {
+                let mut file = context.file(&source.path)?;
+                Ok(files::is_archive(&mut file)?.then_some(file))
+            });
+            if let Some(tar) = packed.await? {
                 let spot = Spot::of(&self.container, &copy.destination).await?;
                 let (missing, target) = (spot.as_folder()?, spot.path);
                 return self
@@ -232,6 +222,28 @@ impl Stage {
         }
     }
 
+    /// Puts a part of the context into an empty container; gives its path there.
+    ///
+    /// # Errors
+    /// There is nothing of that name in the context.
+    pub async fn put_context(&self, context: &Arc<Context>, source: &str) -> Result<String> {
+        let how = How { owner: None, chmod: None, now: 0, mtime: None };
+        let source = context.find(source)?.into_iter().next().ok_or_else(|| nothing(source))?;
+        // (Not at the root, where an engine may show files of its own.)
+        let target = join("context", &source.path);
+        let mut above: Vec<String> = target.match_indices('/').map(|(at, _)| target[..at].to_string()).collect();
+        if source.folder {
+            above.push(target.clone());
+        }
+        let (context, to) = (Arc::clone(context), target.clone());
+        let put = self.put(false, move |out| {
+            files::folders(out, &above, parents(how))?;
+            files::from_context(out, &context, &source, &to, how)
+        });
+        put.await?;
+        Ok(format!("/{target}"))
+    }
+
     /// Where a file goes, and the folders that are missing there.
     async fn target(&self, destination: &str, name: &str, several: bool) -> Result<(String, Vec<String>)> {
         let spot = Spot::of(&self.container, destination).await?;
@@ -252,7 +264,7 @@ impl Stage {
         let making = blocking(move || {
             let mut out = TarWriter::new(writer);
             make(&mut out)?;
-            out.finish().and_then(twostage_engine::PipeWriter::finish).or_fail(Class::Engine, || "cannot hand files to the engine".into())
+            out.finish().and_then(crate::PipeWriter::finish).or_fail(Class::Engine, || "cannot hand files to the engine".into())
         });
         match tokio::join!(making, self.container.put(stream, replace)) {
             (Ok(()), put) => put,
@@ -261,6 +273,62 @@ impl Stage {
             (Err(error), _) => Err(error),
         }
     }
+}
+
+/// The digest of what sources of a COPY or mount hold: names, rights and contents. Times do not count, as in Docker's
+/// cache.
+///
+/// # Errors
+/// Something is not there, or cannot be read.
+pub async fn content(sources: &[&str], from: From<'_>) -> Result<Sha256> {
+    let how = How { owner: None, chmod: None, now: 0, mtime: Some(0) };
+    let mut digests = Vec::new();
+    for source in sources {
+        for piece in pieces(source, from).await? {
+            let InContext { name, folder, path } = piece.source().clone();
+            let digest = match piece {
+                Piece::Context(context, source) => hashed(move |out| files::from_context(out, &context, &source, "x", how)).await?,
+                Piece::Container(container, source) => {
+                    let tar = container.copy_out(&format!("/{path}")).await?;
+                    hashed(move |out| files::from_container(out, tar, source.folder, "x", how)).await?
+                }
+            };
+            digests.push(format!("{folder} {digest} {name}"));
+        }
+    }
+    Ok(Sha256::of(digests.join("\n").as_bytes()))
+}
+
+/// The digest of a tar that is made.
+async fn hashed(make: impl FnOnce(&mut TarWriter<Digest>) -> Result<()> + Send + 'static) -> Result<Sha256> {
+    blocking(move || {
+        let mut out = TarWriter::new(Digest(Hasher::default()));
+        make(&mut out)?;
+        Ok(out.finish().or_fail(Class::System, || "cannot hash files".into())?.0.finish())
+    })
+    .await
+}
+
+struct Digest(Hasher);
+
+impl std::io::Write for Digest {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A path of a container that must be there, links followed.
+///
+/// # Errors
+/// It is not there.
+pub async fn place(container: &Container, path: &str) -> Result<String> {
+    let spot = Spot::of(container, path).await?;
+    spot.there.map(|_| format!("/{}", spot.path)).ok_or_else(|| nothing(path))
 }
 
 /// The folders above what is copied get its owner and not its mode.

@@ -1,18 +1,19 @@
 //! The tar that COPY, ADD and WORKDIR put into a container: what is copied, under the names and owners that it gets.
 
-use super::context::{Context, MAX_ENTRIES, Source, join};
+use super::context::{Context, MAX_ENTRIES, Source};
+use super::origin::Data;
+use crate::PipeWriter;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, BufRead as _, Read, Seek as _};
-use twostage_engine::PipeWriter;
-use twostage_image::{Entry, Header, Kind, TarWriter, Tarball, path};
+use std::io::{self, BufReader, Read, Seek as _, Write};
+use twostage_image::path::{self, join};
+use twostage_image::{Entry, Header, Kind, TarWriter, Tarball};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256};
+use twostage_package::unpacked;
 
 /// Bytes that one archive or folder may hold, at most.
 const MAX_BYTES: u64 = 64 << 30;
-/// KiB that a decoder of xz may take: `xz -9` needs 65 MiB.
-const XZ_MEMORY_KIB: u32 = 128 << 10;
+const BUFFER: usize = 128 << 10;
 
 /// A tar on its way to the engine.
 pub type Out = TarWriter<PipeWriter>;
@@ -26,6 +27,8 @@ pub struct How {
     pub chmod: Option<u32>,
     /// The time of what is made here.
     pub now: i64,
+    /// The time of all that is copied; none: as it is.
+    pub mtime: Option<i64>,
 }
 
 impl How {
@@ -33,6 +36,7 @@ impl How {
         if let Some((uid, gid)) = self.owner {
             (entry.uid, entry.gid) = (uid, gid);
         }
+        entry.mtime = self.mtime.unwrap_or(entry.mtime);
         match (&entry.kind, self.chmod) {
             (Kind::Symlink { .. }, _) => entry.mode = 0o777,
             (_, Some(mode)) => entry.mode = mode,
@@ -52,7 +56,7 @@ fn file(size: u64) -> Kind {
 }
 
 /// Folders that are made on the way.
-pub fn folders(out: &mut Out, missing: &[String], how: How) -> Result<()> {
+pub fn folders(out: &mut TarWriter<impl Write>, missing: &[String], how: How) -> Result<()> {
     for folder in missing {
         let mut entry = Entry { mtime: how.now, ..Entry::bare(Kind::Dir) };
         How { chmod: None, ..how }.apply(&mut entry);
@@ -62,14 +66,14 @@ pub fn folders(out: &mut Out, missing: &[String], how: How) -> Result<()> {
 }
 
 /// A document of a COPY.
-pub fn document(out: &mut Out, target: &str, text: &str, how: How) -> Result<()> {
+pub fn document(out: &mut TarWriter<impl Write>, target: &str, text: &str, how: How) -> Result<()> {
     let mut entry = Entry { mtime: how.now, ..Entry::bare(file(text.len() as u64)) };
     how.apply(&mut entry);
     out.entry(target, &entry, &mut text.as_bytes()).or_fail(Class::Engine, failed)
 }
 
 /// A file of the context, or what is in a folder of it.
-pub fn from_context(out: &mut Out, context: &Context, source: &Source, target: &str, how: How) -> Result<()> {
+pub fn from_context(out: &mut TarWriter<impl Write>, context: &Context, source: &Source, target: &str, how: How) -> Result<()> {
     let how = How { owner: how.owner.or(Some((0, 0))), ..how };
     for listed in context.list(source)? {
         let mut entry = listed.entry;
@@ -88,8 +92,7 @@ pub fn from_context(out: &mut Out, context: &Context, source: &Source, target: &
                 let real = join(&source.path, &listed.below);
                 let changed = || format!("{} changed while it was copied", path::shown(&real));
                 let mut data = context.file(&real)?;
-                let found = data.metadata().or_fail(Class::System, changed)?;
-                if !found.is_file() || found.len() != entry.size() {
+                if data.length != Some(entry.size()) {
                     return Err(Error::new(Class::System, changed()).hint("leave the context alone while this runs"));
                 }
                 out.entry(&to, &entry, &mut data).or_fail(Class::Engine, failed)?;
@@ -101,7 +104,7 @@ pub fn from_context(out: &mut Out, context: &Context, source: &Source, target: &
 }
 
 /// What the engine copied out of a container: a file, or a folder and what is in it.
-pub fn from_container(out: &mut Out, tar: impl Read, folder: bool, target: &str, how: How) -> Result<()> {
+pub fn from_container(out: &mut TarWriter<impl Write>, tar: impl Read, folder: bool, target: &str, how: How) -> Result<()> {
     let mut tarball = Tarball::new(tar);
     let mut top: Option<String> = None;
     let mut bounds = Bounds::default();
@@ -140,7 +143,11 @@ pub fn from_container(out: &mut Out, tar: impl Read, folder: bool, target: &str,
 
 /// The members of an archive, unpacked below a folder. Their names cannot lead elsewhere, not through links of the
 /// archive either.
-pub fn from_archive(out: &mut Out, tar: impl Read, target: &str, how: How) -> Result<()> {
+pub fn from_archive(out: &mut TarWriter<impl Write>, file: Data, target: &str, how: How) -> Result<()> {
+    unpacked(BufReader::with_capacity(BUFFER, file), MAX_BYTES, |tar| members(out, tar, target, how)).or_fail(Class::System, unread)?
+}
+
+fn members(out: &mut TarWriter<impl Write>, tar: &mut dyn Read, target: &str, how: How) -> Result<()> {
     let mut tarball = Tarball::new(tar);
     let mut links = BTreeSet::new();
     let mut bounds = Bounds::default();
@@ -197,7 +204,7 @@ impl Bounds {
     }
 }
 
-fn entry(header: &Header, name: &str) -> Result<Entry> {
+pub fn entry(header: &Header, name: &str) -> Result<Entry> {
     let kind = match header.kind {
         b'0' => file(header.size),
         b'1' => Kind::Hardlink { target: path::clean(&header.link)? },
@@ -213,54 +220,16 @@ fn entry(header: &Header, name: &str) -> Result<Entry> {
     Ok(Entry { mode, uid: header.uid, gid: header.gid, mtime, xattrs, ..Entry::bare(kind) })
 }
 
-/// The tar in a file that nothing was read of yet, plain or compressed with gzip, bzip2, xz or zstd; none if there is
-/// none in it.
-pub fn archive(mut file: File) -> Result<Option<Box<dyn Read + Send>>> {
-    if !file.metadata().or_fail(Class::System, unread)?.is_file() {
-        return Ok(None);
+/// Whether a file, of which nothing was read yet, is a tar, plain or compressed with gzip, bzip2, xz or zstd.
+pub fn is_archive(file: &mut Data) -> Result<bool> {
+    if file.length.is_none() {
+        return Ok(false);
     }
-    let tar = unpacked(file.try_clone().or_fail(Class::System, unread)?)?;
-    match Tarball::new(tar).next() {
-        Ok(Some(_)) => {
-            file.rewind().or_fail(Class::System, unread)?;
-            unpacked(file).map(Some)
-        }
-        _ => Ok(None),
-    }
+    let found = unpacked(BufReader::with_capacity(BUFFER, &mut *file), MAX_BYTES, |tar| Tarball::new(tar).next());
+    file.rewind().or_fail(Class::System, unread)?;
+    Ok(matches!(found.or_fail(Class::System, unread)?, Ok(Some(_))))
 }
 
 fn unread() -> String {
     "cannot read it".into()
-}
-
-fn unpacked(file: File) -> Result<Box<dyn Read + Send>> {
-    let mut file = io::BufReader::with_capacity(128 << 10, file);
-    Ok(match file.fill_buf().or_fail(Class::System, unread)? {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(file)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let mut decoder = zstd::Decoder::with_buffer(file).or_fail(Class::Project, unread)?;
-            decoder.window_log_max(27).or_fail(Class::Project, unread)?;
-            Box::new(decoder)
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
-            Box::new(Once { inner: lzma_rust2::XzReader::new_mem_limit(file, true, XZ_MEMORY_KIB), failed: false })
-        }
-        _ => Box::new(file),
-    })
-}
-
-/// Never asks a decoder again that failed (`XzReader` would panic).
-struct Once<R> {
-    inner: R,
-    failed: bool,
-}
-
-impl<R: Read> Read for Once<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.failed {
-            return Err(io::Error::other("it does not unpack"));
-        }
-        self.inner.read(buffer).inspect_err(|_| self.failed = true)
-    }
 }

@@ -1,15 +1,15 @@
 //! The files of a build's context, as COPY and ADD see them: `.dockerignore` left out, links followed only within it.
 
+use super::origin::{Data, Files, Same, What};
 use super::pattern::{Ignore, Pattern, is_pattern};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use twostage_image::{Entry, Kind, path};
+use twostage_image::Entry;
+use twostage_image::path::{self, join};
 use twostage_model::error::OrFail as _;
-use twostage_model::{Class, Error, Result, Sha256};
+use twostage_model::{Class, Error, Result};
 
 /// Files and folders that one COPY may take, at most.
 pub const MAX_ENTRIES: usize = 1_000_000;
@@ -18,11 +18,10 @@ const MAX_LINKS: usize = 40;
 /// Bytes of a `.dockerignore`, at most.
 const MAX_IGNORE: u64 = 1 << 20;
 
-/// The folder that a build takes files from.
+/// What a build takes files from: a folder, or a tar.
 #[derive(Debug)]
 pub struct Context {
-    folder: PathBuf,
-    root: File,
+    files: Files,
     ignore: Ignore,
 }
 
@@ -49,37 +48,61 @@ pub struct Listed {
 }
 
 impl Context {
-    /// Opens a context. The rules are those of `DOCKERFILE.dockerignore`, else of `.dockerignore` in it.
+    /// Opens a folder. The rules are those of `DOCKERFILE.dockerignore`, else of `.dockerignore` in it.
     ///
     /// # Errors
     /// It is no folder, or a rule is not understood.
     pub fn open(folder: &Path, dockerfile: &Path) -> Result<Context> {
-        let fail = || format!("cannot read the context {}", folder.display());
-        let root = File::open(folder).or_fail(Class::Usage, fail)?;
-        if !root.metadata().or_fail(Class::System, fail)?.is_dir() {
-            return Err(
-                Error::new(Class::Usage, format!("{} is no folder", folder.display())).hint("name the folder that COPY takes files from")
-            );
-        }
+        let files = Files::folder(folder)?;
         let mut beside = dockerfile.as_os_str().to_os_string();
         beside.push(".dockerignore");
         let mut ignore = Ignore::default();
         for file in [PathBuf::from(beside), folder.join(".dockerignore")] {
             match fs::metadata(&file) {
-                Ok(found) if found.len() > MAX_IGNORE => {
-                    return Err(Error::new(Class::Project, format!("{} has more than {MAX_IGNORE} bytes", file.display())));
-                }
+                Ok(found) if found.len() > MAX_IGNORE => return Err(long(&file.display())),
                 Ok(_) => {
                     let text = fs::read_to_string(&file).or_fail(Class::Project, || format!("cannot read {}", file.display()))?;
-                    ignore = Ignore::parse(&text).map_err(|(line, what)| {
-                        Error::new(Class::Project, format!("{} line {line}: {what}", file.display())).hint("mend the pattern in that line")
-                    })?;
+                    ignore = rules(&text, &file.display())?;
                     break;
                 }
                 Err(_) => {}
             }
         }
-        Ok(Context { folder: folder.to_path_buf(), root, ignore })
+        Ok(Context { files, ignore })
+    }
+
+    /// Opens a tar, whose rules are where [`Context::open`] looks for those of a folder. `dockerfile` is a path in it.
+    ///
+    /// # Errors
+    /// It is no tar, something in it cannot be in a folder, or a rule is not understood.
+    pub fn packed(tar: Vec<u8>, dockerfile: &str) -> Result<Context> {
+        let files = Files::packed(tar)?;
+        let dockerfile = dockerfile.trim_matches('/');
+        let mut context = Context { files, ignore: Ignore::default() };
+        for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".into()] {
+            if let Some(text) = context.bytes(&name, MAX_IGNORE)? {
+                context.ignore = rules(&String::from_utf8_lossy(&text), &path::shown(&name))?;
+                break;
+            }
+        }
+        Ok(context)
+    }
+
+    /// What is in a file, whatever the rules say of it; none if there is no such file.
+    ///
+    /// # Errors
+    /// It has more than `most` bytes, or cannot be read.
+    pub fn bytes(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
+        let path = path.trim_matches('/');
+        if !matches!(self.files.what(path)?, Some(What::Other)) {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let read = self.file(path)?.take(most + 1).read_to_end(&mut bytes);
+        if read.or_fail(Class::Project, || format!("cannot read {}", path::shown(path)))? as u64 > most {
+            return Err(Error::new(Class::Project, format!("{} has more than {most} bytes", path::shown(path))));
+        }
+        Ok(Some(bytes))
     }
 
     /// What a path or pattern names, in order. `path` is absolute within the context.
@@ -97,11 +120,11 @@ impl Context {
         }
         if found.is_empty() {
             let named = if wanted.is_empty() { "the context".into() } else { path::shown(wanted) };
-            if self.ignore.leaves_out(wanted) && fs::symlink_metadata(self.folder.join(to_path(wanted))).is_ok() {
+            if self.ignore.leaves_out(wanted) && self.files.what(wanted)?.is_some() {
                 return Err(Error::new(Class::Project, format!("{named} is in the context, but .dockerignore leaves it out"))
                     .hint("take it in again with a line `!` and its name"));
             }
-            return Err(Error::new(Class::Project, format!("there is no {named} in the context {}", self.folder.display()))
+            return Err(Error::new(Class::Project, format!("there is no {named} in {}", self.files))
                 .hint("correct the path, which starts at the context, or name another context"));
         }
         Ok(found)
@@ -131,15 +154,8 @@ impl Context {
 
     /// Names in a folder that are not left out, or may hold what is not, in order.
     fn names(&self, folder: &str) -> Result<Vec<String>> {
-        let at = self.folder.join(to_path(folder));
-        let fail = || format!("cannot list {}", at.display());
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&at).or_fail(Class::System, fail)? {
-            let name = path::from_bytes(entry.or_fail(Class::System, fail)?.file_name().as_bytes());
-            if !self.ignore.leaves_out(&join(folder, &name)) || self.ignore.takes_in_again() {
-                names.push(name);
-            }
-        }
+        let mut names = self.files.names(folder)?;
+        names.retain(|name| !self.ignore.leaves_out(&join(folder, name)) || self.ignore.takes_in_again());
         names.sort();
         Ok(names)
     }
@@ -165,23 +181,24 @@ impl Context {
                 _ => {}
             }
             let here = join(&real, &part);
-            let at = self.folder.join(to_path(&here));
-            let Ok(found) = fs::symlink_metadata(&at) else { return Ok(None) };
-            if !found.is_symlink() {
-                real = here;
-                continue;
-            }
+            let target = match self.files.what(&here)? {
+                None => return Ok(None),
+                Some(What::Link(target)) => target,
+                Some(_) => {
+                    real = here;
+                    continue;
+                }
+            };
             links += 1;
-            let target = fs::read_link(&at).or_fail(Class::System, || format!("cannot read the link {}", at.display()))?;
-            let target = path::from_bytes(target.as_os_str().as_bytes());
             if links > MAX_LINKS || target.starts_with('/') {
                 return Err(out(&here, &path::shown(&target)));
             }
             todo.extend(target.split('/').rev().map(str::to_string));
         }
-        let Ok(found) = fs::symlink_metadata(self.folder.join(to_path(&real))) else { return Ok(None) };
-        let left_out = !real.is_empty() && self.ignore.leaves_out(&real) && !(found.is_dir() && self.ignore.takes_in_again());
-        Ok((!left_out).then_some(Source { name, path: real, folder: found.is_dir() }))
+        let Some(found) = self.files.what(&real)? else { return Ok(None) };
+        let folder = matches!(found, What::Folder);
+        let left_out = !real.is_empty() && self.ignore.leaves_out(&real) && !(folder && self.ignore.takes_in_again());
+        Ok((!left_out).then_some(Source { name, path: real, folder }))
     }
 
     /// A file, or a folder and all below it, in order; links stay links.
@@ -195,47 +212,27 @@ impl Context {
         Ok(listed)
     }
 
-    fn walk(&self, source: &Source, below: String, links: &mut BTreeMap<(u64, u64), String>, listed: &mut Vec<Listed>) -> Result<bool> {
+    fn walk(&self, source: &Source, below: String, links: &mut BTreeMap<Same, String>, listed: &mut Vec<Listed>) -> Result<bool> {
         let real = join(&source.path, &below);
-        let at = self.folder.join(to_path(&real));
-        let fail = || format!("cannot read {}", at.display());
-        let found = fs::symlink_metadata(&at).or_fail(Class::System, fail)?;
-        let kind = found.file_type();
+        let folder = matches!(self.files.what(&real)?, Some(What::Folder));
         let left_out = !real.is_empty() && self.ignore.leaves_out(&real);
-        if left_out && !(kind.is_dir() && self.ignore.takes_in_again()) {
+        if left_out && !(folder && self.ignore.takes_in_again()) {
             return Ok(false);
         }
         if listed.len() >= MAX_ENTRIES {
-            return Err(Error::new(Class::Project, format!("there are more than {MAX_ENTRIES} files in {}", self.folder.display()))
+            return Err(Error::new(Class::Project, format!("there are more than {MAX_ENTRIES} files in {}", self.files))
                 .hint("leave some out with .dockerignore"));
         }
-        let what = match () {
-            () if kind.is_dir() => Kind::Dir,
-            () if kind.is_file() => Kind::File { size: found.len(), sha256: Sha256::of(b"") },
-            () if kind.is_fifo() => Kind::Fifo,
-            () if kind.is_symlink() => {
-                let target = fs::read_link(&at).or_fail(Class::System, fail)?;
-                Kind::Symlink { target: path::from_bytes(target.as_os_str().as_bytes()) }
-            }
-            // (The client of Docker leaves sockets out, too.)
-            () if kind.is_socket() => return Ok(false),
-            () => {
-                return Err(Error::new(Class::Project, format!("{} is a device, which is not copied", at.display()))
-                    .hint("leave it out with .dockerignore, or make it in a RUN with mknod"));
-            }
-        };
-        let same_as = match kind.is_file() && found.nlink() > 1 {
-            true => {
-                let first = links.entry((found.dev(), found.ino())).or_insert_with(|| below.clone());
-                (*first != below).then(|| first.clone())
-            }
-            false => None,
-        };
-        let entry = Entry { mode: found.mode() & 0o7777, mtime: found.mtime(), xattrs: attributes(&at, &kind)?, ..Entry::bare(what) };
+        // (The client of Docker leaves sockets out, too.)
+        let Some((entry, same)) = self.files.entry(&real)? else { return Ok(false) };
+        let same_as = same.and_then(|same| {
+            let first = links.entry(same).or_insert_with(|| below.clone());
+            (*first != below).then(|| first.clone())
+        });
         let mine = listed.len();
         listed.push(Listed { below: below.clone(), entry, same_as });
         let mut any = !left_out;
-        if kind.is_dir() {
+        if folder {
             for name in self.names(&real)? {
                 any |= self.walk(source, join(&below, &name), links, listed)?;
             }
@@ -251,53 +248,18 @@ impl Context {
     ///
     /// # Errors
     /// It is not there any more, or cannot be read.
-    pub fn file(&self, path: &str) -> Result<File> {
-        let fail = || format!("cannot read {} of the context", path::shown(path));
-        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        // (A pipe that took a file's place would block.)
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        rustix::fs::openat2(&self.root, to_path(path), flags, Mode::empty(), how).map(File::from).or_fail(Class::System, fail)
+    pub fn file(&self, path: &str) -> Result<Data> {
+        self.files.open(path)
     }
 }
 
-/// The attributes that images carry.
-fn attributes(at: &Path, kind: &fs::FileType) -> Result<BTreeMap<String, Vec<u8>>> {
-    let mut attributes = BTreeMap::new();
-    if kind.is_symlink() {
-        return Ok(attributes);
-    }
-    let fail = || format!("cannot read the attributes of {}", at.display());
-    let mut names = vec![0_u8; 64 << 10];
-    let length = match rustix::fs::llistxattr(at, &mut names[..]) {
-        Ok(length) => length,
-        // A file system without any.
-        Err(rustix::io::Errno::OPNOTSUPP) => 0,
-        Err(cause) => return Err(Error::new(Class::System, fail()).because(cause)),
-    };
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let text = path::from_bytes(name);
-        if text != "security.capability" && !text.starts_with("user.") {
-            continue;
-        }
-        let mut value = vec![0_u8; 64 << 10];
-        let length = rustix::fs::lgetxattr(at, name, &mut value[..]).or_fail(Class::System, fail)?;
-        value.truncate(length);
-        attributes.insert(text, value);
-    }
-    Ok(attributes)
+fn long(file: &dyn std::fmt::Display) -> Error {
+    Error::new(Class::Project, format!("{file} has more than {MAX_IGNORE} bytes")).hint("leave out folders, not each file in them")
 }
 
-fn to_path(path: &str) -> PathBuf {
-    if path.is_empty() { PathBuf::from(".") } else { PathBuf::from(std::ffi::OsStr::from_bytes(&path::to_bytes(path))) }
-}
-
-/// `folder/name`, at the root too, and with nothing below.
-pub fn join(folder: &str, name: &str) -> String {
-    match (folder, name) {
-        ("", name) => name.to_string(),
-        (folder, "") => folder.to_string(),
-        (folder, name) => format!("{folder}/{name}"),
-    }
+fn rules(text: &str, file: &dyn std::fmt::Display) -> Result<Ignore> {
+    Ignore::parse(text)
+        .map_err(|(line, what)| Error::new(Class::Project, format!("{file} line {line}: {what}")).hint("mend the pattern in that line"))
 }
 
 #[cfg(test)]
@@ -305,6 +267,7 @@ pub fn join(folder: &str, name: &str) -> String {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+    use twostage_image::Kind;
 
     fn context(ignore: &str) -> (tempfile::TempDir, Context) {
         let folder = tempfile::tempdir().expect("a folder");

@@ -1,6 +1,7 @@
 //! Places in a stage's container: where a path leads, what is missing on the way, who a user is.
 
-use twostage_engine::{Container, Found};
+use crate::dockerfile::values;
+use crate::{Container, Found};
 use twostage_image::Tarball;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
@@ -67,19 +68,9 @@ impl Spot {
 }
 
 /// Where a link leads: Docker says it from the root, others as it is written.
-pub fn followed(link: &str, target: &str) -> String {
-    let start = if target.starts_with('/') { "" } else { link.rsplit_once('/').map_or("", |(folder, _)| folder) };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in start.split('/').chain(target.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
+fn followed(link: &str, target: &str) -> String {
+    let folder = link.rsplit_once('/').map_or("", |(folder, _)| folder);
+    values::join(folder, target).trim_matches('/').to_string()
 }
 
 /// Owner and group of `user`, `user:group`, names or numbers, as the container knows them; empty is root.
@@ -127,7 +118,7 @@ async fn accounts(container: &Container, path: &str) -> Result<String> {
     }
     let tar = container.copy_out(&format!("/{}", spot.path)).await?;
     let fail = move || format!("cannot read /{} of the container", spot.path);
-    super::blocking(move || {
+    crate::blocking(move || {
         let mut tarball = Tarball::new(tar);
         let mut text = Vec::new();
         if tarball.next()?.is_some_and(|header| header.kind == b'0' && header.size <= MAX_ACCOUNTS) {

@@ -1,17 +1,21 @@
 //! All that a Dockerfile asks for, known and checked before anything is done.
 
-use twostage_engine::dockerfile::state::{Source, Start};
-use twostage_engine::dockerfile::{At, Base, Located, Origin, Plan, Platform, RunNetwork, State, Step};
-use twostage_engine::{Engine, Kind};
-use twostage_model::{Class, Error, Result, Sink};
+use crate::dockerfile::state::{CopyStep, Source, Start};
+use crate::dockerfile::{At, Base, Located, Mount, Origin, Plan, Platform, RunNetwork, State, Step};
+use crate::{Engine, Kind};
+use twostage_model::{Class, Error, Result, Sha256, Sink};
 
 /// A stage whose steps are known.
 pub struct Ready<'f> {
+    /// Which stage of the file.
     pub index: usize,
     /// Its FROM.
     pub at: &'f At,
+    /// What it starts from.
     pub base: Base,
+    /// The image below all stages that it starts from.
     pub root: Root,
+    /// What its instructions ask for, in order.
     pub steps: Vec<(&'f Located, Step)>,
     /// Its image, without the base's history.
     pub state: State,
@@ -22,8 +26,8 @@ pub struct Ready<'f> {
 pub struct Root {
     /// Its id; none for `FROM scratch`.
     pub image: Option<String>,
-    /// How many layers it has.
-    pub layers: usize,
+    /// Its layers, lowest first.
+    pub layers: Vec<Sha256>,
     /// How many steps its history has.
     pub history: usize,
     /// It has volumes: what a container writes into them would be in no layer.
@@ -35,6 +39,17 @@ pub struct Root {
 /// # Errors
 /// Something is wrong in the file, or it asks for what is not done here; with line, instruction and the way out.
 pub async fn ready<'f>(engine: &Engine, plan: &'f Plan<'f>, target: usize, events: &Sink) -> Result<Vec<Ready<'f>>> {
+    prepare(engine, plan, target, events, &check).await
+}
+
+/// [`ready`]; `check` refuses what is not done.
+pub(super) async fn prepare<'f>(
+    engine: &Engine,
+    plan: &'f Plan<'f>,
+    target: usize,
+    events: &Sink,
+    check: &(dyn Fn(&At, &Step) -> Result<()> + Sync),
+) -> Result<Vec<Ready<'f>>> {
     let mut stages: Vec<Ready<'f>> = Vec::new();
     for index in plan.needed(target)? {
         let Some(planned) = plan.stages.get(index) else { continue };
@@ -45,7 +60,7 @@ pub async fn ready<'f>(engine: &Engine, plan: &'f Plan<'f>, target: usize, event
         }
         let (mut state, root) = match &planned.base {
             Base::Scratch => {
-                let root = Root { image: None, layers: 0, history: 0, volumes: false };
+                let root = Root { image: None, layers: Vec::new(), history: 0, volumes: false };
                 (State::begin(plan, index, Start::Scratch)?, root)
             }
             Base::Stage(base) => {
@@ -64,7 +79,7 @@ pub async fn ready<'f>(engine: &Engine, plan: &'f Plan<'f>, target: usize, event
                     );
                 }
                 let volumes = !config.config.volumes.is_empty();
-                let root = Root { image: Some(info.id), layers: info.diff_ids.len(), history, volumes };
+                let root = Root { image: Some(info.id), layers: info.diff_ids, history, volumes };
                 (State::begin(plan, index, Start::Image(Box::new(config)))?, root)
             }
         };
@@ -72,10 +87,10 @@ pub async fn ready<'f>(engine: &Engine, plan: &'f Plan<'f>, target: usize, event
         for located in &planned.stage.instructions {
             let step = state.apply(plan, located)?;
             check(&located.at, &step)?;
-            if let Step::Copy(copy) = &step
-                && let Origin::Image(name) = &copy.origin
-            {
-                image(engine, &located.at, name, events).await?;
+            for origin in origins(&step) {
+                if let Origin::Image(name) = origin {
+                    image(engine, &located.at, name, events).await?;
+                }
             }
             steps.push((located, step));
         }
@@ -84,7 +99,24 @@ pub async fn ready<'f>(engine: &Engine, plan: &'f Plan<'f>, target: usize, event
     Ok(stages)
 }
 
-/// Refuses what is not done here.
+/// Where a step takes files from.
+pub(super) fn origins(step: &Step) -> Vec<&Origin> {
+    match step {
+        Step::Copy(copy) => vec![&copy.origin],
+        Step::Run(run) => {
+            fn origin(mount: &Mount) -> Option<&Origin> {
+                match mount {
+                    Mount::Bind { origin, .. } | Mount::Cache { origin, .. } => Some(origin),
+                    Mount::Tmpfs { .. } | Mount::Secret { .. } => None,
+                }
+            }
+            run.mounts.iter().filter_map(origin).collect()
+        }
+        Step::Configuration | Step::Workdir { .. } => Vec::new(),
+    }
+}
+
+/// Refuses what is not done in one pass.
 fn check(at: &At, step: &Step) -> Result<()> {
     match step {
         Step::Run(run) if !run.mounts.is_empty() => Err(at.error(
@@ -94,27 +126,35 @@ fn check(at: &At, step: &Step) -> Result<()> {
         Step::Run(run) if run.network != RunNetwork::Default => Err(
             at.error("--network of one RUN is not supported by compile", "leave it away; `twostage compile --network` is for all of them")
         ),
-        Step::Copy(copy) => match copy.sources.iter().find_map(|source| if let Source::Url(url) = source { Some(url) } else { None }) {
-            Some(url) => Err(at.error(
-                format!("{url} is a URL, and compile fetches none"),
-                "fetch it into the context before, or in a RUN with a program of the image, which can check its digest",
-            )),
-            None => Ok(()),
-        },
+        Step::Copy(copy) => no_url(at, copy, "compile"),
         _ => Ok(()),
     }
 }
 
-async fn image(engine: &Engine, at: &At, name: &str, events: &Sink) -> Result<twostage_engine::ImageInfo> {
+/// Refuses URLs, which `who` would have to fetch.
+pub(super) fn no_url(at: &At, copy: &CopyStep, who: &str) -> Result<()> {
+    match copy.sources.iter().find_map(|source| if let Source::Url(url) = source { Some(url) } else { None }) {
+        Some(url) => Err(at.error(
+            format!("{url} is a URL, and {who} fetches none"),
+            "fetch it into the context before, or in a RUN with a program of the image, which can check its digest",
+        )),
+        None => Ok(()),
+    }
+}
+
+async fn image(engine: &Engine, at: &At, name: &str, events: &Sink) -> Result<crate::ImageInfo> {
     let located = |error: Error| super::named(at, error);
     if let Some(found) = engine.image(name).await.map_err(located)? {
         return Ok(found);
     }
     engine.pull(name, events, name).await.map_err(located)?;
     engine.image(name).await.map_err(located)?.ok_or_else(|| {
-        let engine = if engine.kind() == Kind::Docker { "docker" } else { "podman" };
-        Error::new(Class::Engine, format!("Dockerfile {at}: there is no image {name}"))
-            .hint(format!("`{engine} images` lists what there is"))
+        let hint = match engine.kind() {
+            Kind::Docker => "`docker images` lists what there is",
+            Kind::Podman => "`podman images` lists what there is",
+            Kind::Embedded => "`twostage flatten` and `twostage runtime` put images into the embedded engine, and so does a project's base",
+        };
+        Error::new(Class::Engine, format!("Dockerfile {at}: there is no image {name}")).hint(hint)
     })
 }
 

@@ -1,0 +1,544 @@
+//! The images of the store: an OCI layout whose layers are plain tars, so that a blob's digest is its diff id.
+//!
+//! One descriptor in `index.json` for each name; an image that has lost its names, or never had one, is there without.
+//! An image that another program wrote there, with packed layers as a rule, becomes one of ours when the store is opened
+//! ([`adopt`]): so `skopeo copy docker://debian:bookworm oci:STORE/images:debian:bookworm` is a pull.
+
+use super::store::{self, Store, Trash, Turn, Workplace};
+use crate::ImageInfo;
+use crate::dockerfile::config::ImageConfig;
+use crate::reference::Reference;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::PathBuf;
+use twostage_model::error::OrFail as _;
+use twostage_model::{Class, Error, Result, Sha256};
+
+/// The annotation that says what an image in a layout is called (OCI image-spec, annotations.md).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// When every image is made that says no other time: the same files make the same image.
+pub(super) const EPOCH: &str = "1970-01-01T00:00:00Z";
+
+/// What OCI says of a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: String,
+    digest: String,
+    size: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Index {
+    schema_version: u32,
+    media_type: Option<String>,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    schema_version: u32,
+    media_type: Option<String>,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+impl Descriptor {
+    fn new(media_type: &str, digest: &Sha256, size: u64) -> Descriptor {
+        Descriptor { media_type: media_type.into(), digest: format!("sha256:{digest}"), size, annotations: BTreeMap::new() }
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.annotations.get(REF_NAME).map(String::as_str)
+    }
+
+    fn named(&self, name: Option<&str>) -> Descriptor {
+        let annotations = name.map(|name| (REF_NAME.to_string(), name.to_string())).into_iter().collect();
+        Descriptor { annotations, ..self.clone() }
+    }
+}
+
+/// An image of the store.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    /// The digest of its configuration.
+    pub id: Sha256,
+    /// Digests of its layers, lowest first.
+    pub diff_ids: Vec<Sha256>,
+    pub names: Vec<String>,
+    pub config_json: Vec<u8>,
+    manifest: Sha256,
+    size: u64,
+}
+
+/// A layer that is to be an image's: its digest and where it was written, if it is new.
+pub(super) struct NewLayer {
+    pub diff_id: Sha256,
+    pub file: Option<PathBuf>,
+}
+
+/// What makes an image of the store a layout, if it is not one yet.
+pub(super) fn prepare(store: &Store, _turn: &Turn) -> Result<()> {
+    let path = store.images().join("oci-layout");
+    if !path.exists() {
+        write_index(store, &[])?;
+        store::write(&path, LAYOUT)?;
+    }
+    Ok(())
+}
+
+fn read_index(store: &Store) -> Result<Vec<Descriptor>> {
+    let path = store.images().join("index.json");
+    let fail = || format!("cannot read {}", path.display());
+    let index: Index = serde_json::from_slice(&fs::read(&path).or_fail(Class::System, fail)?).or_fail(Class::Engine, fail)?;
+    Ok(index.manifests)
+}
+
+fn write_index(store: &Store, manifests: &[Descriptor]) -> Result<()> {
+    let index = Index { schema_version: 2, media_type: Some(INDEX.into()), manifests: manifests.to_vec() };
+    store::write(&store.images().join("index.json"), &json(&index)?)
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).or_fail(Class::System, || "cannot write JSON".into())
+}
+
+/// A small blob, which must hash to its name.
+fn read_blob(store: &Store, digest: &Sha256) -> Result<Vec<u8>> {
+    let path = store.blob(digest);
+    let bytes = fs::read(&path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+    if Sha256::of(&bytes) != *digest {
+        return Err(Error::new(Class::Engine, format!("{} is not what its name says", path.display()))
+            .hint("remove the image that it belongs to and load it again"));
+    }
+    Ok(bytes)
+}
+
+fn manifest_of(store: &Store, digest: &Sha256) -> Result<Manifest> {
+    let fail = || format!("the manifest {} of {} is none", digest.short(), store.images().display());
+    serde_json::from_slice(&read_blob(store, digest)?).or_fail(Class::Engine, fail)
+}
+
+fn stored(store: &Store, digest: Sha256, names: Vec<String>) -> Result<Stored> {
+    let manifest = manifest_of(store, &digest)?;
+    let id: Sha256 = manifest.config.digest.parse()?;
+    let config_json = read_blob(store, &id)?;
+    let config = config(&config_json)?;
+    let diff_ids = config.rootfs.diff_ids.iter().map(|digest| digest.parse()).collect::<Result<Vec<Sha256>>>()?;
+    let blobs = manifest.layers.iter().map(|layer| layer.digest.parse()).collect::<Result<Vec<Sha256>>>()?;
+    if blobs != diff_ids {
+        return Err(Error::new(Class::Engine, format!("the layers of image {} are compressed, or others than it says", id.short()))
+            .hint("another program wrote it into this store, and it cannot be read: write it again, with `skopeo copy`"));
+    }
+    Ok(Stored { id, diff_ids, names, config_json, manifest: digest, size: manifest.layers.iter().map(|layer| layer.size).sum() })
+}
+
+/// A configuration, whatever it has for images that start from it.
+pub(super) fn config(json: &[u8]) -> Result<ImageConfig> {
+    serde_json::from_slice(json).or_fail(Class::Engine, || "the image's configuration is not one".into())
+}
+
+/// Makes what other programs wrote into the layout images of the store. What cannot be one stays as it is, and whoever
+/// asks for it is told why.
+pub(super) fn adopt(store: &Store) -> Result<()> {
+    let mut foreign: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    {
+        let _turn = store.look()?;
+        for descriptor in read_index(store)? {
+            let ours = descriptor.digest.parse().is_ok_and(|digest| stored(store, digest, Vec::new()).is_ok());
+            if let Some(name) = descriptor.name().filter(|name| !ours || new_name(name).is_ok_and(|whole| whole != *name)) {
+                foreign.entry(descriptor.digest.clone()).or_default().push(name.to_string());
+            }
+        }
+    }
+    for (digest, names) in foreign {
+        let whole: Vec<String> = names.iter().filter_map(|name| new_name(name).ok()).collect();
+        let Some(Ok(image)) = names.first().map(|name| twostage_image::Store::open(&store.images(), Some(name))) else { continue };
+        let place = store.workplace()?;
+        let mut copied = BTreeMap::new();
+        if whole.is_empty() || copy_layers(store, &place, &image, &mut copied).is_err() {
+            continue;
+        }
+        let turn = store.change()?;
+        let new = put(store, &turn, &image.config_json, &new_layers(&image, &mut copied), &whole)?;
+        // Only then: an image that is there twice is better than none.
+        let mut manifests = read_index(store)?;
+        let ours = format!("sha256:{}", new.manifest);
+        manifests.retain(|other| other.digest == ours || other.digest != digest);
+        // Names that no name of an image is written as.
+        manifests
+            .retain(|other| other.name().is_none_or(|name| whole.iter().any(|new| new == name) || !names.iter().any(|old| old == name)));
+        write_index(store, &manifests)?;
+    }
+    Ok(())
+}
+
+/// Every image, each once, with its names in order; without what other programs wrote that cannot be one.
+pub(super) fn all(store: &Store, _turn: &Turn) -> Result<Vec<Stored>> {
+    let mut images: BTreeMap<Sha256, Vec<String>> = BTreeMap::new();
+    for descriptor in read_index(store)? {
+        images.entry(descriptor.digest.parse()?).or_default().extend(descriptor.name().map(str::to_string));
+    }
+    Ok(images.into_iter().filter_map(|(digest, names)| stored(store, digest, names).ok()).collect())
+}
+
+/// The image of a name or an id.
+pub(super) fn find(store: &Store, turn: &Turn, text: &str) -> Result<Option<Stored>> {
+    let manifests = read_index(store)?;
+    let of = |digest: &str| -> Result<Option<Stored>> {
+        let names = manifests.iter().filter(|other| other.digest == digest).filter_map(|other| other.name().map(str::to_string));
+        stored(store, digest.parse()?, names.collect()).map(Some)
+    };
+    let by_id =
+        |hex: &str| -> Result<Option<Stored>> {
+            let hex = hex.to_ascii_lowercase();
+            let mut found: Vec<Stored> = Vec::new();
+            for image in all(store, turn)? {
+                if [&image.id, &image.manifest].iter().any(|digest| digest.to_string().starts_with(&hex)) {
+                    found.push(image);
+                }
+            }
+            match found.len() {
+                0 | 1 => Ok(found.pop()),
+                several => Err(Error::new(Class::Engine, format!("{text} is the beginning of the ids of {several} images"))
+                    .hint("write more of the id")),
+            }
+        };
+    if let Some(hex) = Reference::check(text)?.strip_prefix("sha256:") {
+        return by_id(hex);
+    }
+    let reference = Reference::parse(text)?;
+    if let Some(digest) = &reference.digest {
+        return by_id(digest.trim_start_matches("sha256:"));
+    }
+    let name = whole_name(&reference);
+    match manifests.iter().find(|descriptor| descriptor.name() == Some(&name)) {
+        Some(descriptor) => of(&descriptor.digest),
+        None if text.len() >= 12 && text.bytes().all(|b| b.is_ascii_hexdigit()) => by_id(text),
+        None => Ok(None),
+    }
+}
+
+/// [`find`], for what must be there.
+pub(super) fn get(store: &Store, turn: &Turn, text: &str) -> Result<Stored> {
+    find(store, turn, text)?.ok_or_else(|| {
+        Error::new(Class::Engine, format!("there is no image {text}"))
+            .hint(format!("the embedded engine has what was made with it, and what is brought: {}", copy_hint(store, text)))
+    })
+}
+
+/// How an image comes here from elsewhere.
+pub(super) fn copy_hint(store: &Store, name: &str) -> String {
+    let name = new_name(name).unwrap_or_else(|_| "NAME:TAG".into());
+    format!(
+        "`skopeo copy docker://{name} oci:{}:{name}`, or from a file, `skopeo copy docker-archive:FILE oci:…`",
+        store.images().display()
+    )
+}
+
+/// A name as it is kept and shown: as Docker shows it, without what it completes a name with.
+fn whole_name(reference: &Reference) -> String {
+    let name = reference.repository.as_str();
+    let name = ["docker.io/", "index.docker.io/"].iter().find_map(|host| name.strip_prefix(host)).unwrap_or(name);
+    let name = name.strip_prefix("library/").filter(|rest| !rest.contains('/')).unwrap_or(name);
+    format!("{name}:{}", reference.tag.as_deref().unwrap_or("latest"))
+}
+
+/// The name that an image is to get.
+pub(super) fn new_name(text: &str) -> Result<String> {
+    let reference = Reference::parse(text)?;
+    reference.writable_tag()?;
+    Ok(whole_name(&reference))
+}
+
+/// An image that was added: the digests of its configuration, which is its id, and of its manifest.
+pub(super) struct Put {
+    pub id: Sha256,
+    manifest: Sha256,
+}
+
+/// Adds an image, whose new layers were made durable, and gives it names.
+pub(super) fn put(store: &Store, turn: &Turn, config: &[u8], layers: &[NewLayer], names: &[String]) -> Result<Put> {
+    let mut descriptors = Vec::new();
+    for layer in layers {
+        let blob = store.blob(&layer.diff_id);
+        if let Some(file) = &layer.file {
+            store.keep(turn, file, &blob)?;
+        }
+        let size = fs::metadata(&blob).map_err(|cause| {
+            Error::new(Class::Engine, format!("the layer {} was removed meanwhile", layer.diff_id.short()))
+                .because(cause)
+                .hint("somebody removed the image that it was in; load that again")
+        })?;
+        descriptors.push(Descriptor::new(LAYER, &layer.diff_id, size.len()));
+    }
+    let id = put_blob(store, config)?;
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(MANIFEST.into()),
+        config: Descriptor::new(CONFIG, &id, config.len() as u64),
+        layers: descriptors,
+    };
+    let manifest = json(&manifest)?;
+    let digest = put_blob(store, &manifest)?;
+    give_names(store, &Descriptor::new(MANIFEST, &digest, manifest.len() as u64), names)?;
+    Ok(Put { id, manifest: digest })
+}
+
+/// Adds an image whose layers are all there.
+pub(super) fn put_known(store: &Store, turn: &Turn, config: &ImageConfig, layers: &[Sha256], names: &[String]) -> Result<Sha256> {
+    let layers: Vec<NewLayer> = layers.iter().map(|diff_id| NewLayer { diff_id: *diff_id, file: None }).collect();
+    put(store, turn, &config.to_json()?, &layers, names).map(|put| put.id)
+}
+
+fn put_blob(store: &Store, bytes: &[u8]) -> Result<Sha256> {
+    let digest = Sha256::of(bytes);
+    let path = store.blob(&digest);
+    if !path.exists() {
+        store::write(&path, bytes)?;
+    }
+    Ok(digest)
+}
+
+/// Names go from the images that had them; one that has none left stays, without.
+fn give_names(store: &Store, image: &Descriptor, names: &[String]) -> Result<()> {
+    let before = read_index(store)?;
+    let mut after: Vec<Descriptor> =
+        before.iter().filter(|other| other.name().is_none_or(|name| !names.iter().any(|new| new == name))).cloned().collect();
+    after.extend(names.iter().map(|name| image.named(Some(name))));
+    for other in before.iter().chain([image]) {
+        if !after.iter().any(|left| left.digest == other.digest) {
+            after.push(other.named(None));
+        }
+    }
+    let named: BTreeSet<String> = after.iter().filter(|other| other.name().is_some()).map(|other| other.digest.clone()).collect();
+    after.retain(|other| other.name().is_some() || !named.contains(&other.digest));
+    after.sort_by(|a, b| (a.name(), &a.digest).cmp(&(b.name(), &b.digest)));
+    write_index(store, &after)
+}
+
+/// Gives an image one more name.
+pub(super) fn tag(store: &Store, turn: &Turn, image: &str, name: &str) -> Result<()> {
+    let found = get(store, turn, image)?;
+    let all = read_index(store)?;
+    let digest = format!("sha256:{}", found.manifest);
+    let descriptor = all.iter().find(|other| other.digest == digest).map(|other| other.named(None));
+    give_names(store, &descriptor.ok_or_else(|| Error::new(Class::Engine, format!("there is no image {image}")))?, &[new_name(name)?])
+}
+
+/// Removes a name; with the last one, or by its id, the image. One that is not there is fine.
+pub(super) fn remove(store: &Store, turn: &Turn, text: &str) -> Result<()> {
+    let Some(found) = find(store, turn, text)? else { return Ok(()) };
+    let digest = format!("sha256:{}", found.manifest);
+    let by_name = Reference::parse(text).ok().map(|reference| whole_name(&reference)).filter(|name| found.names.contains(name));
+    let mut manifests = read_index(store)?;
+    manifests.retain(|other| other.digest != digest || by_name.as_deref().is_some_and(|name| other.name() != Some(name)));
+    write_index(store, &manifests)
+}
+
+/// Takes out of the store what neither an image nor a container needs. `used` are the layers of each container.
+pub(super) fn collect(store: &Store, turn: &Turn, used: &[Vec<Sha256>]) -> Result<Trash> {
+    let (mut blobs, mut layers, mut chains) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut stacks = used.to_vec();
+    for descriptor in read_index(store)? {
+        let digest: Sha256 = descriptor.digest.parse()?;
+        blobs.insert(digest);
+        let manifest = manifest_of(store, &digest)?;
+        for blob in manifest.layers.iter().chain([&manifest.config]) {
+            blobs.insert(blob.digest.parse()?);
+        }
+        // (An image that another program wrote here has no unpacked layers.)
+        stacks.extend(stored(store, digest, Vec::new()).ok().map(|image| image.diff_ids));
+    }
+    for stack in stacks {
+        blobs.extend(&stack);
+        chains.extend(chain_id(&stack));
+        layers.extend(stack);
+    }
+    let mut trash = Trash::default();
+    for (folder, kept) in [("layers", &layers), ("init", &chains)] {
+        for path in store::entries(&store.root().join(folder)) {
+            if !is_kept(&path, kept) {
+                trash.extend(store.discard(turn, &path, None)?);
+            }
+        }
+    }
+    for path in store::entries(&store.images().join("blobs/sha256")) {
+        if !is_kept(&path, &blobs) {
+            fs::remove_file(&path).or_fail(Class::System, || format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(trash)
+}
+
+fn is_kept(path: &std::path::Path, kept: &BTreeSet<Sha256>) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    name.and_then(|name| name.parse::<Sha256>().ok()).is_some_and(|digest| kept.contains(&digest))
+}
+
+/// The chain id of a stack of layers (OCI image-spec, config.md, "Layer ChainID"); of none, that of nothing.
+pub(super) fn chain_id(diff_ids: &[Sha256]) -> Option<Sha256> {
+    let Some((first, rest)) = diff_ids.split_first() else { return Some(Sha256::of(b"")) };
+    Some(rest.iter().fold(*first, |chain, layer| Sha256::of(format!("sha256:{chain} sha256:{layer}").as_bytes())))
+}
+
+/// Makes an image of one layer from a tar.
+pub(super) fn import(store: &Store, tar: impl Read + Send, name: &str, config: impl FnOnce(&Sha256) -> Result<Vec<u8>>) -> Result<Sha256> {
+    let place = store.workplace()?;
+    let file = place.path("layer");
+    let mut out = new_file(&file)?;
+    let copied = twostage_image::copy_layer(BufReader::with_capacity(128 << 10, tar), &mut out);
+    let (diff_id, _) = copied.map_err(|cause| cause.hint("give it a root file system as a tar, plain or packed with gzip or zstd"))?;
+    finish(out, &file)?;
+    let config = config(&diff_id)?;
+    put(store, &store.change()?, &config, &[NewLayer { diff_id, file: Some(file) }], &[new_name(name)?]).map(|put| put.id)
+}
+
+/// Takes in the images of an archive; gives their names, and the ids of those without.
+pub(super) fn load(store: &Store, mut archive: impl Read) -> Result<Vec<String>> {
+    let place = store.workplace()?;
+    let path = place.path("archive");
+    let mut spool = File::create_new(&path).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
+    io::copy(&mut archive, &mut spool).or_fail(Class::System, || "cannot read the archive".into())?;
+    drop(spool);
+    let images = twostage_image::Store::open_all(&path, &|diff_id| store.blob(diff_id).exists())?;
+    if images.is_empty() {
+        return Err(Error::new(Class::Engine, "there is no image in it"));
+    }
+    let mut copied = BTreeMap::new();
+    for image in &images {
+        copy_layers(store, &place, image, &mut copied)?;
+    }
+    let turn = store.change()?;
+    let mut loaded = Vec::new();
+    for image in &images {
+        let mut names = Vec::new();
+        for tag in &image.tags {
+            // (In a layout a name may be whatever somebody writes there.)
+            names.extend(new_name(tag).ok());
+        }
+        let id = put(store, &turn, &image.config_json, &new_layers(image, &mut copied), &names)?.id;
+        if names.is_empty() {
+            names.push(format!("sha256:{id}"));
+        }
+        loaded.extend(names);
+    }
+    Ok(loaded)
+}
+
+/// Copies the layers of an image that the store does not have into a workplace, and makes them durable there.
+fn copy_layers(store: &Store, place: &Workplace, image: &twostage_image::Store, copied: &mut BTreeMap<Sha256, PathBuf>) -> Result<()> {
+    let mut open: Vec<(File, PathBuf)> = Vec::new();
+    image.copy_layers(&mut |diff_id| {
+        if copied.contains_key(diff_id) || store.blob(diff_id).exists() {
+            return Ok(None);
+        }
+        let file = place.path(&diff_id.to_string());
+        copied.insert(*diff_id, file.clone());
+        let out = new_file(&file)?;
+        open.push((out.get_ref().try_clone().or_fail(Class::System, || format!("cannot write {}", file.display()))?, file));
+        Ok(Some(Box::new(out)))
+    })?;
+    open.into_iter().try_for_each(|(file, path)| file.sync_all().or_fail(Class::System, || format!("cannot write {}", path.display())))
+}
+
+/// The layers of an image of which some were copied.
+fn new_layers(image: &twostage_image::Store, copied: &mut BTreeMap<Sha256, PathBuf>) -> Vec<NewLayer> {
+    image.config.diff_ids.iter().map(|diff_id| NewLayer { diff_id: *diff_id, file: copied.remove(diff_id) }).collect()
+}
+
+/// What an archive of an image is made of, each file open, so that a removal takes nothing away.
+pub(super) struct Saving {
+    members: Vec<(String, u64, Box<dyn Read + Send>)>,
+}
+
+/// Opens an image to be written as an archive: what `docker save` writes, with an OCI layout beside it over the same
+/// blobs.
+pub(super) fn save(store: &Store, reference: &str) -> Result<Saving> {
+    let turn = store.look()?;
+    let image = get(store, &turn, reference)?;
+    let name = Reference::parse(reference).ok().map(|reference| whole_name(&reference)).filter(|name| image.names.contains(name));
+    let mut members: Vec<(String, u64, Box<dyn Read + Send>)> = Vec::new();
+    let in_memory = |name: &str, bytes: Vec<u8>| -> (String, u64, Box<dyn Read + Send>) {
+        (name.into(), bytes.len() as u64, Box::new(io::Cursor::new(bytes)))
+    };
+    let manifest = read_blob(store, &image.manifest)?;
+    let descriptor = Descriptor::new(MANIFEST, &image.manifest, manifest.len() as u64).named(name.as_deref());
+    let index = Index { schema_version: 2, media_type: Some(INDEX.into()), manifests: vec![descriptor] };
+    let path = |digest: &Sha256| format!("blobs/sha256/{digest}");
+    let docker = serde_json::json!([{
+        "Config": path(&image.id), "RepoTags": name.iter().collect::<Vec<_>>(),
+        "Layers": image.diff_ids.iter().map(path).collect::<Vec<_>>(),
+    }]);
+    members.push(in_memory("oci-layout", LAYOUT.to_vec()));
+    members.push(in_memory("index.json", json(&index)?));
+    members.push(in_memory("manifest.json", json(&docker)?));
+    members.push(in_memory(&path(&image.manifest), manifest));
+    members.push(in_memory(&path(&image.id), image.config_json));
+    for diff_id in image.diff_ids.iter().collect::<BTreeSet<_>>() {
+        let blob = store.blob(diff_id);
+        let fail = || format!("cannot read {}", blob.display());
+        let file = File::open(&blob).or_fail(Class::System, fail)?;
+        let size = file.metadata().or_fail(Class::System, fail)?.len();
+        members.push((path(diff_id), size, Box::new(file)));
+    }
+    Ok(Saving { members })
+}
+
+impl Saving {
+    /// Writes the archive.
+    pub fn write(self, out: impl Write) -> io::Result<()> {
+        let mut archive = tar::Builder::new(out);
+        for (name, size, content) in self.members {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(size);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, name, content.take(size))?;
+        }
+        archive.into_inner()?.flush()
+    }
+}
+
+/// A file of a workplace.
+pub(super) fn new_file(path: &std::path::Path) -> Result<BufWriter<File>> {
+    let file = File::create_new(path).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
+    Ok(BufWriter::with_capacity(256 << 10, file))
+}
+
+/// Makes a file of a workplace durable.
+pub(super) fn finish(out: BufWriter<File>, path: &std::path::Path) -> Result<()> {
+    let fail = || format!("cannot write {}", path.display());
+    out.into_inner().map_err(io::IntoInnerError::into_error).or_fail(Class::System, fail)?.sync_all().or_fail(Class::System, fail)
+}
+
+/// What the store's images tell of themselves.
+pub(super) fn info(image: &Stored) -> Result<ImageInfo> {
+    let config = config(&image.config_json)?;
+    let run = config.config;
+    Ok(ImageInfo {
+        id: format!("sha256:{}", image.id),
+        diff_ids: image.diff_ids.clone(),
+        labels: run.labels,
+        architecture: crate::debian_architecture(&config.architecture, config.variant.as_deref()),
+        size: i64::try_from(image.size).unwrap_or(i64::MAX),
+        repo_digests: Vec::new(),
+        tags: image.names.clone(),
+        env: run.env,
+        entrypoint: run.entrypoint,
+        cmd: run.cmd,
+        user: run.user,
+        workdir: run.working_dir,
+    })
+}

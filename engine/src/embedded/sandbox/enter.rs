@@ -1,0 +1,296 @@
+//! The inner side of a sandbox: this program, run again.
+
+use super::host::MARKER;
+use super::wire::{self, Attach, Layers, Order, Reply, Run, Task};
+use super::{extract, inside, mounts, pack, resolve, stubs};
+use nix::sched::CloneFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Signal;
+use std::fs::{self, File};
+use std::io::{BufWriter, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::Command;
+use twostage_model::error::OrFail as _;
+use twostage_model::{Class, Error, Result};
+
+/// Plays the inner side of a sandbox and ends the process, if that is what this process was started for; else does
+/// nothing. The first thing in `main`, before any thread is made or descriptor opened: whatever starts containers runs
+/// its own program again for them.
+pub fn enter() {
+    let mut args = std::env::args_os();
+    if args.next().is_none_or(|name| name != MARKER) {
+        return;
+    }
+    let role = args.next().unwrap_or_default();
+    let number = args.next().and_then(|number| number.to_str()?.parse().ok());
+    std::process::exit(match (role.to_str(), number) {
+        (Some("outer"), None) => outer(),
+        (Some("inner"), Some(order)) => inside::inner(order),
+        _ => 2,
+    })
+}
+
+/// Ends this process with its parent thread, also after the kernel forgot that because our ids changed (prctl(2)).
+pub(super) fn die_with_parent(control: &UnixStream) -> Result<()> {
+    let failed = || "cannot tie a sandbox to its program".to_string();
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).or_fail(Class::Engine, failed)?;
+    // The parent may have gone before that.
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    match rustix::net::recv(control, &mut [0_u8; 1][..], flags) {
+        Ok((_, 0)) => Err(Error::new(Class::Engine, "the program that a sandbox belongs to has gone")),
+        _ => Ok(()),
+    }
+}
+
+/// The other end of what this process was started with.
+pub(super) fn control() -> Result<UnixStream> {
+    let stdin = rustix::stdio::stdin().try_clone_to_owned();
+    stdin.map(UnixStream::from).or_fail(Class::Engine, || "a sandbox was started by hand".into())
+}
+
+fn outer() -> i32 {
+    let Ok(control) = control() else { return 2 };
+    let reply = obey(&control).unwrap_or_else(|error| Reply::Failed((&error).into()));
+    // Nobody listens any more, if this fails.
+    i32::from(wire::send(&control, &reply).is_err())
+}
+
+fn obey(control: &UnixStream) -> Result<Reply> {
+    let failed = || "cannot start a sandbox".to_string();
+    die_with_parent(control)?;
+    rustix::process::setsid().or_fail(Class::Engine, failed)?;
+    rustix::process::umask(Mode::empty());
+    let order: Order = wire::receive(control).or_fail(Class::Engine, failed)?.ok_or_else(|| Error::new(Class::Engine, failed()))?;
+    // From here on, what is on the way to it may be closed to us.
+    rustix::process::chdir(&order.base).or_fail(Class::System, || format!("cannot enter {}", order.base.display()))?;
+    namespaces(&order, control)?;
+    let places = Places { base: &order.base };
+    // As yet with the rights of the user outside, which the files of the store belong to.
+    let task = places.task(order.task)?;
+    become_root(order.single)?;
+    die_with_parent(control)?;
+    let owners = !order.single;
+    match task {
+        Opened::Run(run) => spawn_inner(&run),
+        Opened::Unpack(layer) => {
+            let layer = place(layer)?;
+            let tar = File::from(rustix::stdio::stdout().try_clone_to_owned().or_fail(Class::Engine, failed)?);
+            extract::extract(layer, tar, extract::Form::Layer, owners).map(|()| Reply::Done)
+        }
+        Opened::Put { root, replace } => {
+            let tree = mounts::tree(&root)?;
+            let tar = File::from(rustix::stdio::stdout().try_clone_to_owned().or_fail(Class::Engine, failed)?);
+            extract::extract(tree, tar, extract::Form::Tree { replace }, owners).map(|()| Reply::Done)
+        }
+        Opened::Pack(root) => {
+            let below = if root.lowers.is_empty() { None } else { Some(mounts::tree(&Layers { upper: None, ..root.clone() })?) };
+            let Some((upper, _)) = root.upper else { return Err(Error::new(Class::Engine, "a tree without a layer cannot be packed")) };
+            write_tar(|out| pack::layer(place(upper)?, below, out))
+        }
+        Opened::CopyOut { root, path } => {
+            let tree = mounts::tree(&root)?;
+            write_tar(|out| pack::subtree(&tree, &path, out))
+        }
+        Opened::Find { root, path } => find(&mounts::tree(&root)?, &path).map(Reply::Found),
+        Opened::Init { root, dir } => {
+            let tree = if root.lowers.is_empty() { None } else { Some(mounts::tree(&root)?) };
+            let dir = place(dir)?;
+            let needs: Vec<_> = stubs::usual().collect();
+            stubs::fill(tree.as_ref(), &dir, &needs).map(|_| Reply::Done)
+        }
+        Opened::Empty(dir) => {
+            resolve::empty(place(dir)?).or_fail(Class::System, || "cannot remove the files of a container".into())?;
+            Ok(Reply::Done)
+        }
+    }
+}
+
+/// Makes the namespaces and waits for the maps of ids.
+fn namespaces(order: &Order, control: &UnixStream) -> Result<()> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let mut flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
+    if let Task::Run(run) = &order.task {
+        flags |= CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
+        if run.alone {
+            flags |= CloneFlags::CLONE_NEWNET;
+        }
+    }
+    nix::sched::unshare(flags)
+        .map_err(|error| Error::new(Class::Engine, "this machine lets this user make no user namespace").because(error).hint(refused()))?;
+    if order.mapped {
+        let failed = || "cannot talk to the program that a sandbox belongs to".to_string();
+        wire::send(control, &Reply::Unshared).or_fail(Class::Engine, failed)?;
+        let go: Option<()> = wire::receive(control).or_fail(Class::Engine, failed)?;
+        return go.ok_or_else(|| Error::new(Class::Engine, failed()));
+    }
+    let maps = [("setgroups", "deny".to_string()), ("uid_map", format!("0 {uid} 1\n")), ("gid_map", format!("0 {gid} 1\n"))];
+    for (file, text) in maps {
+        let written = fs::write(format!("/proc/self/{file}"), text);
+        written.map_err(|error| Error::new(Class::Engine, format!("cannot write /proc/self/{file}")).because(error).hint(refused()))?;
+    }
+    Ok(())
+}
+
+/// What may forbid user namespaces, as far as it can be seen.
+pub(super) fn refused() -> String {
+    let says = |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
+    let allow = |name: &str, value: &str| format!("an administrator allows it with `sysctl -w {name}={value}`");
+    if says("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+        allow("kernel.unprivileged_userns_clone", "1")
+    } else if says("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+        allow("kernel.apparmor_restrict_unprivileged_userns", "0")
+    } else if says("/proc/sys/user/max_user_namespaces", "0") {
+        allow("user.max_user_namespaces", "10000")
+    } else {
+        "in a container, it must be started with `--privileged`, or `--security-opt seccomp=unconfined`; or use another engine".into()
+    }
+}
+
+/// From the user outside to root inside, who is nobody outside.
+fn become_root(single: bool) -> Result<()> {
+    let failed = || "cannot become root of a user namespace".to_string();
+    let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).or_fail(Class::Engine, failed)?;
+    if !single {
+        rustix::thread::set_thread_groups(&[]).or_fail(Class::Engine, failed)?;
+    }
+    rustix::thread::set_thread_res_uid(uid, uid, uid).or_fail(Class::Engine, failed)
+}
+
+fn write_tar(write: impl FnOnce(&mut dyn std::io::Write) -> Result<()>) -> Result<Reply> {
+    let failed = || "cannot write a tar".to_string();
+    let out = rustix::stdio::stdout().try_clone_to_owned().or_fail(Class::Engine, failed)?;
+    let mut out = BufWriter::with_capacity(256 << 10, File::from(out));
+    write(&mut out)?;
+    out.flush().or_fail(Class::System, failed)?;
+    Ok(Reply::Done)
+}
+
+fn find(tree: &OwnedFd, path: &str) -> Result<Option<(bool, Option<String>)>> {
+    let failed = || format!("cannot look for {path}");
+    let follow = path.ends_with('/') || path.ends_with("/.");
+    let real = resolve::real(tree, path.as_bytes(), follow).or_fail(Class::Engine, failed)?;
+    let at = match resolve::open_plain(tree, &real, OFlags::PATH | OFlags::NOFOLLOW) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+        at => at.or_fail(Class::Engine, failed)?,
+    };
+    let found = rustix::fs::fstat(&at).or_fail(Class::Engine, failed)?;
+    let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);
+    if !kind.is_symlink() {
+        return Ok(Some((kind.is_dir(), None)));
+    }
+    let target = resolve::real(tree, &real, true).or_fail(Class::Engine, failed)?;
+    let target = String::from_utf8(target).or_fail(Class::Engine, || format!("{path} leads to a name that is not UTF-8"))?;
+    Ok(Some((false, Some(format!("/{target}")))))
+}
+
+/// The task with descriptors instead of paths.
+enum Opened {
+    Run(Box<Run<i32>>),
+    Unpack(i32),
+    Pack(Layers<i32>),
+    Put { root: Layers<i32>, replace: bool },
+    Find { root: Layers<i32>, path: String },
+    CopyOut { root: Layers<i32>, path: String },
+    Init { root: Layers<i32>, dir: i32 },
+    Empty(i32),
+}
+
+struct Places<'a> {
+    base: &'a Path,
+}
+
+impl Places<'_> {
+    /// Opens a place for good, and for what this process executes, too.
+    fn open(&self, path: &Path) -> Result<i32> {
+        let near = path.strip_prefix(self.base).unwrap_or(path);
+        let near = if near.as_os_str().is_empty() { Path::new(".") } else { near };
+        let opened =
+            rustix::fs::open(near, OFlags::PATH, Mode::empty()).or_fail(Class::System, || format!("cannot open {}", path.display()))?;
+        Ok(std::os::fd::IntoRawFd::into_raw_fd(opened))
+    }
+
+    fn layers(&self, layers: Layers<std::path::PathBuf>) -> Result<Layers<i32>> {
+        let upper = match layers.upper {
+            Some((dir, work)) => Some((self.open(&dir)?, self.open(&work)?)),
+            None => None,
+        };
+        Ok(Layers { lowers: layers.lowers.iter().map(|path| self.open(path)).collect::<Result<_>>()?, upper })
+    }
+
+    fn task(&self, task: Task) -> Result<Opened> {
+        Ok(match task {
+            Task::Run(run) => Opened::Run(Box::new(self.run(*run)?)),
+            Task::Unpack(layer) => Opened::Unpack(self.open(&layer)?),
+            Task::Pack(root) => Opened::Pack(self.layers(root)?),
+            Task::Put { root, replace } => Opened::Put { root: self.layers(root)?, replace },
+            Task::Find { root, path } => Opened::Find { root: self.layers(root)?, path },
+            Task::CopyOut { root, path } => Opened::CopyOut { root: self.layers(root)?, path },
+            Task::Init { root, dir } => Opened::Init { root: self.layers(root)?, dir: self.open(&dir)? },
+            Task::Empty(dir) => Opened::Empty(self.open(&dir)?),
+        })
+    }
+
+    fn run(&self, run: Run<std::path::PathBuf>) -> Result<Run<i32>> {
+        let mut mounts = Vec::new();
+        for mount in run.mounts {
+            mounts.push(match mount {
+                Attach::Path { source, target, read_only } => Attach::Path { source: self.open(&source)?, target, read_only },
+                Attach::Tree { source, path, target, read_only } => Attach::Tree { source: self.layers(source)?, path, target, read_only },
+                Attach::Tmpfs { target, size } => Attach::Tmpfs { target, size },
+                Attach::Secret { bytes, target, mode, uid, gid } => Attach::Secret { bytes, target, mode, uid, gid },
+            });
+        }
+        Ok(Run {
+            root: self.layers(run.root)?,
+            mounts,
+            cmd: run.cmd,
+            env: run.env,
+            user: run.user,
+            workdir: run.workdir,
+            hostname: run.hostname,
+            alone: run.alone,
+            script: run.script,
+            single: run.single,
+            resolv: run.resolv,
+            hosts: run.hosts,
+        })
+    }
+}
+
+/// A descriptor of [`Places::open`], as one that nothing that is executed gets.
+pub(super) fn place(number: i32) -> Result<OwnedFd> {
+    let failed = || format!("lost the descriptor {number}");
+    let opened = rustix::fs::open(format!("/proc/self/fd/{number}"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let opened = opened.or_fail(Class::Engine, failed)?;
+    nix::unistd::close(number).or_fail(Class::Engine, failed)?;
+    Ok(opened)
+}
+
+/// Starts the first process of the new pid namespace, and waits for it.
+fn spawn_inner(run: &Run<i32>) -> Result<Reply> {
+    let failed = || "cannot start the first process of a container".to_string();
+    let memory = rustix::fs::memfd_create("order", rustix::fs::MemfdFlags::empty()).or_fail(Class::Engine, failed)?;
+    let mut order = File::from(memory);
+    serde_json::to_writer(&mut order, run).or_fail(Class::Engine, failed)?;
+    order.rewind().or_fail(Class::Engine, failed)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(MARKER).arg("inner").arg(order.as_raw_fd().to_string());
+    let mut child = command.spawn().or_fail(Class::Engine, failed)?;
+    let status = child.wait().or_fail(Class::Engine, failed)?;
+    // It has said what there is to say, unless somebody killed it.
+    Ok(Reply::Exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())))
+}
+
+/// The order of [`spawn_inner`].
+pub(super) fn order(number: i32) -> Result<Run<i32>> {
+    let failed = || "cannot read what is to be run".to_string();
+    let mut json = Vec::new();
+    let mut file = File::open(format!("/proc/self/fd/{number}")).or_fail(Class::Engine, failed)?;
+    file.read_to_end(&mut json).or_fail(Class::Engine, failed)?;
+    nix::unistd::close(number).or_fail(Class::Engine, failed)?;
+    serde_json::from_slice(&json).or_fail(Class::Engine, failed)
+}

@@ -1,0 +1,149 @@
+//! The outer side: starts the inner one, maps its ids, and ends it when nobody waits any more.
+
+use super::ids::Ids;
+use super::program;
+use super::wire::{self, Order, Reply};
+use std::io::{self, Write as _};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+use twostage_model::error::OrFail as _;
+use twostage_model::{Class, Error, Result};
+
+/// What `argv[0]` of the inner side is.
+pub(super) const MARKER: &str = "twostage-sandbox";
+/// How long the inner side has for ending what it runs, before it is killed itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Whom to start, and with which ids.
+#[derive(Debug, Clone)]
+pub(super) struct Host {
+    pub ids: Ids,
+    pub program: Option<PathBuf>,
+}
+
+/// An inner side that runs. Dropping it ends it, and waits for that.
+pub(super) struct Running {
+    control: UnixStream,
+    process: OwnedFd,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Host {
+    /// Starts the inner side; `done` is called with its last word, from another thread.
+    pub(super) fn start(
+        &self,
+        order: &Order,
+        stdout: Stdio,
+        stderr: Stdio,
+        done: impl FnOnce(Result<Reply>) + Send + 'static,
+    ) -> Result<Running> {
+        let failed = || "cannot start a sandbox".to_string();
+        let order = wire::frame(order).or_fail(Class::System, || "cannot tell a sandbox what to do".into())?;
+        let program = self.program.clone().map_or_else(program::own, Ok)?;
+        let (control, theirs) = UnixStream::pair().or_fail(Class::System, failed)?;
+        let (ready, started) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let (ids, ours) = (self.ids.clone(), control.try_clone().or_fail(Class::System, failed)?);
+        // The kernel ends the inner side with the thread that started it: this one waits for it.
+        let waiting = move || {
+            let child = spawn(&program, theirs, stdout, stderr);
+            let mut child = match child {
+                Ok((child, process)) => {
+                    // Whoever asked may be gone already; the socket's end says so below.
+                    let _ = ready.send(Ok(process));
+                    child
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+            };
+            let said = converse(&ours, &order, &ids, child.id());
+            // What has nothing more to say ends.
+            let _ = ours.shutdown(Shutdown::Both);
+            let status = child.wait();
+            let said = match (said, status) {
+                (Ok(Some(reply)), _) => Ok(reply),
+                (Ok(None), Ok(status)) => Err(Error::new(Class::Engine, "a sandbox ended without a word").because(match status.signal() {
+                    Some(signal) => format!("it was killed by signal {signal}"),
+                    None => format!("it ended with status {}", status.code().unwrap_or_default()),
+                })),
+                (Ok(None), Err(error)) => Err(Error::system("lost sight of a sandbox", error)),
+                (Err(error), _) => Err(error),
+            };
+            done(match said {
+                Ok(Reply::Failed(fault)) => Err(fault.into()),
+                said => said,
+            });
+            drop(end);
+        };
+        thread::Builder::new().name("sandbox".into()).spawn(waiting).or_fail(Class::System, failed)?;
+        let process = started.recv().or_fail(Class::System, failed)?.or_fail(Class::System, failed)?;
+        Ok(Running { control, process, ended })
+    }
+
+    /// Runs the inner side to its end, in this thread.
+    pub(super) fn call(&self, order: &Order, stdout: Stdio, meanwhile: impl FnOnce() -> Result<()>) -> Result<Reply> {
+        let (say, heard) = mpsc::channel();
+        let running = self.start(order, stdout, Stdio::inherit(), move |reply| {
+            let _ = say.send(reply);
+        })?;
+        meanwhile()?;
+        let reply = heard.recv().or_fail(Class::Engine, || "lost sight of a sandbox".into())?;
+        drop(running);
+        reply
+    }
+}
+
+fn spawn(program: &Path, control: UnixStream, stdout: Stdio, stderr: Stdio) -> io::Result<(Child, OwnedFd)> {
+    let mut command = Command::new(program);
+    command.arg0(MARKER).arg("outer").env_clear().stdin(OwnedFd::from(control)).stdout(stdout).stderr(stderr);
+    if let Some(libraries) = std::env::var_os("LD_LIBRARY_PATH") {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+    let child = command.spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("a process without a number"))?;
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    Ok((child, process))
+}
+
+fn converse(mut control: &UnixStream, order: &[u8], ids: &Ids, pid: u32) -> Result<Option<Reply>> {
+    let failed = || "cannot talk to a sandbox".to_string();
+    if control.write_all(order).is_err() {
+        // It ended; its status says more.
+        return Ok(None);
+    }
+    let reply = wire::receive(control).or_fail(Class::Engine, failed)?;
+    let Some(Reply::Unshared) = reply else { return Ok(reply) };
+    ids.write(pid)?;
+    if wire::send(control, &()).is_err() {
+        return Ok(None);
+    }
+    wire::receive(control).or_fail(Class::Engine, failed)
+}
+
+impl Running {
+    /// Ends all that runs in it, and waits for that.
+    fn end(&self) {
+        // The end of the socket is what the container's first process ends at, and the kernel everything else with it.
+        let _ = self.control.shutdown(Shutdown::Both);
+        if let Err(mpsc::RecvTimeoutError::Timeout) = self.ended.recv_timeout(GRACE) {
+            let _ = rustix::process::pidfd_send_signal(&self.process, rustix::process::Signal::KILL);
+            let _ = self.ended.recv_timeout(GRACE);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

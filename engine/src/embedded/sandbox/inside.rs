@@ -1,0 +1,381 @@
+//! The first process of a container: puts its files together, gives up its rights, starts the command, and waits for
+//! everything that runs. When it ends, the kernel ends the rest.
+
+use super::enter::{control, die_with_parent, order, place};
+use super::mounts::{self, Opened, bind, ensure};
+use super::resolve::{self, shown};
+use super::seccomp;
+use super::stubs::{self, Need};
+use super::user::{self, User};
+use super::wire::{self, Attach, Reply, Run};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::{Resource, Rlimit, WaitOptions};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use twostage_model::error::OrFail as _;
+use twostage_model::{Class, Error, Result};
+
+/// As Docker's (moby, oci/caps/defaults.go).
+const CAPABILITIES: [CapabilitySet; 14] = [
+    CapabilitySet::CHOWN,
+    CapabilitySet::DAC_OVERRIDE,
+    CapabilitySet::FSETID,
+    CapabilitySet::FOWNER,
+    CapabilitySet::MKNOD,
+    CapabilitySet::NET_RAW,
+    CapabilitySet::SETGID,
+    CapabilitySet::SETUID,
+    CapabilitySet::SETFCAP,
+    CapabilitySet::SETPCAP,
+    CapabilitySet::NET_BIND_SERVICE,
+    CapabilitySet::SYS_CHROOT,
+    CapabilitySet::KILL,
+    CapabilitySet::AUDIT_WRITE,
+];
+/// As Docker's.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const OPEN_FILES: u64 = 1 << 20;
+/// What `apt` is told where there is one user only: not to become another one, as it looks whether it did.
+const APT: (&str, &str) = ("/dev/twostage-apt.conf", "APT::Sandbox::User \"root\";\n");
+
+/// The first process; `number` is the descriptor of its order.
+pub(super) fn inner(number: i32) -> i32 {
+    let Ok(control) = control() else { return 2 };
+    let code = start(&control, number);
+    let reply = match &code {
+        Ok(code) => Reply::Exit(*code),
+        Err(error) => Reply::Failed(error.into()),
+    };
+    // Nobody listens any more, if this fails.
+    let _ = wire::send(&control, &reply);
+    code.unwrap_or(1)
+}
+
+fn start(control: &UnixStream, number: i32) -> Result<i32> {
+    die_with_parent(control)?;
+    let run = order(number)?;
+    assemble(&run)?;
+    if run.alone {
+        loopback().or_fail(Class::Engine, || "cannot make a network of the container's own".into())?;
+    }
+    let user = match user::find(&run.user, &user::read("/etc/passwd"), &user::read("/etc/group")) {
+        Ok(user) => user,
+        Err(why) => return Ok(refuse(&why, 126)),
+    };
+    settle(&run)?;
+    give_up(&run, &user)?;
+    die_with_parent(control)?;
+    watch(control)?;
+    let workdir = if run.workdir.is_empty() { "/" } else { &run.workdir };
+    if let Err(error) = rustix::process::chdir(workdir) {
+        let why = format!("chdir to cwd ({workdir:?}) failed: {}", words(&error.into()));
+        return Ok(refuse(&why, if error == rustix::io::Errno::ACCESS { 126 } else { 127 }));
+    }
+    let env = environment(&run, &user);
+    let program = match program(&run.cmd[0], env.get("PATH").map_or("", String::as_str)) {
+        Ok(program) => program,
+        Err((why, code)) => return Ok(refuse(&why, code)),
+    };
+    let mut command = Command::new(&program);
+    command.arg0(&run.cmd[0]).args(&run.cmd[1..]).env_clear().envs(&env).stdin(std::process::Stdio::null());
+    match command.spawn() {
+        Ok(child) => reap(child.id()).or_fail(Class::Engine, || "lost sight of the command of a container".into()),
+        Err(error) => {
+            let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+            Ok(refuse(&format!("exec {}: {}", program.display(), words(&error)), code))
+        }
+    }
+}
+
+/// Says on the command's own output why there is no command.
+fn refuse(why: &str, code: i32) -> i32 {
+    // The status says it, too.
+    let _ = writeln!(io::stderr(), "{why}");
+    code
+}
+
+/// An error as people say it, without its number.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+/// Mounts everything and makes it the root.
+fn assemble(run: &Run<i32>) -> Result<()> {
+    let failed = || "cannot make the files of a container".to_string();
+    let layers = Opened::new(&run.root)?;
+    let mut sources = Vec::new();
+    for mount in &run.mounts {
+        sources.push(match mount {
+            Attach::Path { source, .. } => Source::Place(place(*source)?),
+            Attach::Tree { source, .. } => Source::Tree(Opened::new(source)?),
+            Attach::Tmpfs { .. } | Attach::Secret { .. } => Source::Nothing,
+        });
+    }
+    let stage = mounts::stage()?;
+    // Where the sources are known, so is what their mount points are.
+    let mut made = Vec::new();
+    for (at, (mount, source)) in run.mounts.iter().zip(sources).enumerate() {
+        made.push(prepare(&stage, at, mount, source)?);
+    }
+    let over = mount_points(run, &made, &layers, &stage)?;
+    let root = mounts::overlay(&stage, "root", &layers, over.as_ref())?;
+    mounts::system(&root, run.alone, run.single)?;
+    let files = mounts::room(&stage, "files")?;
+    for (name, bytes) in [("resolv.conf", &run.resolv[..]), ("hosts", &run.hosts), ("hostname", format!("{}\n", run.hostname).as_bytes())] {
+        let source = write(&files, name, bytes, 0o644)?;
+        let path = format!("/etc/{name}");
+        bind(&source, &ensure(&root, &path, false)?, &path)?;
+    }
+    if let Some((path, text)) = &run.script {
+        let Some(name) = path.strip_prefix("/dev/") else {
+            return Err(Error::new(Class::Engine, format!("cannot write the script {path}: scripts are below /dev")));
+        };
+        let dev = resolve::open_in(&root, b"dev", OFlags::PATH | OFlags::DIRECTORY).or_fail(Class::Engine, failed)?;
+        let (folder, name) = resolve::split(name.as_bytes());
+        let folder = resolve::make_folders(&dev, folder, Mode::from_raw_mode(0o755)).or_fail(Class::Engine, failed)?;
+        write(&folder, &String::from_utf8_lossy(name), text.as_bytes(), 0o755)?;
+    }
+    if run.single {
+        let dev = resolve::open_in(&root, b"dev", OFlags::PATH | OFlags::DIRECTORY).or_fail(Class::Engine, failed)?;
+        write(&dev, APT.0.trim_start_matches("/dev/"), APT.1.as_bytes(), 0o644)?;
+    }
+    for (mount, made) in run.mounts.iter().zip(&made) {
+        attach(&root, mount, made)?;
+    }
+    rustix::process::fchdir(&root).or_fail(Class::Engine, failed)?;
+    rustix::process::pivot_root(".", ".").or_fail(Class::Engine, failed)?;
+    unmount(".", UnmountFlags::DETACH).or_fail(Class::Engine, failed)?;
+    rustix::process::chdir("/").or_fail(Class::Engine, failed)?;
+    mounts::mask()
+}
+
+enum Source {
+    Place(OwnedFd),
+    Tree(Opened),
+    Nothing,
+}
+
+/// A source that can be mounted, and what kind of mount point it takes.
+struct Prepared {
+    source: Option<OwnedFd>,
+    folder: bool,
+}
+
+fn prepare(stage: &OwnedFd, at: usize, mount: &Attach<i32>, source: Source) -> Result<Prepared> {
+    let kind = |source: OwnedFd, what: &str| {
+        let found = rustix::fs::fstat(&source).or_fail(Class::Engine, || format!("cannot look at {what}"))?;
+        Ok(Prepared { folder: FileType::from_raw_mode(found.st_mode).is_dir(), source: Some(source) })
+    };
+    match (mount, source) {
+        (Attach::Path { target, .. }, Source::Place(place)) => kind(place, &format!("what is to be mounted at {target}")),
+        (Attach::Tree { path, target, .. }, Source::Tree(layers)) => {
+            let root = mounts::overlay(stage, &format!("tree-{at}"), &layers, None)?;
+            let source = resolve::open_in(&root, path.trim_start_matches('/').as_bytes(), OFlags::PATH);
+            kind(source.or_fail(Class::Build, || format!("cannot mount {path} at {target}"))?, path)
+        }
+        (Attach::Secret { bytes, target, mode, uid, gid }, _) => {
+            let files = mounts::room(stage, "secrets")?;
+            let name = at.to_string();
+            let source = write(&files, &name, bytes, *mode)?;
+            let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
+            let given = rustix::fs::chownat(&files, &name, owner.0, owner.1, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+            // (A namespace of one id has nobody to give it to.)
+            if let Err(error) = given
+                && (*uid, *gid) != (0, 0)
+                && error != rustix::io::Errno::INVAL
+            {
+                return Err(Error::system(format!("cannot give the secret at {target} its owner"), error));
+            }
+            Ok(Prepared { source: Some(source), folder: false })
+        }
+        _ => Ok(Prepared { source: None, folder: true }),
+    }
+}
+
+/// The layer of mount points that the image lacks, if it lacks any.
+fn mount_points(run: &Run<i32>, made: &[Prepared], layers: &Opened, stage: &OwnedFd) -> Result<Option<OwnedFd>> {
+    let targets = run.mounts.iter().zip(made).map(|(mount, made)| {
+        let target = match mount {
+            Attach::Path { target, .. } | Attach::Tree { target, .. } | Attach::Tmpfs { target, .. } | Attach::Secret { target, .. } => {
+                target
+            }
+        };
+        (target.clone(), if made.folder { Need::Folder } else { Need::File })
+    });
+    let needs: Vec<_> = stubs::usual().chain(targets).collect();
+    let view = mounts::view(stage, "view", layers)?;
+    let points = mounts::room(stage, "points")?;
+    let any = stubs::fill(Some(&view), &points, &needs)?;
+    // The upper layer must not be looked at while it is written.
+    drop(view);
+    unmount(shown(stage, b"view"), UnmountFlags::DETACH).or_fail(Class::Engine, || "cannot make mount points".into())?;
+    Ok(any.then_some(points))
+}
+
+fn attach(root: &OwnedFd, mount_: &Attach<i32>, made: &Prepared) -> Result<()> {
+    match (mount_, &made.source) {
+        (Attach::Path { target, read_only, .. } | Attach::Tree { target, read_only, .. }, Some(source)) => {
+            bind(source, &ensure(root, target, made.folder)?, target)?;
+            if *read_only {
+                // Looked for again, as it is hidden by what is mounted there now.
+                let failed = || format!("cannot make {target} read-only");
+                let at = resolve::open_in(root, target.trim_start_matches('/').as_bytes(), OFlags::PATH).or_fail(Class::Engine, failed)?;
+                mounts::read_only(mounts::path(&shown(&at, b""))).or_fail(Class::Engine, failed)?;
+            }
+            Ok(())
+        }
+        (Attach::Secret { target, .. }, Some(source)) => bind(source, &ensure(root, target, false)?, target),
+        (Attach::Tmpfs { target, size }, _) => {
+            let at = ensure(root, target, true)?;
+            let failed = || format!("cannot mount memory at {target}");
+            let options = size.map_or_else(|| "mode=1777".to_string(), |size| format!("mode=1777,size={size}"));
+            let options = std::ffi::CString::new(options).or_fail(Class::Engine, failed)?;
+            mount("tmpfs", shown(&at, b""), "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, &options[..]).or_fail(Class::Engine, failed)
+        }
+        (_, None) => Ok(()),
+    }
+}
+
+fn write(folder: &OwnedFd, name: &str, bytes: &[u8], mode: u32) -> Result<OwnedFd> {
+    let failed = || format!("cannot write {name}");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(mode)).or_fail(Class::Engine, failed)?;
+    let mut file = File::from(file);
+    file.write_all(bytes).or_fail(Class::Engine, failed)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).or_fail(Class::Engine, failed)?;
+    resolve::open_plain(folder, name.as_bytes(), OFlags::PATH).or_fail(Class::Engine, failed)
+}
+
+/// What a process has besides files and rights.
+fn settle(run: &Run<i32>) -> Result<()> {
+    rustix::system::sethostname(run.hostname.as_bytes()).or_fail(Class::Engine, || format!("cannot name a container {}", run.hostname))?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    // As Docker's, or what this user may have.
+    let most = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX).min(OPEN_FILES);
+    let limit = Rlimit { current: Some(most), maximum: Some(most) };
+    rustix::process::setrlimit(Resource::Nofile, limit).or_fail(Class::Engine, || "cannot limit a container's open files".into())
+}
+
+/// Becomes the command's user, with no more rights than a container of Docker's has.
+fn give_up(run: &Run<i32>, user: &User) -> Result<()> {
+    let failed = || "cannot give up rights for a container".to_string();
+    let kept = CAPABILITIES.into_iter().fold(CapabilitySet::empty(), |all, one| all | one);
+    for number in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        let known = rustix::thread::capability_is_in_bounding_set(one);
+        if known == Ok(true) && !kept.contains(one) {
+            rustix::thread::remove_capability_from_bounding_set(one).or_fail(Class::Engine, failed)?;
+        }
+    }
+    if run.single {
+        if user.uid != 0 || user.gid != 0 {
+            let why = format!("cannot run a command as user {}: there is one user only", run.user);
+            return Err(Error::new(Class::Build, why)
+                .hint("an administrator gives this user ids with `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME`"));
+        }
+    } else {
+        let gid = Gid::from_raw(user.gid);
+        let mut groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+        if !groups.contains(&gid) {
+            groups.insert(0, gid);
+        }
+        rustix::thread::set_thread_groups(&groups).or_fail(Class::Engine, failed)?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid).or_fail(Class::Engine, failed)?;
+    }
+    // Still with the right to be confined without more ado.
+    seccomp::confine(run.single)?;
+    if user.uid != 0 {
+        let uid = Uid::from_raw(user.uid);
+        return rustix::thread::set_thread_res_uid(uid, uid, uid).or_fail(Class::Engine, failed);
+    }
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).or_fail(Class::Engine, failed)
+}
+
+/// Ends the container when nobody waits for it any more.
+fn watch(control: &UnixStream) -> Result<()> {
+    let failed = || "cannot watch over a container".to_string();
+    let mut control = control.try_clone().or_fail(Class::Engine, failed)?;
+    let watching = move || {
+        // Nothing is said here any more: whatever comes, it is the end.
+        let _ = control.read(&mut [0; 1]);
+        std::process::exit(137)
+    };
+    std::thread::Builder::new().spawn(watching).map(drop).or_fail(Class::Engine, failed)
+}
+
+fn environment(run: &Run<i32>, user: &User) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = run.env.iter().cloned().collect();
+    let mut usual = vec![("PATH", PATH), ("HOME", &user.home), ("HOSTNAME", &run.hostname)];
+    if run.single {
+        usual.push(("APT_CONFIG", APT.0));
+    }
+    for (name, value) in usual {
+        env.entry(name.into()).or_insert_with(|| value.into());
+    }
+    env
+}
+
+/// Where a program is, found as Go's LookPath finds it, which Docker uses; else its sentence, and a shell's status.
+fn program(name: &str, path: &str) -> std::result::Result<PathBuf, (String, i32)> {
+    let runs = |path: &Path| match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+        Ok(_) => rustix::fs::access(path, rustix::fs::Access::EXEC_OK).map_err(Into::into),
+        Err(error) => Err(error),
+    };
+    if name.contains('/') {
+        let code = |error: &io::Error| if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+        return runs(Path::new(name)).map(|()| name.into()).map_err(|error| (format!("exec: {name:?}: {}", words(&error)), code(&error)));
+    }
+    let mut folders = path.split(':').filter(|folder| folder.starts_with('/')).map(|folder| Path::new(folder).join(name));
+    folders
+        .find(|path| !name.is_empty() && runs(path).is_ok())
+        .ok_or_else(|| (format!("exec: {name:?}: executable file not found in $PATH"), 127))
+}
+
+/// Waits for everything until the command has ended; gives its status.
+fn reap(command: u32) -> io::Result<i32> {
+    loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get().cast_unsigned() == command => {
+                let status = ExitStatus::from_raw(status.as_raw());
+                return Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()));
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Brings up the only interface of a new network: RTM_NEWLINK (rtnetlink(7)) with IFF_UP for the first one.
+fn loopback() -> io::Result<()> {
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+    const NEW_LINK: u16 = 16;
+    const REQUEST_ACK: u16 = 1 | 4;
+    const UP: u32 = 1;
+    // No protocol is NETLINK_ROUTE.
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let mut message = 32_u32.to_ne_bytes().to_vec();
+    message.extend(NEW_LINK.to_ne_bytes());
+    message.extend(REQUEST_ACK.to_ne_bytes());
+    message.extend([0; 8]);
+    // struct ifinfomsg: family and type unknown, index 1, which flags, and which of them change.
+    message.extend([0; 4]);
+    message.extend(1_u32.to_ne_bytes());
+    message.extend(UP.to_ne_bytes());
+    message.extend(UP.to_ne_bytes());
+    send(&socket, &message, SendFlags::empty())?;
+    let mut answer = [0_u8; 256];
+    let (_, length) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
+    let error = answer.get(16..20).filter(|_| length >= 20).and_then(|error| error.try_into().ok()).map_or(-1, i32::from_ne_bytes);
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-error)) }
+}

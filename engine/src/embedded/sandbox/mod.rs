@@ -1,0 +1,490 @@
+//! What runs commands, and touches the files of layers, without a daemon: namespaces, an overlay of the layers, and
+//! this program, which is run again inside.
+//!
+//! ```text
+//! host.rs     the outer side: starts the inner one, maps its ids (ids.rs), talks to it (wire.rs), ends it
+//! enter.rs    the inner side: namespaces, then one of
+//!   inside.rs   pid 1 of a container: mounts.rs, stubs.rs, user.rs, seccomp.rs, the command, reaping
+//!   extract.rs  a tar becomes files          pack.rs, gotar.rs  files become a tar
+//!   resolve.rs  paths that stay inside a root
+//! ```
+//!
+//! Safe Rust has no `fork`, so every step is another `exec` of this program (program.rs): [`enter`] must be the first
+//! thing in `main`. Files of layers belong to ids that only the user namespace of a container has, so whatever reads or
+//! writes them runs in one. Nothing inside follows a link out of a root: paths go through openat2(2).
+//!
+//! Not limited: memory, processes and time on the processor. That takes a cgroup of our own, which an ordinary user
+//! only has where systemd gives one; `Host::start` is the place, before the inner side is told to go on.
+
+mod enter;
+mod extract;
+mod gotar;
+mod host;
+mod ids;
+mod inside;
+mod mounts;
+mod pack;
+mod program;
+mod resolve;
+mod seccomp;
+mod stubs;
+mod user;
+mod wire;
+
+pub use enter::enter;
+
+use crate::lines::Lines;
+use crate::{Found, Network};
+use host::{Host, Running};
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use twostage_model::error::OrFail as _;
+use twostage_model::{Class, Error, Result};
+use wire::{Attach, Layers, Order, Reply, Task};
+
+/// What containers are made with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    host: Host,
+}
+
+/// The layers of a file tree, unpacked with [`Sandbox::unpack`].
+#[derive(Debug, Clone, Default)]
+pub struct Root {
+    /// Lowest first.
+    pub lowers: Vec<PathBuf>,
+    /// What [`Sandbox::init_layer`] made of these layers. It is never packed.
+    pub init: Option<PathBuf>,
+    /// What is written goes here; without it the tree is only read.
+    pub upper: Option<Upper>,
+}
+
+/// A layer that is written.
+#[derive(Debug, Clone)]
+pub struct Upper {
+    /// The layer.
+    pub dir: PathBuf,
+    /// A folder on the same file system for the kernel's use, which nothing else is in.
+    pub work: PathBuf,
+}
+
+/// A command and what it is to see.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// Its files.
+    pub root: &'a Root,
+    /// Program and arguments.
+    pub cmd: &'a [String],
+    /// The whole environment. `PATH`, `HOME` and `HOSTNAME` are added where they are missing, as Docker does.
+    pub env: &'a [(String, String)],
+    /// `name` or `uid`, with `:group` or `:gid` after it or not; empty means root.
+    pub user: &'a str,
+    /// Working directory, which must be there; empty means `/`.
+    pub workdir: &'a str,
+    /// Host name; none means `localhost`.
+    pub hostname: Option<&'a str>,
+    /// What it can reach. There is no bridge: that means the machine's own network.
+    pub network: Network,
+    /// Path below `/dev` and text of a program that only this command sees.
+    pub script: Option<(&'a str, &'a str)>,
+    /// What else is mounted, in this order.
+    pub mounts: &'a [Mount],
+    /// After this long everything is killed and the run fails.
+    pub timeout: Option<Duration>,
+}
+
+/// Something mounted for one command. A mount point that is missing is made, and is not in the layer afterwards.
+#[derive(Debug, Clone)]
+pub enum Mount {
+    /// A file or folder of this machine ([`Sandbox::folder`] makes one that containers can write to).
+    Bind {
+        /// What is mounted.
+        source: PathBuf,
+        /// Where.
+        target: String,
+        /// It cannot be written.
+        read_only: bool,
+    },
+    /// A path of another file tree.
+    Tree {
+        /// The tree.
+        source: Root,
+        /// The path in it; `/` for all of it.
+        path: String,
+        /// Where.
+        target: String,
+        /// It cannot be written. What is written to a tree without an upper layer is an error anyway.
+        read_only: bool,
+    },
+    /// An empty folder in memory.
+    Tmpfs {
+        /// Where.
+        target: String,
+        /// The most bytes that it holds.
+        size: Option<u64>,
+    },
+    /// A file that is nowhere but in memory.
+    Secret {
+        /// What is in it.
+        bytes: Vec<u8>,
+        /// Where.
+        target: String,
+        /// Its permission bits.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+}
+
+impl Sandbox {
+    /// What this process may make containers with.
+    ///
+    /// # Errors
+    /// The machine does not say which ids this process has. Whether it lets user namespaces be made is only seen when
+    /// one is: every call may fail with that, and says what to allow.
+    pub fn new() -> Result<Sandbox> {
+        Ok(Sandbox { host: Host { ids: ids::Ids::find()?, program: None } })
+    }
+
+    /// The same, but `program` is run inside instead of a copy of this one. Its `main` must begin with [`enter`].
+    #[must_use]
+    pub fn with_program(mut self, program: PathBuf) -> Sandbox {
+        self.host.program = Some(program);
+        self
+    }
+
+    /// What the ids that there are do not suffice for, as one sentence, if there is something.
+    pub fn cost(&self) -> Option<&'static str> {
+        self.host.ids.cost()
+    }
+
+    /// Runs a command to its end, and ends whatever it left running; gives the exit status as a shell would: 127 for a
+    /// program that is not there, 126 for one that cannot be run, 128 and more for one that a signal ended. Dropping
+    /// the future ends everything.
+    ///
+    /// # Errors
+    /// The container could not be made, or its time was up (class `Build`).
+    pub async fn run(&self, job: Job<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
+        let name = job.cmd.first().cloned().unwrap_or_default();
+        let failed = || format!("cannot run {name} in a container");
+        let order = self.order_for_run(&job)?;
+        let (stdout, out) = io::pipe().or_fail(Class::System, failed)?;
+        let (stderr, err) = io::pipe().or_fail(Class::System, failed)?;
+        let (say, heard) = tokio::sync::oneshot::channel();
+        let host = self.host.clone();
+        let start = move || {
+            host.start(&order, out.into(), err.into(), move |reply| {
+                // Nobody waits for it any more.
+                let _ = say.send(reply);
+            })
+        };
+        // It waits for a process to start, so it is kept away from the threads that must not wait.
+        let running = tokio::task::spawn_blocking(start).await.or_fail(Class::System, failed)??;
+        let open = |pipe: PipeReader| pipe::Receiver::from_owned_fd(OwnedFd::from(pipe)).or_fail(Class::System, failed);
+        let mut pipes = [open(stdout)?, open(stderr)?];
+        let all = async {
+            read_lines(&mut pipes, on_line).await.or_fail(Class::System, failed)?;
+            heard.await.or_fail(Class::Engine, || format!("lost sight of {name}"))?
+        };
+        let ended = match job.timeout {
+            Some(limit) => tokio::time::timeout(limit, all).await.map_err(|_| {
+                Error::new(Class::Build, format!("{name} did not end within {} seconds and was ended", limit.as_secs()))
+                    .hint("give it more time, or see what it waits for")
+            }),
+            None => Ok(all.await),
+        };
+        end(running);
+        match ended?? {
+            Reply::Exit(code) => Ok(code.into()),
+            _ => Err(Error::new(Class::Engine, format!("lost sight of {name}"))),
+        }
+    }
+
+    fn order_for_run(&self, job: &Job<'_>) -> Result<Order> {
+        if job.cmd.is_empty() {
+            return Err(Error::new(Class::Engine, "cannot run a command: there is none"));
+        }
+        let mut paths = job.root.paths();
+        let mut mounts = Vec::new();
+        for mount in job.mounts {
+            mounts.push(match mount {
+                Mount::Bind { source, target, read_only } => {
+                    Attach::Path { source: absolute(source)?, target: target.clone(), read_only: *read_only }
+                }
+                Mount::Tree { source, path, target, read_only } => {
+                    paths.extend(source.paths());
+                    Attach::Tree { source: self.layers(source)?, path: path.clone(), target: target.clone(), read_only: *read_only }
+                }
+                Mount::Tmpfs { target, size } => Attach::Tmpfs { target: target.clone(), size: *size },
+                Mount::Secret { bytes, target, mode, uid, gid } => {
+                    Attach::Secret { bytes: bytes.clone(), target: target.clone(), mode: *mode, uid: *uid, gid: *gid }
+                }
+            });
+        }
+        let hostname = job.hostname.filter(|name| !name.is_empty()).unwrap_or("localhost").to_string();
+        let alone = job.network == Network::None;
+        let run = wire::Run {
+            root: self.layers(job.root)?,
+            cmd: job.cmd.to_vec(),
+            env: job.env.to_vec(),
+            user: job.user.to_string(),
+            workdir: job.workdir.to_string(),
+            hosts: mounts::hosts(&hostname, alone),
+            resolv: mounts::resolv(),
+            hostname,
+            alone,
+            script: job.script.map(|(path, text)| (path.to_string(), text.to_string())),
+            mounts,
+            single: self.host.ids == ids::Ids::Single,
+        };
+        self.order(&paths, Task::Run(Box::new(run)))
+    }
+
+    /// Unpacks the tar of a layer into a folder, which is made if it is missing, in the form that [`Root`] takes:
+    /// deletions are character devices 0/0, folders that hide all below have `user.overlay.opaque`
+    /// (Linux, overlayfs.rst). Device files are left out: no user namespace may make them.
+    ///
+    /// # Errors
+    /// The tar is broken, or names what cannot be made.
+    pub fn unpack(&self, tar: impl Read + Send, layer: &Path) -> Result<()> {
+        self.folder(layer)?;
+        self.feed(&[layer], Task::Unpack(absolute(layer)?), tar)
+    }
+
+    /// The upper layer as the tar of a layer, as Docker 26 writes it. Reading it blocks.
+    ///
+    /// # Errors
+    /// The sandbox cannot be started. What goes wrong later is an error of the reader, never a silent end.
+    pub fn pack(&self, root: &Root) -> Result<impl Read + Send + use<>> {
+        if root.upper.is_none() {
+            return Err(Error::new(Class::Engine, "cannot pack a layer: this tree has none to write to"));
+        }
+        // Whatever the init layer has is none of the image's.
+        let image = Root { init: None, ..root.clone() };
+        self.draw(&root.paths(), Task::Pack(self.layers(&image)?))
+    }
+
+    /// Unpacks a tar into the tree, as Docker does with one that is uploaded to `/` of a container. `replace`: a folder
+    /// may take the place of something else, and the other way round; else that is an error.
+    ///
+    /// # Errors
+    /// The tar is broken, the source fails, or the tree has something else there.
+    pub fn put(&self, root: &Root, tar: impl Read + Send, replace: bool) -> Result<()> {
+        self.feed(&root.paths(), Task::Put { root: self.layers(root)?, replace }, tar)
+    }
+
+    /// What is at a path of the tree; the links of its folders are followed within the tree, the last one is not.
+    ///
+    /// # Errors
+    /// The tree cannot be read.
+    pub fn find(&self, root: &Root, path: &str) -> Result<Option<Found>> {
+        let order = self.order(&root.paths(), Task::Find { root: self.layers(root)?, path: path.to_string() })?;
+        match self.host.call(&order, Stdio::null(), || Ok(()))? {
+            Reply::Found(found) => Ok(found.map(|(folder, link)| Found { folder, link })),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// What is at a path of the tree, as a tar whose names begin with the last one of the path, as Docker gives it.
+    /// Reading it blocks.
+    ///
+    /// # Errors
+    /// The sandbox cannot be started. A path that is not there is an error of the reader.
+    pub fn copy_out(&self, root: &Root, path: &str) -> Result<impl Read + Send + use<>> {
+        self.draw(&root.paths(), Task::CopyOut { root: self.layers(root)?, path: path.to_string() })
+    }
+
+    /// Removes a folder and all in it, whoever owns that. One that is not there is removed already.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove(&self, dir: &Path) -> Result<()> {
+        let gone = |removed: io::Result<()>| match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        let failed = || format!("cannot remove {}", dir.display());
+        // A link is not followed; the machine's root needs no namespace for what it owns.
+        let kind = match std::fs::symlink_metadata(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found.or_fail(Class::System, failed)?,
+        };
+        if !kind.is_dir() {
+            return gone(std::fs::remove_file(dir)).or_fail(Class::System, failed);
+        }
+        if gone(std::fs::remove_dir_all(dir)).is_ok() {
+            return Ok(());
+        }
+        let order = self.order(&[dir], Task::Empty(absolute(dir)?))?;
+        self.host.call(&order, Stdio::null(), || Ok(())).and_then(done)?;
+        gone(std::fs::remove_dir(dir)).or_fail(Class::System, failed)
+    }
+
+    /// Fills a folder, which is made if it is missing, with what containers find above their image's layers: mount
+    /// points and the few files that Docker's init layer has (moby, initlayer/setup_unix.go), as far as these layers
+    /// do not have them.
+    ///
+    /// # Errors
+    /// The layers cannot be read or the folder not be written.
+    pub fn init_layer(&self, lowers: &[PathBuf], dir: &Path) -> Result<()> {
+        self.folder(dir)?;
+        let root = Root { lowers: lowers.to_vec(), ..Root::default() };
+        let paths: Vec<&Path> = root.paths().into_iter().chain([dir]).collect();
+        let order = self.order(&paths, Task::Init { root: self.layers(&root)?, dir: absolute(dir)? })?;
+        self.host.call(&order, Stdio::null(), || Ok(())).and_then(done)
+    }
+
+    /// Makes a folder, if it is missing, and gives it to the root of containers, if it is ours.
+    ///
+    /// # Errors
+    /// It cannot be made or given away.
+    pub fn folder(&self, path: &Path) -> Result<()> {
+        let failed = || format!("cannot prepare {}", path.display());
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made.or_fail(Class::System, failed)?,
+        }
+        let Some((uid, gid)) = self.host.ids.root() else { return Ok(()) };
+        let found = rustix::fs::lstat(path).or_fail(Class::System, failed)?;
+        if found.st_uid == rustix::process::geteuid().as_raw() && found.st_uid != uid {
+            std::os::unix::fs::lchown(path, Some(uid), Some(gid)).or_fail(Class::System, failed)?;
+        }
+        Ok(())
+    }
+
+    fn layers(&self, root: &Root) -> Result<Layers<PathBuf>> {
+        let lowers = root.lowers.iter().chain(&root.init).map(|path| absolute(path)).collect::<Result<_>>()?;
+        let upper = match &root.upper {
+            Some(upper) => {
+                self.folder(&upper.dir)?;
+                self.folder(&upper.work)?;
+                Some((absolute(&upper.dir)?, absolute(&upper.work)?))
+            }
+            None => None,
+        };
+        Ok(Layers { lowers, upper })
+    }
+
+    fn order(&self, paths: &[&Path], task: Task) -> Result<Order> {
+        let mut base: Option<PathBuf> = None;
+        for path in paths {
+            let path = absolute(path)?;
+            base = Some(match base {
+                Some(base) => base.components().zip(path.components()).take_while(|(a, b)| a == b).map(|(part, _)| part).collect(),
+                None => path,
+            });
+        }
+        let single = self.host.ids == ids::Ids::Single;
+        Ok(Order { base: base.unwrap_or_else(|| "/".into()), single, mapped: !single, task })
+    }
+
+    /// Runs a task that reads a tar.
+    fn feed(&self, paths: &[&Path], task: Task, mut tar: impl Read + Send) -> Result<()> {
+        let (theirs, mut ours) = io::pipe().or_fail(Class::System, || "cannot make a pipe".into())?;
+        let order = self.order(paths, task)?;
+        let give = move || {
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                let n = match tar.read(&mut buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    read => read.or_fail(Class::System, || "cannot read what is to be unpacked".into())?,
+                };
+                // Whoever takes no more says itself why.
+                if n == 0 || ours.write_all(&buffer[..n]).is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        self.host.call(&order, theirs.into(), give).and_then(done)
+    }
+
+    /// Runs a task that writes a tar.
+    fn draw(&self, paths: &[&Path], task: Task) -> Result<Drawn> {
+        let (ours, theirs) = io::pipe().or_fail(Class::System, || "cannot make a pipe".into())?;
+        let (say, heard) = mpsc::channel();
+        let order = self.order(paths, task)?;
+        let running = self.host.start(&order, theirs.into(), Stdio::inherit(), move |reply| {
+            let _ = say.send(reply.and_then(done));
+        })?;
+        Ok(Drawn { tar: ours, heard, end: None, _running: running })
+    }
+}
+
+impl Root {
+    fn paths(&self) -> Vec<&Path> {
+        let upper = self.upper.iter().flat_map(|upper| [&upper.dir, &upper.work]);
+        self.lowers.iter().chain(&self.init).chain(upper).map(PathBuf::as_path).collect()
+    }
+}
+
+/// A tar that the inner side writes.
+struct Drawn {
+    tar: PipeReader,
+    heard: mpsc::Receiver<Result<()>>,
+    /// What the inner side said at last, once that is known.
+    end: Option<Result<(), String>>,
+    _running: Running,
+}
+
+impl Read for Drawn {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.tar.read(buffer)? {
+            0 if !buffer.is_empty() => {
+                let end = self.end.get_or_insert_with(|| match self.heard.recv() {
+                    Ok(said) => said.map_err(|error| [vec![error.to_string()], error.causes()].concat().join(": ")),
+                    Err(_) => Err("lost sight of a sandbox".to_string()),
+                });
+                end.clone().map(|()| 0).map_err(io::Error::other)
+            }
+            n => Ok(n),
+        }
+    }
+}
+
+fn done(reply: Reply) -> Result<()> {
+    match reply {
+        Reply::Done => Ok(()),
+        _ => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> Error {
+    Error::new(Class::Engine, "a sandbox answered something else than it was asked")
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).or_fail(Class::System, || format!("cannot tell where {} is", path.display()))
+}
+
+/// Ends what runs, which may take a moment, where waiting is allowed.
+fn end(running: Running) {
+    drop(running);
+}
+
+/// Gives the lines of both outputs until both end.
+async fn read_lines(pipes: &mut [pipe::Receiver; 2], on_line: &mut (dyn FnMut(&str) + Send)) -> io::Result<()> {
+    let mut lines = [Lines::default(), Lines::default()];
+    let mut buffers = [vec![0; 16 << 10], vec![0; 16 << 10]];
+    let mut open = [true, true];
+    let [out, err] = pipes;
+    let [out_buffer, err_buffer] = &mut buffers;
+    while open != [false, false] {
+        let (which, n) = tokio::select! {
+            n = out.read(out_buffer), if open[0] => (0, n?),
+            n = err.read(err_buffer), if open[1] => (1, n?),
+        };
+        let buffer = if which == 0 { &out_buffer[..n] } else { &err_buffer[..n] };
+        lines[which].push(buffer, on_line);
+        open[which] = n > 0;
+    }
+    lines.iter_mut().for_each(|lines| lines.finish(on_line));
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! What the two sides of the sandbox say to each other, over a socket that is the standard input of the inner side:
+//! frames of JSON, each after its length as four bytes.
+//!
+//! ```text
+//! outside                          inside
+//! Order ─────────────────────────►
+//!       ◄───────────────────────── Unshared      only where the outside writes the maps of ids
+//! Go    ─────────────────────────►
+//!       ◄───────────────────────── Done, Exit, Found or Failed
+//! ```
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use twostage_model::{Class, Error};
+
+/// The longest frame: an order with its environment, scripts and secrets.
+const LIMIT: usize = 64 << 20;
+
+/// What is to be done inside.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Order {
+    /// The folder that most paths are in. It is entered while the process may still do so.
+    pub base: PathBuf,
+    /// Containers have one user id only, and files no owners.
+    pub single: bool,
+    /// Somebody outside writes the maps of ids.
+    pub mapped: bool,
+    pub task: Task,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum Task {
+    Run(Box<Run<PathBuf>>),
+    Unpack(PathBuf),
+    Pack(Layers<PathBuf>),
+    Put { root: Layers<PathBuf>, replace: bool },
+    Find { root: Layers<PathBuf>, path: String },
+    CopyOut { root: Layers<PathBuf>, path: String },
+    Init { root: Layers<PathBuf>, dir: PathBuf },
+    Empty(PathBuf),
+}
+
+/// Layers of a root, with paths, or with the numbers of the descriptors that were opened for them.
+#[derive(Serialize, Deserialize, Debug, Clone)]
+pub(super) struct Layers<P> {
+    /// Lowest first.
+    pub lowers: Vec<P>,
+    pub upper: Option<(P, P)>,
+}
+
+/// A command and all that it is to see.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Run<P> {
+    pub root: Layers<P>,
+    pub cmd: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub user: String,
+    pub workdir: String,
+    pub hostname: String,
+    /// It has no network but its own.
+    pub alone: bool,
+    pub script: Option<(String, String)>,
+    pub mounts: Vec<Attach<P>>,
+    pub single: bool,
+    pub resolv: Vec<u8>,
+    pub hosts: Vec<u8>,
+}
+
+/// One more mount.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Attach<P> {
+    Path { source: P, target: String, read_only: bool },
+    Tree { source: Layers<P>, path: String, target: String, read_only: bool },
+    Tmpfs { target: String, size: Option<u64> },
+    Secret { bytes: Vec<u8>, target: String, mode: u32, uid: u32, gid: u32 },
+}
+
+/// What the inside answers.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Reply {
+    Unshared,
+    Done,
+    Exit(i32),
+    Found(Option<(bool, Option<String>)>),
+    Failed(Fault),
+}
+
+/// An error on its way.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Fault {
+    class: String,
+    what: String,
+    because: Vec<String>,
+    hint: Option<String>,
+}
+
+impl From<&Error> for Fault {
+    fn from(error: &Error) -> Fault {
+        Fault {
+            class: error.class().code().into(),
+            what: error.what().into(),
+            because: error.causes(),
+            hint: error.hint_text().map(str::to_string),
+        }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        let classes = [Class::Verdict, Class::Usage, Class::Project, Class::Build, Class::Repository, Class::Engine, Class::Runtime];
+        let class = classes.into_iter().find(|class| class.code() == fault.class).unwrap_or(Class::System);
+        let mut error = Error::new(class, fault.what);
+        if !fault.because.is_empty() {
+            error = error.because(fault.because.join(": "));
+        }
+        match fault.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+pub(super) fn send(mut to: impl Write, message: &impl Serialize) -> io::Result<()> {
+    to.write_all(&frame(message)?)
+}
+
+/// The bytes of a message.
+pub(super) fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(message)?;
+    let length = u32::try_from(json.len()).ok().filter(|length| *length as usize <= LIMIT);
+    let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a message is longer than 64 MiB"))?;
+    Ok([&length.to_le_bytes()[..], &json].concat())
+}
+
+/// The next frame; none when the other side has gone.
+pub(super) fn receive<T: DeserializeOwned>(mut from: impl Read) -> io::Result<Option<T>> {
+    let mut length = [0; 4];
+    match from.read_exact(&mut length) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => return Ok(None),
+        read => read?,
+    }
+    let length = u32::from_le_bytes(length) as usize;
+    if length > LIMIT {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is longer than 64 MiB"));
+    }
+    let mut json = Vec::new();
+    from.take(length as u64).read_to_end(&mut json)?;
+    if json.len() < length {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&json)?))
+}

@@ -1,0 +1,4 @@
+//! The engine's promises, without a daemon.
+
+#[path = "engine.rs"]
+mod engine;

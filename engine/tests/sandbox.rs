@@ -1,0 +1,836 @@
+//! The sandbox with real namespaces, real layers and real programs: busybox, from the machine.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by them")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use twostage_engine::Network;
+use twostage_engine::sandbox::{Job, Mount, Root, Sandbox, Upper};
+
+/// A folder that goes away with all its layers.
+struct Place {
+    dir: PathBuf,
+    sandbox: Sandbox,
+}
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let dir = std::env::temp_dir().join(format!("twostage-sandbox-{}-{name}", std::process::id()));
+        fs::create_dir(&dir).expect("a new folder");
+        let sandbox = Sandbox::new().expect("ids").with_program(env!("CARGO_BIN_EXE_twostage-sandbox").into());
+        Place { dir, sandbox }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A root of one layer with busybox in it, and a layer to write to.
+    fn root(&self) -> Root {
+        let base = self.path("base");
+        self.sandbox.unpack(&busybox()[..], &base).expect("busybox unpacks");
+        Root { lowers: vec![base], init: None, upper: Some(self.upper("upper")) }
+    }
+
+    fn upper(&self, name: &str) -> Upper {
+        Upper { dir: self.path(name), work: self.path(&format!("{name}-work")) }
+    }
+
+    fn run(&self, root: &Root, script: &str) -> (i64, Vec<String>) {
+        self.run_job(Job { cmd: &["/bin/sh", "-c", script].map(String::from), ..job(root) })
+    }
+
+    fn run_job(&self, job: Job<'_>) -> (i64, Vec<String>) {
+        let mut lines = Vec::new();
+        let code = runtime().block_on(self.sandbox.run(job, &mut |line: &str| lines.push(line.to_string())));
+        (code.expect("it runs"), lines)
+    }
+
+    /// What the command writes, which must end well.
+    fn says(&self, root: &Root, script: &str) -> Vec<String> {
+        let (code, lines) = self.run(root, script);
+        assert_eq!(code, 0, "{script}: {lines:?}");
+        lines
+    }
+
+    fn packed(&self, root: &Root) -> Vec<u8> {
+        let mut tar = Vec::new();
+        self.sandbox.pack(root).expect("packing starts").read_to_end(&mut tar).expect("packing ends");
+        tar
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let removed = self.sandbox.remove(&entry.path());
+            if !std::thread::panicking() {
+                removed.expect("it can be removed");
+            }
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+fn job(root: &Root) -> Job<'_> {
+    Job {
+        root,
+        cmd: &[],
+        env: &[],
+        user: "",
+        workdir: "",
+        hostname: Some("box"),
+        network: Network::None,
+        script: None,
+        mounts: &[],
+        timeout: Some(Duration::from_secs(60)),
+    }
+}
+
+/// Entries of a tar, for tests that make one.
+struct Tar(tar::Builder<Vec<u8>>);
+
+impl Tar {
+    fn new() -> Tar {
+        Tar(tar::Builder::new(Vec::new()))
+    }
+
+    fn add(mut self, path: &str, kind: tar::EntryType, mode: u32, owner: u64, link: &str, data: &[u8]) -> Tar {
+        let mut header = tar::Header::new_ustar();
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(owner);
+        header.set_gid(owner);
+        header.set_mtime(1_000_000_000);
+        header.set_size(data.len() as u64);
+        header.set_cksum();
+        self.0.append(&header, data).expect("memory takes all");
+        self
+    }
+
+    fn file(self, path: &str, mode: u32, data: &[u8]) -> Tar {
+        self.add(path, tar::EntryType::Regular, mode, 0, "", data)
+    }
+
+    fn dir(self, path: &str, mode: u32) -> Tar {
+        self.add(path, tar::EntryType::Directory, mode, 0, "", b"")
+    }
+
+    fn link(self, path: &str, target: &str) -> Tar {
+        self.add(path, tar::EntryType::Symlink, 0o777, 0, target, b"")
+    }
+
+    fn end(self) -> Vec<u8> {
+        self.0.into_inner().expect("memory takes all")
+    }
+}
+
+/// A root file system of a static busybox.
+fn busybox() -> Vec<u8> {
+    let program = fs::read("/bin/busybox").expect("`apt-get install busybox-static` gives /bin/busybox");
+    let list = Command::new("/bin/busybox").arg("--list").output().expect("busybox runs");
+    let mut tar = Tar::new();
+    for (folder, mode) in [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777), ("root/", 0o700), ("home/", 0o755)] {
+        tar = tar.dir(folder, mode);
+    }
+    tar = tar
+        .file("bin/busybox", 0o755, &program)
+        .file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nann:x:1000:100:Ann:/home/ann:/bin/sh\n")
+        .file("etc/group", 0o644, b"root:x:0:\nusers:x:100:\nstaff:x:50:ann\n")
+        .add("home/ann/", tar::EntryType::Directory, 0o755, 1000, "", b"");
+    for name in String::from_utf8(list.stdout).expect("names").lines().filter(|name| *name != "busybox") {
+        tar = tar.link(&format!("bin/{name}"), "busybox");
+    }
+    tar.end()
+}
+
+/// One line for each entry: kind, mode, owner, path, and what it leads to or holds.
+fn dump(tar: &[u8]) -> Vec<String> {
+    let mut archive = tar::Archive::new(tar);
+    let mut lines = Vec::new();
+    for entry in archive.entries().expect("a tar") {
+        let mut entry = entry.expect("an entry");
+        let header = entry.header().clone();
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let link = entry.link_name_bytes().map(|link| format!(" -> {}", String::from_utf8_lossy(&link))).unwrap_or_default();
+        let mut data = String::new();
+        entry.read_to_string(&mut data).unwrap_or_default();
+        let data = if data.is_empty() || data.len() > 40 { String::new() } else { format!(" {data:?}") };
+        let kind = char::from(header.entry_type().as_byte());
+        let (uid, gid) = (header.uid().expect("uid"), header.gid().expect("gid"));
+        lines.push(format!("{kind} {:04o} {uid}:{gid} {path}{link}{data}", header.mode().expect("mode")));
+    }
+    lines
+}
+
+#[test]
+fn a_command_ends_with_its_status_as_in_a_shell() {
+    let place = Place::new("status");
+    let root = place.root();
+    assert_eq!(place.run(&root, "echo out; echo err >&2; exit 3").0, 3);
+    assert_eq!(place.run(&root, "kill -9 $$").0, 137);
+    let cmd = |cmd: &[&str]| cmd.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let run = |cmd: &[String]| place.run_job(Job { cmd, ..job(&root) });
+    assert_eq!(run(&cmd(&["nothing"])), (127, vec![r#"exec: "nothing": executable file not found in $PATH"#.to_string()]));
+    assert_eq!(run(&cmd(&["/nothing"])), (127, vec![r#"exec: "/nothing": no such file or directory"#.to_string()]));
+    assert_eq!(run(&cmd(&["/etc/passwd"])), (126, vec![r#"exec: "/etc/passwd": permission denied"#.to_string()]));
+    assert_eq!(run(&cmd(&["echo", "found in PATH"])), (0, vec!["found in PATH".to_string()]));
+    let (code, lines) = place.run_job(Job { workdir: "/nowhere", cmd: &cmd(&["true"]), ..job(&root) });
+    assert_eq!(code, 127);
+    assert_eq!(lines, [r#"chdir to cwd ("/nowhere") failed: no such file or directory"#]);
+}
+
+#[test]
+fn what_a_command_leaves_running_is_ended_and_what_it_orphans_is_reaped() {
+    let place = Place::new("pid1");
+    let root = place.root();
+    let began = Instant::now();
+    assert_eq!(place.says(&root, "(sleep 4321 &); (sh -c 'trap \"\" TERM HUP; sleep 4321' &); echo started"), ["started"]);
+    assert!(began.elapsed() < Duration::from_secs(30), "it waited for what it left");
+    assert!(processes_of("4321").is_empty());
+    let states = place.says(&root, "(sleep 0.1 &); sleep 1; cat /proc/[0-9]*/stat | cut -d' ' -f3; echo pid $$");
+    assert!(!states.contains(&"Z".to_string()), "{states:?}");
+    // The first process, the shell and `cat`, `cut`: nothing of the machine's.
+    assert!(states.len() <= 6, "{states:?}");
+    let pids = place.says(&root, "ls /proc | grep -c '^[0-9]'; cat /proc/1/comm; kill -9 1; kill -TERM 1; echo alive");
+    assert!(pids[0].parse::<u32>().is_ok_and(|n| n <= 5), "{pids:?}");
+    assert_eq!(pids[2], "alive");
+}
+
+/// Pids of processes, anywhere on the machine, that have this word among their arguments.
+fn processes_of(word: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if line.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes()) {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !so() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn rights_are_those_of_a_container_of_docker() {
+    let place = Place::new("rights");
+    let root = place.root();
+    let status = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status | tr '\\t' ' '";
+    let docker = "00000000a80425fb";
+    assert_eq!(
+        place.says(&root, status),
+        [
+            "CapInh: 0000000000000000",
+            &format!("CapPrm: {docker}"),
+            &format!("CapEff: {docker}"),
+            &format!("CapBnd: {docker}"),
+            "CapAmb: 0000000000000000",
+            "NoNewPrivs: 1",
+            "Seccomp: 2",
+        ]
+    );
+    let cmd = ["sh", "-c", status].map(String::from);
+    let (_, lines) = place.run_job(Job { cmd: &cmd, user: "ann", ..job(&root) });
+    assert_eq!(lines[1..4], ["CapPrm: 0000000000000000", "CapEff: 0000000000000000", &format!("CapBnd: {docker}")]);
+    for denied in [
+        "mount -t tmpfs none /tmp",
+        "umount /proc",
+        "unshare -m true",
+        "unshare -U true",
+        "hostname other",
+        "swapoff -a /x",
+        "dmesg",
+        "pivot_root . .",
+        "insmod /bin/busybox",
+        "nsenter -t 1 -m true",
+        "mknod /tmp/sda b 8 0",
+    ] {
+        let (code, lines) = place.run(&root, denied);
+        assert_ne!(code, 0, "{denied}: {lines:?}");
+    }
+    assert!(place.run(&root, "date -s 2020-01-01").1[0].contains("not permitted"));
+    // What a build may need.
+    place.says(&root, "chroot / true && chown 1000:100 /tmp && mkfifo /tmp/f && ulimit -n && setsid true");
+}
+
+#[test]
+fn the_machine_is_hidden_and_protected() {
+    let place = Place::new("masked");
+    let root = place.root();
+    assert_eq!(place.says(&root, "cat /proc/kcore /proc/keys /proc/timer_list /proc/interrupts 2>/dev/null | wc -c"), ["0"]);
+    assert_eq!(place.says(&root, "ls /sys/firmware; ls /proc/acpi /proc/scsi 2>/dev/null | grep -v :; ls /sys/fs/cgroup; true"), [""; 0]);
+    for path in ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/power/state", "/sys/kernel/mm/ksm/run"] {
+        let (code, lines) = place.run(&root, &format!("test ! -e {path} && exit 1; echo 1 > {path}"));
+        assert_ne!(code, 0, "{path}: {lines:?}");
+    }
+    let mounts = place.says(&root, "cut -d' ' -f2 /proc/mounts");
+    let dir = place.dir.to_string_lossy();
+    assert!(!mounts.iter().any(|mount| mount.contains("/target/") || mount.contains(&*dir)), "{mounts:?}");
+    assert_eq!(
+        place.says(&root, "hostname; cat /etc/hostname; umask; id"),
+        ["box", "box", "0022", "uid=0(root) gid=0(root) groups=0(root)"]
+    );
+    let dev = place.says(&root, "ls /dev; echo x > /dev/null; head -c 3 /dev/zero | wc -c; stat -c %a /dev/shm; test -c /dev/pts/ptmx");
+    for name in
+        ["core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"]
+    {
+        assert!(dev.contains(&name.to_string()), "{name}: {dev:?}");
+    }
+    assert_eq!(dev[dev.len() - 2..], ["3", "1777"]);
+    assert_eq!(place.says(&root, "ls -l /proc/self/fd 2>/dev/null | grep -c -e socket -e memfd -e order; true"), ["0"]);
+    assert_eq!(place.says(&root, "readlink /etc/mtab"), ["/proc/mounts"]);
+}
+
+#[test]
+fn a_container_may_have_no_network_or_the_machines() {
+    let place = Place::new("network");
+    let root = place.root();
+    let lines = place.says(
+        &root,
+        "ls /sys/class/net; ip -o link | grep -c UP; ping -c1 -W2 127.0.0.1 >/dev/null && echo itself; cat /etc/hosts | tail -1",
+    );
+    assert_eq!(lines, ["lo", "1", "itself", "127.0.1.1\tbox"]);
+    let cmd = ["sh", "-c", "ls /sys/class/net; grep -c box /etc/hosts"].map(String::from);
+    let (code, lines) = place.run_job(Job { cmd: &cmd, network: Network::Host, ..job(&root) });
+    let mut machine: Vec<String> =
+        fs::read_dir("/sys/class/net").expect("/sys").flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    machine.sort();
+    assert_eq!(code, 0);
+    assert_eq!(lines[lines.len() - 1], "1");
+    assert_eq!(lines[..lines.len() - 1], machine);
+}
+
+#[test]
+fn users_are_the_containers_own() {
+    let place = Place::new("users");
+    let root = place.root();
+    let who = |user: &str| {
+        let cmd = ["sh", "-c", "id -u; id -g; id -G; echo $HOME"].map(String::from);
+        place.run_job(Job { cmd: &cmd, user, ..job(&root) })
+    };
+    let lines = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(who("ann"), (0, lines(&["1000", "100", "100 50", "/home/ann"])));
+    assert_eq!(who("1000:50"), (0, lines(&["1000", "50", "50", "/home/ann"])));
+    assert_eq!(who("70000"), (0, lines(&["70000", "0", "0", "/"])));
+    assert_eq!(who("bob"), (126, lines(&["unable to find user bob: no matching entries in passwd file"])));
+    // Nobody outside is who anybody is inside.
+    place.says(&root, "echo mine > /root/file; chown 1000:100 /root/file");
+    let found = fs::symlink_metadata(place.path("upper/root/file")).expect("the file");
+    assert!(std::os::unix::fs::MetadataExt::uid(&found) > 100_000);
+    assert!(dump(&place.packed(&root)).contains(&"0 0644 1000:100 root/file \"mine\\n\"".to_string()));
+}
+
+#[test]
+fn dropping_a_run_or_its_time_ends_everything() {
+    let place = Place::new("drop");
+    let root = place.root();
+    let cmd = ["sh", "-c", "(sleep 5432 &); sleep 5432"].map(String::from);
+    let runtime = runtime();
+    let mut ignore = |_: &str| {};
+    let began = Instant::now();
+    let ended = runtime.block_on(place.sandbox.run(Job { cmd: &cmd, timeout: Some(Duration::from_secs(2)), ..job(&root) }, &mut ignore));
+    let error = ended.expect_err("its time is up");
+    assert_eq!((error.class(), error.what()), (twostage_model::Class::Build, "sh did not end within 2 seconds and was ended"));
+    assert!(processes_of("5432").is_empty());
+    runtime.block_on(async {
+        let run = place.sandbox.run(Job { cmd: &cmd, ..job(&root) }, &mut ignore);
+        assert!(tokio::time::timeout(Duration::from_secs(2), run).await.is_err());
+        assert!(processes_of("5432").is_empty());
+    });
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+#[ignore = "the program that `a_killed_program_leaves_nothing` kills"]
+fn to_be_killed() {
+    let place = Place::new("killed");
+    let root = place.root();
+    println!("{}", place.dir.display());
+    place.run(&root, "(sleep 6543 &); setsid sleep 6543");
+}
+
+#[test]
+fn a_killed_program_leaves_nothing() {
+    let own = std::env::current_exe().expect("this program");
+    let mut child = Command::new(own)
+        .args(["--ignored", "--exact", "to_be_killed", "--nocapture"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("this program runs");
+    until("the command starts", || processes_of("6543").len() >= 2);
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    until("everything ends", || processes_of("6543").is_empty());
+    let dir = std::env::temp_dir().join(format!("twostage-sandbox-{}-killed", child.id()));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc");
+    assert!(!mounts.contains(&*dir.to_string_lossy()));
+    let sandbox = Sandbox::new().expect("ids").with_program(env!("CARGO_BIN_EXE_twostage-sandbox").into());
+    sandbox.remove(&dir).expect("what it left can be removed");
+    assert!(!dir.exists());
+}
+
+#[test]
+fn deletions_come_and_go_as_layers_say_them() {
+    let place = Place::new("whiteouts");
+    let mut root = place.root();
+    let lower = Tar::new()
+        .dir("a/", 0o755)
+        .file("a/one", 0o644, b"1")
+        .file("a/two", 0o644, b"2")
+        .dir("b/", 0o750)
+        .file("b/old", 0o644, b"old")
+        .file("c", 0o644, b"c")
+        .end();
+    place.sandbox.unpack(&lower[..], &place.path("lower")).expect("it unpacks");
+    root.lowers.push(place.path("lower"));
+    place.says(&root, "rm a/one c; rm -r b; mkdir b new; echo new > b/new; mkdir -p x/y; mkdir c");
+    let tar = place.packed(&root);
+    let expected = [
+        "5 0755 0:0 a/",
+        "0 0000 0:0 a/.wh.one",
+        "5 0755 0:0 b/",
+        "0 0755 0:0 b/.wh..wh..opq",
+        "0 0644 0:0 b/new \"new\\n\"",
+        "5 0755 0:0 c/",
+        "5 0755 0:0 new/",
+        "5 0755 0:0 x/",
+        "5 0755 0:0 x/y/",
+    ];
+    assert_eq!(dump(&tar), expected);
+    // The same layer, unpacked and packed again.
+    place.sandbox.unpack(&tar[..], &place.path("again")).expect("it unpacks");
+    let again =
+        Root { lowers: root.lowers.clone(), init: None, upper: Some(Upper { dir: place.path("again"), work: place.path("again-work") }) };
+    assert_eq!(place.packed(&again), tar);
+    let shows = Root { lowers: [root.lowers.clone(), vec![place.path("again")]].concat(), init: None, upper: Some(place.upper("top")) };
+    assert_eq!(place.says(&shows, "ls a b; ls -d c new; cat a/two"), ["a:", "two", "", "b:", "new", "c", "new", "2"]);
+}
+
+#[test]
+fn a_tar_cannot_reach_out_of_its_layer() {
+    let place = Place::new("hostile");
+    let outside = place.path("outside");
+    fs::create_dir(&outside).expect("a folder");
+    fs::write(outside.join("file"), "safe").expect("a file");
+    let out = outside.to_string_lossy().into_owned();
+    let try_it = |name: &str, tar: Vec<u8>| place.sandbox.unpack(&tar[..], &place.path(name));
+    assert!(try_it("dots", Tar::new().file("../outside/file", 0o644, b"bad").end()).is_err());
+    assert!(try_it("wh", Tar::new().file(".wh...", 0o644, b"").end()).is_err());
+    // Links lead to places within the layer.
+    let through = Tar::new().link("way", &out).file("way/file", 0o644, b"bad").file("way/new", 0o644, b"bad");
+    try_it("link", through.end()).expect("it stays inside");
+    try_it("up", Tar::new().link("up", "../../../../../..").file("up/etc/x", 0o644, b"in").end()).expect("it stays inside");
+    assert_eq!(fs::read_to_string(place.path("up/etc/x")).expect("inside"), "in");
+    let hard = |target: &str| Tar::new().add("h", tar::EntryType::Link, 0o644, 0, target, b"").end();
+    assert!(try_it("hard", hard(out.trim_start_matches('/'))).is_err());
+    assert!(try_it("hard-up", hard("../outside/file")).is_err());
+    // A link as the last name is replaced.
+    let last = Tar::new().link("f", &format!("{out}/file")).file("f", 0o644, b"bad");
+    try_it("last", last.end()).expect("it stays inside");
+    // A deletion through a link.
+    try_it("whlink", Tar::new().link("way", &out).file("way/.wh.file", 0, b"").end()).expect("it stays inside");
+    let cut = Tar::new().file("file", 0o644, &[b'x'; 5000]).end();
+    assert!(try_it("cut", cut[..2000].to_vec()).is_err());
+    assert!(try_it("odd", Tar::new().add("odd", tar::EntryType::new(b'Z'), 0o644, 0, "", b"").end()).is_err());
+    assert_eq!(fs::read_dir(&outside).expect("a folder").count(), 1);
+    assert_eq!(fs::read_to_string(outside.join("file")).expect("a file"), "safe");
+    // The same for what is put into a tree.
+    let root = place.root();
+    place.sandbox.put(&root, &Tar::new().link("way", &out).file("way/file", 0o644, b"bad").end()[..], true).expect("it stays inside");
+    assert_eq!(fs::read_to_string(outside.join("file")).expect("a file"), "safe");
+    assert!(place.sandbox.put(&root, &Tar::new().file("../x", 0o644, b"bad").end()[..], true).is_err());
+}
+
+/// A tar with a file that has attributes.
+fn with_attributes(name: &str, attributes: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut records = Vec::new();
+    for (key, value) in attributes {
+        let rest = key.len() + value.len() + 3;
+        let length = (rest..).find(|length| *length == rest + length.to_string().len()).expect("a length");
+        records.extend([length.to_string().as_bytes(), b" ", key.as_bytes(), b"=", value, b"\n"].concat());
+    }
+    Tar::new().add("pax", tar::EntryType::XHeader, 0o644, 0, "", &records).file(name, 0o4755, b"program").end()
+}
+
+#[test]
+fn modes_and_capabilities_of_programs_survive() {
+    let place = Place::new("attributes");
+    let capability: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let layer = with_attributes(
+        "capable",
+        &[
+            ("SCHILY.xattr.security.capability", capability),
+            ("SCHILY.xattr.user.note", b"kept"),
+            ("SCHILY.xattr.user.overlay.opaque", b"y"),
+            ("SCHILY.xattr.trusted.overlay.opaque", b"y"),
+        ],
+    );
+    let mut root = place.root();
+    place.sandbox.unpack(&layer[..], &place.path("layer")).expect("it unpacks");
+    root.lowers.push(place.path("layer"));
+    place.says(&root, "mv capable moved; echo s > s; chmod 6755 s");
+    let tar = place.packed(&root);
+    assert_eq!(dump(&tar), ["0 0000 0:0 .wh.capable", "0 4755 0:0 moved \"program\"", "0 6755 0:0 s \"s\\n\""]);
+    let mut archive = tar::Archive::new(&tar[..]);
+    let mut found = BTreeMap::new();
+    for entry in archive.entries().expect("a tar") {
+        let mut entry = entry.expect("an entry");
+        for record in entry.pax_extensions().expect("records").into_iter().flatten().flatten() {
+            found.insert(record.key().expect("text").to_string(), record.value_bytes().to_vec());
+        }
+    }
+    let wanted = [("SCHILY.xattr.security.capability", capability), ("SCHILY.xattr.user.note", b"kept")];
+    assert_eq!(found, wanted.map(|(key, value)| (key.to_string(), value.to_vec())).into());
+}
+
+#[test]
+fn a_hundred_and_twenty_layers_are_one_tree() {
+    let place = Place::new("layers");
+    let mut root = place.root();
+    for n in 0..120 {
+        let layer = place.path(&format!("layer-{n}"));
+        let tar = Tar::new().file(&format!("file-{n}"), 0o644, b"x").file("last", 0o644, n.to_string().as_bytes()).end();
+        place.sandbox.unpack(&tar[..], &layer).expect("it unpacks");
+        root.lowers.push(layer);
+    }
+    assert_eq!(place.says(&root, "ls / | grep -c file-; cat /last"), ["120", "119"]);
+    assert_eq!(dump(&place.packed(&root)), [""; 0]);
+}
+
+#[test]
+fn nothing_of_the_container_itself_gets_into_the_layer() {
+    let place = Place::new("clean");
+    let mut root = place.root();
+    place.says(&root, "true");
+    assert_eq!(dump(&place.packed(&root)), [""; 0]);
+    // The folder of a mount point shows what the image says of it.
+    assert_eq!(place.says(&root, "stat -c '%a %u %g %Y' /etc /home; touch /etc/new"), ["755 0 0 1000000000", "755 0 0 1000000000"]);
+    assert_eq!(dump(&place.packed(&root)), ["5 0755 0:0 etc/", "0 0644 0:0 etc/new"]);
+    place.sandbox.init_layer(&root.lowers, &place.path("init")).expect("an init layer");
+    root.init = Some(place.path("init"));
+    root.upper = Some(place.upper("upper-2"));
+    assert_eq!(place.says(&root, "stat -c '%a %Y' /etc; readlink /etc/mtab; cat /etc/hostname"), ["755 1000000000", "/proc/mounts", "box"]);
+    assert_eq!(dump(&place.packed(&root)), [""; 0]);
+    place.says(&root, "rm /etc/mtab");
+    assert_eq!(dump(&place.packed(&root)), ["5 0755 0:0 etc/"]);
+    let made = place.path("init/etc/resolv.conf");
+    assert_eq!(fs::metadata(made).expect("a mount point").len(), 0);
+}
+
+#[test]
+fn mounts_are_there_for_one_command_and_leave_nothing() {
+    let place = Place::new("mounts");
+    let root = place.root();
+    let cache = place.path("cache");
+    place.sandbox.folder(&cache).expect("a cache");
+    fs::write(place.path("context"), "from outside").expect("a file");
+    let other = Root { lowers: root.lowers.clone(), ..Root::default() };
+    let mounts = [
+        Mount::Bind { source: cache, target: "/var/cache/x".into(), read_only: false },
+        Mount::Bind { source: place.path("context"), target: "/src/context".into(), read_only: true },
+        Mount::Tree { source: other, path: "/etc".into(), target: "/other".into(), read_only: true },
+        Mount::Tmpfs { target: "/tmp/memory".into(), size: Some(1 << 20) },
+        Mount::Secret { bytes: b"hush".to_vec(), target: "/run/secrets/key".into(), mode: 0o400, uid: 1000, gid: 100 },
+    ];
+    let script = "echo kept > /var/cache/x/file; cat /src/context; echo; cat /other/group | head -1; \
+        stat -c '%a %u %g' /run/secrets/key; cat /run/secrets/key; echo; echo x > /tmp/memory/f; \
+        for f in /src/context /other/group; do echo bad > $f && echo written; done; cat /dev/pipes/script; echo; /dev/pipes/script";
+    let cmd = ["sh", "-c", script].map(String::from);
+    let text = "#!/bin/sh\necho scripted";
+    let (code, lines) = place.run_job(Job { cmd: &cmd, mounts: &mounts, script: Some(("/dev/pipes/script", text)), ..job(&root) });
+    let (said, errors): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| !line.contains("Read-only"));
+    assert_eq!(code, 0);
+    assert_eq!(said, ["from outside", "root:x:0:", "400 1000 100", "hush", "#!/bin/sh", "echo scripted", "scripted"]);
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert_eq!(fs::read_to_string(place.path("cache/file")).expect("it is kept"), "kept\n");
+    assert_eq!(dump(&place.packed(&root)), [""; 0]);
+    assert_eq!(place.says(&root, "ls -a /tmp; ls -d /run /src /var /other 2>/dev/null; true"), [".", ".."]);
+}
+
+#[test]
+fn files_are_put_found_and_copied_as_docker_does() {
+    let place = Place::new("files");
+    let root = place.root();
+    let put = |tar: Tar, replace| place.sandbox.put(&root, &tar.end()[..], replace);
+    let tar = || Tar::new().dir("opt/", 0o755).file("opt/x", 0o640, b"x").add("opt/y", tar::EntryType::Regular, 0o644, 1000, "", b"y");
+    put(tar().link("usr", "opt").file("usr/z", 0o644, b"z"), false).expect("it can be put");
+    place.says(&root, "ln opt/x opt/h; ln -s ../etc/group opt/l; ln -s /nowhere/../opt opt/self; mkfifo opt/p");
+    let found = |path: &str| {
+        let found = place.sandbox.find(&root, path).expect("it can be looked for");
+        found.map(|found| (found.folder, found.link))
+    };
+    assert_eq!(found("/opt"), Some((true, None)));
+    assert_eq!(found("opt/x"), Some((false, None)));
+    assert_eq!(found("/usr/z"), Some((false, None)));
+    assert_eq!(found("/usr"), Some((false, Some("/opt".into()))));
+    assert_eq!(found("/usr/"), Some((true, None)));
+    assert_eq!(found("/opt/l"), Some((false, Some("/etc/group".into()))));
+    assert_eq!(found("/opt/self"), Some((false, Some("/opt".into()))));
+    assert_eq!(found("/nothing"), None);
+    assert_eq!(found("/etc/passwd/x"), None);
+    assert_eq!(found("/"), Some((true, None)));
+    let copied = |path: &str| {
+        let mut tar = Vec::new();
+        place.sandbox.copy_out(&root, path).and_then(|mut reader| {
+            reader.read_to_end(&mut tar).map_err(|error| twostage_model::Error::system("reading", error)).map(|_| dump(&tar))
+        })
+    };
+    assert_eq!(
+        copied("/usr/.").expect("a folder"),
+        [
+            "5 0755 0:0 usr/",
+            "0 0640 0:0 usr/h \"x\"",
+            "2 0777 0:0 usr/l -> ../etc/group",
+            "6 0644 0:0 usr/p",
+            "2 0777 0:0 usr/self -> /nowhere/../opt",
+            "1 0640 0:0 usr/x -> usr/h",
+            "0 0644 1000:1000 usr/y \"y\"",
+            "0 0644 0:0 usr/z \"z\"",
+        ]
+    );
+    assert_eq!(copied("/opt/y").expect("a file"), ["0 0644 1000:1000 y \"y\""]);
+    assert_eq!(copied("/usr").expect("a link"), ["2 0777 0:0 usr -> opt"]);
+    assert!(copied("/nothing").is_err_and(|error| error.causes().join(": ").contains("the container has no /nothing")));
+    // Something else may take its place only if that is said.
+    assert!(put(Tar::new().file("opt", 0o644, b""), false).is_err());
+    assert!(put(Tar::new().dir("opt/x/", 0o755), false).is_err());
+    put(Tar::new().dir("opt/x/", 0o755).file("home", 0o644, b"file"), true).expect("it can be replaced");
+    assert_eq!(found("/opt/x"), Some((true, None)));
+    assert_eq!(found("/home"), Some((false, None)));
+    assert!(dump(&place.packed(&root)).contains(&"0 0644 0:0 home \"file\"".to_string()));
+}
+
+#[test]
+fn names_are_bytes_and_stand_in_the_order_of_go() {
+    let place = Place::new("names");
+    let root = place.root();
+    let script = "mkdir d d.x; echo 1 > d/f; echo 1 > d-; echo 1 > \"$(printf 'd/\\377\\344')\"; ln -s \"$(printf '\\377')\" d/l; \
+        n=$(printf '%0120d' 7); mkdir -p long/$n; echo 1 > long/$n/$n; ln d/f z; ln -s t s; ln s s2; nc -lU /sock & sleep 0.3";
+    place.says(&root, script);
+    let tar = place.packed(&root);
+    let long = format!("{:0120}", 7);
+    assert_eq!(
+        dump(&tar),
+        [
+            "5 0755 0:0 d/",
+            "0 0644 0:0 d/f \"1\\n\"",
+            "2 0777 0:0 d/l -> \u{fffd}",
+            "0 0644 0:0 d/\u{fffd}\u{fffd} \"1\\n\"",
+            "0 0644 0:0 d- \"1\\n\"",
+            "5 0755 0:0 d.x/",
+            "5 0755 0:0 long/",
+            &format!("5 0755 0:0 long/{long}/"),
+            &format!("0 0644 0:0 long/{long}/{long} \"1\\n\""),
+            "2 0777 0:0 s -> t",
+            "1 0777 0:0 s2 -> s",
+            "1 0644 0:0 z -> d/f",
+        ]
+    );
+    // The same, whoever packs it.
+    assert_eq!(place.packed(&root), tar);
+    place.sandbox.unpack(&tar[..], &place.path("again")).expect("it unpacks");
+    let again = Root { upper: Some(Upper { dir: place.path("again"), work: place.path("again-work") }), ..root };
+    assert_eq!(place.packed(&again), tar);
+}
+
+/// Runs one of the ignored tests of this file as `nobody`, with these lines as /etc/subuid and /etc/subgid.
+fn as_nobody(test: &str, ranges: &str) {
+    let name = format!("twostage-sandbox-{}-{test}", std::process::id());
+    let dir = std::env::temp_dir().join(name);
+    fs::create_dir(&dir).expect("a folder");
+    fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("it is ours");
+    let own = dir.join("tests");
+    fs::copy(std::env::current_exe().expect("this program"), &own).expect("it can be copied");
+    fs::copy(env!("CARGO_BIN_EXE_twostage-sandbox"), dir.join("program")).expect("it can be copied");
+    fs::write(dir.join("ranges"), ranges).expect("a file");
+    let script = "mount --bind $1/ranges /etc/subuid && mount --bind $1/ranges /etc/subgid && \
+        exec setpriv --reuid=65534 --regid=65534 --clear-groups env TMPDIR=$1 $1/tests --ignored --exact $2 --nocapture";
+    let out = Command::new("unshare").args(["-m", "sh", "-c", script, "sh"]).arg(&dir).arg(test).output();
+    let out = out.expect("`apt-get install util-linux` gives unshare and setpriv");
+    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    let left: Vec<_> = fs::read_dir(&dir).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
+    fs::remove_dir_all(&dir).expect("it can be removed");
+    assert!(out.status.success(), "{said}");
+    assert_eq!(left.len(), 3, "{left:?}");
+}
+
+#[test]
+fn a_user_without_ids_has_containers_of_one() {
+    as_nobody("one_id", "");
+}
+
+#[test]
+fn a_user_with_a_range_has_all_ids() {
+    assert!(Path::new("/usr/bin/newuidmap").exists(), "`apt-get install uidmap` gives newuidmap");
+    as_nobody("many_ids", "nobody:3000000:65536\n");
+}
+
+fn place_of_nobody(name: &str) -> Place {
+    let place = Place::new(name);
+    let sandbox = place.sandbox.clone().with_program(std::env::temp_dir().join("program"));
+    Place { sandbox, dir: std::mem::take(&mut std::mem::ManuallyDrop::new(place).dir) }
+}
+
+#[test]
+#[ignore = "run by `a_user_without_ids_has_containers_of_one`"]
+fn one_id() {
+    let place = place_of_nobody("one");
+    assert!(place.sandbox.cost().is_some_and(|cost| cost.contains("all files") && cost.contains("usermod --add-subuids")));
+    let root = place.root();
+    let lines = place.says(
+        &root,
+        "id -u; touch f; chown 1000:100 f && chgrp 7 f && stat -c '%u %g' f; mknod d b 8 0 && echo ok; echo $APT_CONFIG; cat $APT_CONFIG",
+    );
+    assert_eq!(lines, ["0", "0 0", "ok", "/dev/twostage-apt.conf", "APT::Sandbox::User \"root\";"]);
+    assert_eq!(dump(&place.packed(&root)), ["0 0644 0:0 f"]);
+    assert_eq!(place.says(&root, "stat -c %u:%g /home/ann; rm -r /home; mkdir /home; touch /etc/x"), ["0:0"]);
+    let tar = place.packed(&root);
+    assert_eq!(dump(&tar), ["5 0755 0:0 etc/", "0 0644 0:0 etc/x", "0 0644 0:0 f", "5 0755 0:0 home/", "0 0755 0:0 home/.wh..wh..opq"]);
+    let cmd = ["true"].map(String::from);
+    let mut ignore = |_: &str| {};
+    let refused = runtime().block_on(place.sandbox.run(Job { cmd: &cmd, user: "ann", ..job(&root) }, &mut ignore));
+    assert!(refused.is_err_and(|error| error.what().contains("there is one user only")));
+}
+
+#[test]
+#[ignore = "run by `a_user_with_a_range_has_all_ids`"]
+fn many_ids() {
+    let place = place_of_nobody("many");
+    assert_eq!(place.sandbox.cost(), None);
+    let root = place.root();
+    assert_eq!(place.says(&root, "stat -c %u:%g /home/ann; touch f; chown 65535:1 f; stat -c %u:%g f"), ["1000:1000", "65535:1"]);
+    let found = fs::symlink_metadata(place.path("upper/f")).expect("the file");
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), 3_000_000 + 65_534);
+    assert_eq!(dump(&place.packed(&root)), ["0 0644 65535:1 f"]);
+    let cmd = ["sh", "-c", "id -u; id -G; cat /root/x"].map(String::from);
+    let (code, lines) = place.run_job(Job { cmd: &cmd, user: "ann", ..job(&root) });
+    assert_ne!(code, 0);
+    assert_eq!(lines[..2], ["1000", "100 50"]);
+}
+
+/// Whatever a layer may hold, with times that do not depend on the clock.
+const EVERYTHING: &str = r#"
+rm -r /home; mkdir /home; echo new > /home/new
+rm /etc/group; rm -r /tmp; mkdir -m 1777 /tmp
+mkdir -p /opt/deep/er; echo 1 > /opt/deep/er/f; ln /opt/deep/er/f /opt/hard; ln -s deep /opt/soft; ln -s deep/er /opt/deep.er; mkfifo /opt/p
+echo s > /opt/suid; chown 1000:100 /opt/suid; chmod 6750 /opt/suid
+n=$(printf '%0120d' 7); mkdir -p /long/$n; echo 1 > /long/$n/$n; ln -s $n/$n /long/link
+echo 1 > "/opt/$(printf '\303\244')"; echo 1 > "/opt/$(printf '\377')"
+echo 1 > /opt/big-owner; chown 3000000:70000 /opt/big-owner
+mkdir -m 700 /opt/private; mv /bin/yes /opt/yes; : > /opt/empty; echo x >> /etc/passwd
+find / -xdev ! -path '/proc*' ! -path '/sys*' ! -path '/dev*' ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf ! -path /.dockerenv \
+    -newer /bin/busybox -exec touch -h -d @1234567890 {} +
+"#;
+
+#[test]
+#[ignore = "needs a Docker 26 at the address in DOCKER_26, and its client"]
+fn a_layer_is_the_same_bytes_as_dockers() {
+    let address = std::env::var("DOCKER_26").expect("DOCKER_26 is the address of a Docker 26");
+    let docker = |args: &[&str]| {
+        let out = Command::new("docker").arg("-H").arg(&address).args(args).output().expect("docker runs");
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        out.stdout
+    };
+    let place = Place::new("docker");
+    let root = place.root();
+    fs::write(place.path("tar"), busybox()).expect("a file");
+    let image = String::from_utf8(docker(&["import", &place.path("tar").to_string_lossy()])).expect("an id");
+    let container = docker(&["create", "--network=none", image.trim(), "/bin/sh", "-c", EVERYTHING]);
+    let container = String::from_utf8(container).expect("an id");
+    docker(&["start", "-a", container.trim()]);
+    let committed = String::from_utf8(docker(&["commit", container.trim()])).expect("an id");
+    let saved = docker(&["save", committed.trim()]);
+    let mut layers = Vec::new();
+    for entry in tar::Archive::new(&saved[..]).entries().expect("a tar") {
+        let mut entry = entry.expect("an entry");
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).expect("it can be read");
+        if bytes.len() > 10_000 && bytes.get(257..262) == Some(b"ustar") {
+            layers.push(bytes);
+        }
+    }
+    docker(&["rm", container.trim()]);
+    docker(&["rmi", "-f", committed.trim(), image.trim()]);
+    place.says(&root, EVERYTHING);
+    let ours = place.packed(&root);
+    let theirs = layers.iter().find(|layer| !dump(layer).iter().any(|line| line.ends_with(" bin/busybox"))).expect("its layer");
+    // Docker says when something was deleted, and whose deletion it was; we do not.
+    let without_deletions = |tar: &[u8]| {
+        let (mut left, mut kept, mut deletions) = (tar, Vec::new(), Vec::new());
+        while left.len() >= 512 {
+            let size = usize::from_str_radix(std::str::from_utf8(&left[124..135]).expect("digits"), 8).unwrap_or(0);
+            let (member, rest) = left.split_at((512 + size.div_ceil(512) * 512).min(left.len()));
+            let name: Vec<u8> = member[..100].iter().copied().take_while(|byte| *byte != 0).collect();
+            let name = String::from_utf8_lossy(&name).into_owned();
+            if name.contains(".wh.") {
+                deletions.push(name);
+            } else {
+                kept.push(member.to_vec());
+            }
+            left = rest;
+        }
+        (kept, deletions)
+    };
+    let (ours, theirs) = (without_deletions(&ours), without_deletions(theirs));
+    assert_eq!(ours.1, theirs.1);
+    assert_eq!(dump(&ours.0.concat()), dump(&theirs.0.concat()));
+    for (ours, theirs) in ours.0.iter().zip(&theirs.0) {
+        assert!(ours == theirs, "{:?}\n{:?}", String::from_utf8_lossy(ours), String::from_utf8_lossy(theirs));
+    }
+}
+
+/// Installs packages into the Debian that `BASE` is a tar of: what ids, capabilities and scripts of packages ask for.
+fn installs_packages(place: &Place, owner: &str) {
+    let base = std::env::var("BASE").expect("BASE is a tar of Debian, as `mmdebstrap --variant=minbase bookworm base.tar` makes it");
+    place.sandbox.unpack(fs::File::open(base).expect("a tar"), &place.path("debian")).expect("it unpacks");
+    let root = Root { lowers: vec![place.path("debian")], init: None, upper: Some(place.upper("debian-upper")) };
+    let script = "set -e; apt-get update -qq; apt-get install -y -qq --no-install-recommends iputils-ping dbus man-db openssh-client cron >/tmp/log 2>&1 \
+        || { cat /tmp/log; exit 1; }; stat -c %U:%a /usr/lib/dbus-1.0/dbus-daemon-launch-helper; stat -c %G /usr/bin/ssh-agent; stat -c %U /var/cache/man; rm -rf /var/lib/apt/lists/* /tmp/log";
+    let cmd = ["sh", "-c", script].map(String::from);
+    let began = Instant::now();
+    let (code, lines) = place.run_job(Job { cmd: &cmd, network: Network::Host, timeout: Some(Duration::from_secs(300)), ..job(&root) });
+    println!("{:?} {lines:?}", began.elapsed());
+    assert_eq!(code, 0, "{lines:?}");
+    let said: Vec<_> = lines.iter().rev().take(3).rev().cloned().collect();
+    assert_eq!(said, ["root:4754", if owner == "root" { "root" } else { "_ssh" }, owner]);
+    let tar = place.packed(&root);
+    let listed = dump(&tar);
+    assert!(listed.iter().any(|line| line.starts_with("0 4755 0:0 usr/bin/") || line.contains("openssh/ssh-keysign")), "{listed:?}");
+    assert!(tar.windows(30).any(|window| window == b"SCHILY.xattr.security.capabili"), "ping has lost its capability");
+    assert!(!listed.iter().any(|line| line.contains("etc/resolv.conf") || line.contains("etc/hosts")), "{listed:?}");
+    place.sandbox.unpack(&tar[..], &place.path("again")).expect("it unpacks");
+}
+
+#[test]
+#[ignore = "needs the network, and a Debian as a tar in BASE"]
+fn debian_installs_packages() {
+    installs_packages(&Place::new("debian"), "man");
+}
+
+#[test]
+#[ignore = "needs the network, and a Debian as a tar in BASE"]
+fn debian_installs_packages_with_one_id() {
+    as_nobody("debian_with_one_id", "");
+}
+
+#[test]
+#[ignore = "run by `debian_installs_packages_with_one_id`"]
+fn debian_with_one_id() {
+    installs_packages(&place_of_nobody("debian"), "root");
+}
