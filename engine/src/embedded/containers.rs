@@ -220,7 +220,10 @@ fn unpack(inner: &Inner, layers: &[Sha256]) -> Result<Vec<PathBuf>> {
     let mut trees: Vec<PathBuf> = Vec::new();
     for diff_id in layers {
         let below = trees.last().cloned();
-        trees.push(unpack_one(inner, diff_id, below.as_deref())?);
+        let tree = unpack_one(inner, diff_id, below.as_deref())?;
+        // An overlay takes no layer twice. What is in the lower one is hidden by the same in the higher one.
+        trees.retain(|other| *other != tree);
+        trees.push(tree);
     }
     Ok(trees)
 }

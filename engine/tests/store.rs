@@ -1,4 +1,5 @@
-//! What a killed process leaves in the embedded engine's store: the old state or the new one, and nothing else.
+//! The embedded engine's store with real sandboxes; above all what a killed process leaves in it: the old state or the
+//! new one, and nothing else.
 
 #![allow(clippy::expect_used, clippy::panic)] // the helpers of tests are tests too
 
@@ -78,6 +79,36 @@ fn victim() {
             work(&engine, &seed).await.expect("it works until it is killed");
         });
     }
+}
+
+#[test]
+fn a_layer_may_stand_in_an_image_twice() {
+    if std::env::var_os("TWOSTAGE_NO_ENGINE").is_some_and(|value| value == "1") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    runtime().block_on(async {
+        let engine = open(folder.path()).await;
+        engine.import(stream(tar_of("x")), "base", &[]).await.expect("imported");
+        let container = engine.create("base").await.expect("made");
+        for name in ["once", "twice"] {
+            container.commit(name, &[]).await.expect("nothing changed, and that is a layer");
+        }
+        let above = engine.create("twice").await.expect("made");
+        assert!(above.find("/content").await.expect("looked for").is_some());
+        let layers = engine.image("twice").await.expect("asked").expect("there").diff_ids;
+        assert_eq!((layers.len(), layers[1]), (3, layers[2]));
+        // What an image stood on stays while another stands on it, or a container.
+        engine.remove_image("base").await.expect("removed");
+        engine.remove_image("twice").await.expect("removed");
+        assert!(above.find("/large").await.expect("looked for").is_some());
+        above.remove().await.expect("removed");
+        container.remove().await.expect("removed");
+        engine.remove_image("once").await.expect("removed");
+        for place in ["images/blobs/sha256", "layers", "init", "containers", "incoming", "trash"] {
+            assert_eq!(std::fs::read_dir(folder.path().join(place)).expect("a folder").count(), 0, "{place}");
+        }
+    });
 }
 
 #[test]
