@@ -48,26 +48,54 @@ impl Running {
     /// to end with it. Whether it was still running.
     fn kill(mut self, on: On) -> bool {
         let running = self.0.try_wait().expect("our child").is_none();
+        let started = descendants(self.0.id());
         if running {
             // Not reaped yet, so the number is still this group's.
             let group = if on == On::Docker { "-" } else { "" };
             run(Command::new("kill").args(["-KILL", "--", &format!("{group}{}", self.0.id())])).ok();
         }
         self.0.wait().expect("our child");
-        if on != On::Docker {
-            wait_until("what the command started has ended with it", || members(self.0.id()).is_empty());
-        }
+        wait_until("what the command started has ended with it", || started.iter().all(|process| !process.lives()));
         running
     }
 }
 
-/// The processes of a group.
-fn members(group: u32) -> Vec<String> {
-    let processes = fs::read_dir("/proc").expect("/proc").flatten();
-    let stat = processes.filter_map(|process| fs::read_to_string(process.path().join("stat")).ok());
-    // (A zombie has ended.) proc(5): the name ends at the last parenthesis; state, parent and group follow.
-    let fields = |stat: &str| stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').take(3).map(String::from).collect::<Vec<_>>());
-    stat.filter(|stat| fields(stat).is_some_and(|fields| fields[0] != "Z" && fields[2] == group.to_string())).collect()
+/// A process; numbers come again, but not with the same time of start.
+#[derive(Clone, PartialEq, Eq)]
+struct Process {
+    id: u32,
+    parent: u32,
+    start: String,
+}
+
+impl Process {
+    /// What proc(5) says of it: the name ends at the last parenthesis; state, parent, and as the 20th field the start follow.
+    fn of(id: u32) -> Option<Process> {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        // (A zombie has ended.)
+        (*fields.first()? != "Z").then_some(())?;
+        Some(Process { id, parent: fields.get(1)?.parse().ok()?, start: (*fields.get(19)?).to_string() })
+    }
+
+    fn lives(&self) -> bool {
+        Process::of(self.id).is_some_and(|now| now.start == self.start)
+    }
+}
+
+/// All that a process has started, and that these have.
+fn descendants(of: u32) -> Vec<Process> {
+    let ids = fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    let all: Vec<Process> = ids.filter_map(Process::of).collect();
+    let (mut found, mut parents) = (Vec::new(), vec![of]);
+    while let Some(parent) = parents.pop() {
+        let children = all.iter().filter(|process| process.parent == parent);
+        for child in children {
+            parents.push(child.id);
+            found.push(child.clone());
+        }
+    }
+    found
 }
 
 /// Kills the command after `delay`, counted from `step`. Whether it was still running then.
@@ -256,7 +284,7 @@ fn check_found(on: On, of: &[Of<'_>], command: impl Fn() -> Command) {
         let running = Running::start(command(), None);
         wait_until("a running command has a container", || match on {
             On::Docker => !of.containers().is_empty(),
-            On::Embedded(_) => !half_done(on).is_empty() && members(running.0.id()).len() > 1,
+            On::Embedded(_) => !half_done(on).is_empty() && descendants(running.0.id()).len() > 2,
         });
         assert!(running.kill(on), "the container was there while the command ran");
     }
