@@ -32,7 +32,7 @@ impl From<docker::Container> for Container {
 
 impl From<embedded::Container> for Container {
     fn from(container: embedded::Container) -> Self {
-        // (What is killed for want of memory is killed by this machine's kernel, which tells only its log.)
+        // (What was killed for want of memory is said in its last line.)
         Container { id: container.id.clone(), exit_code: container.exit_code, oom_killed: false, within: Within::Embedded(container) }
     }
 }

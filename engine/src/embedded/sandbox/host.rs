@@ -1,6 +1,7 @@
 //! The outer side: starts the inner one, maps its ids, and ends it when nobody waits any more.
 
 use super::ids::Ids;
+use super::limits::{Limits, Places};
 use super::program;
 use super::wire::{self, Order, Reply};
 use std::io::{self, Write as _};
@@ -25,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct Host {
     pub ids: Ids,
+    pub places: Places,
     pub program: Option<PathBuf>,
 }
 
@@ -36,13 +38,14 @@ pub(super) struct Running {
 }
 
 impl Host {
-    /// Starts the inner side; `done` is called with its last word, from another thread.
+    /// Starts the inner side; `done` is called with its last word, and which limit it reached, from another thread.
     pub(super) fn start(
         &self,
         order: &Order,
+        limits: Option<Limits>,
         stdout: Stdio,
         stderr: Stdio,
-        done: impl FnOnce(Result<Reply>) + Send + 'static,
+        done: impl FnOnce(Result<Reply>, Option<String>) + Send + 'static,
     ) -> Result<Running> {
         let failed = || "cannot start a sandbox".to_string();
         let order = wire::frame(order).or_fail(Class::System, || "cannot tell a sandbox what to do".into())?;
@@ -51,6 +54,7 @@ impl Host {
         let (ready, started) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         let (ids, ours) = (self.ids.clone(), control.try_clone().or_fail(Class::System, failed)?);
+        let places = self.places.clone();
         // The kernel ends the inner side with the thread that started it: this one waits for it.
         let waiting = move || {
             let child = spawn(&program, theirs, stdout, stderr);
@@ -65,6 +69,11 @@ impl Host {
                     return;
                 }
             };
+            // It has started nothing yet: it waits for its order.
+            let group = limits.map(|limits| places.group(limits));
+            if let Some(group) = &group {
+                group.take(child.id());
+            }
             let said = converse(&ours, &order, &ids, child.id());
             // What has nothing more to say ends.
             let _ = ours.shutdown(Shutdown::Both);
@@ -78,10 +87,13 @@ impl Host {
                 (Ok(None), Err(error)) => Err(Error::system("lost sight of a sandbox", error)),
                 (Err(error), _) => Err(error),
             };
-            done(match said {
+            let reached = group.as_ref().and_then(|group| group.reached());
+            drop(group);
+            let said = match said {
                 Ok(Reply::Failed(fault)) => Err(fault.into()),
                 said => said,
-            });
+            };
+            done(said, reached);
             drop(end);
         };
         thread::Builder::new().name("sandbox".into()).spawn(waiting).or_fail(Class::System, failed)?;
@@ -92,7 +104,7 @@ impl Host {
     /// Runs the inner side to its end, in this thread.
     pub(super) fn call(&self, order: &Order, stdout: Stdio, meanwhile: impl FnOnce() -> Result<()>) -> Result<Reply> {
         let (say, heard) = mpsc::channel();
-        let running = self.start(order, stdout, Stdio::inherit(), move |reply| {
+        let running = self.start(order, None, stdout, Stdio::inherit(), move |reply, _| {
             let _ = say.send(reply);
         })?;
         meanwhile()?;

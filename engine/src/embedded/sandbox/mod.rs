@@ -2,7 +2,7 @@
 //! this program, which is run again inside.
 //!
 //! ```text
-//! host.rs     the outer side: starts the inner one, maps its ids (ids.rs), talks to it (wire.rs), ends it
+//! host.rs     the outer side: starts the inner one, maps its ids (ids.rs), limits it (limits.rs), talks to it (wire.rs), ends it
 //! enter.rs    the inner side: namespaces, then one of
 //!   inside.rs   pid 1 of a container: mounts.rs, stubs.rs, user.rs, seccomp.rs, the command, reaping
 //!   extract.rs  a tar becomes files          pack.rs, gotar.rs  files become a tar
@@ -12,9 +12,6 @@
 //! Safe Rust has no `fork`, so every step is another `exec` of this program (program.rs): [`enter`] must be the first
 //! thing in `main`. Files of layers belong to ids that only the user namespace of a container has, so whatever reads or
 //! writes them runs in one. Nothing inside follows a link out of a root: paths go through openat2(2).
-//!
-//! Not limited: memory, processes and time on the processor. That takes a cgroup of our own, which an ordinary user
-//! only has where systemd gives one; `Host::start` is the place, before the inner side is told to go on.
 
 mod enter;
 mod extract;
@@ -22,6 +19,7 @@ mod gotar;
 mod host;
 mod ids;
 mod inside;
+mod limits;
 mod mounts;
 mod pack;
 mod program;
@@ -32,6 +30,7 @@ mod user;
 mod wire;
 
 pub use enter::enter;
+pub use limits::Limits;
 
 use crate::lines::Lines;
 use crate::{Found, Network};
@@ -48,10 +47,14 @@ use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 use wire::{Attach, Layers, Order, Reply, Task};
 
+const UNLIMITED: &str = "the processes and the memory of a build are not limited: this user may use no control group; \
+    one of its own is within `systemd-run --user --scope`";
+
 /// What containers are made with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     host: Host,
+    limits: Limits,
 }
 
 /// The layers of a file tree, unpacked with [`Sandbox::unpack`].
@@ -151,7 +154,8 @@ impl Sandbox {
     /// The machine does not say which ids this process has. Whether it lets user namespaces be made is only seen when
     /// one is: every call may fail with that, and says what to allow.
     pub fn new() -> Result<Sandbox> {
-        Ok(Sandbox { host: Host { ids: ids::Ids::find()?, program: None } })
+        let host = Host { ids: ids::Ids::find()?, places: limits::Places::find(), program: None };
+        Ok(Sandbox { host, limits: Limits::default() })
     }
 
     /// The same, but `program` is run inside instead of a copy of this one. Its `main` must begin with [`enter`].
@@ -159,6 +163,23 @@ impl Sandbox {
     pub fn with_program(mut self, program: PathBuf) -> Sandbox {
         self.host.program = Some(program);
         self
+    }
+
+    /// The same, with other limits for each command than the usual ones.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Sandbox {
+        self.limits = limits;
+        self
+    }
+
+    /// What of a command this process cannot limit on this machine, as one sentence, if there is something. It is tried.
+    pub fn unlimited(&self) -> Option<&'static str> {
+        match self.host.places.tried() {
+            (true, true) => None,
+            (true, false) => Some("the memory of a build is not limited: there is no control group with `memory` that this user may use"),
+            (false, true) => Some("the processes of a build are not limited: there is no control group with `pids` that this user may use"),
+            (false, false) => Some(UNLIMITED),
+        }
     }
 
     /// What the ids that there are do not suffice for, as one sentence, if there is something.
@@ -178,12 +199,18 @@ impl Sandbox {
         let order = self.order_for_run(&job)?;
         let (stdout, out) = io::pipe().or_fail(Class::System, failed)?;
         let (stderr, err) = io::pipe().or_fail(Class::System, failed)?;
+        if let Some((uid, gid)) = self.host.ids.root() {
+            // Opened by their names in /dev, they are files with an owner.
+            for pipe in [&out, &err] {
+                std::os::unix::fs::fchown(pipe, Some(uid), Some(gid)).or_fail(Class::System, failed)?;
+            }
+        }
         let (say, heard) = tokio::sync::oneshot::channel();
-        let host = self.host.clone();
+        let (host, limits) = (self.host.clone(), self.limits);
         let start = move || {
-            host.start(&order, out.into(), err.into(), move |reply| {
+            host.start(&order, Some(limits), out.into(), err.into(), move |reply, reached| {
                 // Nobody waits for it any more.
-                let _ = say.send(reply);
+                let _ = say.send((reply, reached));
             })
         };
         // It waits for a process to start, so it is kept away from the threads that must not wait.
@@ -192,7 +219,12 @@ impl Sandbox {
         let mut pipes = [open(stdout)?, open(stderr)?];
         let all = async {
             read_lines(&mut pipes, on_line).await.or_fail(Class::System, failed)?;
-            heard.await.or_fail(Class::Engine, || format!("lost sight of {name}"))?
+            let (reply, reached) = heard.await.or_fail(Class::Engine, || format!("lost sight of {name}"))?;
+            // The end of what it says, where whoever looks for a reason looks.
+            if !matches!(reply, Ok(Reply::Exit(0))) {
+                reached.iter().for_each(|reached| on_line(reached));
+            }
+            reply
         };
         let ended = match job.timeout {
             Some(limit) => tokio::time::timeout(limit, all).await.map_err(|_| {
@@ -411,7 +443,7 @@ impl Sandbox {
         let (ours, theirs) = io::pipe().or_fail(Class::System, || "cannot make a pipe".into())?;
         let (say, heard) = mpsc::channel();
         let order = self.order(paths, task)?;
-        let running = self.host.start(&order, theirs.into(), Stdio::inherit(), move |reply| {
+        let running = self.host.start(&order, None, theirs.into(), Stdio::inherit(), move |reply, _| {
             let _ = say.send(reply.and_then(done));
         })?;
         Ok(Drawn { tar: ours, heard, end: None, _running: running })
