@@ -11,6 +11,11 @@ use std::time::{Duration, Instant};
 use twostage_engine::Network;
 use twostage_engine::sandbox::{Job, Mount, Root, Sandbox, Upper};
 
+#[path = "sandbox/hostile.rs"]
+mod hostile;
+#[path = "sandbox/limits.rs"]
+mod limits;
+
 /// A folder that goes away with all its layers.
 struct Place {
     dir: PathBuf,

@@ -10,7 +10,7 @@ use super::user::{self, User};
 use super::wire::{self, Attach, Reply, Run};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use rustix::process::{Resource, Rlimit, WaitOptions};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -73,6 +73,10 @@ fn start(control: &UnixStream, number: i32) -> Result<i32> {
     settle(&run)?;
     give_up(&run, &user)?;
     die_with_parent(control)?;
+    // What the command starts may be the same user, and have all the rights of this process: it is not to be taken over,
+    // as it would no longer end with whoever started it.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .or_fail(Class::Engine, || "cannot protect the first process of a container".into())?;
     watch(control)?;
     let workdir = if run.workdir.is_empty() { "/" } else { &run.workdir };
     if let Err(error) = rustix::process::chdir(workdir) {
@@ -129,6 +133,8 @@ fn assemble(run: &Run<i32>) -> Result<()> {
     let over = mount_points(run, &made, &layers, &stage)?;
     let root = mounts::overlay(&stage, "root", &layers, over.as_ref())?;
     mounts::system(&root, run.alone, run.single)?;
+    // Before anything is mounted that somebody chose.
+    mounts::mask(&root)?;
     let files = mounts::room(&stage, "files")?;
     for (name, bytes) in [("resolv.conf", &run.resolv[..]), ("hosts", &run.hosts), ("hostname", format!("{}\n", run.hostname).as_bytes())] {
         let source = write(&files, name, bytes, 0o644)?;
@@ -154,8 +160,7 @@ fn assemble(run: &Run<i32>) -> Result<()> {
     rustix::process::fchdir(&root).or_fail(Class::Engine, failed)?;
     rustix::process::pivot_root(".", ".").or_fail(Class::Engine, failed)?;
     unmount(".", UnmountFlags::DETACH).or_fail(Class::Engine, failed)?;
-    rustix::process::chdir("/").or_fail(Class::Engine, failed)?;
-    mounts::mask()
+    rustix::process::chdir("/").or_fail(Class::Engine, failed)
 }
 
 enum Source {
@@ -222,6 +227,8 @@ fn mount_points(run: &Run<i32>, made: &[Prepared], layers: &Opened, stage: &Owne
 }
 
 fn attach(root: &OwnedFd, mount_: &Attach<i32>, made: &Prepared) -> Result<()> {
+    let (Attach::Path { target, .. } | Attach::Tree { target, .. } | Attach::Tmpfs { target, .. } | Attach::Secret { target, .. }) = mount_;
+    mounts::may_be_covered(root, target)?;
     match (mount_, &made.source) {
         (Attach::Path { target, read_only, .. } | Attach::Tree { target, read_only, .. }, Some(source)) => {
             bind(source, &ensure(root, target, made.folder)?, target)?;
@@ -291,14 +298,30 @@ fn give_up(run: &Run<i32>, user: &User) -> Result<()> {
         rustix::thread::set_thread_groups(&groups).or_fail(Class::Engine, failed)?;
         rustix::thread::set_thread_res_gid(gid, gid, gid).or_fail(Class::Engine, failed)?;
     }
+    if !run.alone {
+        own_sockets()?;
+    }
     // Still with the right to be confined without more ado.
     seccomp::confine(run.single)?;
     if user.uid != 0 {
         let uid = Uid::from_raw(user.uid);
+        for output in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
+            // As runc does, for whoever opens /dev/stdout. What does not change its owner can still be written to.
+            let _ = rustix::fs::fchown(output, Some(uid), None);
+        }
         return rustix::thread::set_thread_res_uid(uid, uid, uid).or_fail(Class::Engine, failed);
     }
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).or_fail(Class::Engine, failed)
+}
+
+/// On the machine's network, sockets that have a name and no path would be the machine's, too, and programs there take a
+/// user's word: only those of the container are left. Kernels before 6.12 cannot tell them apart.
+fn own_sockets() -> Result<()> {
+    use landlock::{RulesetAttr as _, Scope};
+    let ruleset = landlock::Ruleset::default().scope(Scope::AbstractUnixSocket).and_then(landlock::Ruleset::create);
+    let restricted = ruleset.and_then(landlock::RulesetCreated::restrict_self);
+    restricted.map(drop).or_fail(Class::Engine, || "cannot keep a container away from the machine's sockets".into())
 }
 
 /// Ends the container when nobody waits for it any more.

@@ -183,6 +183,14 @@ pub(super) fn bind(source: impl AsFd, target: &OwnedFd, what: &str) -> Result<()
 /// `/dev`, `/proc` and `/sys` of a container (OCI runtime-spec, config-linux.md, and Docker's defaults).
 pub(super) fn system(root: &OwnedFd, alone: bool, single: bool) -> Result<()> {
     let safe = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    for path in ["/proc", "/sys", "/dev"] {
+        let real = resolve::real(root, path.as_bytes(), true).or_fail(Class::Engine, || format!("cannot look at {path}"))?;
+        // Else what is hidden there could be found elsewhere (CVE-2019-19921).
+        if real != path[1..].as_bytes() {
+            return Err(Error::new(Class::Build, format!("cannot make a container of an image whose {path} is a link"))
+                .hint("remove the link from the image"));
+        }
+    }
     let proc = ensure(root, "/proc", true)?;
     mount("proc", shown(&proc, b""), "proc", safe, None).map_err(|error| {
         Error::new(Class::Engine, "cannot mount /proc for a container")
@@ -232,50 +240,73 @@ fn dev(root: &OwnedFd, single: bool) -> Result<()> {
     mount("mqueue", shown(&queue, b""), "mqueue", safe, None).or_fail(Class::Engine, failed)
 }
 
-/// Hides and protects what Docker does; when the root is entered.
-pub(super) fn mask() -> Result<()> {
+/// Hides and protects what Docker does, when nothing else is mounted in the root yet.
+pub(super) fn mask(root: &OwnedFd) -> Result<()> {
     let failed = |path: &str| format!("cannot hide {path} from a container");
-    cover_mounts_of_sys()?;
+    cover_mounts_of_sys(root)?;
     for path in MASKED {
-        cover(path)?;
+        if let Some(at) = at(root, path)? {
+            cover(&at, path)?;
+        }
     }
     for path in READ_ONLY.into_iter().chain(["/sys"]) {
-        if !Path::new(path).exists() {
-            continue;
-        }
+        let Some(place) = at(root, path)? else { continue };
         if path != "/sys" {
-            mount_bind_recursive(path, path).or_fail(Class::Engine, || failed(path))?;
+            bind(&place, &place, path)?;
         }
-        read_only(path).or_fail(Class::Engine, || failed(path))?;
+        // Looked for again, as it is hidden by what is mounted there now.
+        let place = at(root, path)?.unwrap_or(place);
+        read_only(self::path(&shown(&place, b""))).or_fail(Class::Engine, || failed(path))?;
     }
     Ok(())
 }
 
-fn cover(path: &str) -> Result<()> {
+/// What is at a path with no link in it, if it is there.
+fn at(root: &OwnedFd, path: &str) -> Result<Option<OwnedFd>> {
+    match resolve::open_plain(root, path.trim_start_matches('/').as_bytes(), OFlags::PATH | OFlags::NOFOLLOW) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        found => found.map(Some).or_fail(Class::Engine, || format!("cannot hide {path} from a container")),
+    }
+}
+
+/// Whether something may be mounted there: never over what shows the kernel, or over everything.
+pub(super) fn may_be_covered(root: &OwnedFd, path: &str) -> Result<()> {
+    let real = resolve::real(root, path.as_bytes(), true).or_fail(Class::Engine, || format!("cannot mount at {path}"))?;
+    match real.split(|byte| *byte == b'/').next() {
+        Some(b"" | b"proc" | b"sys") => {
+            Err(Error::new(Class::Build, format!("cannot mount at {path}: /proc, /sys and / are the engine's"))
+                .hint("give the mount another target"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn cover(at: &OwnedFd, path: &str) -> Result<()> {
     let failed = || format!("cannot hide {path} from a container");
-    let covered = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => mount(
-            "tmpfs",
-            path,
-            "tmpfs",
-            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
-            c"mode=755,size=0",
-        ),
-        Ok(_) => mount_bind_recursive("/dev/null", path),
-        Err(_) => Ok(()),
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(at).or_fail(Class::Engine, failed)?.st_mode);
+    let covered = if kind.is_dir() {
+        let safe = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("tmpfs", shown(at, b""), "tmpfs", safe, c"mode=755,size=0")
+    } else {
+        // (The machine's: nothing is entered yet.)
+        mount_bind_recursive("/dev/null", shown(at, b""))
     };
     covered.or_fail(Class::Engine, failed)
 }
 
 /// What else the machine has mounted below /sys is not the container's: control groups, debugging, firmware.
-fn cover_mounts_of_sys() -> Result<()> {
-    let table = fs::read("/proc/self/mountinfo").or_fail(Class::Engine, || "cannot read /proc/self/mountinfo".into())?;
+fn cover_mounts_of_sys(root: &OwnedFd) -> Result<()> {
+    let failed = || "cannot see what is mounted in /sys".to_string();
+    let sys = at(root, "/sys")?.ok_or_else(|| Error::new(Class::Engine, failed()))?;
+    let above =
+        [&fs::read_link(path(&shown(&sys, b""))).or_fail(Class::Engine, failed)?.into_os_string().into_encoded_bytes()[..], b"/"].concat();
+    let table = fs::read("/proc/self/mountinfo").or_fail(Class::Engine, failed)?;
     let mut covered: Vec<&[u8]> = Vec::new();
     for line in table.split(|byte| *byte == b'\n') {
-        let Some(point) = line.split(|byte| *byte == b' ').nth(4) else { continue };
-        let below = point.starts_with(b"/sys/") && !covered.iter().any(|above| point.starts_with(&[above, &b"/"[..]].concat()));
-        if below && let Ok(path) = std::str::from_utf8(point) {
-            cover(path)?;
+        let Some(point) = line.split(|byte| *byte == b' ').nth(4).and_then(|point| point.strip_prefix(&above[..])) else { continue };
+        if !covered.iter().any(|above| point.starts_with(&[above, &b"/"[..]].concat())) {
+            let place = resolve::open_plain(&sys, point, OFlags::PATH | OFlags::NOFOLLOW).or_fail(Class::Engine, failed)?;
+            cover(&place, "what is mounted in /sys")?;
             covered.push(point);
         }
     }

@@ -84,6 +84,14 @@ impl Packer<'_> {
             // What only the container had (`/etc/mtab`) is not the image's to lose.
             return if self.is_below(path).or_fail(Class::System, failed)? { self.whiteout(path) } else { Ok(()) };
         }
+        if self.layer && name.starts_with(WHITEOUT) {
+            // It would delete something for whoever unpacks the layer, and nothing for us.
+            return Err(Error::new(
+                Class::Build,
+                format!("cannot pack {}: in a layer, such a name says that something is deleted", text(path)),
+            )
+            .hint(format!("no image can have a file whose name begins with {}: remove it, or call it otherwise", text(WHITEOUT))));
+        }
         let kind = FileType::from_raw_mode(found.st_mode);
         if kind == FileType::Socket {
             return Ok(());

@@ -1,0 +1,198 @@
+//! What somebody tries who owns everything in a container: its root, its layers, its pipes.
+
+use super::*;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
+/// Runs a program of perl's, which knows system calls by their numbers; gives what it prints. The machine's `/usr` is mounted for that.
+fn perl(place: &Place, root: &Root, network: Network, program: &str) -> Vec<String> {
+    let usr = Mount::Bind { source: "/usr".into(), target: "/usr".into(), read_only: true };
+    let script =
+        "for name in lib lib64; do test -e /$name || /bin/busybox ln -s usr/$name /$name; done; exec /usr/bin/perl -MSocket -e \"$0\"";
+    let cmd = ["/bin/sh", "-c", script, program].map(String::from);
+    let (code, lines) = place.run_job(Job { cmd: &cmd, network, mounts: &[usr], ..job(root) });
+    assert_eq!(code, 0, "{lines:?}");
+    lines
+}
+
+#[test]
+fn nothing_that_this_program_was_given_open_is_open_in_a_container() {
+    let place = Place::new("descriptors");
+    let root = place.root();
+    // As a shell or `make` leaves files open to what it starts.
+    let leaked = fs::File::open(&place.dir).expect("a folder");
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).expect("a flag");
+    let open = place.says(&root, "cd /proc/self/fd; for fd in *; do echo $fd $(readlink $fd); done");
+    drop(leaked);
+    // (The last one is the shell's own, of `*`, and may be gone.)
+    assert!(
+        open.iter().all(|line| ["0 /dev/null", "1 pipe:", "2 pipe:"].iter().any(|known| line.starts_with(known)) || !line.contains('/')),
+        "{open:?}"
+    );
+    assert!(!open.iter().any(|line| line.contains(&*place.dir.to_string_lossy())), "{open:?}");
+    // There is no terminal to type into.
+    assert_ne!(place.run(&root, ": < /dev/tty").0, 0);
+    // What the caller's environment holds is none of a container's, nor of its first process's.
+    let environment = place.says(&root, "cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n' | cut -d= -f1 | sort -u");
+    for name in &environment {
+        let known = ["PATH", "HOME", "HOSTNAME", "PWD", "SHLVL", "OLDPWD", "LD_LIBRARY_PATH", "_"];
+        assert!(known.contains(&&**name), "{environment:?}");
+    }
+}
+
+#[test]
+fn a_command_can_write_to_its_outputs_by_name() {
+    let place = Place::new("outputs");
+    let root = place.root();
+    let mut said = place.says(&root, "echo out > /dev/stdout; echo err > /dev/stderr");
+    said.sort();
+    assert_eq!(said, ["err", "out"]);
+    let cmd = ["sh", "-c", "echo out > /dev/stdout"].map(String::from);
+    assert_eq!(place.run_job(Job { cmd: &cmd, user: "ann", ..job(&root) }), (0, vec!["out".to_string()]));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_first_process_cannot_be_taken_over() {
+    let place = Place::new("takeover");
+    let root = place.root();
+    // Its memory, its descriptors, ptrace(PTRACE_ATTACH), process_vm_readv, pidfd_getfd. Else a container could make it survive
+    // whoever started it.
+    let program = r#"
+        open(M, "+<", "/proc/1/mem") and print "memory\n";
+        readlink("/proc/1/fd/0") and print "descriptors\n"; readlink("/proc/1/root") and print "root\n";
+        syscall(101, 16, 1, 0, 0) == 0 and print "ptrace\n";
+        my $b = "\0" x 8; my $l = pack("Pq", $b, 8); my $r = pack("qq", 4096, 8);
+        syscall(310, 1, $l, 1, $r, 1, 0) < 0 and $! == 1 or print "process_vm_readv $!\n";
+        my $fd = syscall(434, 1, 0); syscall(438, $fd, 0, 0) < 0 or print "pidfd_getfd\n";
+        print "tried\n";
+    "#;
+    assert_eq!(perl(&place, &root, Network::None, program), ["tried"]);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_that_dockers_profile_forbids_are_forbidden() {
+    let place = Place::new("calls");
+    let root = place.root();
+    let forbidden = [
+        ("unshare", "272, 0x10000000"),
+        ("clone with CLONE_NEWUSER", "56, 0x10000011, 0, 0, 0, 0"),
+        ("setns", "308, 0, 0"),
+        ("mount", "165, 0, 0, 0, 0, 0"),
+        ("open_tree", "428, -100, 0, 0"),
+        ("fsopen", "430, 0, 0"),
+        ("pivot_root", "155, 0, 0"),
+        ("add_key", "248, 0, 0, 0, 0, 0"),
+        ("request_key", "249, 0, 0, 0, 0"),
+        ("keyctl", "250, 0, 0, 0, 0, 0"),
+        ("bpf", "321, 0, 0, 0"),
+        ("perf_event_open", "298, 0, 0, 0, 0, 0"),
+        ("userfaultfd", "323, 0"),
+        ("io_uring_setup", "425, 1, 0"),
+        ("open_by_handle_at", "304, 0, 0, 0"),
+        ("kcmp", "312, 1, 1, 0, 0, 0"),
+        ("socket of AF_VSOCK", "41, 40, 1, 0"),
+        ("personality ADDR_NO_RANDOMIZE", "135, 0x40000"),
+        ("kexec_load", "246, 0, 0, 0, 0"),
+        ("init_module", "175, 0, 0, 0"),
+        ("syslog", "103, 3, 0, 0"),
+        ("fanotify_init", "300, 0, 0"),
+        ("quotactl", "179, 0, 0, 0, 0"),
+        ("getpid of x32", "0x40000027"),
+    ];
+    let tries: String = forbidden
+        .iter()
+        .map(|(name, call)| format!("$! = 0; $r = syscall({call}); $r < 0 && $! == 1 or print \"{name}: $r $!\\n\"; exit if $$ != $me;"))
+        .collect();
+    let clone3 = "$! = 0; syscall(435, 0, 0) < 0 && $! == 38 or print \"clone3: $!\\n\"";
+    let said = perl(&place, &root, Network::None, &format!("$me = $$; {tries} {clone3}; print \"tried\\n\""));
+    assert_eq!(said, ["tried"]);
+}
+
+#[test]
+fn sockets_of_the_machine_without_a_path_are_not_reached() {
+    let place = Place::new("abstract");
+    let root = place.root();
+    let name = format!("twostage-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let listener = UnixListener::bind_addr(&address).expect("a socket");
+    let program = format!(
+        r#"socket(S, AF_UNIX, SOCK_STREAM, 0); print connect(S, pack("S a*", 1, "\0{name}")) ? "connected\n" : "refused\n";
+        socket(L, AF_UNIX, SOCK_STREAM, 0); bind(L, pack("S a*", 1, "\0{name}-own")) and listen(L, 1) or print "no socket: $!\n";
+        socket(C, AF_UNIX, SOCK_STREAM, 0); connect(C, pack("S a*", 1, "\0{name}-own")) or print "its own: $!\n";"#
+    );
+    assert_eq!(perl(&place, &root, Network::Host, &program), ["refused"]);
+    assert_eq!(perl(&place, &root, Network::None, &program), ["refused"]);
+    drop(listener);
+}
+
+#[test]
+fn what_hides_the_machine_cannot_be_led_elsewhere() {
+    let place = Place::new("elsewhere");
+    let mut root = place.root();
+    // An image whose /sys and /proc are links.
+    let links = Tar::new().dir("a/", 0o755).dir("b/", 0o755).link("sys", "a").link("proc", "b").end();
+    place.sandbox.unpack(&links[..], &place.path("links")).expect("it unpacks");
+    root.lowers.push(place.path("links"));
+    let seen = "ls /a/fs/cgroup /a/firmware; cat /b/kcore /b/keys /b/timer_list 2>/dev/null; for f in /b/sys/kernel/core_pattern /b/sysrq-trigger; do \
+        test ! -e $f || (echo x > $f) 2>/dev/null && echo $f; done; true";
+    match runtime()
+        .block_on(place.sandbox.run(Job { cmd: &["sh", "-c", seen].map(String::from), ..job(&root) }, &mut |line: &str| panic!("{line}")))
+    {
+        Ok(code) => assert_eq!(code, 0),
+        Err(error) => assert!(error.to_string().contains("link"), "{error}"),
+    }
+    // A mount of a Dockerfile over what is looked at when things are hidden.
+    let root = place.root();
+    let fake = Tar::new().dir("self/", 0o755).file("self/mountinfo", 0o644, b"").dir("sys/", 0o755).end();
+    place.sandbox.unpack(&fake[..], &place.path("fake")).expect("it unpacks");
+    let fake = Root { lowers: vec![place.path("fake")], ..Root::default() };
+    let cmd = ["sh", "-c", "ls /sys/fs/cgroup"].map(String::from);
+    for target in ["/proc", "/proc/sys", "/sys", "/sys/fs", "/tmp/../proc", "/way/self"] {
+        place.sandbox.put(&root, &Tar::new().link("way", "proc").end()[..], true).expect("a link");
+        let mounts = [Mount::Tree { source: fake.clone(), path: "/".into(), target: target.into(), read_only: true }];
+        let mut lines = Vec::new();
+        let ended = runtime()
+            .block_on(place.sandbox.run(Job { cmd: &cmd, mounts: &mounts, ..job(&root) }, &mut |line: &str| lines.push(line.to_string())));
+        assert!(ended.is_err_and(|error| error.to_string().contains("cannot mount")), "{target}: {lines:?}");
+    }
+}
+
+#[test]
+fn control_groups_of_the_machine_cannot_be_seen_or_changed() {
+    let place = Place::new("groups");
+    let root = place.root();
+    for network in [Network::None, Network::Host] {
+        let cmd =
+            ["sh", "-c", "ls /sys/fs/cgroup; cut -d: -f3 /proc/self/cgroup | sort -u; touch /sys/fs/cgroup/x 2>/dev/null && echo made"]
+                .map(String::from);
+        let (_, lines) = place.run_job(Job { cmd: &cmd, network, ..job(&root) });
+        assert_eq!(lines, ["/"]);
+    }
+}
+
+#[test]
+fn a_layer_cannot_say_another_thing_in_its_tar_than_in_its_folder() {
+    let place = Place::new("dot-wh");
+    let root = place.root();
+    place.says(&root, "mkdir d; echo x > d/.wh.passwd");
+    let mut tar = Vec::new();
+    let packed = place.sandbox.pack(&root).expect("packing starts").read_to_end(&mut tar);
+    assert!(packed.is_err_and(|error| error.to_string().contains(".wh.")), "{:?}", dump(&tar));
+}
+
+#[test]
+fn a_flood_of_output_is_only_as_much_as_somebody_reads() {
+    let place = Place::new("flood");
+    let root = place.root();
+    let cmd = ["sh", "-c", "head -c 30000000 /dev/zero; echo; printf 'end'"].map(String::from);
+    let (mut longest, mut last) = (0, String::new());
+    let mut on_line = |line: &str| {
+        longest = longest.max(line.len());
+        last = line.to_string();
+    };
+    runtime().block_on(place.sandbox.run(Job { cmd: &cmd, ..job(&root) }, &mut on_line)).expect("it ends");
+    assert!(longest <= 8 << 10);
+    assert_eq!(last, "end");
+}
