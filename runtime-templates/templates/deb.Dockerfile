@@ -9,6 +9,8 @@ RUN set -eu; umask 022; T=/var/cache/twostage; \
         'APT::Update::Error-Mode "any"; APT::Get::Assume-Yes "true"; APT::Install-Recommends "false"; Acquire::Languages "none";' \
         'Dpkg::Options { "--log=/dev/null"; "--force-unsafe-io"; "--force-confnew"; };' \
 {{path_options}}        > "$T/apt.conf"; \
+# An engine whose containers have one user says there that apt cannot become another one.
+    if [ -e /dev/twostage-apt.conf ]; then cat /dev/twostage-apt.conf >> "$T/apt.conf"; fi; \
     export APT_CONFIG="$T/apt.conf"; \
     /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file {{base_url}}/@{{snapshot}}.sources "$T/sources/twostage.sources" \
         || fail "the snapshot's server does not answer: is http_proxy the address of twostage serve?"; \

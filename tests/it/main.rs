@@ -25,6 +25,7 @@ mod real_images;
 mod recipes;
 mod registry;
 mod reproducible;
+mod rootless;
 mod rpm_clients;
 mod rpm_mutations;
 mod rpm_outdated;

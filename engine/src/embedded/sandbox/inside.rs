@@ -43,7 +43,8 @@ const CAPABILITIES: [CapabilitySet; 14] = [
 /// As Docker's.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const OPEN_FILES: u64 = 1 << 20;
-/// What `apt` is told where there is one user only: not to become another one, as it looks whether it did.
+/// What `apt` is told where there is one user only: not to become another one, as it looks whether it did. Whoever sets
+/// `APT_CONFIG` says it himself; the RUN of `runtime-templates` takes it from this path.
 const APT: (&str, &str) = ("/dev/twostage-apt.conf", "APT::Sandbox::User \"root\";\n");
 
 /// The first process; `number` is the descriptor of its order.
