@@ -276,6 +276,9 @@ fn settle(run: &Run<i32>) -> Result<()> {
 /// Becomes the command's user, with no more rights than a container of Docker's has.
 fn give_up(run: &Run<i32>, user: &User) -> Result<()> {
     let failed = || "cannot give up rights for a container".to_string();
+    if run.single && (user.uid, user.gid) != (0, 0) {
+        be_called(user)?;
+    }
     let kept = CAPABILITIES.into_iter().fold(CapabilitySet::empty(), |all, one| all | one);
     for number in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << number);
@@ -284,13 +287,7 @@ fn give_up(run: &Run<i32>, user: &User) -> Result<()> {
             rustix::thread::remove_capability_from_bounding_set(one).or_fail(Class::Engine, failed)?;
         }
     }
-    if run.single {
-        if user.uid != 0 || user.gid != 0 {
-            let why = format!("cannot run a command as user {}: there is one user only", run.user);
-            return Err(Error::new(Class::Build, why)
-                .hint("an administrator gives this user ids with `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME`"));
-        }
-    } else {
+    if !run.single {
         let gid = Gid::from_raw(user.gid);
         let mut groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
         if !groups.contains(&gid) {
@@ -310,10 +307,24 @@ fn give_up(run: &Run<i32>, user: &User) -> Result<()> {
             // As runc does, for whoever opens /dev/stdout. What does not change its owner can still be written to.
             let _ = rustix::fs::fchown(output, Some(uid), None);
         }
+        if run.single {
+            let none = CapabilitySet::empty();
+            let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+            return rustix::thread::set_capabilities(None, sets).or_fail(Class::Engine, failed);
+        }
         return rustix::thread::set_thread_res_uid(uid, uid, uid).or_fail(Class::Engine, failed);
     }
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).or_fail(Class::Engine, failed)
+}
+
+/// Gives the only user another number, in one more user namespace: all files look like that user's then, and are root's
+/// in the layer. (It comes with all rights anew, so it is entered before any are given up.)
+fn be_called(user: &User) -> Result<()> {
+    let failed = || format!("cannot run a command as user {}", user.uid);
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).or_fail(Class::Engine, failed)?;
+    let maps = [("setgroups", "deny".to_string()), ("uid_map", format!("{} 0 1\n", user.uid)), ("gid_map", format!("{} 0 1\n", user.gid))];
+    maps.iter().try_for_each(|(file, text)| fs::write(format!("/proc/self/{file}"), text)).or_fail(Class::Engine, failed)
 }
 
 /// On the machine's network, sockets that have a name and no path would be the machine's, too, and programs there take a
