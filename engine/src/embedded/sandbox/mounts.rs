@@ -186,7 +186,7 @@ pub(super) fn system(root: &OwnedFd, alone: bool, single: bool) -> Result<()> {
     for path in ["/proc", "/sys", "/dev"] {
         let real = resolve::real(root, path.as_bytes(), true).or_fail(Class::Engine, || format!("cannot look at {path}"))?;
         // Else what is hidden there could be found elsewhere (CVE-2019-19921).
-        if real != path[1..].as_bytes() {
+        if real != path.as_bytes()[1..] {
             return Err(Error::new(Class::Build, format!("cannot make a container of an image whose {path} is a link"))
                 .hint("remove the link from the image"));
         }
