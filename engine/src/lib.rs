@@ -25,7 +25,8 @@ pub use container::Container;
 #[doc(hidden)]
 pub use embedded::sandbox;
 pub use images::{Saved, Write};
-pub use lines::LastLines;
+pub use lines::{LastLines, Piece};
+use lines::BothLines;
 pub use reach::{Probe, Reach};
 pub use reference::Reference;
 pub use stream::{ByteStream, PipeWriter, TarReader, file_stream, pipe};
@@ -491,9 +492,22 @@ impl Engine {
     /// # Errors
     /// The container could not be made or started, or its time was up (class `Build`).
     pub fn run<'a>(&'a self, run: Run<'a>, on_line: &'a mut (dyn FnMut(&str) + Send)) -> Pending<'a, Result<Container>> {
+        Box::pin(async move {
+            let mut lines = BothLines::new(on_line);
+            let ended = self.run_raw(run, &mut |piece| lines.push(piece)).await;
+            lines.finish();
+            ended
+        })
+    }
+
+    /// [`Engine::run`] for whoever passes on what the command writes: its bytes as they come, the two outputs apart.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn run_raw<'a>(&'a self, run: Run<'a>, on_piece: &'a mut (dyn FnMut(Piece<'_>) + Send)) -> Pending<'a, Result<Container>> {
         match &self.0 {
-            Within::Docker(session) => Box::pin(async move { session.run(run, on_line).await.map(Container::from) }),
-            Within::Embedded(session) => Box::pin(async move { session.run(run, on_line).await.map(Container::from) }),
+            Within::Docker(session) => Box::pin(async move { session.run(run, on_piece).await.map(Container::from) }),
+            Within::Embedded(session) => Box::pin(async move { session.run(run, on_piece).await.map(Container::from) }),
         }
     }
 
