@@ -73,6 +73,8 @@ pub enum Command {
     Export(Export),
     /// Take in what `export` wrote: packages are checked, what it says of builds and channels is believed
     Import(Import),
+    /// Say which engines work on this machine, and what to do where one does not
+    Doctor(Doctor),
     /// Print a completion script for a shell
     Completions(Completions),
 }
@@ -399,6 +401,13 @@ pub struct Import {
     /// The archive that `export` wrote
     pub archive: PathBuf,
 }
+
+#[derive(Args)]
+#[command(
+    after_help = "It asks Docker and Podman, and makes a container of the embedded engine in a temporary folder beside its images.\n\
+    Nothing is changed. Exit status: 0 if at least one engine works, else 6. With --json: one object."
+)]
+pub struct Doctor {}
 
 #[derive(Args)]
 pub struct Completions {

@@ -49,6 +49,7 @@ async fn run() -> ExitCode {
         Command::Plan(arguments) => commands::plan::run(&arguments, &output).await,
         Command::Export(arguments) => commands::export::run(&arguments, project, &output),
         Command::Import(arguments) => commands::import::run(&arguments, project, &output),
+        Command::Doctor(_) => commands::doctor::run(project, &output).await,
         Command::Completions(arguments) => commands::completions::run(&arguments),
     };
     output.close();

@@ -5,7 +5,7 @@ use crate::images::{Opened, Place};
 use crate::layout::Layout;
 use crate::session::{is_project, project_of};
 use std::path::Path;
-use twostage_engine::Engine;
+use twostage_engine::{Engine, Kind};
 use twostage_model::project::near_miss;
 use twostage_model::{Class, Error, Result};
 
@@ -104,5 +104,13 @@ pub async fn unknown(engine: &Engine, name: &str, others: &[String]) -> Error {
         known => format!("there is {}", known.iter().take(10).copied().collect::<Vec<_>>().join(", ")),
     };
     let hint = near_miss(name, known.iter().copied()).unwrap_or_else(listed);
-    Error::new(Class::Engine, format!("{} has no image {name}", engine.name())).hint(hint)
+    Error::new(Class::Engine, format!("{} has no image {name}", called(engine))).hint(hint)
+}
+
+/// The engine, in a sentence.
+fn called(engine: &Engine) -> String {
+    match engine.kind() {
+        Kind::Embedded => "the embedded engine".into(),
+        Kind::Docker | Kind::Podman => engine.name(),
+    }
 }

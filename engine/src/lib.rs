@@ -82,6 +82,14 @@ pub fn enter_sandbox() {
     embedded::sandbox::enter();
 }
 
+/// The folder that the embedded engine keeps its images in, where nobody names another; it may not be there yet.
+///
+/// # Errors
+/// The environment names none, and says of no folder of this user.
+pub fn store_folder() -> Result<PathBuf> {
+    embedded::usual_place()
+}
+
 /// Brings images from registries, for an engine that reaches none itself.
 pub trait Fetch: fmt::Debug + Send + Sync {
     /// The image of that name for this machine.
@@ -464,6 +472,14 @@ impl Engine {
         match &self.0 {
             Within::Docker(_) => None,
             Within::Embedded(session) => session.cost(),
+        }
+    }
+
+    /// Which ids containers have on this machine, in a sentence, where the engine is on this machine.
+    pub fn ids(&self) -> Option<String> {
+        match &self.0 {
+            Within::Docker(_) => None,
+            Within::Embedded(session) => Some(session.ids()),
         }
     }
 

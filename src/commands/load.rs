@@ -42,7 +42,8 @@ pub async fn run(arguments: &Load, project: &Path, output: &Output) -> Result<()
         }
         let done = load(&source, &engine, output).await?;
         let name = done.image.as_deref().unwrap_or("an image without a name");
-        let text = format!("{name}  sha256:{}  {} layers, in {}", done.id.short(), done.layers, done.engine);
+        let layers = if done.layers == 1 { "1 layer".to_string() } else { format!("{} layers", done.layers) };
+        let text = format!("{name}  sha256:{}  {layers}, in {}", done.id.short(), done.engine);
         output.result(&text, &done);
     }
     Ok(())

@@ -5,6 +5,7 @@ pub mod channel;
 pub mod compile;
 pub mod completions;
 pub mod diff;
+pub mod doctor;
 pub mod export;
 pub mod flatten;
 pub mod import;

@@ -45,6 +45,10 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
             let status = container.exit_code;
             container.remove().await.map(|()| status)
         }
+        // The image has no such program, as a rule.
+        Err(error) if error.class() == Class::Engine && error.hint_text().is_none() => {
+            Err(error.hint(format!("what is in it shows `twostage run --entrypoint ls {} -l /usr/bin`", arguments.image)))
+        }
         Err(error) => Err(error),
     };
     engine.settle().await;

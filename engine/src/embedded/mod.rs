@@ -69,10 +69,7 @@ impl Session {
     /// Opens the store in `folder`, else where it usually is. `program` is this program, where it is another one than
     /// that which runs.
     pub(crate) async fn open(folder: Option<&Path>, program: Option<PathBuf>) -> Result<Session> {
-        let root = match folder {
-            Some(folder) => folder.to_path_buf(),
-            None => place(rustix::process::geteuid().is_root(), |name| std::env::var(name).ok().filter(|value| !value.is_empty()))?,
-        };
+        let root = folder.map_or_else(usual_place, |folder| Ok(folder.to_path_buf()))?;
         let (inner, trash) = blocking(move || {
             let sandbox = Sandbox::new()?;
             let sandbox = match program {
@@ -110,6 +107,10 @@ impl Session {
     /// What this machine makes the engine do without, if anything.
     pub(crate) fn cost(&self) -> Option<&'static str> {
         self.inner.sandbox.cost()
+    }
+
+    pub(crate) fn ids(&self) -> String {
+        self.inner.sandbox.ids()
     }
 
     pub(crate) fn architecture(&self) -> &str {
@@ -298,6 +299,11 @@ fn collect(store: &Store, turn: &Turn) -> Result<Trash> {
         // What a container uses is not known: nothing is taken away from it.
         None => Ok(Trash::default()),
     }
+}
+
+/// Where the store of this process is, there already or not.
+pub(crate) fn usual_place() -> Result<PathBuf> {
+    place(rustix::process::geteuid().is_root(), |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }
 
 /// Where the store is that nobody names.

@@ -161,6 +161,11 @@ impl Sandbox {
         self
     }
 
+    /// What the ids of containers are on this machine, in a sentence.
+    pub fn ids(&self) -> String {
+        self.host.ids.told()
+    }
+
     /// What the ids that there are do not suffice for, as one sentence, if there is something.
     pub fn cost(&self) -> Option<&'static str> {
         self.host.ids.cost()
