@@ -186,6 +186,8 @@ pub struct Serve {
 }
 
 #[derive(Args)]
+#[command(after_help = "With the embedded engine the images are also files of the project: `skopeo copy oci:.twostage/images:NAME …`,\n\
+    `twostage load` and `twostage push` take them from there; `twostage run NAME` tries one.")]
 pub struct Runtime {
     /// The images to build (default: all of the project)
     #[arg(value_name = "IMAGE")]
@@ -196,6 +198,10 @@ pub struct Runtime {
     /// Build even if nothing changed, without the engine's cache
     #[arg(long)]
     pub no_cache: bool,
+    /// Build each image twice, without the engine's cache, and compare: one whose layers differ is not tagged, and the
+    /// first file that differs is named (exit status 1)
+    #[arg(long, conflicts_with = "dockerfile")]
+    pub check_reproducible: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
 }

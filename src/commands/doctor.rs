@@ -93,7 +93,8 @@ fn to_text(report: &Report, output: &Output) -> String {
     for engine in &report.engines {
         let (word, mark) = if engine.works { ("works", Mark::Good) } else { ("does not work", Mark::Bad) };
         let version = engine.version.as_deref().unwrap_or(&engine.kind);
-        let at = engine.address.as_ref().map(|address| format!(", {address}")).unwrap_or_default();
+        let keeps = if engine.kind == "embedded" { "images in " } else { "" };
+        let at = engine.address.as_ref().map(|address| format!(", {keeps}{address}")).unwrap_or_default();
         line(format!(
             "{:<8}  {}  {}",
             engine.kind,
@@ -151,7 +152,7 @@ async fn embedded() -> EngineReport {
             return report;
         }
     };
-    report.address = Some(format!("images in {}", store.display()));
+    report.address = Some(store.display().to_string());
     let there = existing(&store);
     match tried(&there, &mut report.checks).await {
         Ok(()) => report.works = true,
