@@ -53,6 +53,12 @@ pub enum Command {
     Serve(Serve),
     /// Build the runtime images from the channel's snapshot, and audit them
     Runtime(Runtime),
+    /// Try an image: run its command, without a daemon, and keep nothing of it
+    Run(Run),
+    /// Give images that were built without a daemon to Docker or Podman
+    Load(Load),
+    /// Push an image to a registry
+    Push(Push),
     /// Account for every file of an image's layers above its base
     Audit(Audit),
     /// Execute a Dockerfile in one pass, into one layer above its base
@@ -70,6 +76,12 @@ pub enum Command {
     /// Print a completion script for a shell
     Completions(Completions),
 }
+
+/// What `push --help` says besides.
+const PUSHED: &str = "Layers go as they are, so the registry calls the image by the digest that it has here. Those of the embedded\n\
+    engine are not packed.\n\n  \
+    twostage push hello docker://registry.example/team/hello:1\n  \
+    twostage push docker-daemon:app:1 docker://localhost:5000/app:1";
 
 #[derive(Args)]
 pub struct Init {
@@ -98,14 +110,17 @@ pub enum EngineKind {
 }
 
 impl EngineArgs {
-    /// Connects to the engine that is asked for.
+    /// Connects to the engine that is asked for. What reaches registries for it is given to it.
     pub async fn connect(&self) -> Result<Engine> {
         let kind = self.kind.map(|kind| match kind {
             EngineKind::Docker => Kind::Docker,
             EngineKind::Podman => Kind::Podman,
             EngineKind::Embedded => Kind::Embedded,
         });
-        Engine::connect(kind, self.engine_host.as_deref()).await
+        let engine = Engine::connect(kind, self.engine_host.as_deref()).await?;
+        #[cfg(feature = "registry")]
+        let engine = engine.fetching(std::sync::Arc::new(crate::registry::Fetcher));
+        Ok(engine)
     }
 }
 
@@ -179,6 +194,80 @@ pub struct Runtime {
     /// Build even if nothing changed, without the engine's cache
     #[arg(long)]
     pub no_cache: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "It runs as the image says: its entrypoint and command, user, folder and environment; as with docker, words\n\
+    behind IMAGE take the place of its command. What it writes is passed on as it comes, its standard input is\n\
+    empty, and nothing of the container is kept. The exit status is the command's; where twostage cannot run it, 6\n\
+    and the reason.\n\n  \
+    twostage run hello                          what the image does\n  \
+    twostage run hello --version                its entrypoint, with this argument\n  \
+    twostage run --entrypoint ls hello -l /     another program in it\n  \
+    twostage run --network host web             a server that this machine's browser reaches")]
+pub struct Run {
+    /// A variable for the command; only a name takes it from the environment
+    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// What it can reach, and who can reach it. Nothing, unless you say so: what is tried is not trusted yet.
+    /// The embedded engine has no bridge: there it means the machine's own network
+    #[arg(long, value_enum, value_name = "NETWORK", default_value = "none")]
+    pub network: NetworkKind,
+    /// Who runs it: NAME or UID, with :GROUP or not (default: as the image says)
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// The folder that it runs in (default: as the image says)
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Another program than the image's entrypoint; "" for none
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// Nothing of the container is kept, with or without this: docker needs to be told
+    #[arg(long)]
+    pub rm: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// The image, by a name or an id that the engine knows
+    pub image: String,
+    /// What to run, instead of the image's command
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+#[derive(Args)]
+#[command(after_help = "Without IMAGE: those of the project. A bare name is an image of the project, else one of the embedded engine;\n\
+    the id of the image and the digests of its layers are the same there as here.\n\n  \
+    twostage load                         all that `twostage runtime --engine embedded` built\n  \
+    twostage load hello --into podman     one of them, into Podman")]
+pub struct Load {
+    /// The images (default: those of the project)
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<Place>,
+    /// Who gets them (default: Docker if it answers, else Podman)
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub into: Option<Daemon>,
+    /// Where that listens, such as unix:///var/run/docker.sock (default: DOCKER_HOST or CONTAINER_HOST, or the usual sockets)
+    #[arg(long, value_name = "ADDRESS")]
+    pub engine_host: Option<String>,
+}
+
+/// An engine that is a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Daemon {
+    Docker,
+    Podman,
+}
+
+#[derive(Args)]
+#[command(after_help = PUSHED)]
+pub struct Push {
+    /// The image. A bare name is an image of the project that was built without a daemon, else one of the engine
+    pub image: Place,
+    /// docker://HOST/NAME[:TAG], with the login of docker, podman or skopeo
+    #[arg(value_name = "DESTINATION")]
+    pub to: Place,
     #[command(flatten)]
     pub engine: EngineArgs,
 }

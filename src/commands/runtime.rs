@@ -3,6 +3,7 @@
 use crate::cli::Runtime;
 use crate::commands::audit::audit_engine_image;
 use crate::commands::repo::{asked, closure_name, config_name, not_published, own_packages};
+use crate::layout::Layout;
 use crate::leaks;
 use crate::output::{Output, bytes};
 use crate::session::{Session, stored, write_atomically};
@@ -91,6 +92,7 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
         if let Some(made) = made.filter(|made| made.dockerfile == digest && made.check == image.check)
             && context.engine.image(name).await?.is_some_and(|found| found.id == made.image)
         {
+            keep(session, context, name).await?;
             context.events.finished(name, Outcome::Unchanged, "", start);
             say(output, name, &made, &plan.snapshot);
             return Ok(());
@@ -120,9 +122,23 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
     context.engine.remove_image(&unexamined).await?;
     let text = serde_json::to_vec_pretty(&made).or_fail(Class::System, || "cannot write what was made".into())?;
     write_atomically(&made_path, &text)?;
+    keep(session, context, name).await?;
     context.events.finished(name, Outcome::Done, "audited clean", start);
     say(output, name, &made, &plan.snapshot);
     Ok(())
+}
+
+/// Keeps an image of the embedded engine in the project, too: as an OCI layout, for `load`, `push` and skopeo. One that
+/// another engine made takes an earlier one of that name out of it.
+async fn keep(session: &Session, context: &Arc<Context>, name: &str) -> Result<()> {
+    let location = context.engine.location(name).await?;
+    let names: Vec<String> = session.project.images.keys().cloned().collect();
+    let (layout, name) = (Layout::of(&session.state), name.to_string());
+    Context::blocking(move || match location {
+        Some(image) => layout.take(&name, &image, &names.iter().map(String::as_str).collect::<Vec<_>>()),
+        None => layout.forget(&name),
+    })
+    .await
 }
 
 /// Takes a name from an image, which goes with its last one, or removes an image that has none. (What is rejected

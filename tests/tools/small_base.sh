@@ -1,6 +1,7 @@
 #!/bin/sh
-# A base image of this machine's shell and coreutils, 5 MB: small_base.sh NAME
+# A base image of this machine's shell and coreutils, 5 MB: small_base.sh NAME, or as a tar, small_base.sh --tar FILE
 set -eu
+[ "$1" != --tar ] || tar=$(realpath "$2")
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 cd "$root"
@@ -22,5 +23,6 @@ echo gone > data/gone
 ln data/old data/hard
 ln -s /var/lib library
 ln -s ../../../../etc climbing
-tar --numeric-owner --owner=0 --group=0 --mtime=@1600000000 -c . |
-    docker import -c 'ENV PATH=/bin:/usr/bin' -c 'ENV BASE=yes' -c 'LABEL of=base' -c 'CMD ["sh"]' - "$1"
+rootfs() { tar --numeric-owner --owner=0 --group=0 --mtime=@1600000000 -c .; }
+if [ "$1" = --tar ]; then rootfs > "$tar"; exit; fi
+rootfs | docker import -c 'ENV PATH=/bin:/usr/bin' -c 'ENV BASE=yes' -c 'LABEL of=base' -c 'CMD ["sh"]' - "$1"

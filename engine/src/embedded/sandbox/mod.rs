@@ -33,7 +33,7 @@ mod wire;
 
 pub use enter::enter;
 
-use crate::lines::Lines;
+use crate::lines::{BothLines, Piece};
 use crate::{Found, Network};
 use host::{Host, Running};
 use std::io::{self, PipeReader, Read, Write};
@@ -173,6 +173,17 @@ impl Sandbox {
     /// # Errors
     /// The container could not be made, or its time was up (class `Build`).
     pub async fn run(&self, job: Job<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
+        let mut lines = BothLines::new(on_line);
+        let ended = self.run_raw(job, &mut |piece| lines.push(piece)).await;
+        lines.finish();
+        ended
+    }
+
+    /// The same, with what the command writes as it comes.
+    ///
+    /// # Errors
+    /// As [`Sandbox::run`].
+    pub async fn run_raw(&self, job: Job<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<i64> {
         let name = job.cmd.first().cloned().unwrap_or_default();
         let failed = || format!("cannot run {name} in a container");
         let order = self.order_for_run(&job)?;
@@ -191,7 +202,7 @@ impl Sandbox {
         let open = |pipe: PipeReader| pipe::Receiver::from_owned_fd(OwnedFd::from(pipe)).or_fail(Class::System, failed);
         let mut pipes = [open(stdout)?, open(stderr)?];
         let all = async {
-            read_lines(&mut pipes, on_line).await.or_fail(Class::System, failed)?;
+            read_pieces(&mut pipes, on_piece).await.or_fail(Class::System, failed)?;
             heard.await.or_fail(Class::Engine, || format!("lost sight of {name}"))?
         };
         let ended = match job.timeout {
@@ -470,8 +481,7 @@ fn end(running: Running) {
 }
 
 /// Gives the lines of both outputs until both end.
-async fn read_lines(pipes: &mut [pipe::Receiver; 2], on_line: &mut (dyn FnMut(&str) + Send)) -> io::Result<()> {
-    let mut lines = [Lines::default(), Lines::default()];
+async fn read_pieces(pipes: &mut [pipe::Receiver; 2], on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> io::Result<()> {
     let mut buffers = [vec![0; 16 << 10], vec![0; 16 << 10]];
     let mut open = [true, true];
     let [out, err] = pipes;
@@ -481,10 +491,8 @@ async fn read_lines(pipes: &mut [pipe::Receiver; 2], on_line: &mut (dyn FnMut(&s
             n = out.read(out_buffer), if open[0] => (0, n?),
             n = err.read(err_buffer), if open[1] => (1, n?),
         };
-        let buffer = if which == 0 { &out_buffer[..n] } else { &err_buffer[..n] };
-        lines[which].push(buffer, on_line);
+        on_piece(if which == 0 { Piece::Out(&out_buffer[..n]) } else { Piece::Err(&err_buffer[..n]) });
         open[which] = n > 0;
     }
-    lines.iter_mut().for_each(|lines| lines.finish(on_line));
     Ok(())
 }
