@@ -2,9 +2,10 @@
 # Makes this machine ready: setup.sh [compiler] [engine] [tests]
 #
 #   compiler  a C compiler, which cargo needs to link
-#   engine    an engine that answers, and mmdebstrap to make base images with (a project's own
-#             base.sh needs no more). Any that twostage would find is one; where none is, Docker is
-#             started, or, with TWOSTAGE_ENGINE=podman, Podman's service
+#   engine    what runs containers, and mmdebstrap to make base images with (a project's own base.sh
+#             needs no more). Where no engine answers, twostage is one itself: then nothing is
+#             installed or started, unless this machine forbids user namespaces.
+#             TWOSTAGE_ENGINE=docker or podman starts that one
 #   tests     the real package managers and tools that judge us in the tests
 #
 # Says first what it will install and start. Does nothing where nothing is missing. Without root it
@@ -38,14 +39,14 @@ podman)
     command="podman system service --time=0 unix://$socket"
     log=/var/log/podman.log
     ;;
-docker | "")
+docker | embedded | "")
     engine=docker
     socket=$docker_socket
     command=dockerd
     log=/var/log/dockerd.log
     ;;
 *)
-    echo "setup.sh: TWOSTAGE_ENGINE is '$TWOSTAGE_ENGINE'; write docker or podman" >&2
+    echo "setup.sh: TWOSTAGE_ENGINE is '$TWOSTAGE_ENGINE'; write docker, podman or embedded" >&2
     exit 2
     ;;
 esac
@@ -69,6 +70,11 @@ engine_answers() {
     esac
 }
 
+# Whether twostage can run containers itself: engine/src/embedded/ says why where it can't.
+namespaces() {
+    command -v unshare > /dev/null && unshare --user --mount --pid --fork true 2> /dev/null
+}
+
 start_engine=false
 fetch_lists=false
 for what in "$@"; do
@@ -76,6 +82,10 @@ for what in "$@"; do
     compiler) need cc gcc libc6-dev ;;
     engine)
         need mmdebstrap mmdebstrap
+        case ${TWOSTAGE_ENGINE:-} in
+        embedded) continue ;;
+        "") ! engine_answers && namespaces && continue ;;
+        esac
         if ! engine_answers; then
             start_engine=true
             case $engine in

@@ -1,6 +1,7 @@
 //! What goes wrong ends with its reason, a hint, and nothing tagged.
 
-use crate::support::{Family, Helper, Project, Serving, Used, docker, plain_build, root, run, tool, uses};
+use crate::on::{EMBEDDED, On};
+use crate::support::{Family, Helper, Project, Serving, Used, docker, root, run, tool, uses};
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -12,12 +13,6 @@ const PROJECT: i32 = 3;
 const BUILD: i32 = 4;
 const REPOSITORY: i32 = 5;
 const RUNTIME: i32 = 7;
-
-/// The id of an image, if the engine has one of that name.
-fn id_of(name: &str) -> Option<String> {
-    let found = docker(&["image", "inspect", "--format", "{{.Id}}", name]);
-    (found.status == 0).then(|| found.out.trim().to_string())
-}
 
 /// A deb of one file, by dpkg-deb itself.
 fn deb(project: &Project, name: &str, version: &str, content: &str) -> String {
@@ -78,7 +73,10 @@ fn a_server_that_is_stopped_or_not_ours_fails_the_runtime_build() {
         ["Unable to locate package", "stopped-demo"],
         ["twostage: these are not the 1 packages that were locked for", "stopped-demo"],
     ];
-    stopped_or_not_ours(Family::Deb, "stopped", &reasons);
+    uses(Used::Engine);
+    uses(Used::Apt);
+    stopped_or_not_ours(On::Docker, Family::Deb, "stopped", &reasons);
+    stopped_or_not_ours(EMBEDDED, Family::Deb, "stopped-alone", &reasons);
 }
 
 #[test]
@@ -90,21 +88,22 @@ fn a_server_that_is_stopped_or_not_ours_fails_the_runtime_build_of_rpms() {
         ["No match for argument", "stopped-demo"],
         ["twostage: these are not the 1 packages that were locked for", "stopped-demo"],
     ];
-    stopped_or_not_ours(Family::Rpm, "stopped-rpm", &reasons);
+    uses(Used::Engine);
+    uses(Used::Dnf);
+    stopped_or_not_ours(On::Docker, Family::Rpm, "stopped-rpm", &reasons);
+    stopped_or_not_ours(EMBEDDED, Family::Rpm, "stopped-rpm-alone", &reasons);
 }
 
 /// `reasons`: what is said of each case below.
-fn stopped_or_not_ours(family: Family, test: &str, reasons: &[[&str; 2]; 5]) {
-    uses(Used::Engine);
-    family.uses();
-    let project = Project::quick_of(family, test, "stopped-demo");
+fn stopped_or_not_ours(on: On, family: Family, test: &str, reasons: &[[&str; 2]; 5]) {
+    let project = Project::quick_on(on, family, test, "stopped-demo");
     project.run(&["repo"]).ok();
     let dockerfile = project.run(&["runtime", "--dockerfile"]).ok().out;
     let dockerfile = Path::new(dockerfile.trim());
     let tag = format!("{}-plain", project.image);
 
     // One snapshot, signed by two keys: the same repository in two projects.
-    let other = Project::quick_of(family, &format!("{test}-other"), "stopped-demo");
+    let other = Project::quick_on(on, family, &format!("{test}-other"), "stopped-demo");
     fs::remove_dir_all(other.join(".twostage/repository/key")).expect("the key goes");
     tool("cp", &["-a", &project.join("stopped-demo").to_string_lossy(), &other.path().to_string_lossy()]).ok();
     project.run(&["export", &project.join("export.tar").to_string_lossy()]).ok();
@@ -150,22 +149,22 @@ fn stopped_or_not_ours(family: Family, test: &str, reasons: &[[&str; 2]; 5]) {
         ("other bytes of the same name", at(&swapped)),
     ];
     for ((what, address), reasons) in cases.iter().zip(reasons) {
-        let mut done = plain_build(dockerfile, address, &tag);
+        let mut done = on.plain_build(dockerfile, address, &tag);
         assert_ne!(done.status, 0, "{what}: it fails");
         for reason in reasons {
             done = done.says(reason);
         }
-        assert_eq!(id_of(&tag), None, "{what}: nothing is tagged");
+        assert_eq!(on.id_of(&tag), None, "{what}: nothing is tagged");
     }
 
     // An image that has the name from a good build keeps it.
-    plain_build(dockerfile, &ours.address, &tag).ok();
-    let good = id_of(&tag).expect("the good image");
+    on.plain_build(dockerfile, &ours.address, &tag).ok();
+    let good = on.id_of(&tag).expect("the good image");
     for (what, address) in &cases {
-        assert_ne!(plain_build(dockerfile, address, &tag).status, 0, "{what}: it fails");
-        assert_eq!(id_of(&tag).as_deref(), Some(good.as_str()), "{what}: the earlier image keeps the name");
+        assert_ne!(on.plain_build(dockerfile, address, &tag).status, 0, "{what}: it fails");
+        assert_eq!(on.id_of(&tag).as_deref(), Some(good.as_str()), "{what}: the earlier image keeps the name");
     }
-    docker(&["image", "rm", "--force", &tag]).ok();
+    on.remove(&tag);
 }
 
 #[test]
@@ -193,7 +192,7 @@ fn an_rpm_that_nobody_has_or_that_is_virtual_is_named() {
 fn missing_or_virtual(family: Family, test: &str, nobody: &str, virtuals: &[(&str, &[&str])]) {
     uses(Used::Engine);
     family.uses();
-    let project = Project::quick_of(family, test, "missing-demo");
+    let project = Project::quick_on(On::Docker, family, test, "missing-demo");
     if family == Family::Rpm {
         project.add_quick("missing-other");
         for name in ["missing-demo", "missing-other"] {
@@ -203,7 +202,7 @@ fn missing_or_virtual(family: Family, test: &str, nobody: &str, virtuals: &[(&st
     }
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
-    let good = id_of(&project.image);
+    let good = On::Docker.id_of(&project.image);
     let before = project.snapshot();
     let packages = |names: &str| {
         project.edit("twostage.toml", |text| {
@@ -224,7 +223,7 @@ fn missing_or_virtual(family: Family, test: &str, nobody: &str, virtuals: &[(&st
     }
 
     assert_eq!(project.snapshot(), before, "the channel has not moved");
-    assert_eq!(id_of(&project.image), good, "the earlier image keeps its name");
+    assert_eq!(On::Docker.id_of(&project.image), good, "the earlier image keeps its name");
 }
 
 #[test]
@@ -240,10 +239,10 @@ fn a_base_that_has_a_newer_version_of_a_named_rpm_is_refused() {
 fn newer_in_the_base(family: Family, test: &str, installed: &str, install: &str) {
     uses(Used::Engine);
     family.uses();
-    let project = Project::quick_of(family, test, "newer-demo");
+    let project = Project::quick_on(On::Docker, family, test, "newer-demo");
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
-    let good = id_of(&project.image);
+    let good = On::Docker.id_of(&project.image);
     let base = base_in(&project.join(&format!(".twostage/images/{}/Dockerfile", project.image)));
     let folder = project.join("newer");
     fs::create_dir(&folder).expect("a folder");
@@ -257,7 +256,7 @@ fn newer_in_the_base(family: Family, test: &str, installed: &str, install: &str)
     });
     project.run(&["repo"]).fails_with(PROJECT).says(installed).says("is newer").says("hint:");
     project.run(&["runtime"]).fails_with(RUNTIME).says("hint: run `twostage repo` first");
-    assert_eq!(id_of(&project.image), good, "the earlier image keeps its name");
+    assert_eq!(On::Docker.id_of(&project.image), good, "the earlier image keeps its name");
     docker(&["image", "rm", "--force", &newer]).ok();
 }
 
@@ -280,7 +279,7 @@ fn our_own_rpm_wins_over_a_newer_one_of_the_distribution() {
 fn own_wins(family: Family, test: &str, ours: &str, query: &[&str], shown: &str, reasons: &[&str]) {
     uses(Used::Engine);
     family.uses();
-    let project = Project::quick_of(family, test, ours);
+    let project = Project::quick_on(On::Docker, family, test, ours);
     // The package manager itself is to choose.
     project.edit("twostage.lock", |lock| lock.split("\n[[closure]]\nof = \"runtime:").next().unwrap_or_default().to_string());
     project.run(&["repo"]).ok();
@@ -291,7 +290,7 @@ fn own_wins(family: Family, test: &str, ours: &str, query: &[&str], shown: &str,
         docker(&["run", "--rm", "--network=none", &project.image, "cat", &format!("/usr/share/{ours}/content")]).ok().out,
         "first\n"
     );
-    let good = id_of(&project.image);
+    let good = On::Docker.id_of(&project.image);
 
     // Asked for by another component that our version does not satisfy, it is refused, not replaced.
     project.add_quick("wins-demo");
@@ -307,7 +306,7 @@ fn own_wins(family: Family, test: &str, ours: &str, query: &[&str], shown: &str,
     project.edit("twostage.toml", |text| text.replace(&format!("packages = [\"{ours}\"]"), "packages = [\"wins-demo\"]"));
     reasons.iter().fold(project.run(&["repo"]).fails_with(PROJECT), |done, reason| done.says(reason));
     project.run(&["runtime"]).fails_with(RUNTIME).says("hint: run `twostage repo` first");
-    assert_eq!(id_of(&project.image), good, "the earlier image keeps its name");
+    assert_eq!(On::Docker.id_of(&project.image), good, "the earlier image keeps its name");
 }
 
 /// The metadata is ours, and signed by us, and the bytes are what the lock says; only the packages'
@@ -316,14 +315,14 @@ fn own_wins(family: Family, test: &str, ours: &str, query: &[&str], shown: &str,
 fn an_rpm_without_a_signature_fails_the_runtime_build() {
     uses(Used::Engine);
     uses(Used::Dnf);
-    let project = Project::quick_of(Family::Rpm, "unsigned", "unsigned-demo");
+    let project = Project::quick_on(On::Docker, Family::Rpm, "unsigned", "unsigned-demo");
     project.run(&["repo"]).ok();
     let dockerfile = project.run(&["runtime", "--dockerfile"]).ok().out;
     let dockerfile = Path::new(dockerfile.trim());
     let ours = Serving::of(project.path());
     let good = format!("{}-plain", project.image);
-    plain_build(dockerfile, &ours.address, &good).ok();
-    let id = id_of(&good);
+    On::Docker.plain_build(dockerfile, &ours.address, &good).ok();
+    let id = On::Docker.id_of(&good);
     let rpms: Vec<String> = ours.fetched().into_iter().filter(|target| target.ends_with(".rpm")).collect();
     assert_eq!(rpms.len(), 1, "{rpms:?}");
 
@@ -343,12 +342,12 @@ fn an_rpm_without_a_signature_fails_the_runtime_build() {
         gpg(&["--armor", "--detach-sign", &folder.join("repodata/repomd.xml").to_string_lossy()]);
         let script = root().join("tests/tools/faulty_server.py");
         let server = Helper::start(Command::new("python3").arg(script).args([&ours.address, &folder.to_string_lossy().into_owned()]));
-        plain_build(dockerfile, &format!("127.0.0.1:{}", server.line), &good)
+        On::Docker.plain_build(dockerfile, &format!("127.0.0.1:{}", server.line), &good)
     };
     let done = build(false);
     assert_ne!(done.status, 0, "it fails");
     done.says("unsigned-demo.rpm is not signed").says("GPG check FAILED");
-    assert_eq!(id_of(&good), id, "the earlier image keeps its name");
+    assert_eq!(On::Docker.id_of(&good), id, "the earlier image keeps its name");
     // It is the signature that decides: the same folder with it is taken.
     build(true).ok();
     let _ = run(Command::new("gpgconf").env("GNUPGHOME", home.path()).args(["--kill", "all"]));
@@ -368,10 +367,10 @@ fn an_image_of_rpms_with_residue_or_a_failing_check_is_removed() {
 fn residue_or_failing_check(family: Family, test: &str) {
     uses(Used::Engine);
     family.uses();
-    let project = Project::quick_of(family, test, "residue-demo");
+    let project = Project::quick_on(On::Docker, family, test, "residue-demo");
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
-    let good = id_of(&project.image).expect("the good image");
+    let good = On::Docker.id_of(&project.image).expect("the good image");
     let images =
         || docker(&["images", "--no-trunc", "--quiet", "--filter", &format!("label=twostage.snapshot={}", project.snapshot())]).ok().out;
     let toml = project.read("twostage.toml");
@@ -379,7 +378,7 @@ fn residue_or_failing_check(family: Family, test: &str) {
     project.write("twostage.toml", &format!("{toml}check = [\"sh\", \"-c\", \"echo I am not well; exit 3\"]\n"));
     let done = project.run(&["runtime", "--no-cache"]).fails_with(VERDICT);
     done.says("its check `sh -c echo I am not well; exit 3` failed (exit status 3)").says("I am not well").says("hint:");
-    assert_eq!(id_of(&project.image).as_deref(), Some(good.as_str()), "the earlier image keeps its name");
+    assert_eq!(On::Docker.id_of(&project.image).as_deref(), Some(good.as_str()), "the earlier image keeps its name");
     assert_eq!(images().trim(), good, "the rejected image is gone");
     project.write("twostage.toml", &format!("{toml}check = [\"no-such-program\"]\n"));
     project.run(&["runtime"]).fails_with(VERDICT).says("no-such-program").says("hint:");
@@ -394,7 +393,7 @@ fn residue_or_failing_check(family: Family, test: &str) {
     project.run(&["repo"]).ok();
     let done = project.run(&["runtime"]).fails_with(VERDICT);
     done.says("nothing is tagged").says("/var/lib/foo/stray").says("/root/.bash_history").says("hint:");
-    assert_eq!(id_of(&project.image).as_deref(), Some(good.as_str()), "the earlier image keeps its name");
+    assert_eq!(On::Docker.id_of(&project.image).as_deref(), Some(good.as_str()), "the earlier image keeps its name");
     assert_eq!(images(), "", "the rejected image is gone");
 
     // The same for a name that no image has yet.
@@ -402,7 +401,7 @@ fn residue_or_failing_check(family: Family, test: &str) {
     project.edit("twostage.toml", |text| text.replace(&format!("[runtime.{}]", project.image), &format!("[runtime.{never}]")));
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).fails_with(VERDICT).says("/var/lib/foo/stray");
-    assert_eq!(id_of(&never), None, "nothing is tagged");
+    assert_eq!(On::Docker.id_of(&never), None, "nothing is tagged");
     assert_eq!(images(), "", "the rejected image is gone");
 }
 
@@ -419,7 +418,7 @@ fn what_a_hostile_builder_of_rpms_leaves_is_refused_by_name() {
 /// `ending`: how the names of packages end.
 fn hostile_builder(family: Family, test: &str, ending: &str) {
     uses(Used::Engine);
-    let project = Project::quick_of(family, test, "hostile-demo");
+    let project = Project::quick_on(On::Docker, family, test, "hostile-demo");
     let named = |text: &str| text.replace("_1_all.deb", ending).replace(".deb", &ending[ending.len() - 4..]);
     project.run(&["repo"]).ok();
     let before = project.snapshot();

@@ -1,6 +1,7 @@
 //! The main job: sources → packages → snapshot → one RUN → audited image.
 
-use crate::support::{Family, Project, Serving, Used, docker, plain_build, root, tool, uses, wait_until};
+use crate::on::{EMBEDDED, On};
+use crate::support::{Family, Project, Serving, Used, docker, root, tool, uses, wait_until};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,28 +14,38 @@ fn outcomes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[test]
 fn a_project_becomes_an_image_that_greets_and_holds_no_residue() {
-    greets(Family::Deb, "greets");
+    greets(On::Docker, Family::Deb, "greets");
 }
 
 #[test]
 fn a_project_of_rpms_becomes_an_image_that_greets_and_holds_no_residue() {
-    greets(Family::Rpm, "greets-rpm");
+    greets(On::Docker, Family::Rpm, "greets-rpm");
 }
 
-fn greets(family: Family, test: &str) {
+#[test]
+fn without_a_daemon_a_project_becomes_an_image_that_greets_and_holds_no_residue() {
+    greets(EMBEDDED, Family::Deb, "greets-alone");
+}
+
+#[test]
+fn without_a_daemon_a_project_of_rpms_becomes_an_image_that_greets_and_holds_no_residue() {
+    greets(EMBEDDED, Family::Rpm, "greets-rpm-alone");
+}
+
+fn greets(on: On, family: Family, test: &str) {
     uses(Used::Engine);
     family.uses();
-    let project = Project::built(family, test);
+    let project = Project::built_on(on, family, test);
     let last = project.run(&["runtime"]).ok().last_line().to_string();
     for part in [project.image.as_str(), "  sha256:", "  snapshot @", " above the base"] {
         assert!(last.contains(part), "the last line is {last:?}");
     }
-    assert_eq!(docker(&["run", "--rm", &project.image]).ok().out, "Hello, world!\n");
-    assert_eq!(docker(&["run", "--rm", &project.image, "id", "-un"]).ok().out, "app\n");
+    assert_eq!(on.run(&project.image, &[]), "Hello, world!\n");
+    assert_eq!(on.run(&project.image, &["id", "-un"]), "app\n");
 
     // A checker that shares no code with our audit agrees.
     let saved = project.join("saved.tar");
-    docker(&["save", "--output", &saved.to_string_lossy(), &project.image]).ok();
+    on.save(&project.image, &saved);
     let key = project.join("key.asc");
     fs::write(&key, Serving::of(project.path()).get("/key.asc")).expect("a file");
     let checker = root().join("tests/tools/check_image.py");
@@ -163,7 +174,7 @@ fn plain_docker_build_takes_the_generated_dockerfile_beside_a_served_repository(
     uses(Used::Apt);
     let project = Project::built_hello("plain");
     let dockerfile = project.run(&["runtime", "--dockerfile"]).ok().out;
-    plain_build(Path::new(dockerfile.trim()), &Serving::of(project.path()).address, &project.image).ok();
+    On::Docker.plain_build(Path::new(dockerfile.trim()), &Serving::of(project.path()).address, &project.image).ok();
     assert_eq!(docker(&["run", "--rm", &project.image]).ok().out, "Hello, world!\n");
     let by_hand = project.diff_ids();
     project.run(&["runtime", "--no-cache"]).ok();

@@ -1,6 +1,7 @@
 //! Killed at any point, a run leaves the old state or the new one, and the next run finishes.
 
 use crate::clients::Container;
+use crate::on::On;
 use crate::rpm_mutations::metadata;
 use crate::support::{Family, Project, Serving, Used, docker, http_get, run, uses, wait_until};
 use std::collections::BTreeMap;
@@ -43,23 +44,65 @@ impl Running {
         Running(child)
     }
 
-    /// Kills the whole group. Whether it was still running.
-    fn kill(mut self) -> bool {
+    /// Kills the whole group; of the engine that needs no daemon only the command, since whatever that has started is
+    /// to end with it. Whether it was still running.
+    fn kill(mut self, on: On) -> bool {
         let running = self.0.try_wait().expect("our child").is_none();
+        let started = descendants(self.0.id());
         if running {
             // Not reaped yet, so the number is still this group's.
-            run(Command::new("kill").args(["-KILL", "--", &format!("-{}", self.0.id())])).ok();
+            let group = if on == On::Docker { "-" } else { "" };
+            run(Command::new("kill").args(["-KILL", "--", &format!("{group}{}", self.0.id())])).ok();
         }
         self.0.wait().expect("our child");
+        wait_until("what the command started has ended with it", || started.iter().all(|process| !process.lives()));
         running
     }
 }
 
+/// A process; numbers come again, but not with the same time of start.
+#[derive(Clone, PartialEq, Eq)]
+struct Process {
+    id: u32,
+    parent: u32,
+    start: String,
+}
+
+impl Process {
+    /// What proc(5) says of it: the name ends at the last parenthesis; state, parent, and as the 20th field the start follow.
+    fn of(id: u32) -> Option<Process> {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        // (A zombie has ended.)
+        (*fields.first()? != "Z").then_some(())?;
+        Some(Process { id, parent: fields.get(1)?.parse().ok()?, start: (*fields.get(19)?).to_string() })
+    }
+
+    fn lives(&self) -> bool {
+        Process::of(self.id).is_some_and(|now| now.start == self.start)
+    }
+}
+
+/// All that a process has started, and that these have.
+fn descendants(of: u32) -> Vec<Process> {
+    let ids = fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    let all: Vec<Process> = ids.filter_map(Process::of).collect();
+    let (mut found, mut parents) = (Vec::new(), vec![of]);
+    while let Some(parent) = parents.pop() {
+        let children = all.iter().filter(|process| process.parent == parent);
+        for child in children {
+            parents.push(child.id);
+            found.push(child.clone());
+        }
+    }
+    found
+}
+
 /// Kills the command after `delay`, counted from `step`. Whether it was still running then.
-fn killed(command: Command, step: Option<&str>, delay: Duration) -> bool {
+fn killed(on: On, command: Command, step: Option<&str>, delay: Duration) -> bool {
     let running = Running::start(command, step);
     std::thread::sleep(delay);
-    running.kill()
+    running.kill(on)
 }
 
 /// A real client of the channel, which knows nothing of it but its client file.
@@ -213,43 +256,59 @@ impl Of<'_> {
         };
         all.lines().filter(|line| line.contains(word)).map(String::from).collect()
     }
+}
 
-    /// Waits until no container is left. (The engine notices by itself, within moments, that whoever
-    /// asked for a build is gone.)
-    fn check_none(&self) {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let left = self.containers();
-            if left.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < end, "containers are left: {left:?}");
-            std::thread::sleep(Duration::from_millis(300));
-        }
+/// Waits until no container is left. (Docker notices by itself, within moments, that whoever asked for a build is gone.)
+/// Of the other engine, whose next command takes away what a killed one left, nothing half is left either.
+fn check_none(on: On, of: &[Of<'_>]) {
+    let left = || match on {
+        On::Docker => of.iter().flat_map(Of::containers).collect(),
+        On::Embedded(_) => half_done(on),
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while !left().is_empty() {
+        assert!(Instant::now() < end, "containers are left: {:?}", left());
+        std::thread::sleep(Duration::from_millis(300));
     }
+}
 
-    /// Shows that the containers of a running command are found: else no check would mean anything.
-    fn check_found(&self, command: Command) {
-        let running = Running::start(command, None);
-        wait_until("a running command has a container", || !self.containers().is_empty());
-        assert!(running.kill(), "the container was there while the command ran");
+/// What is in a store only while somebody is at work.
+fn half_done(on: On) -> Vec<String> {
+    let names = |folder: &str| fs::read_dir(on.store().join(folder)).into_iter().flatten().flatten();
+    ["containers", "incoming", "trash"].into_iter().flat_map(names).map(|entry| entry.path().display().to_string()).collect()
+}
+
+/// Shows that the containers of a running command are found: else no check would mean anything.
+fn check_found(on: On, of: &[Of<'_>], command: impl Fn() -> Command) {
+    for of in of {
+        let running = Running::start(command(), None);
+        wait_until("a running command has a container", || match on {
+            On::Docker => !of.containers().is_empty(),
+            On::Embedded(_) => !half_done(on).is_empty() && descendants(running.0.id()).len() > 2,
+        });
+        assert!(running.kill(on), "the container was there while the command ran");
     }
 }
 
 #[test]
 fn repo_killed_at_any_point_leaves_the_old_snapshot_or_the_new_one() {
-    repo_killed(Family::Deb, "kill-repo");
+    repo_killed(On::Docker, Family::Deb, "kill-repo");
 }
 
 #[test]
 fn repo_of_rpms_killed_at_any_point_leaves_the_old_snapshot_or_the_new_one() {
-    repo_killed(Family::Rpm, "kill-repo-rpm");
+    repo_killed(On::Docker, Family::Rpm, "kill-repo-rpm");
 }
 
-fn repo_killed(family: Family, test: &str) {
+#[test]
+fn repo_without_a_daemon_killed_at_any_point_leaves_the_old_snapshot_or_the_new_one() {
+    repo_killed(On::Embedded("kill-repo"), Family::Deb, "kill-repo-alone");
+}
+
+fn repo_killed(on: On, family: Family, test: &str) {
     uses(Used::Engine);
     family.uses();
-    let project = Project::quick_of(family, test, "kill-repo-demo");
+    let project = Project::quick_on(on, family, test, "kill-repo-demo");
     project.run(&["repo"]).ok();
     let server = Serving::of(project.path());
     let client = Client::of(family, &project);
@@ -263,9 +322,9 @@ fn repo_killed(family: Family, test: &str) {
     let mut whole = finish();
     let mut dice = Dice(2);
     touch(ROUNDS + 1);
-    Of::Project(&project).check_found(project.command(&["repo"]));
+    check_found(on, &[Of::Project(&project)], || project.command(&["repo"]));
     finish();
-    Of::Project(&project).check_none();
+    check_none(on, &[Of::Project(&project)]);
     let mut old = client.read(&server);
     assert_eq!(old, listed(family, &server), "a client gets what the metadata lists");
     let (mut alive, mut new_seen) = (0, 0);
@@ -277,7 +336,7 @@ fn repo_killed(family: Family, test: &str) {
         // Most anywhere; every third where the channel moves.
         let step = round.is_multiple_of(3).then_some("publishing its packages");
         let delay = dice.part_of(if step.is_some() { whole / 3 } else { whole });
-        let was_running = killed(project.command(&["repo"]), step, delay);
+        let was_running = killed(on, project.command(&["repo"]), step, delay);
         let seen = client.read(&server);
         finish();
         let new = listed(family, &server);
@@ -287,7 +346,7 @@ fn repo_killed(family: Family, test: &str) {
         new_seen += u32::from(was_running && seen == new);
         whole = if was_running { whole } else { whole.mul_f64(0.9) };
         check_no_temporary_file(&project, 1);
-        Of::Project(&project).check_none();
+        check_none(on, &[Of::Project(&project)]);
         old = new;
     }
     assert_eq!(old, client.read(&server), "a client gets what the metadata lists");
@@ -297,18 +356,23 @@ fn repo_killed(family: Family, test: &str) {
 
 #[test]
 fn runtime_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
-    runtime_killed(Family::Deb, "kill-runtime");
+    runtime_killed(On::Docker, Family::Deb, "kill-runtime");
 }
 
 #[test]
 fn runtime_of_rpms_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
-    runtime_killed(Family::Rpm, "kill-runtime-rpm");
+    runtime_killed(On::Docker, Family::Rpm, "kill-runtime-rpm");
 }
 
-fn runtime_killed(family: Family, test: &str) {
+#[test]
+fn runtime_of_rpms_without_a_daemon_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
+    runtime_killed(On::Embedded("kill-runtime"), Family::Rpm, "kill-runtime-alone");
+}
+
+fn runtime_killed(on: On, family: Family, test: &str) {
     uses(Used::Engine);
     family.uses();
-    let project = Project::quick_of(family, test, "kill-runtime-demo");
+    let project = Project::quick_on(on, family, test, "kill-runtime-demo");
     project.run(&["repo"]).ok();
     let server = Serving::of(project.path());
     let client = Client::of(family, &project);
@@ -317,7 +381,7 @@ fn runtime_killed(family: Family, test: &str) {
     let mark = &format!("org.example.{}", project.image);
     // Another label is another Dockerfile, so that something has to be made.
     let touch = |round: u32| project.write("twostage.toml", &format!("{toml}labels = {{ \"{mark}\" = \"{round}\" }}\n"));
-    let id_of = || docker(&["image", "inspect", "--format", "{{.Id}}", &project.image]).ok().out.trim().to_string();
+    let id_of = || on.id_of(&project.image).expect("the image");
     let finish = |more: &[&str]| {
         let start = Instant::now();
         project.run(&[&["runtime"], more].concat()).ok();
@@ -328,8 +392,8 @@ fn runtime_killed(family: Family, test: &str) {
     let layers = project.diff_ids();
     let snapshot = project.snapshot();
     touch(ROUNDS + 1);
-    Of::Project(&project).check_found(project.command(&["runtime", "--no-cache"]));
-    Of::Snapshot(&snapshot).check_found(project.command(&["runtime", "--no-cache"]));
+    let containers = [Of::Project(&project), Of::Snapshot(&snapshot)];
+    check_found(on, &containers, || project.command(&["runtime", "--no-cache"]));
     let (_, mut old) = finish(&[]);
     let mut named = vec![first, old.clone()];
     let mut dice = Dice(8);
@@ -342,7 +406,7 @@ fn runtime_killed(family: Family, test: &str) {
         // Most anywhere; every third between the image and its name.
         let step = round.is_multiple_of(3).then_some("auditing");
         let delay = dice.part_of(if step.is_some() { whole / 3 } else { whole });
-        let was_running = killed(project.command(&["runtime", "--no-cache"]), step, delay);
+        let was_running = killed(on, project.command(&["runtime", "--no-cache"]), step, delay);
         let seen = id_of();
         assert_eq!(project.diff_ids(), layers, "round {round}: the name is an image that is whole");
         assert_eq!(client.read(&server), channel, "round {round}: the channel is as it was");
@@ -350,24 +414,22 @@ fn runtime_killed(family: Family, test: &str) {
         let anew = round.is_multiple_of(5);
         let (_, new) = finish(if anew { &["--no-cache"] } else { &[] });
         assert!(seen == old || seen == new || anew, "round {round}, killed after {delay:?}");
-        let label = docker(&["image", "inspect", "--format", &format!("{{{{index .Config.Labels {mark:?}}}}}"), &new]).ok().out;
-        assert_eq!(label.trim(), round.to_string(), "the next run finished");
+        assert_eq!(on.label(&project.image, mark), round.to_string(), "the next run finished");
         assert_eq!(project.diff_ids(), layers, "round {round}: and made the same layers");
         alive += u32::from(was_running);
         new_seen += u32::from(was_running && seen != old);
         whole = if was_running { whole } else { whole.mul_f64(0.9) };
         named.extend([seen, new.clone()]);
         check_no_temporary_file(&project, 1);
-        Of::Project(&project).check_none();
-        Of::Snapshot(&snapshot).check_none();
+        check_none(on, &containers);
         old = new;
     }
     eprintln!("{alive} killed while running, over {whole:?}; {new_seen} had named their image already");
     assert_eq!(alive, KILLS, "too few were still running");
-    assert_eq!(
-        docker(&["run", "--rm", "--network=none", &project.image, "cat", "/usr/share/kill-runtime-demo/content"]).ok().out,
-        "first\n"
-    );
+    assert_eq!(on.run(&project.image, &["cat", "/usr/share/kill-runtime-demo/content"]), "first\n");
+    if on != On::Docker {
+        return;
+    }
     // Every image had the name at its time, and those that lost it to the next are the user's. A
     // killed build's steps are the engine's cache; only a whole image (its last step is the label
     // of the snapshot) is ours to remove. (Docker gives a name only while somebody listens: a kill during the last
@@ -400,9 +462,9 @@ fn a_bootstrap_that_is_killed_leaves_nothing_to_the_next_run() {
     wait_until("mmdebstrap is at work", || {
         scratch().iter().filter_map(|folder| fs::read_dir(folder).ok()).any(|roots| roots.flatten().any(unpacked))
     });
-    assert!(bootstrap.kill(), "it was at work");
+    assert!(bootstrap.kill(On::Docker), "it was at work");
     assert_eq!(scratch().len(), 1, "what it had begun is there");
-    Of::Project(&project).check_none();
+    check_none(On::Docker, &[Of::Project(&project)]);
     // What a run that died while it wrote would leave: nothing of it may stay.
     for name in
         [".twostage-incoming-x", ".twostage/.twostage-incoming-x", ".twostage/images/hello/.twostage-incoming-x", ".twostage/incoming-x"]

@@ -21,6 +21,7 @@ mod mutants;
 mod mutations;
 mod naive;
 mod offline;
+mod on;
 mod oracle;
 mod real_images;
 mod recipes;

@@ -1,6 +1,7 @@
 //! Built at other times, on other ports: the same layer.
 
-use crate::support::{Family, Project, Serving, Used, docker, image_name, plain_build, root, run, tool, uses};
+use crate::on::On;
+use crate::support::{Family, Project, Serving, Used, docker, image_name, root, run, tool, uses};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -155,7 +156,7 @@ fn other_days(family: Family, project: &Project, fake: &Image, packages: &str) -
         } else {
             // The second by docker alone, so that it is known at which address its server was.
             let dockerfile = project.run(&["runtime", "--dockerfile"]).ok().out;
-            plain_build(Path::new(dockerfile.trim()), &serving.address, &image.0).ok();
+            On::Docker.plain_build(Path::new(dockerfile.trim()), &serving.address, &image.0).ok();
             project.run(&["audit", &image.0]).ok();
         }
         let layers = docker(&["inspect", "--format", "{{json .RootFS.Layers}}", &image.0]).ok().out;

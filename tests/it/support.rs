@@ -1,5 +1,6 @@
 //! What the chapters share.
 
+use crate::on::On;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -122,18 +123,6 @@ pub fn image_name(test: &str) -> String {
     format!("twostage-test-{}-{test}", &checkout[..6])
 }
 
-/// A build by the docker client alone, which is told besides the Dockerfile only of the server, as
-/// `http_proxy`.
-pub fn plain_build(dockerfile: &Path, server: &str, tag: &str) -> Done {
-    let proxy = format!("http_proxy=http://{server}");
-    let text = fs::File::open(dockerfile).expect("the Dockerfile");
-    let arguments = ["build", "--force-rm", "--no-cache", "--network=host", "--build-arg", &proxy, "--tag", tag, "-"];
-    let mut done = run(Command::new("docker").args(arguments).stdin(text));
-    // The classic client writes a step's stderr to its own stdout.
-    done.err.push_str(&done.out);
-    done
-}
-
 /// Waits until something is so. It has a minute, which is far more than it should take.
 #[track_caller]
 pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
@@ -193,6 +182,8 @@ pub fn rpm_bases() -> &'static Path {
 pub struct Project {
     folder: tempfile::TempDir,
     family: Family,
+    /// What runs its containers.
+    pub on: On,
     /// The name of its image, different in every test, because an engine has one list of names.
     pub image: String,
 }
@@ -205,8 +196,12 @@ impl Project {
 
     /// A copy of one of the examples, nothing built.
     pub fn example(family: Family, test: &str) -> Project {
+        Project::example_on(On::Docker, family, test)
+    }
+
+    fn example_on(on: On, family: Family, test: &str) -> Project {
         let folder = tempfile::Builder::new().prefix(test).tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-        let project = Project { folder, family, image: image_name(test) };
+        let project = Project { folder, family, on, image: image_name(test) };
         let example = root().join("examples").join(family.example());
         for entry in fs::read_dir(example).expect("the example").flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -241,8 +236,12 @@ impl Project {
     /// A copy of an example with everything built already: the repository of a build that all tests share,
     /// copied. (`import` would verify every package again, which takes seconds; a test of its own does that.)
     pub fn built(family: Family, test: &str) -> Project {
+        Project::built_on(On::Docker, family, test)
+    }
+
+    pub fn built_on(on: On, family: Family, test: &str) -> Project {
         let shared = shared_build(family);
-        let project = Project::example(family, test);
+        let project = Project::example_on(on, family, test);
         let lock = fs::read_to_string(shared.join("twostage.lock")).expect("the shared lock");
         project.write("twostage.lock", &lock.replace("runtime:twostage-test-shared", &format!("runtime:{}", project.image)));
         fs::create_dir_all(project.join(".twostage/repository")).expect("a folder");
@@ -268,7 +267,7 @@ impl Project {
             let how = if entry.path().extension().is_some_and(|ending| ending == "tar") { "-rl" } else { "-r" };
             tool("cp", &[how, &entry.path().to_string_lossy(), &folder.path().to_string_lossy()]).ok();
         }
-        Project { folder, family: self.family, image: self.image.clone() }
+        Project { folder, family: self.family, on: self.on, image: self.image.clone() }
     }
 
     pub fn path(&self) -> &Path {
@@ -294,6 +293,7 @@ impl Project {
     /// The command, for this project.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = twostage();
+        self.on.choose(&mut command);
         command.arg("--project").arg(self.path()).args(arguments);
         command
     }
@@ -316,8 +316,7 @@ impl Project {
 
     /// The digests of the image's layers.
     pub fn diff_ids(&self) -> Vec<String> {
-        let out = docker(&["inspect", "--format", "{{json .RootFS.Layers}}", &self.image]).ok().out;
-        serde_json::from_str(&out).expect("docker writes JSON")
+        self.on.diff_ids(&self.image)
     }
 
     /// What each component's last line said in a run of `repo`: built, unchanged, same.
@@ -336,12 +335,12 @@ impl Project {
 impl Project {
     /// `examples/hello`, built, with one component more and an image of only that one's package.
     pub fn quick(test: &str, component: &str) -> Project {
-        Project::quick_of(Family::Deb, test, component)
+        Project::quick_on(On::Docker, Family::Deb, test, component)
     }
 
-    /// The same of any example.
-    pub fn quick_of(family: Family, test: &str, component: &str) -> Project {
-        let project = Project::built(family, test);
+    /// The same of any example, on any engine.
+    pub fn quick_on(on: On, family: Family, test: &str, component: &str) -> Project {
+        let project = Project::built_on(on, family, test);
         project.add_quick(component);
         project.edit("twostage.toml", |text| {
             let (components, image) = text.split_once("[runtime.").expect("an image");
@@ -466,7 +465,7 @@ impl Drop for Helper {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        let _ = Command::new("docker").args(["image", "rm", "--force", &self.image]).output();
+        self.on.remove(&self.image);
     }
 }
 
