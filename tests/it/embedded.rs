@@ -1,5 +1,6 @@
 //! The commands that make the embedded engine useful by itself: run, load, push, doctor, and the layout in the project.
 
+use crate::engines::Other;
 use crate::registry::Registry;
 use crate::support::{Done, Project, Used, docker, image_name, root, run, tool, twostage, uses};
 use serde_json::Value;
@@ -122,6 +123,16 @@ fn docker_runs_an_image_the_same_way_and_gets_it_bit_for_bit() {
     let containers = docker(&["ps", "--all", "--quiet", "--filter", &format!("ancestor={name}")]).ok().out;
     assert_eq!(containers, "", "no container is left in docker");
     docker(&["image", "rm", "--force", &name]).ok();
+
+    // Podman, too, where that listens.
+    let podman = Other::podman();
+    let host = podman.service.line.as_str();
+    place.run(&["load", &name, "--into", "podman", "--engine-host", host]).ok();
+    let in_podman = |arguments: &[&str]| tool("podman", &[&["--remote", "--url", host][..], arguments].concat());
+    let there = in_podman(&["image", "inspect", "--format", "sha256:{{.Id}} {{json .RootFS.Layers}}", &name]).ok().out;
+    let (there, in_layers) = there.trim().split_once(' ').expect("two words");
+    assert_eq!((there, serde_json::from_str(in_layers).ok()), (id.as_str(), Some(layers)));
+    in_podman(&["image", "rm", "--force", &name]).ok();
 
     // Whatever is no image of ours says so.
     place.run(&["load", &name.replace("load", "laod")]).fails_with(6).says(&format!("write `{name}`"));
@@ -273,4 +284,32 @@ fn an_image_that_is_not_the_same_twice_is_not_tagged_and_its_first_file_is_named
     }
     assert_ne!(docker(&["image", "inspect", &project.image]).status, 0, "nothing is tagged");
     assert!(!names(&place.join("store")).contains("unexamined"));
+}
+
+#[test]
+fn a_project_whose_base_is_in_a_registry_pulls_it_once_without_a_daemon_and_pins_its_digest() {
+    if cfg!(not(feature = "registry")) {
+        return;
+    }
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let place = Place::new("base");
+    let project = Project::quick("remote", "tiny");
+    project.run(&["repo"]).ok();
+    let embedded = |arguments: &[&str]| run(&mut place.of(project.command(arguments)));
+    let registry = Registry::start(None);
+    let base = format!("{}/base:1", registry.address);
+    embedded(&["push", &format!("docker-daemon:{}", project.base()), &format!("docker://{base}")]).ok();
+    project.edit("twostage.toml", |text| {
+        let line = text.lines().find(|line| line.starts_with("bootstrap = ")).expect("the base").to_string();
+        text.replace(&line, &format!("image = \"{base}\""))
+    });
+    // Pulled and pinned, by the digest that the registry knows; then it is there, and nobody asks the registry.
+    embedded(&["repo"]).ok().says(&format!("pulling {base}"));
+    let pull = project.read("twostage.lock").lines().find_map(|line| line.strip_prefix("pull = ").map(String::from)).expect("a digest");
+    assert!(pull.starts_with(&format!("\"{}/base@sha256:", registry.address)), "{pull}");
+    drop(registry);
+    embedded(&["runtime"]).ok();
+    let dockerfile = project.read(&format!(".twostage/images/{}/Dockerfile", project.image));
+    assert!(dockerfile.contains(&format!("FROM {}", pull.trim_matches('"'))), "any other engine takes the same base: {dockerfile}");
 }
