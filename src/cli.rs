@@ -207,6 +207,7 @@ pub struct Runtime {
 }
 
 #[derive(Args)]
+#[command(override_usage = "twostage run [OPTIONS] IMAGE [COMMAND]...")]
 #[command(after_help = "It runs as the image says: its entrypoint and command, user, folder and environment; as with docker, words\n\
     behind IMAGE take the place of its command. What it writes is passed on as it comes, its standard input is\n\
     empty, and nothing of the container is kept. The exit status is the command's; where twostage cannot run it, 6\n\
@@ -237,11 +238,22 @@ pub struct Run {
     pub rm: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// The image, by a name or an id that the engine knows
-    pub image: String,
-    /// What to run, instead of the image's command
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
+    /// The image, by a name or an id that the engine knows; all behind it is the command to run instead of the image's
+    // (One list, so that what looks like an option of ours behind the image is none.)
+    #[arg(value_name = "IMAGE", required = true, num_args = 1.., trailing_var_arg = true)]
+    pub words: Vec<String>,
+}
+
+impl Run {
+    /// The image.
+    pub fn image(&self) -> &str {
+        self.words.first().map(String::as_str).unwrap_or_default()
+    }
+
+    /// What is to be run in it; nothing means the image's own.
+    pub fn command(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
+    }
 }
 
 #[derive(Args)]

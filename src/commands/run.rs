@@ -15,8 +15,8 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
     let kind = arguments.engine.kind.unwrap_or(EngineKind::Embedded);
     let engine = EngineArgs { kind: Some(kind), engine_host: arguments.engine.engine_host.clone() }.connect().await?;
     tell_cost(&engine, &output.sink());
-    let Some(image) = engine.image(&arguments.image).await? else {
-        return Err(unknown(&engine, &arguments.image, &[]).await);
+    let Some(image) = engine.image(arguments.image()).await? else {
+        return Err(unknown(&engine, arguments.image(), &[]).await);
     };
     let command = command(&image, arguments)?;
     let run = twostage_engine::Run {
@@ -24,7 +24,7 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
         user: arguments.user.as_deref(),
         workdir: arguments.workdir.as_deref(),
         network: arguments.network.into(),
-        ..twostage_engine::Run::new(&arguments.image, &command)
+        ..twostage_engine::Run::new(arguments.image(), &command)
     };
     // As it comes. A reader that has gone away is no reason to end the command: it may do more than write.
     let mut pass_on = |piece: Piece<'_>| {
@@ -47,7 +47,7 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
         }
         // The image has no such program, as a rule.
         Err(error) if error.class() == Class::Engine && error.hint_text().is_none() => {
-            Err(error.hint(format!("what is in it shows `twostage run --entrypoint ls {} -l /usr/bin`", arguments.image)))
+            Err(error.hint(format!("what is in it shows `twostage run --entrypoint ls {} -l /usr/bin`", arguments.image())))
         }
         Err(error) => Err(error),
     };
@@ -66,11 +66,11 @@ fn command(image: &ImageInfo, arguments: &Run) -> Result<Vec<String>> {
     };
     // As with docker: another entrypoint knows nothing of the image's command.
     let own = if arguments.entrypoint.is_some() { &[][..] } else { &image.cmd[..] };
-    let given = if arguments.command.is_empty() { own } else { &arguments.command[..] };
+    let given = if arguments.command().is_empty() { own } else { arguments.command() };
     let whole: Vec<String> = entrypoint.iter().chain(given).cloned().collect();
     if whole.is_empty() {
-        return Err(Error::new(Class::Usage, format!("{} says no command, and none is given", arguments.image))
-            .hint(format!("name one: `twostage run {} COMMAND`", arguments.image)));
+        return Err(Error::new(Class::Usage, format!("{} says no command, and none is given", arguments.image()))
+            .hint(format!("name one: `twostage run {} COMMAND`", arguments.image())));
     }
     Ok(whole)
 }
