@@ -10,6 +10,7 @@ mod bases;
 mod cli;
 mod clients;
 mod compile;
+mod differential;
 mod engines;
 mod failures;
 mod hello;

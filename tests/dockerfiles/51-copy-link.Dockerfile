@@ -1,0 +1,4 @@
+# COPY --link
+FROM base
+COPY --link one.txt /x/y/
+COPY --link --chown=3:4 dir /z/
