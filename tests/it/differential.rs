@@ -161,7 +161,7 @@ impl Place {
         let name = format!("compiled-{}", case.name);
         let mut command = twostage();
         command.args(["compile", "--engine", "embedded", "--network", "none", "--tag", &name, "--engine-host"]).arg(self.at("store"));
-        case.values("--build-arg").for_each(|word| drop(command.args(["--build-arg", word])));
+        command.args(case.values("--build-arg").flat_map(|word| ["--build-arg", word]));
         let Done { status, err, .. } = run(command.arg(context));
         if status != 0 {
             return Err(err);
