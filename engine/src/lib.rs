@@ -349,7 +349,11 @@ impl Engine {
                 Err(error) if kind.is_some() || host.is_some() || docker::is_named() => return Err(error),
                 Err(error) => error,
             };
-            Engine::embedded(None, None).await.map_err(|error| {
+            let embedded = async {
+                let session = embedded::Session::open(None, None).await?;
+                session.try_out().await.map(|()| Engine(Within::Embedded(session)))
+            };
+            embedded.await.map_err(|error| {
                 let reasons: Vec<String> =
                     [&unreachable, &error].into_iter().flat_map(|error| std::iter::once(error.to_string()).chain(error.causes())).collect();
                 let hints: Vec<&str> = [&unreachable, &error].into_iter().filter_map(|error| error.hint_text()).collect();
@@ -471,7 +475,7 @@ impl Engine {
         ask!(self, session => session.save(reference))
     }
 
-    /// Builds a Dockerfile with the engine's classic builder and gives the image's id. `on_line`
+    /// Builds a Dockerfile, with the classic builder of Docker, Podman's, or our own, and gives the image's id. `on_line`
     /// gets each line of the log. Dropping the future cancels the build in the engine too.
     ///
     /// # Errors

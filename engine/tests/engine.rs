@@ -77,6 +77,7 @@ fn podman_host() -> Option<&'static str> {
 /// The same suite is `embedded.rs`, and then this is the folder of its images.
 fn store() -> Option<&'static Path> {
     static STORE: OnceLock<PathBuf> = OnceLock::new();
+    #[allow(clippy::zombie_processes, reason = "it outlives us, by a moment")]
     let store = || {
         let folder = std::env::temp_dir().join(format!("engtest-store-{}", std::process::id()));
         // It goes when this process does.

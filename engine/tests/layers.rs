@@ -303,6 +303,23 @@ async fn a_step_that_cannot_be_done_is_named_with_its_line() {
     assert_eq!(error.causes(), ["The command '/bin/sh -c echo words; exit 3' returned a non-zero code: 3\nwords"]);
 }
 
+/// For the counts that `make test` prints.
+fn count(word: &str) {
+    if let Some(path) = std::env::var_os("TWOSTAGE_TEST_COUNTS") {
+        let mut file = fs::File::options().append(true).create(true).open(path).expect("the counts can be written");
+        std::io::Write::write_all(&mut file, format!("{word}\n").as_bytes()).expect("the counts can be written");
+    }
+}
+
+/// Images of Docker that go away, whatever happens.
+struct Images(Vec<String>);
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["image", "rm", "--force"]).args(&self.0).output();
+    }
+}
+
 /// What BuildKit is compared in.
 const ALIKE: &str = "FROM @base AS made
 ARG WHAT=made
@@ -357,8 +374,10 @@ fn entries(image: &Image) -> Vec<Vec<String>> {
 async fn layers_configuration_and_history_are_those_of_buildkit() {
     if std::env::var_os("TWOSTAGE_NO_ENGINE").is_some_and(|value| value == "1") {
         println!("skipped: TWOSTAGE_NO_ENGINE=1");
+        count("skipped");
         return;
     }
+    count("engine");
     let place = Place::new().await;
     let folder = tempfile::tempdir().expect("a folder");
     let name = format!("twostage-test-layers-{}", std::process::id());
@@ -370,6 +389,8 @@ async fn layers_configuration_and_history_are_those_of_buildkit() {
         String::from_utf8_lossy(&done.stdout).into_owned()
     };
     let base = format!("{name}:base");
+    let built = format!("{name}:built");
+    let _images = Images(vec![built.clone(), base.clone()]);
     place.engine.tag("base", &base).await.expect("tagged");
     let mut archive = place.engine.save(&base).await.expect("saved");
     let file = folder.path().join("base.tar");
@@ -403,11 +424,9 @@ async fn layers_configuration_and_history_are_those_of_buildkit() {
     let build = Build { context: tar.into_inner().expect("into memory"), ..plain() };
     let ours = place.engine.build(build, &mut |_| ()).await.unwrap_or_else(|error| panic!("{}", told(&error)));
     let ours = place.read(&ours).await;
-    let built = format!("{name}:built");
     docker(&["build", "--network", "host", "--tag", &built, &context.to_string_lossy()]);
     let file = folder.path().join("built.tar");
     docker(&["save", "--output", &file.to_string_lossy(), &built]);
-    docker(&["image", "rm", &built, &base]);
     let theirs = read_archive(fs::File::open(&file).expect("an archive"), &|_| Want::Content).expect("an image");
 
     for (number, (ours, theirs)) in entries(&ours).iter().zip(&entries(&theirs)).enumerate() {

@@ -26,9 +26,6 @@ const MAX_MEMBERS: usize = 100_000;
 /// Bytes of one sample of a layer.
 const SAMPLE: u64 = 1 << 20;
 
-/// Says where the tar of a layer is to be copied; none for one that is not wanted.
-pub type CopyTo<'a> = &'a mut dyn FnMut(&Sha256) -> Result<Option<Box<dyn Write + Send>>>;
-
 /// An image that is there to be read again.
 #[derive(Debug)]
 pub struct Store {
@@ -53,6 +50,9 @@ pub enum Compression {
     /// RFC 8878.
     Zstd,
 }
+
+/// Says of a layer, by the digest of its tar, where it is copied to; none is for one that is not wanted.
+pub type CopyTo<'a> = &'a mut dyn FnMut(&Sha256) -> Result<Option<Box<dyn Write + Send>>>;
 
 /// Where the files are.
 #[derive(Debug)]
@@ -142,8 +142,7 @@ impl Store {
         Ok(Store { config_json, config, tags: found.tags, layers, place, limits })
     }
 
-    /// Copies the tars of layers, decompressed, to where `place` says; none is for a layer that is not wanted.
-    /// What is copied is checked as [`Store::read`] checks it.
+    /// Copies the tars of layers, decompressed, to where `place` says. What is copied is checked as [`Store::read`] checks it.
     ///
     /// # Errors
     /// A layer is missing, or anything of it is not what it claims to be: then nothing that was written is of use.

@@ -5,7 +5,7 @@ use crate::images::{Opened, Place, whole_name};
 use crate::output::{Output, bytes};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use twostage_engine::{Engine, ImageInfo};
+use twostage_engine::{Engine, ImageInfo, Kind};
 use twostage_image::flatten::{self, Parent};
 use twostage_image::{Compression, NewImage, Want, Waste};
 use twostage_model::{Class, Error, Result, Sha256};
@@ -159,8 +159,12 @@ fn to_text(done: &Done) -> String {
 
 async fn found(engine: &Engine, name: &str) -> Result<ImageInfo> {
     engine.image(name).await?.ok_or_else(|| {
-        Error::new(Class::Engine, format!("the engine has no image {name}"))
-            .hint("`docker images` lists what it has; a file is written as ./FILE")
+        let hint = match engine.kind() {
+            Kind::Docker => "`docker images` lists what it has; a file is written as ./FILE",
+            Kind::Podman => "`podman images` lists what it has; a file is written as ./FILE",
+            Kind::Embedded => "the embedded engine has what was made with it; a file is written as ./FILE",
+        };
+        Error::new(Class::Engine, format!("the engine has no image {name}")).hint(hint)
     })
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct Container {
     /// What it stands on: those of its image, and what was committed of it.
     layers: Mutex<Vec<Sha256>>,
     /// The image's, but for what it runs; and what was run here, and how. A commit keeps that.
-    config: ImageConfig,
+    config: Box<ImageConfig>,
     hostname: String,
     network: Network,
 }
@@ -162,7 +162,7 @@ impl Session {
             exit_code: 0,
             path: place.path.clone(),
             place: Some(place),
-            config,
+            config: Box::new(config),
             layers: Mutex::new(layers.clone()),
             hostname,
             network,
@@ -220,7 +220,10 @@ fn unpack(inner: &Inner, layers: &[Sha256]) -> Result<Vec<PathBuf>> {
     let mut trees: Vec<PathBuf> = Vec::new();
     for diff_id in layers {
         let below = trees.last().cloned();
-        trees.push(unpack_one(inner, diff_id, below.as_deref())?);
+        let tree = unpack_one(inner, diff_id, below.as_deref())?;
+        // An overlay takes no layer twice. What is in the lower one is hidden by the same in the higher one.
+        trees.retain(|other| *other != tree);
+        trees.push(tree);
     }
     Ok(trees)
 }

@@ -95,6 +95,11 @@ impl Session {
         Ok(session)
     }
 
+    /// Makes one sandbox, for only then it is seen whether the machine lets that be done.
+    pub(crate) async fn try_out(&self) -> Result<()> {
+        self.with(|inner| inner.sandbox.init_layer(&[], &inner.store.workplace()?.path("tried"))).await
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         "embedded"
     }

@@ -384,13 +384,13 @@ impl Building<'_> {
             Mount::Bind { origin: Origin::Context, source, .. } => {
                 let stage = Stage { container: self.begin(&[]).await? };
                 let path = stage.put_context(&self.context, source).await?;
-                Ok(Mounted::Files(stage.container, path))
+                Ok(Mounted::Files(Box::new(stage.container), path))
             }
             Mount::Bind { origin, source, .. } => {
                 let tree = self.tree(built, origin).await?.unwrap_or_default();
                 let container = self.begin(&tree).await?;
                 let path = stage::place(&container, source).await?;
-                Ok(Mounted::Files(container, path))
+                Ok(Mounted::Files(Box::new(container), path))
             }
             Mount::Secret { id, required, .. } => match self.secrets.get(id) {
                 Some(path) => {
@@ -484,7 +484,7 @@ impl Building<'_> {
 /// What a mount shows.
 enum Mounted {
     /// These files, of a container that is there only for them.
-    Files(Container, String),
+    Files(Box<Container>, String),
     Secret(Vec<u8>),
     /// What it says of itself.
     AsItIs,

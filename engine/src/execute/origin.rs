@@ -262,7 +262,7 @@ impl Files {
                 let opened = rustix::fs::openat2(root, to_path(path), flags, Mode::empty(), how);
                 let file = opened.map(File::from).or_fail(Class::System, fail)?;
                 let found = file.metadata().or_fail(Class::System, fail)?;
-                Ok(Data { length: found.is_file().then(|| found.len()), from: Box::new(file) })
+                Ok(Data { length: found.is_file().then_some(found.len()), from: Box::new(file) })
             }
             Files::Tar(members) => {
                 let member = members.get(path).ok_or_else(|| gone(path))?;
