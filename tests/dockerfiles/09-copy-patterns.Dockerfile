@@ -5,6 +5,6 @@ COPY d[ei]r/s[ou]* /class/
 COPY one.* tw?.txt /question/
 COPY odd/[[]b]racket /bracket/
 COPY d*/su* /middle/
-COPY dir/*/deep /deeper/
+COPY dir/s*b/deep /deeper/
 COPY e* t* /several/
 COPY strange/p* /pipe/

@@ -44,7 +44,7 @@ with tarfile.open("members.tar", "w", format=tarfile.PAX_FORMAT) as tar:
     add("m/setgid", mode=0o2755, data=b"setgid", owner=(6, 7))
     add("m/capable", mode=0o755, data=b"capable", pax={"SCHILY.xattr.security.capability": net_raw})
     add("m/attribute", data=b"attribute", pax={"SCHILY.xattr.user.note": "kept?"})
-    add("m/hard", tarfile.LNKTYPE, link="m/setgid")
+    add("m/hard", tarfile.LNKTYPE, 0o2755, link="m/setgid", owner=(6, 7))
     add("m/absolute", tarfile.SYMTYPE, 0o777, link="/etc/passwd")
     add("m/dangling", tarfile.SYMTYPE, 0o777, link="nowhere/at all")
     add("m/fifo", tarfile.FIFOTYPE, 0o640)

@@ -248,14 +248,20 @@ fn the_embedded_engine_makes_of_each_dockerfile_what_docker_26_makes_of_it() {
     let mut said = String::new();
     for (name, wrong) in found.into_inner().expect("no panic") {
         for (way, line) in wrong {
-            let meant = MEANT.iter().position(|(case, ways, start, _)| name.starts_with(case) && ways.contains(&way) && line.starts_with(start));
+            let meant =
+                MEANT.iter().position(|(case, ways, start, _)| name.starts_with(case) && ways.contains(&way) && line.starts_with(start));
             match meant {
                 Some(number) => drop(seen.insert(number)),
                 None => said += &format!("{name} {way:?}: {line}\n"),
             }
         }
     }
-    eprintln!("{} Dockerfiles: {:.0} s, {:.0} s of it until the engines were there", cases.len(), start.elapsed().as_secs_f64(), started.as_secs_f64());
+    eprintln!(
+        "{} Dockerfiles: {:.0} s, {:.0} s of it until the engines were there",
+        cases.len(),
+        start.elapsed().as_secs_f64(),
+        started.as_secs_f64()
+    );
     assert!(said.is_empty(), "what is not meant to differ:\n{said}");
     if std::env::var_os("TWOSTAGE_TEST_CASES").is_none() {
         let stale: Vec<_> = MEANT.iter().enumerate().filter(|(number, _)| !seen.contains(number)).map(|(_, meant)| meant).collect();
