@@ -26,7 +26,7 @@ pub(crate) use containers::Container;
 
 use crate::dockerfile::config::{History, ImageConfig};
 use crate::stream::{ByteStream, TarReader, feed, pipe, read_tar};
-use crate::{ImageInfo, debian_architecture};
+use crate::{ImageInfo, blocking, debian_architecture};
 use sandbox::Sandbox;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -298,14 +298,6 @@ fn platform() -> (&'static str, Option<&'static str>) {
 /// An error within a larger one, whose hint it keeps.
 fn about(what: String, cause: Error) -> Error {
     Error::new(cause.class(), what).because(cause)
-}
-
-/// Work that waits for files.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(stopped) => Err(Error::new(Class::System, "the work was stopped").because(stopped)),
-    }
 }
 
 /// A tar as it is written, by a thread that waits for files. What fails before the first byte is an error here; what

@@ -212,7 +212,7 @@ impl Store {
 
     /// Removes files that were being written; only whoever has the turn writes them.
     fn clear_unfinished(&self) -> Result<()> {
-        for folder in ["images", "images/blobs/sha256"] {
+        for folder in ["images", "images/blobs/sha256", "steps"] {
             for path in entries(&self.root.join(folder)) {
                 if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED)) {
                     fs::remove_file(&path).or_fail(Class::System, || format!("cannot remove {}", path.display()))?;

@@ -1,11 +1,12 @@
-//! A Dockerfile executed in one pass, into one layer above its base, without the engine's own builder.
+//! A Dockerfile executed, without the engine's own builder: in one pass into one layer above its base ([`Job`]), or into a
+//! layer for each step (`layered.rs`, which is how [`crate::Engine::build`] works where an engine has no builder).
 //!
 //! ```text
 //! Dockerfile ─► ready.rs: every step of every needed stage, before anything is done
 //!                  │
-//!  context.rs ─────┼─► stage.rs: one container a stage ─► commit ─► image.rs: its difference from the base, one layer
-//!  pattern.rs      │      files.rs: the tars that are put into it
-//!                  │      spot.rs:  where paths lead in it
+//!  context.rs ─────┼─► stage.rs: a container, and what steps do to it ─┬─► commit ─► image.rs: its difference from the base, one layer
+//!  origin.rs       │      files.rs: the tars that are put into it      └─► layered.rs: its changes so far, a layer with a key
+//!  pattern.rs      │      spot.rs:  where paths lead in it
 //! ```
 //!
 //! Nothing runs in a container but RUN: files are put into it while it is stopped, so no command can move a path
