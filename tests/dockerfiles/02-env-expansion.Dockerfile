@@ -7,5 +7,5 @@ ENV K=${A:-unset} L=${NONE:-default} M=${A:+alternative} N=${NONE:+nothing} O=${
 ENV Q=${NONE:-${A:-nested}} R="${A}${A}" S=$A$A T=$A-x U=${A}_x V="" W=''
 ENV X=a$ Y="$" Z=$$
 ENV BASE=changed PATH=$PATH:/more
-RUN env | cat > /env; unset HOSTNAME; env > /without; echo "$A|$C|$D|$E|$F" > /all
+RUN unset HOSTNAME; env > /env; echo "$A|$C|$D|$E|$F" > /all
 CMD echo $A ${A}

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Says what differs between two image archives: compare_images.py SINCE tree|layers DOCKERS OURS
+"""Says what differs between two image archives: compare_images.py SINCE one|layers DOCKERS OURS
 
 One line a difference of the files, as they are once all layers are unpacked, and of the configuration; with `layers`
-also of each layer and of the history. Times count where those of the first archive are from before SINCE: later ones
+also of each layer and of the history, with `one` whether more than one layer is above the base. Times count where those of the first archive are from before SINCE: later ones
 were made up by the build. Shares no code with twostage.
 """
 import gzip
@@ -23,7 +23,9 @@ class Image:
             read = lambda name: archive.extractfile(name).read()
             manifest, = json.loads(read("manifest.json"))
             self.config = json.loads(read(manifest["Config"]))
-            self.layers = [members(read(name)) for name in manifest["Layers"]]
+            layers = [read(name) for name in manifest["Layers"]]
+            self.lowest = hashlib.sha256(layers[0]).digest()
+            self.layers = [members(layer) for layer in layers]
 
     def tree(self):
         tree = {}
@@ -151,6 +153,8 @@ def main():
     if how == "layers":
         found += [*histories(docker, ours)]
         found += [*layers(since, docker, ours)]
+    elif len(ours.layers) > (2 if ours.lowest == docker.lowest else 1):
+        found.append(f"layers: there are {len(ours.layers)}")
     for line in found:
         print(line.encode("utf-8", "backslashreplace").decode())
 

@@ -13,7 +13,6 @@ pub(super) enum Statement {
 }
 
 const KNOWN: [&str; 17] = [
-    "MAINTAINER",
     "FROM",
     "RUN",
     "COPY",
@@ -30,6 +29,7 @@ const KNOWN: [&str; 17] = [
     "VOLUME",
     "HEALTHCHECK",
     "STOPSIGNAL",
+    "MAINTAINER",
 ];
 
 /// The spaces that separate words where no quotes are known: `[\t\v\f\r ]+`.
