@@ -11,6 +11,7 @@ mod cli;
 mod clients;
 mod compile;
 
+mod differential;
 mod embedded;
 mod engines;
 mod failures;
