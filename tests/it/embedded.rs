@@ -268,8 +268,7 @@ fn an_image_that_is_not_the_same_twice_is_not_tagged_and_its_first_file_is_named
     project.run(&["repo"]).ok();
     for engine in ["embedded", "docker"] {
         let refused = embedded(&["runtime", "--check-reproducible", "--engine", engine]).fails_with(1);
-        let refused =
-            refused.says("built twice, it is not the same image; nothing is tagged").says("/var/lib/dpkg/cmethopt differs first");
+        let refused = refused.says("built twice, it is not the same image; nothing is tagged").says("/var/lib/dpkg/cmethopt differs first");
         assert!(refused.err.contains("content ("), "{}", refused.err);
     }
     assert_ne!(docker(&["image", "inspect", &project.image]).status, 0, "nothing is tagged");

@@ -10,7 +10,6 @@ mod bases;
 mod cli;
 mod clients;
 mod compile;
-
 mod differential;
 mod embedded;
 mod engines;
