@@ -26,7 +26,7 @@ impl Other {
     }
 
     /// Docker 26 or Podman 5, as Debian 13 has them.
-    fn of_trixie(kind: &'static str) -> Other {
+    pub fn of_trixie(kind: &'static str) -> Other {
         Other::start(kind, |folder| {
             let mut command = Command::new(root().join("tests/tools/trixie_engine.sh"));
             command.arg(kind).arg(folder).arg(env!("CARGO_TARGET_TMPDIR"));

@@ -10,7 +10,7 @@ mod bases;
 mod cli;
 mod clients;
 mod compile;
-
+mod differential;
 mod embedded;
 mod engines;
 mod failures;

@@ -5,7 +5,7 @@ set -eu
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 cd "$root"
-mkdir -p bin etc tmp usr/bin root var/lib data
+mkdir -p bin etc tmp usr/bin root var/lib data dev proc sys
 chmod 755 .
 chmod 1777 tmp
 cp -L /bin/dash bin/sh
@@ -18,6 +18,8 @@ for program in bin/*; do ldd "$program" | grep -o '/[^ ]*'; done | sort -u | whi
 done
 printf 'root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n' > etc/passwd
 printf 'root:x:0:\nweb:x:1001:\nextra:x:1002:app\n' > etc/group
+# (What an engine mounts something over; else some leave it in the layer of a RUN.)
+touch etc/hosts etc/hostname etc/resolv.conf
 echo old > data/old
 echo gone > data/gone
 ln data/old data/hard

@@ -169,6 +169,8 @@ pub enum Instruction {
     Healthcheck(Healthcheck),
     /// STOPSIGNAL
     StopSignal(String),
+    /// MAINTAINER
+    Maintainer(String),
 }
 
 /// The two forms of a command.

@@ -322,7 +322,6 @@ fn copies_stay_in_their_origin() {
 #[test]
 fn what_is_not_supported_names_line_and_instruction_and_what_to_do() {
     let cases = [
-        ("MAINTAINER me", "line 2: MAINTAINER: it is not supported", "write LABEL"),
         ("ONBUILD RUN x", "line 2: ONBUILD: it is not supported", "write the instruction into"),
         ("RUM x", "line 2: RUM: there is no such instruction", "did you mean RUN?"),
         ("CPOY a b", "line 2: CPOY: there is no such instruction", "did you mean COPY?"),

@@ -377,7 +377,13 @@ impl Sandbox {
     }
 
     fn layers(&self, root: &Root) -> Result<Layers<PathBuf>> {
-        let lowers = root.lowers.iter().chain(&root.init).map(|path| absolute(path)).collect::<Result<_>>()?;
+        // An overlay takes no folder twice. What is in a layer hides all that the same layer put, or deleted, further down.
+        let mut lowers: Vec<PathBuf> = Vec::new();
+        for path in root.lowers.iter().chain(&root.init) {
+            let path = absolute(path)?;
+            lowers.retain(|below| *below != path);
+            lowers.push(path);
+        }
         let upper = match &root.upper {
             Some(upper) => {
                 self.folder(&upper.dir)?;
