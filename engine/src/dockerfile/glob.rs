@@ -59,8 +59,9 @@ impl Glob {
         self.bound(value.len().saturating_mul(value.len()))?;
         let (mut text, mut at, mut before, mut done) = (String::new(), 0, None, false);
         while at <= value.len() {
+            let found = if done { None } else { self.end(&value[at..], true).map(|length| at + length) };
             // (Nothing, right behind what was replaced, is not replaced again.)
-            let found = self.end(&value[at..], true).map(|length| at + length).filter(|end| !done && !(*end == at && before == Some(at)));
+            let found = found.filter(|end| *end > at || before != Some(at));
             if let Some(end) = found {
                 text += by;
                 done = !all;
