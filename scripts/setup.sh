@@ -103,6 +103,8 @@ for what in "$@"; do
         need gpg-agent gpg-agent
         need dpkg-source dpkg-dev
         need xz xz-utils
+        need bzip2 bzip2
+        need zstd zstd
         need nsenter util-linux
         need mount mount
         need dpkg-deb dpkg

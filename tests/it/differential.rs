@@ -22,6 +22,15 @@ enum Way {
     Compile,
 }
 
+impl Way {
+    fn word(self) -> &'static str {
+        match self {
+            Way::Layers => "layers",
+            Way::Compile => "compile",
+        }
+    }
+}
+
 /// Differences that are meant: in which cases and ways, what the line about it is like (`*` is anything), and why.
 /// `docs/decisions/compile.md` has them, too.
 struct Meant {
@@ -238,10 +247,16 @@ impl Place {
     }
 
     /// What differs, a line each.
-    fn differences(&self, how: &str, theirs: &Path, ours: &Path) -> Vec<String> {
-        let judge = root().join("tests/tools/compare_images.py");
-        let done = run(Command::new("python3").arg(judge).args([&self.since.to_string(), how]).args([theirs, ours])).ok();
-        done.out.lines().map(String::from).collect()
+    fn differences(&self, theirs: &Path, ours: &[(Way, PathBuf)]) -> Vec<(Way, String)> {
+        let mut judge = Command::new("python3");
+        judge.arg(root().join("tests/tools/compare_images.py")).arg(self.since.to_string()).arg(theirs);
+        let done = run(judge.args(ours.iter().map(|(way, path)| format!("{}={}", way.word(), path.display())))).ok();
+        let line = |line: &str| {
+            let (word, line) = line.split_once(' ').expect("a way");
+            let way = [Way::Layers, Way::Compile].into_iter().find(|way| way.word() == word);
+            (way.expect("one that was asked for"), line.to_string())
+        };
+        done.out.lines().map(line).collect()
     }
 
     /// All that is wrong with a case.
@@ -250,26 +265,26 @@ impl Place {
         fs::create_dir(&folder).expect("a folder");
         case.fill(&folder, &self.at("context"));
         let theirs = self.theirs(case, &folder);
-        let mut wrong = Vec::new();
-        for (way, who) in [(Way::Layers, "layers"), (Way::Compile, "compile")] {
+        let (mut wrong, mut made) = (Vec::new(), Vec::new());
+        for way in [Way::Layers, Way::Compile] {
             let ours = match way {
                 Way::Layers => self.layered(case, &folder),
                 Way::Compile => self.compiled(case, &folder),
             };
-            let refused = case.refused(&["both", "ours", who]);
+            let refused = case.refused(&["both", "ours", way.word()]);
             match (&theirs, ours, refused) {
                 (_, Err(said), Some(why)) if said.contains(why) => {}
                 (_, Err(said), Some(why)) => wrong.push((way, format!("it does not say {why:?}: {said}"))),
                 (_, Ok(_), Some(_)) => wrong.push((way, "it is not refused".into())),
                 (_, Err(said), None) => wrong.push((way, format!("it fails: {said}"))),
                 (Err(_), Ok(_), None) => {}
-                (Ok(theirs), Ok(ours), None) => {
-                    let how = if way == Way::Layers { "layers" } else { "one" };
-                    wrong.extend(self.differences(how, theirs, &ours).into_iter().map(|line| (way, line)));
-                    let _ = fs::remove_file(ours);
-                }
+                (Ok(_), Ok(ours), None) => made.push((way, ours)),
             }
         }
+        if let (Ok(theirs), false) = (&theirs, made.is_empty()) {
+            wrong.extend(self.differences(theirs, &made));
+        }
+        made.iter().for_each(|(_, archive)| fs::remove_file(archive).expect("a file"));
         match (theirs, case.refused.contains_key("both")) {
             (Ok(_), true) => wrong.push((Way::Layers, "docker does not refuse it".into())),
             (Err(said), false) if !case.refused.contains_key("ours") => wrong.push((Way::Layers, format!("docker fails: {said}"))),

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Says what differs between two image archives: compare_images.py SINCE one|layers DOCKERS OURS
+"""Says what differs between image archives: compare_images.py SINCE DOCKERS WAY=OURS...
 
-One line a difference of the files, as they are once all layers are unpacked, and of the configuration; with `layers`
-also of each layer and of the history, with `one` whether more than one layer is above the base. Times count where those of the first archive are from before SINCE: later ones
+One line a difference, after its WAY: of the files, as they are once all layers are unpacked, and of the configuration;
+with `layers` also of each layer and of the history, with `compile` whether more than one is above the base. Times count where those of the first archive are from before SINCE: later ones
 were made up by the build. Shares no code with twostage.
 """
 import gzip
@@ -134,7 +134,7 @@ def histories(docker, ours):
             yield f"history {number}: docker {theirs}, ours {mine}"
 
 
-def layers(since, docker, ours):
+def layers(docker, ours):
     if len(docker.layers) != len(ours.layers):
         yield f"layers: docker has {len(docker.layers)}, ours {len(ours.layers)}"
         return
@@ -147,16 +147,18 @@ def layers(since, docker, ours):
 
 
 def main():
-    since, how = int(sys.argv[1]), sys.argv[2]
-    docker, ours = Image(sys.argv[3]), Image(sys.argv[4])
-    found = [*trees(since, docker.tree(), ours.tree()), *configurations(docker, ours)]
-    if how == "layers":
-        found += [*histories(docker, ours)]
-        found += [*layers(since, docker, ours)]
-    elif len(ours.layers) > (2 if ours.lowest == docker.lowest else 1):
-        found.append(f"layers: there are {len(ours.layers)}")
-    for line in found:
-        print(line.encode("utf-8", "backslashreplace").decode())
+    since, docker = int(sys.argv[1]), Image(sys.argv[2])
+    tree = docker.tree()
+    for argument in sys.argv[3:]:
+        way, _, path = argument.partition("=")
+        ours = Image(path)
+        found = [*trees(since, tree, ours.tree()), *configurations(docker, ours)]
+        if way == "layers":
+            found += [*histories(docker, ours), *layers(docker, ours)]
+        elif len(ours.layers) > (2 if ours.lowest == docker.lowest else 1):
+            found.append(f"layers: there are {len(ours.layers)}")
+        for line in found:
+            print(way, line.encode("utf-8", "backslashreplace").decode())
 
 
 main()

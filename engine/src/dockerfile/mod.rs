@@ -17,6 +17,7 @@
 pub mod config;
 pub mod expand;
 mod flags;
+mod glob;
 mod lines;
 pub mod mount;
 mod parse;
