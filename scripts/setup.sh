@@ -106,6 +106,9 @@ for what in "$@"; do
         need bzip2 bzip2
         need zstd zstd
         need nsenter util-linux
+        need setpriv util-linux
+        need busybox busybox-static
+        need newuidmap uidmap
         need mount mount
         need dpkg-deb dpkg
         need rpm rpm
