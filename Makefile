@@ -45,6 +45,7 @@ bench: $(TWOSTAGE)
 	@TWOSTAGE_ENGINE=docker scripts/setup.sh engine tests
 	benches/run.py
 	benches/images.py
+	benches/engines.py
 
 lint:
 	cargo fmt --all --check

@@ -103,7 +103,12 @@ for what in "$@"; do
         need gpg-agent gpg-agent
         need dpkg-source dpkg-dev
         need xz xz-utils
+        need bzip2 bzip2
+        need zstd zstd
         need nsenter util-linux
+        need setpriv util-linux
+        need busybox busybox-static
+        need newuidmap uidmap
         need mount mount
         need dpkg-deb dpkg
         need rpm rpm

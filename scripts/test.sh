@@ -23,8 +23,8 @@ trap '[ -z "$libraries" ] || kill -- "-$libraries" 2> /dev/null || :; rm -rf "$s
 
 # Rust comes without rustfmt in its smallest form.
 if cargo fmt --version > /dev/null 2>&1; then cargo fmt --all --check; else echo "test.sh: there is no rustfmt, so the format is not checked"; fi
-# What one run builds, no other needs.
-[ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
+# What one run builds, no other needs; and where a test fails it says without a debugger's tables.
+[ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 cargo_test --no-run
 # A session of its own, so that all of it can be ended.
 RUST_TEST_THREADS=$(nproc) setsid scripts/test.sh libraries > "$scratch/libraries" 2>&1 &

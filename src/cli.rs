@@ -53,6 +53,12 @@ pub enum Command {
     Serve(Serve),
     /// Build the runtime images from the channel's snapshot, and audit them
     Runtime(Runtime),
+    /// Try an image: run its command, without a daemon, and keep nothing of it
+    Run(Run),
+    /// Give images that were built without a daemon to Docker or Podman
+    Load(Load),
+    /// Push an image to a registry
+    Push(Push),
     /// Account for every file of an image's layers above its base
     Audit(Audit),
     /// Execute a Dockerfile in one pass, into one layer above its base
@@ -67,9 +73,17 @@ pub enum Command {
     Export(Export),
     /// Take in what `export` wrote: packages are checked, what it says of builds and channels is believed
     Import(Import),
+    /// Say which engines work on this machine, and what to do where one does not
+    Doctor(Doctor),
     /// Print a completion script for a shell
     Completions(Completions),
 }
+
+/// What `push --help` says besides.
+const PUSHED: &str = "Layers go as they are, so the registry calls the image by the digest that it has here. Those of the embedded\n\
+    engine are not packed.\n\n  \
+    twostage push hello docker://registry.example/team/hello:1\n  \
+    twostage push docker-daemon:app:1 docker://localhost:5000/app:1";
 
 #[derive(Args)]
 pub struct Init {
@@ -98,14 +112,17 @@ pub enum EngineKind {
 }
 
 impl EngineArgs {
-    /// Connects to the engine that is asked for.
+    /// Connects to the engine that is asked for. What reaches registries for it is given to it.
     pub async fn connect(&self) -> Result<Engine> {
         let kind = self.kind.map(|kind| match kind {
             EngineKind::Docker => Kind::Docker,
             EngineKind::Podman => Kind::Podman,
             EngineKind::Embedded => Kind::Embedded,
         });
-        Engine::connect(kind, self.engine_host.as_deref()).await
+        let engine = Engine::connect(kind, self.engine_host.as_deref()).await?;
+        #[cfg(feature = "registry")]
+        let engine = engine.fetching(std::sync::Arc::new(crate::registry::Fetcher));
+        Ok(engine)
     }
 }
 
@@ -169,6 +186,8 @@ pub struct Serve {
 }
 
 #[derive(Args)]
+#[command(after_help = "With the embedded engine the images are also files of the project: `skopeo copy oci:.twostage/images:NAME …`,\n\
+    `twostage load` and `twostage push` take them from there; `twostage run NAME` tries one.")]
 pub struct Runtime {
     /// The images to build (default: all of the project)
     #[arg(value_name = "IMAGE")]
@@ -179,6 +198,96 @@ pub struct Runtime {
     /// Build even if nothing changed, without the engine's cache
     #[arg(long)]
     pub no_cache: bool,
+    /// Build each image twice, without the engine's cache, and compare: one whose layers differ is not tagged, and the
+    /// first file that differs is named (exit status 1)
+    #[arg(long, conflicts_with = "dockerfile")]
+    pub check_reproducible: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+#[command(override_usage = "twostage run [OPTIONS] IMAGE [COMMAND]...")]
+#[command(after_help = "It runs as the image says: its entrypoint and command, user, folder and environment; as with docker, words\n\
+    behind IMAGE take the place of its command. What it writes is passed on as it comes, its standard input is\n\
+    empty, and nothing of the container is kept. The exit status is the command's; where twostage cannot run it, 6\n\
+    and the reason.\n\n  \
+    twostage run hello                          what the image does\n  \
+    twostage run hello --version                its entrypoint, with this argument\n  \
+    twostage run --entrypoint ls hello -l /     another program in it\n  \
+    twostage run --network host web             a server that this machine's browser reaches")]
+pub struct Run {
+    /// A variable for the command; only a name takes it from the environment
+    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// What it can reach, and who can reach it. Nothing, unless you say so: what is tried is not trusted yet.
+    /// The embedded engine has no bridge: there it means the machine's own network
+    #[arg(long, value_enum, value_name = "NETWORK", default_value = "none")]
+    pub network: NetworkKind,
+    /// Who runs it: NAME or UID, with :GROUP or not (default: as the image says)
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// The folder that it runs in (default: as the image says)
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Another program than the image's entrypoint; "" for none
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// Nothing of the container is kept, with or without this: docker needs to be told
+    #[arg(long)]
+    pub rm: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// The image, by a name or an id that the engine knows; all behind it is the command to run instead of the image's
+    // (One list, so that what looks like an option of ours behind the image is none.)
+    #[arg(value_name = "IMAGE", required = true, num_args = 1.., trailing_var_arg = true)]
+    pub words: Vec<String>,
+}
+
+impl Run {
+    /// The image.
+    pub fn image(&self) -> &str {
+        self.words.first().map(String::as_str).unwrap_or_default()
+    }
+
+    /// What is to be run in it; nothing means the image's own.
+    pub fn command(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
+    }
+}
+
+#[derive(Args)]
+#[command(after_help = "Without IMAGE: those of the project. A bare name is an image of the project, else one of the embedded engine;\n\
+    the id of the image and the digests of its layers are the same there as here.\n\n  \
+    twostage load                         all that `twostage runtime --engine embedded` built\n  \
+    twostage load hello --into podman     one of them, into Podman")]
+pub struct Load {
+    /// The images (default: those of the project)
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<Place>,
+    /// Who gets them (default: Docker if it answers, else Podman)
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub into: Option<Daemon>,
+    /// Where that listens, such as unix:///var/run/docker.sock (default: DOCKER_HOST or CONTAINER_HOST, or the usual sockets)
+    #[arg(long, value_name = "ADDRESS")]
+    pub engine_host: Option<String>,
+}
+
+/// An engine that is a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Daemon {
+    Docker,
+    Podman,
+}
+
+#[derive(Args)]
+#[command(after_help = PUSHED)]
+pub struct Push {
+    /// The image. A bare name is an image of the project that was built without a daemon, else one of the engine
+    pub image: Place,
+    /// docker://HOST/NAME[:TAG], with the login of docker, podman or skopeo
+    #[arg(value_name = "DESTINATION")]
+    pub to: Place,
     #[command(flatten)]
     pub engine: EngineArgs,
 }
@@ -310,6 +419,13 @@ pub struct Import {
     /// The archive that `export` wrote
     pub archive: PathBuf,
 }
+
+#[derive(Args)]
+#[command(
+    after_help = "It asks Docker and Podman, and makes a container of the embedded engine in a temporary folder beside its images.\n\
+    Nothing is changed. Exit status: 0 if at least one engine works, else 6. With --json: one object."
+)]
+pub struct Doctor {}
 
 #[derive(Args)]
 pub struct Completions {

@@ -199,7 +199,7 @@ impl Sink {
                 })
                 .await?;
                 let manifest = manifest.ok_or_else(|| Error::new(Class::System, "there is no image to push"))?;
-                push(&name, folder.path(), &manifest).await?;
+                push_layout(&name, folder.path(), &manifest).await?;
                 Ok(made)
             }
             Sink::Engine { engine, name, with_kept } => engine.write(name, with_kept, make).await,
@@ -215,11 +215,15 @@ pub fn whole_name(name: &str) -> String {
 
 #[cfg(feature = "registry")]
 async fn pull(name: &str) -> Result<TempDir> {
-    Remote::open(name, RegistryOperation::Pull).await?.pull().await
+    Ok(Remote::open(name, RegistryOperation::Pull).await?.pull().await?.layout)
 }
 
+/// Pushes one image of a layout, byte for byte.
+///
+/// # Errors
+/// The registry does not take it, or this program was built without registries.
 #[cfg(feature = "registry")]
-async fn push(name: &str, layout: &Path, manifest: &Sha256) -> Result<()> {
+pub async fn push_layout(name: &str, layout: &Path, manifest: &Sha256) -> Result<()> {
     Remote::open(name, RegistryOperation::Push).await?.push(layout, manifest).await
 }
 
@@ -228,8 +232,12 @@ async fn pull(name: &str) -> Result<TempDir> {
     Err(without_registries(name))
 }
 
+/// Says that this program was built without registries.
+///
+/// # Errors
+/// Always.
 #[cfg(not(feature = "registry"))]
-async fn push(name: &str, _: &Path, _: &Sha256) -> Result<()> {
+pub async fn push_layout(name: &str, _: &Path, _: &Sha256) -> Result<()> {
     Err(without_registries(name))
 }
 

@@ -50,6 +50,16 @@ enum Colour {
     Bold,
 }
 
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mark {
+    Good,
+    /// It works with less.
+    Poor,
+    Bad,
+}
+
 impl Output {
     pub fn new(json: bool, quiet: bool, verbose: bool) -> Output {
         let may_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -174,6 +184,16 @@ impl Output {
         let (body, verdict) = report.rsplit_once('\n').unwrap_or(("", report));
         let colour = if good { Colour::Green } else { Colour::Red };
         format!("{body}\n{}", if self.0.result_colour { ansi(colour, verdict) } else { verdict.to_string() })
+    }
+
+    /// A word of a result, painted by what it says: good, poor or bad.
+    pub fn mark(&self, word: &str, mark: Mark) -> String {
+        let colour = match mark {
+            Mark::Good => Colour::Green,
+            Mark::Poor => Colour::Yellow,
+            Mark::Bad => Colour::Red,
+        };
+        if self.0.result_colour { ansi(colour, word) } else { word.to_string() }
     }
 
     fn json_line(&self, value: &impl Serialize) {

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
+use twostage_engine::{Fetch, Fetched, Pending};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256};
 
@@ -36,6 +36,16 @@ struct Manifest {
 struct Blob {
     digest: String,
     size: u64,
+}
+
+/// What pulls images for an engine that reaches no registry itself.
+#[derive(Debug)]
+pub struct Fetcher;
+
+impl Fetch for Fetcher {
+    fn fetch<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Fetched>> {
+        Box::pin(async move { Remote::open(reference, RegistryOperation::Pull).await?.pull().await })
+    }
 }
 
 /// One image of a registry.
@@ -68,12 +78,13 @@ impl Remote {
 
     /// Pulls the image for this machine into a layout in a temporary folder. Every blob has the length and the
     /// digest that the manifest says, and that has its own.
-    pub async fn pull(&self) -> Result<TempDir> {
+    pub async fn pull(&self) -> Result<Fetched> {
         let fail = || format!("cannot keep {} in a temporary folder", self.reference);
         let folder = tempfile::Builder::new().prefix("twostage-image-").tempdir().or_fail(Class::System, fail)?;
         let blobs = folder.path().join("blobs/sha256");
         std::fs::create_dir_all(&blobs).or_fail(Class::System, fail)?;
         let (mut bytes, mut digest) = self.manifest(&self.reference).await?;
+        let named = digest;
         if let Some(chosen) = twostage_image::manifest_of(&bytes, &self.reference.to_string())? {
             (bytes, digest) = self.manifest(&self.reference.clone_with_digest(format!("sha256:{chosen}"))).await?;
         }
@@ -91,7 +102,7 @@ impl Remote {
         std::fs::write(blobs.join(digest.to_string()), &bytes).or_fail(Class::System, fail)?;
         std::fs::write(folder.path().join("index.json"), index.to_string()).or_fail(Class::System, fail)?;
         std::fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).or_fail(Class::System, fail)?;
-        Ok(folder)
+        Ok(Fetched { layout: folder, digest: named })
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<(Vec<u8>, Sha256)> {

@@ -54,9 +54,7 @@ impl Session {
     }
 
     fn new(path: &Path, output: &Output, exclusive: bool) -> Result<Session> {
-        let (file, folder) = locate(path)?;
-        let text = fs::read_to_string(&file).or_fail(Class::Project, || format!("cannot read {}", file.display()))?;
-        let project = Project::parse(&text, &file.file_name().unwrap_or_default().to_string_lossy(), &|| release(&folder))?;
+        let (project, folder) = project_of(path)?;
         check_paths(&project, &folder)?;
         let state = folder.join(".twostage");
         fs::create_dir_all(&state).or_fail(Class::System, || format!("cannot make {}", state.display()))?;
@@ -208,6 +206,14 @@ pub fn is_project(path: &Path) -> bool {
     locate(path).is_ok()
 }
 
+/// The project file that `--project` says, as it is written, and its folder: for who only wants to know its names.
+pub fn project_of(path: &Path) -> Result<(Project, PathBuf)> {
+    let (file, folder) = locate(path)?;
+    let text = fs::read_to_string(&file).or_fail(Class::Project, || format!("cannot read {}", file.display()))?;
+    let project = Project::parse(&text, &file.file_name().unwrap_or_default().to_string_lossy(), &|| release(&folder))?;
+    Ok((project, folder))
+}
+
 fn read_lock(folder: &Path) -> Result<Lock> {
     let path = folder.join(LOCK_FILE);
     match fs::read_to_string(&path) {
@@ -293,6 +299,7 @@ pub const UNFINISHED: &str = ".twostage-incoming-";
 /// Removes what a killed run left half-done beside the project file and in the state folder.
 fn sweep(project: &Path, state: &Path) -> Result<()> {
     let mut folders = vec![project.to_path_buf(), state.to_path_buf(), state.join("sources")];
+    folders.extend([state.join("images"), state.join("images/blobs/sha256")]);
     folders.extend(fs::read_dir(state.join("images")).into_iter().flatten().flatten().map(|image| image.path()));
     for folder in folders {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {

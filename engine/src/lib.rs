@@ -25,7 +25,8 @@ pub use container::Container;
 #[doc(hidden)]
 pub use embedded::sandbox;
 pub use images::{Saved, Write};
-pub use lines::LastLines;
+use lines::BothLines;
+pub use lines::{LastLines, Piece};
 pub use reach::{Probe, Reach};
 pub use reference::Reference;
 pub use stream::{ByteStream, PipeWriter, TarReader, file_stream, pipe};
@@ -79,6 +80,46 @@ macro_rules! ask {
 /// are threads.
 pub fn enter_sandbox() {
     embedded::sandbox::enter();
+}
+
+/// The folder that the embedded engine keeps its images in, where nobody names another; it may not be there yet.
+///
+/// # Errors
+/// The environment names none, and says of no folder of this user.
+pub fn store_folder() -> Result<PathBuf> {
+    embedded::usual_place()
+}
+
+/// Brings images from registries, for an engine that reaches none itself.
+pub trait Fetch: fmt::Debug + Send + Sync {
+    /// The image of that name for this machine.
+    ///
+    /// # Errors
+    /// No registry answers, or it has no such image, or not the one that its digest says.
+    fn fetch<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Fetched>>;
+}
+
+/// What [`Fetch::fetch`] brought.
+#[derive(Debug)]
+pub struct Fetched {
+    /// An OCI layout of one image.
+    pub layout: tempfile::TempDir,
+    /// What the registry calls it: the digest of its manifest, or of the index that lists it.
+    pub digest: Sha256,
+}
+
+/// Where an engine that keeps its images as files has one: in an OCI layout, which others may read and nobody but the
+/// engine may write.
+#[derive(Debug, Clone)]
+pub struct Location {
+    /// The layout.
+    pub layout: PathBuf,
+    /// The digest of the image's manifest, a blob of it.
+    pub manifest: Sha256,
+    /// The digest of the image's configuration, its id.
+    pub id: Sha256,
+    /// Digests of its layers, plain tars, lowest first.
+    pub layers: Vec<Sha256>,
 }
 
 /// What engines there are.
@@ -364,6 +405,14 @@ impl Engine {
         })
     }
 
+    /// [`Engine::connect`] to a daemon only: Docker, or Podman, or whichever of them answers.
+    ///
+    /// # Errors
+    /// As [`Engine::connect`].
+    pub fn daemon(kind: Option<Kind>, host: Option<&str>) -> Pending<'_, Result<Engine>> {
+        Box::pin(async move { docker::Session::connect(kind, host).await.map(|session| Engine(Within::Docker(session))) })
+    }
+
     /// The embedded engine with its images in `folder`, else where they usually are. `program` sets up its containers:
     /// one whose `main` calls [`enter_sandbox`] first; else it is the one that runs.
     ///
@@ -382,6 +431,34 @@ impl Engine {
         })
     }
 
+    /// The same engine, which pulls images with this where it reaches no registry itself.
+    #[must_use]
+    pub fn fetching(&self, fetch: std::sync::Arc<dyn Fetch>) -> Engine {
+        match &self.0 {
+            Within::Docker(_) => self.clone(),
+            Within::Embedded(session) => Engine(Within::Embedded(session.fetching(fetch))),
+        }
+    }
+
+    /// Where the engine is: what it listens at, or the folder of its images.
+    pub fn address(&self) -> String {
+        match &self.0 {
+            Within::Docker(session) => session.address().to_string(),
+            Within::Embedded(session) => session.root().display().to_string(),
+        }
+    }
+
+    /// Where the engine has an image; none of an engine that keeps its images to itself.
+    ///
+    /// # Errors
+    /// The engine keeps images as files, and has no such image.
+    pub fn location<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Option<Location>>> {
+        match &self.0 {
+            Within::Docker(_) => Box::pin(std::future::ready(Ok(None))),
+            Within::Embedded(session) => Box::pin(async move { session.location(reference).await.map(Some) }),
+        }
+    }
+
     /// Name and version for people: `docker 20.10.24`, `podman 4.3.1`, `embedded`.
     pub fn name(&self) -> String {
         match &self.0 {
@@ -395,6 +472,14 @@ impl Engine {
         match &self.0 {
             Within::Docker(_) => None,
             Within::Embedded(session) => session.cost(),
+        }
+    }
+
+    /// Which ids containers have on this machine, in a sentence, where the engine is on this machine.
+    pub fn ids(&self) -> Option<String> {
+        match &self.0 {
+            Within::Docker(_) => None,
+            Within::Embedded(session) => Some(session.ids()),
         }
     }
 
@@ -445,7 +530,7 @@ impl Engine {
     pub fn pull<'a>(&'a self, reference: &'a str, sink: &'a Sink, subject: &'a str) -> Pending<'a, Result<()>> {
         match &self.0 {
             Within::Docker(session) => Box::pin(session.pull(reference, sink, subject)),
-            Within::Embedded(session) => Box::pin(session.pull(reference)),
+            Within::Embedded(session) => Box::pin(session.pull(reference, sink, subject)),
         }
     }
 
@@ -491,9 +576,22 @@ impl Engine {
     /// # Errors
     /// The container could not be made or started, or its time was up (class `Build`).
     pub fn run<'a>(&'a self, run: Run<'a>, on_line: &'a mut (dyn FnMut(&str) + Send)) -> Pending<'a, Result<Container>> {
+        Box::pin(async move {
+            let mut lines = BothLines::new(on_line);
+            let ended = self.run_raw(run, &mut |piece| lines.push(piece)).await;
+            lines.finish();
+            ended
+        })
+    }
+
+    /// [`Engine::run`] for whoever passes on what the command writes: its bytes as they come, the two outputs apart.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn run_raw<'a>(&'a self, run: Run<'a>, on_piece: &'a mut (dyn FnMut(Piece<'_>) + Send)) -> Pending<'a, Result<Container>> {
         match &self.0 {
-            Within::Docker(session) => Box::pin(async move { session.run(run, on_line).await.map(Container::from) }),
-            Within::Embedded(session) => Box::pin(async move { session.run(run, on_line).await.map(Container::from) }),
+            Within::Docker(session) => Box::pin(async move { session.run(run, on_piece).await.map(Container::from) }),
+            Within::Embedded(session) => Box::pin(async move { session.run(run, on_piece).await.map(Container::from) }),
         }
     }
 

@@ -57,6 +57,40 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
+/// A piece of what a command writes, as it comes: neither a line nor text.
+#[derive(Debug, Clone, Copy)]
+pub enum Piece<'a> {
+    /// Of its standard output.
+    Out(&'a [u8]),
+    /// Of its standard error.
+    Err(&'a [u8]),
+}
+
+/// The pieces of both outputs into lines.
+pub(crate) struct BothLines<'l> {
+    lines: [Lines; 2],
+    on_line: &'l mut (dyn FnMut(&str) + Send),
+}
+
+impl<'l> BothLines<'l> {
+    pub(crate) fn new(on_line: &'l mut (dyn FnMut(&str) + Send)) -> Self {
+        BothLines { lines: [Lines::default(), Lines::default()], on_line }
+    }
+
+    /// Takes a piece and gives every line that is complete.
+    pub(crate) fn push(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Out(bytes) => self.lines[0].push(bytes, self.on_line),
+            Piece::Err(bytes) => self.lines[1].push(bytes, self.on_line),
+        }
+    }
+
+    /// Gives what is left of both.
+    pub(crate) fn finish(mut self) {
+        self.lines.iter_mut().for_each(|lines| lines.finish(self.on_line));
+    }
+}
+
 /// Lines that are kept of an output, at most.
 const KEPT: usize = 40;
 

@@ -1,7 +1,7 @@
 //! What differs between two images: packages first, then the files that these do not explain.
 
 use crate::audit::installed::{Installed, Package};
-use crate::image::{Entry, Image, Kind};
+use crate::image::{Entry, Image, Kind, Layer};
 use crate::path::{self, shown};
 use crate::report::{Share, count};
 use crate::tree::{Node, Tree};
@@ -184,6 +184,68 @@ impl Difference {
     }
 }
 
+/// Where two images that should be the same bits are not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unlike {
+    /// The number of the layer, from 1.
+    pub layer: usize,
+    /// The first path of it, with its slash; none if only the tar itself differs.
+    pub path: Option<String>,
+    /// What differs there, for people: times count here.
+    pub what: String,
+}
+
+/// The first path, in order, of the first layer that is not the same in both images, in anything that a layer says.
+pub fn first_difference(a: &Image, b: &Image) -> Option<Unlike> {
+    let unlike = a.layers.iter().zip(&b.layers).enumerate().find(|(_, (a, b))| a.diff_id != b.diff_id);
+    let Some((number, (one, other))) = unlike else {
+        let (most, least) = (a.layers.len().max(b.layers.len()), a.layers.len().min(b.layers.len()));
+        return (most > least).then(|| Unlike { layer: least + 1, path: None, what: "only one of the two has it".into() });
+    };
+    let by_path =
+        |layer: &'_ Layer| -> BTreeMap<String, Entry> { layer.entries.iter().map(|entry| (entry.path.clone(), entry.clone())).collect() };
+    let (one, other) = (by_path(one), by_path(other));
+    let paths: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    let found = paths.into_iter().find_map(|path| {
+        let what = match (one.get(path), other.get(path)) {
+            (Some(a), Some(b)) => unlike_entries(a, b)?,
+            (Some(_), None) => "only the first time".into(),
+            (None, _) => "only the second time".into(),
+        };
+        Some((format!("/{path}"), what))
+    });
+    let layer = number + 1;
+    Some(match found {
+        Some((path, what)) => Unlike { layer, path: Some(path), what },
+        None => Unlike { layer, path: None, what: "the same files, in another order or with other headers".into() },
+    })
+}
+
+/// What differs between two entries of one path, if something does.
+fn unlike_entries(a: &Entry, b: &Entry) -> Option<String> {
+    let mut what = Vec::new();
+    match (&a.kind, &b.kind) {
+        (Kind::File { size: x, sha256: p }, Kind::File { size: y, sha256: q }) if p != q => {
+            what.push(if x == y { format!("content ({x} bytes both times)") } else { format!("content ({x} bytes, then {y})") });
+        }
+        (x, y) if x != y => what.push("type or target".to_string()),
+        _ => {}
+    }
+    if a.mode != b.mode {
+        what.push(format!("mode ({:04o}, then {:04o})", a.mode, b.mode));
+    }
+    if (a.uid, a.gid) != (b.uid, b.gid) {
+        what.push(format!("owner ({}:{}, then {}:{})", a.uid, a.gid, b.uid, b.gid));
+    }
+    if a.mtime != b.mtime {
+        what.push(format!("time ({}, then {})", a.mtime, b.mtime));
+    }
+    if a.xattrs != b.xattrs {
+        what.push("attributes".to_string());
+    }
+    (!what.is_empty()).then(|| what.join(", "))
+}
+
 impl Change {
     fn sign(self) -> char {
         match self {
@@ -297,4 +359,53 @@ fn config(a: &Image, b: &Image) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twostage_model::Sha256;
+
+    fn image(number: u8, entries: Vec<Entry>) -> Image {
+        let base = Layer { diff_id: Sha256::of(b"base"), size: 0, entries: Vec::new(), duplicates: Vec::new() };
+        let layer = Layer { diff_id: Sha256::of(&[number]), size: 0, entries, duplicates: Vec::new() };
+        Image {
+            id: Sha256::of(b"id"),
+            config: crate::Config::default(),
+            config_json: Vec::new(),
+            tags: Vec::new(),
+            layers: vec![base, layer],
+        }
+    }
+
+    fn file(path: &str, content: &[u8], mtime: i64) -> Entry {
+        Entry {
+            path: path.into(),
+            kind: Kind::File { size: content.len() as u64, sha256: Sha256::of(content) },
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime,
+            xattrs: BTreeMap::new(),
+            content: None,
+            md5: None,
+            number: 0,
+        }
+    }
+
+    #[test]
+    fn the_first_path_that_is_not_the_same_is_named_with_what_differs() {
+        let of = |a: Vec<Entry>, b: Vec<Entry>| {
+            let found = first_difference(&image(1, a), &image(2, b)).unwrap();
+            assert_eq!(found.layer, 2);
+            (found.path.unwrap_or_default(), found.what)
+        };
+        let (a, b) = (|| file("a", b"x", 1), || file("b", b"x", 1));
+        let pair = |path: &str, what: &str| (path.to_string(), what.to_string());
+        assert_eq!(of(vec![b(), a()], vec![a(), file("b", b"yy", 1)]), pair("/b", "content (1 bytes, then 2)"));
+        assert_eq!(of(vec![a()], vec![file("a", b"y", 2)]), pair("/a", "content (1 bytes both times), time (1, then 2)"));
+        assert_eq!(of(vec![a(), b()], vec![b()]), pair("/a", "only the first time"));
+        assert_eq!(of(vec![a(), b()], vec![b(), a()]), pair("", "the same files, in another order or with other headers"));
+        assert_eq!(first_difference(&image(1, Vec::new()), &image(1, Vec::new())), None);
+    }
 }

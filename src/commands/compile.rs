@@ -151,7 +151,7 @@ fn build_arguments(given: &[String]) -> Result<BTreeMap<String, String>> {
 }
 
 /// Waits for Ctrl-C, or the wish to end.
-async fn interrupted() -> Error {
+pub async fn interrupted() -> Error {
     use tokio::signal::unix::{SignalKind, signal};
     let stopped = |what: &str| Error::new(Class::System, format!("stopped by {what}")).hint("nothing was left in the engine; run it again");
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };

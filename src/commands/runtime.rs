@@ -3,6 +3,7 @@
 use crate::cli::Runtime;
 use crate::commands::audit::audit_engine_image;
 use crate::commands::repo::{asked, closure_name, config_name, not_published, own_packages};
+use crate::layout::Layout;
 use crate::leaks;
 use crate::output::{Output, bytes};
 use crate::session::{Session, stored, write_atomically};
@@ -13,8 +14,10 @@ use std::sync::Arc;
 use std::time::Instant;
 use twostage_builder::base::BaseImage;
 use twostage_builder::{Context, Stored};
-use twostage_engine::{Build, Network, Run};
-use twostage_image::Known;
+use twostage_engine::{Build, Kind, Network, Run};
+use twostage_image::diff::{Unlike, first_difference};
+use twostage_image::path::shown;
+use twostage_image::{Known, Want, read_archive};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::project::RuntimeImage;
@@ -86,13 +89,15 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
 
     let made_path = folder.join("made.json");
     let digest = Sha256::of(plan.dockerfile.as_bytes());
-    if !arguments.no_cache {
+    let no_cache = arguments.no_cache || arguments.check_reproducible;
+    if !no_cache {
         let made: Option<Made> = std::fs::read(&made_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         if let Some(made) = made.filter(|made| made.dockerfile == digest && made.check == image.check)
             && context.engine.image(name).await?.is_some_and(|found| found.id == made.image)
         {
+            keep(session, context, name).await?;
             context.events.finished(name, Outcome::Unchanged, "", start);
-            say(output, name, &made, &plan.snapshot);
+            say(output, name, &made, &plan.snapshot, false);
             return Ok(());
         }
     }
@@ -102,14 +107,23 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
     // so that the next run finds what a killed one left.
     let unexamined = format!("twostage-unexamined:{}-{}", session.id()?, Sha256::of(name.as_bytes()).short());
     let left = context.engine.image(&unexamined).await?;
-    let id = build(context, name, &plan, &unexamined, arguments.no_cache).await?;
+    let again = format!("{unexamined}-again");
+    context.engine.remove_image(&again).await?;
+    let id = build(context, name, &plan, &unexamined, no_cache).await?;
     // What it left was in the engine's cache for this build. Where that made another image, it goes.
     if let Some(left) = left.filter(|left| left.id != id)
         && context.engine.image(&left.id).await?.is_some_and(|image| image.tags.is_empty())
     {
         discard(context, name, &left.id).await;
     }
-    let made = match examine(session, context, image, &id).await {
+    let examined = async {
+        let above_base = examine(session, context, image, &id).await?;
+        if arguments.check_reproducible {
+            build_again(context, name, &plan, &again, &id).await?;
+        }
+        Ok(above_base)
+    };
+    let made = match examined.await {
         Ok(above_base) => Made { dockerfile: digest, check: image.check.clone(), image: id, above_base },
         Err(error) => {
             discard(context, name, &unexamined).await;
@@ -120,9 +134,24 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
     context.engine.remove_image(&unexamined).await?;
     let text = serde_json::to_vec_pretty(&made).or_fail(Class::System, || "cannot write what was made".into())?;
     write_atomically(&made_path, &text)?;
-    context.events.finished(name, Outcome::Done, "audited clean", start);
-    say(output, name, &made, &plan.snapshot);
+    keep(session, context, name).await?;
+    let done = if arguments.check_reproducible { "audited clean, built twice with the same layers" } else { "audited clean" };
+    context.events.finished(name, Outcome::Done, done, start);
+    say(output, name, &made, &plan.snapshot, arguments.check_reproducible);
     Ok(())
+}
+
+/// Keeps an image of the embedded engine in the project, too: as an OCI layout, for `load`, `push` and skopeo. One that
+/// another engine made takes an earlier one of that name out of it.
+async fn keep(session: &Session, context: &Arc<Context>, name: &str) -> Result<()> {
+    let location = context.engine.location(name).await?;
+    let names: Vec<String> = session.project.images.keys().cloned().collect();
+    let (layout, name) = (Layout::of(&session.state), name.to_string());
+    Context::blocking(move || match location {
+        Some(image) => layout.take(&name, &image, &names.iter().map(String::as_str).collect::<Vec<_>>()),
+        None => layout.forget(&name),
+    })
+    .await
 }
 
 /// Takes a name from an image, which goes with its last one, or removes an image that has none. (What is rejected
@@ -134,13 +163,21 @@ async fn discard(context: &Arc<Context>, name: &str, rejected: &str) {
 }
 
 /// The last line: image, digest, snapshot, size above the base.
-fn say(output: &Output, name: &str, made: &Made, snapshot: &SnapshotId) {
+fn say(output: &Output, name: &str, made: &Made, snapshot: &SnapshotId, reproducible: bool) {
     let id = made.image.strip_prefix("sha256:").unwrap_or(&made.image);
-    let text =
-        format!("{name}  sha256:{}  snapshot @{}  {} above the base", &id[..id.len().min(12)], snapshot.short(), bytes(made.above_base));
-    let value = serde_json::json!({
+    let twice = if reproducible { "  reproducible: two builds, the same layers" } else { "" };
+    let text = format!(
+        "{name}  sha256:{}  snapshot @{}  {} above the base{twice}",
+        &id[..id.len().min(12)],
+        snapshot.short(),
+        bytes(made.above_base)
+    );
+    let mut value = serde_json::json!({
         "event": "image", "name": name, "digest": made.image, "snapshot": snapshot, "bytes_above_base": made.above_base,
     });
+    if reproducible {
+        value["reproducible"] = true.into();
+    }
     output.result(&text, &value);
 }
 
@@ -249,6 +286,40 @@ async fn build(context: &Arc<Context>, name: &str, plan: &Plan, tag: &str, no_ca
         let error = if reason.is_empty() { error.because(cause) } else { error.because(reason) };
         error.hint(hint.unwrap_or_else(|| "`-v` shows all that it said".into()))
     })
+}
+
+/// Builds an image once more, under a name that goes with it, and compares it with the first.
+async fn build_again(context: &Arc<Context>, name: &str, plan: &Plan, again: &str, first: &str) -> Result<()> {
+    context.events.started(name, "building it again, to compare");
+    let second = build(context, name, plan, again, true).await?;
+    let compared = compare(context, name, first, &second).await;
+    discard(context, name, again).await;
+    compared
+}
+
+/// Layers are what is promised to be equal; of the configuration the engine that is this program promises it, too.
+async fn compare(context: &Arc<Context>, name: &str, first: &str, second: &str) -> Result<()> {
+    let engine = &context.engine;
+    let layers = async |id: &str| -> Result<Vec<Sha256>> { Ok(engine.image(id).await?.map(|image| image.diff_ids).unwrap_or_default()) };
+    let differ = |what: String| {
+        Error::new(Class::Verdict, format!("{name}: built twice, it is not the same image; nothing is tagged"))
+            .because(what)
+            .hint("what a package's script writes, such as the time, a random number or a path: mend the script, or remove the file in it")
+    };
+    if layers(first).await? == layers(second).await? {
+        let same = first == second || engine.kind() != Kind::Embedded;
+        return if same { Ok(()) } else { Err(differ("the layers are the same, the configurations are not".into())) };
+    }
+    let (one, other) = (engine.save(first).await?, engine.save(second).await?);
+    let found = Context::blocking(move || {
+        let wanted = |_: &str| Want::Digest;
+        Ok(first_difference(&read_archive(one, &wanted)?, &read_archive(other, &wanted)?))
+    });
+    Err(differ(match found.await? {
+        Some(Unlike { layer, path: Some(path), what }) => format!("{} differs first, in layer {layer}: {what}", shown(&path)),
+        Some(Unlike { layer, path: None, what }) => format!("layer {layer}: {what}"),
+        None => "the engine gives other digests for the same layers".into(),
+    }))
 }
 
 /// Audits a built image and runs its check. Gives the bytes above the base.

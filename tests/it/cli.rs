@@ -154,5 +154,6 @@ fn set_up_takes_the_engine_that_is_there_and_names_the_one_that_was_asked_for() 
     let refused = setup(&[podman(), ("CONTAINER_HOST", nowhere.clone())]).fails_with(1);
     assert!(!refused.err.contains("docker"), "Docker was not asked for: {}", refused.err);
     refused.says(&format!("podman system service --time=0 {nowhere} &"));
-    setup(&[("TWOSTAGE_ENGINE", "nothing".into())]).fails_with(2).says("write docker or podman");
+    assert_eq!(setup(&[("TWOSTAGE_ENGINE", "embedded".into())]).ok().err, "", "without a daemon nothing is started");
+    setup(&[("TWOSTAGE_ENGINE", "nothing".into())]).fails_with(2).says("write docker, podman or embedded");
 }

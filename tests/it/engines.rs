@@ -1,5 +1,6 @@
 //! Other engines than this machine's Docker: its Podman, and the two of Debian 13.
 
+use crate::on::EMBEDDED;
 use crate::support::{Family, Helper, Project, Used, docker, root, run, tool, uses};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ impl Other {
     }
 
     /// Docker 26 or Podman 5, as Debian 13 has them.
-    fn of_trixie(kind: &'static str) -> Other {
+    pub fn of_trixie(kind: &'static str) -> Other {
         Other::start(kind, |folder| {
             let mut command = Command::new(root().join("tests/tools/trixie_engine.sh"));
             command.arg(kind).arg(folder).arg(env!("CARGO_TARGET_TMPDIR"));
@@ -54,6 +55,14 @@ impl Other {
         let socket = self.service.line.trim_start_matches("unix://");
         let options = ["--silent", "--show-error", "--fail", "--unix-socket", socket, "--output", &into.to_string_lossy()];
         tool("curl", &[&options[..], &[&format!("http://d/v1.40{target}")]].concat()).ok();
+    }
+
+    /// The digests of the layers of the project's image.
+    fn diff_ids(&self, project: &Project) -> Vec<String> {
+        let file = self.folder.path().join("image");
+        self.get(&format!("/images/{}/json", project.image), &file);
+        let image: serde_json::Value = serde_json::from_slice(&std::fs::read(file).expect("its answer")).expect("JSON");
+        serde_json::from_value(image["RootFS"]["Layers"].clone()).expect("digests")
     }
 
     fn version(&self) -> String {
@@ -156,6 +165,14 @@ fn engine_of_trixie(kind: &'static str, version: &str) {
     assert!(engine.version().starts_with(version), "{kind} {}", engine.version());
     assert_eq!(bridge.exists(), had_bridge, "this machine's Docker keeps its bridge");
     projects.iter().for_each(|project| engine.makes_the_image_that_docker_makes(project));
+    if kind == "docker" {
+        for project in &projects {
+            let mut alone = project.command(&["runtime"]);
+            EMBEDDED.choose(&mut alone);
+            run(&mut alone).ok();
+            assert_eq!(EMBEDDED.diff_ids(&project.image), engine.diff_ids(project), "without a daemon, the very same layers");
+        }
+    }
     eprintln!(
         "{kind} {}: {:.0} s, {:.0} s of it until it answered",
         engine.version(),

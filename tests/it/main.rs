@@ -10,6 +10,8 @@ mod bases;
 mod cli;
 mod clients;
 mod compile;
+mod differential;
+mod embedded;
 mod engines;
 mod failures;
 mod hello;

@@ -10,7 +10,8 @@ set -eu
 # Whoever ends this by a signal closes its standard input, too; then all is taken away in order.
 trap : TERM INT
 
-PACKAGES=docker.io,iptables,podman,runc,netavark,curl,ca-certificates
+# (With xz, dockerd unpacks what is packed with it.)
+PACKAGES=docker.io,iptables,podman,runc,netavark,curl,ca-certificates,xz-utils
 
 say() { echo "trixie_engine.sh: $*" >&2; }
 

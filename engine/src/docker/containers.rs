@@ -3,7 +3,7 @@
 use super::Session;
 use super::fault::{fault, is_missing};
 use crate::Run;
-use crate::lines::Lines;
+use crate::lines::Piece;
 use crate::reference::Reference;
 use crate::stream::{TarReader, read_tar};
 use bollard::container::LogOutput;
@@ -85,7 +85,7 @@ impl Drop for Container {
 }
 
 impl Session {
-    pub(crate) async fn run(&self, mut run: Run<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<Container> {
+    pub(crate) async fn run(&self, mut run: Run<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<Container> {
         let Some(program) = run.cmd.first() else {
             return Err(Error::new(Class::Engine, format!("cannot run a container of {}: no command is given", run.image)));
         };
@@ -115,7 +115,7 @@ impl Session {
             let uploaded = self.patient().upload_to_container(&container.id, Some(options), bollard::body_full(input.into())).await;
             uploaded.map_err(|error| fault(format!("cannot copy files into a container of {}", run.image), error))?;
         }
-        self.start_and_wait(&mut container, &run, program, on_line).await?;
+        self.start_and_wait(&mut container, &run, program, on_piece).await?;
         Ok(container)
     }
 
@@ -157,7 +157,7 @@ impl Session {
         container: &mut Container,
         run: &Run<'_>,
         program: &str,
-        on_line: &mut (dyn FnMut(&str) + Send),
+        on_piece: &mut (dyn FnMut(Piece<'_>) + Send),
     ) -> Result<()> {
         let id = container.id.clone();
         let lost = |error| fault(format!("lost sight of a container of {}", run.image), error);
@@ -168,7 +168,6 @@ impl Session {
 
         let waiting = self.until_ended(&id);
         tokio::pin!(waiting);
-        let mut lines = [Lines::default(), Lines::default()];
         let (mut talking, mut running) = (true, true);
         // Far enough away for a run without a limit.
         let deadline = tokio::time::sleep(run.timeout.unwrap_or(Duration::from_secs(365 * 24 * 3600)));
@@ -176,9 +175,9 @@ impl Session {
         while talking || running {
             tokio::select! {
                 piece = output.next(), if talking => match piece {
-                    Some(Ok(LogOutput::StdErr { message })) => lines[1].push(&message, on_line),
+                    Some(Ok(LogOutput::StdErr { message })) => on_piece(Piece::Err(&message)),
                     Some(Ok(LogOutput::StdOut { message } | LogOutput::Console { message } | LogOutput::StdIn { message })) => {
-                        lines[0].push(&message, on_line);
+                        on_piece(Piece::Out(&message));
                     }
                     Some(Err(_)) | None => talking = false,
                 },
@@ -187,7 +186,6 @@ impl Session {
                     running = false;
                 }
                 () = &mut deadline, if running => {
-                    lines.iter_mut().for_each(|lines| lines.finish(on_line));
                     let limit = run.timeout.unwrap_or_default();
                     return Err(Error::new(Class::Build, format!("{program} did not end within {limit:?} and was killed"))
                         .hint("see its last lines for what it waited for"));
@@ -195,7 +193,6 @@ impl Session {
                 () = tokio::time::sleep(LAST_WORDS), if !running => talking = false,
             }
         }
-        lines.iter_mut().for_each(|lines| lines.finish(on_line));
 
         let state = self.quick().inspect_container(&id, None::<InspectContainerOptions>).await.map_err(lost)?.state.unwrap_or_default();
         if state.running.unwrap_or_default() {

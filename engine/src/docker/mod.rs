@@ -57,6 +57,7 @@ struct Inner {
     patient: Api,
     dialect: Dialect,
     name: String,
+    address: String,
     architecture: String,
     removals: Mutex<JoinSet<()>>,
 }
@@ -109,6 +110,7 @@ impl Session {
             patient: api.with_timeout(Duration::from_secs(PATIENT)),
             dialect,
             name,
+            address: address.to_string(),
             architecture: debian_architecture(version.arch.as_deref().unwrap_or_default(), None),
             removals: Mutex::default(),
         };
@@ -121,6 +123,10 @@ impl Session {
 
     pub(crate) fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.inner.address
     }
 
     pub(crate) fn architecture(&self) -> &str {

@@ -5,6 +5,9 @@
 //! ${A-w} ${A:-w}     w if A is not set; with the colon also if it is empty
 //! ${A+w} ${A:+w}     w if A is set; with the colon only if it is not empty
 //! ${A?w} ${A:?w}     an error that says w
+//! ${A#p} ${A##p}     without the shortest, or longest, beginning that is like the pattern p
+//! ${A%p} ${A%%p}     without such an end
+//! ${A/p/w} ${A//p/w} with w for the first, or for all, that is like p
 //! \$ '$A'            no variable
 //! "$A"               the value, never split
 //! ```
@@ -12,6 +15,7 @@
 //! Which instructions are expanded is decided in `state.rs`: all but the commands of RUN, CMD, ENTRYPOINT and
 //! HEALTHCHECK and the words of SHELL.
 
+use super::glob::Glob;
 use super::{At, MAX_EXPANDED};
 use std::collections::BTreeMap;
 use std::iter::Peekable;
@@ -266,12 +270,15 @@ impl<'e> Lexer<'e> {
         }
         let colon = sign == ':';
         let sign = if colon { rest.next() } else { Some(sign) };
+        if let (false, Some(sign @ ('#' | '%' | '/'))) = (colon, sign) {
+            return self.pattern(rest, &name, sign, depth);
+        }
         let Some(sign @ ('-' | '+' | '?')) = sign else {
             let colon = if colon { ":" } else { "" };
             let sign = sign.map(String::from).unwrap_or_default();
             return problem(
                 format!("the form ${{{name}{colon}{sign}…}} is not known"),
-                "use ${A}, or one of - + ? :- :+ :? after the name",
+                "use ${A}, or one of - + ? :- :+ :? # ## % %% / // after the name",
             );
         };
         let (word, _) = self.until(rest, Some('}'), depth + 1)?;
@@ -286,6 +293,31 @@ impl<'e> Lexer<'e> {
                 problem(format!("{name} is {state}{why}"), "give it with --build-arg, or a default with ARG")
             }
             (_, value) => Ok(value.unwrap_or_default().to_owned()),
+        }
+    }
+
+    /// What follows the name in `${A#p}` and its kin.
+    fn pattern(&mut self, rest: &mut Peekable<Chars<'_>>, name: &str, sign: char, depth: usize) -> Result<String, Problem> {
+        let twice = rest.next_if_eq(&sign).is_some();
+        // An escape says that a character of the pattern is only that.
+        let raw = std::mem::replace(&mut self.raw_escapes, true);
+        let word = self.until(rest, Some(if sign == '/' { '/' } else { '}' }), depth + 1);
+        self.raw_escapes = raw;
+        let word = word?.0;
+        let by = if sign == '/' { self.until(rest, Some('}'), depth + 1)?.0 } else { String::new() };
+        let Some(value) = self.env.get(name) else {
+            let signs: String = std::iter::repeat_n(sign, if twice { 2 } else { 1 }).collect();
+            let by = if sign == '/' { format!("/{by}") } else { by };
+            return Ok(if self.keep_unset { format!("${{{name}{signs}{word}{by}}}") } else { String::new() });
+        };
+        let glob = Glob::parse(&word)?;
+        match sign {
+            '#' => glob.without_start(value, twice),
+            '%' => glob.without_end(value, twice),
+            _ => {
+                self.spend(value.len().saturating_mul(by.len()))?;
+                glob.replaced(value, &by, twice)
+            }
         }
     }
 }
@@ -346,7 +378,15 @@ mod tests {
 
     fn env() -> Env {
         let mut env = Env::default();
-        for (name, value) in [("PWD", "/home"), ("SHELL", "bash"), ("KOREAN", "한국어"), ("NULL", ""), ("LIST", "a b"), ("1", "one")] {
+        for (name, value) in [
+            ("PWD", "/home"),
+            ("SHELL", "bash"),
+            ("KOREAN", "한국어"),
+            ("NULL", ""),
+            ("LIST", "a b"),
+            ("1", "one"),
+            ("PATHS", "/usr/lib/x.tar.gz"),
+        ] {
             env.set(name, value);
         }
         env
@@ -387,8 +427,26 @@ mod tests {
             ("${:-x}", "error"),
             ("${PWD=x}", "error"),
             ("${PWD:=x}", "error"),
-            ("${PWD#/}", "error"),
-            ("${PWD/a/b}", "error"),
+            ("${PWD#/}", "home"),
+            ("${PWD#home}", "/home"),
+            ("${PWD:#/}", "error"),
+            ("${PWD#*o}", "me"),
+            ("${PATHS#*/}", "usr/lib/x.tar.gz"),
+            ("${PATHS##*/}", "x.tar.gz"),
+            ("${PATHS%.*}", "/usr/lib/x.tar"),
+            ("${PATHS%%.*}", "/usr/lib/x"),
+            ("${PATHS%%?z}", "/usr/lib/x.tar."),
+            ("${PATHS/usr/opt}", "/opt/lib/x.tar.gz"),
+            ("${PATHS/\\//:}", ":usr/lib/x.tar.gz"),
+            ("${PATHS//\\//:}", ":usr:lib:x.tar.gz"),
+            ("${PATHS//[a-z]/}", "/usr/lib/x.tar.gz"),
+            ("${PATHS//?r/<$SHELL>}", "/u<bash>/lib/x.t<bash>.gz"),
+            ("${PATHS//*/x}", "x"),
+            ("${NULL//*/x}", "x"),
+            ("${NONE#x}|${NONE/a/b}", "|"),
+            ("${PWD#\\h}", "error"),
+            ("${PWD/a", "error"),
+            ("${PWD/a/b", "error"),
             ("${PWD:}", "error"),
             ("${NONE-w}", "w"),
             ("${NULL-w}", ""),

@@ -17,6 +17,7 @@
 pub mod config;
 pub mod expand;
 mod flags;
+mod glob;
 mod lines;
 pub mod mount;
 mod parse;
@@ -169,6 +170,8 @@ pub enum Instruction {
     Healthcheck(Healthcheck),
     /// STOPSIGNAL
     StopSignal(String),
+    /// MAINTAINER
+    Maintainer(String),
 }
 
 /// The two forms of a command.

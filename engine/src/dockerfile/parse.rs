@@ -12,7 +12,7 @@ pub(super) enum Statement {
     Instruction(Instruction),
 }
 
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "FROM",
     "RUN",
     "COPY",
@@ -29,6 +29,7 @@ const KNOWN: [&str; 16] = [
     "VOLUME",
     "HEALTHCHECK",
     "STOPSIGNAL",
+    "MAINTAINER",
 ];
 
 /// The spaces that separate words where no quotes are known: `[\t\v\f\r ]+`.
@@ -69,7 +70,6 @@ pub(super) fn statement(line: &Line, escape: char) -> Result<(At, Statement)> {
 fn unknown(at: &At) -> twostage_model::Error {
     let name = at.instruction.as_str();
     match name {
-        "MAINTAINER" => at.error("it is not supported", "write LABEL org.opencontainers.image.authors=…"),
         "ONBUILD" => at.error("it is not supported", "write the instruction into the Dockerfiles that use this image"),
         _ => match KNOWN.iter().find(|known| near(name, known)) {
             Some(known) => at.error("there is no such instruction", format!("did you mean {known}?")),
@@ -118,6 +118,7 @@ impl Request<'_> {
             "ARG" => Instruction::Arg(self.args()?),
             "WORKDIR" => self.needed("a folder", "/srv").map(|()| Instruction::Workdir(text()))?,
             "USER" => self.needed("a user", "nobody").map(|()| Instruction::User(text()))?,
+            "MAINTAINER" => self.needed("a name", "somebody@example.org").map(|()| Instruction::Maintainer(text()))?,
             "STOPSIGNAL" => self.needed("a signal", "SIGTERM").map(|()| Instruction::StopSignal(text()))?,
             "SHELL" => match self.command()? {
                 Command::Exec(words) if !words.is_empty() => Instruction::Shell(words),

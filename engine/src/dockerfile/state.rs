@@ -201,6 +201,10 @@ impl State {
                 line
             }
             Instruction::StopSignal(signal) => self.stop_signal(at, escape, signal)?,
+            Instruction::Maintainer(name) => {
+                self.image.author.clone_from(name);
+                format!("MAINTAINER {name}")
+            }
         };
         check_variables(at, &self.env)?;
         self.history_bytes += line.len();
@@ -336,14 +340,11 @@ impl State {
                 return Err(at.error(format!("it has more than {MAX_HISTORY} bytes"), "shorten the values"));
             }
             check_variables(at, &self.env)?;
-            let known = self.args.len();
-            match self.args.iter_mut().find(|(name, _)| *name == arg.name) {
-                Some((_, old)) => *old = value,
-                None if known == super::MAX_VARIABLES => {
-                    return Err(at.error(format!("there are more than {} ARGs", super::MAX_VARIABLES), "remove some"));
-                }
-                None => self.args.push((arg.name.clone(), value)),
+            // (One that is declared again is there again, in the history, too.)
+            if self.args.len() >= super::MAX_VARIABLES {
+                return Err(at.error(format!("there are more than {} ARGs", super::MAX_VARIABLES), "remove some"));
             }
+            self.args.push((arg.name.clone(), value));
         }
         Ok(line)
     }

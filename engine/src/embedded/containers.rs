@@ -8,6 +8,7 @@ use super::store::{self, Place, Store};
 use super::{Inner, Session, about, blocking, cache, changes, collect, images, shown, stream, times};
 use crate::dockerfile::config::{DEFAULT_PATH, History, ImageConfig};
 use crate::execute::layered::Times;
+use crate::lines::{BothLines, Piece};
 use crate::stream::{ByteStream, TarReader, feed};
 use crate::{Attach, Exec, Found, Hold, Network, Run};
 use rustix::fs::{FlockOperation, flock};
@@ -76,7 +77,7 @@ fn write_record(path: &Path, record: &Record) -> Result<()> {
 }
 
 impl Session {
-    pub(crate) async fn run(&self, mut run: Run<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<Container> {
+    pub(crate) async fn run(&self, mut run: Run<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<Container> {
         let Some(program) = run.cmd.first() else {
             return Err(Error::new(Class::Engine, format!("cannot run a container of {}: no command is given", run.image)));
         };
@@ -94,19 +95,21 @@ impl Session {
         let (user, workdir) = (config.user.clone(), config.working_dir.clone());
         let exec = Exec { cmd: run.cmd, env: &[], user: &user, workdir: &workdir, ..Exec::default() };
         let mut said = (0, String::new());
-        let mut watched = |line: &str| {
-            said = (said.0 + 1, line.to_string());
-            on_line(line);
+        let mut on_line = |line: &str| said = (said.0 + 1, line.to_string());
+        let mut lines = BothLines::new(&mut on_line);
+        let mut watched = |piece: Piece<'_>| {
+            lines.push(piece);
+            on_piece(piece);
         };
-        let on_line: &mut (dyn FnMut(&str) + Send) = &mut watched;
         let ended = match run.timeout {
-            None => container.command(exec, on_line).await,
+            None => container.command(exec, &mut watched).await,
             // Whoever waits no longer ends it.
-            Some(limit) => tokio::time::timeout(limit, container.command(exec, on_line)).await.unwrap_or_else(|_| {
+            Some(limit) => tokio::time::timeout(limit, container.command(exec, &mut watched)).await.unwrap_or_else(|_| {
                 Err(Error::new(Class::Build, format!("{program} did not end within {limit:?} and was killed"))
                     .hint("see its last lines for what it waited for"))
             }),
         };
+        lines.finish();
         container.exit_code = ended?;
         // What a sandbox says, and nothing else, where it cannot start a program.
         let refused = matches!(said, (1, ref line) if line.starts_with("exec: ") || line.starts_with("chdir to cwd "));
@@ -348,7 +351,10 @@ impl Container {
     }
 
     pub(crate) async fn exec(&self, exec: Exec<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
-        self.command(exec, on_line).await
+        let mut lines = BothLines::new(on_line);
+        let ended = self.command(exec, &mut |piece| lines.push(piece)).await;
+        lines.finish();
+        ended
     }
 
     /// What is to be mounted, and what is held until nobody uses it any more.
@@ -381,7 +387,7 @@ impl Container {
     }
 
     /// Runs a command to its end, and ends whatever it left running.
-    async fn command(&self, exec: Exec<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
+    async fn command(&self, exec: Exec<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<i64> {
         let Some(program) = exec.cmd.first() else {
             return Err(Error::new(Class::Engine, "cannot run a command: there is none"));
         };
@@ -418,7 +424,7 @@ impl Container {
             }
         };
         tokio::select! {
-            ended = self.session.inner.sandbox.run(job, on_line) => ended.map_err(|error| match error.class() {
+            ended = self.session.inner.sandbox.run_raw(job, on_piece) => ended.map_err(|error| match error.class() {
                 Class::Build => error,
                 _ => about(what(), error),
             }),

@@ -4,10 +4,11 @@
 //! An image that another program wrote there, with packed layers as a rule, becomes one of ours when the store is opened
 //! ([`adopt`]): so `skopeo copy docker://debian:bookworm oci:STORE/images:debian:bookworm` is a pull.
 
+use super::pulled;
 use super::store::{self, Store, Trash, Turn, Workplace};
-use crate::ImageInfo;
 use crate::dockerfile::config::ImageConfig;
 use crate::reference::Reference;
+use crate::{ImageInfo, Location};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -221,7 +222,12 @@ pub(super) fn find(store: &Store, turn: &Turn, text: &str) -> Result<Option<Stor
     }
     let reference = Reference::parse(text)?;
     if let Some(digest) = &reference.digest {
-        return by_id(digest.trim_start_matches("sha256:"));
+        let hex = digest.trim_start_matches("sha256:");
+        let pinned = hex.parse().ok().and_then(|digest| pulled::pinned_name(text, &digest).ok());
+        return match manifests.iter().find(|descriptor| descriptor.name().is_some() && descriptor.name() == pinned.as_deref()) {
+            Some(descriptor) => of(&descriptor.digest),
+            None => by_id(hex),
+        };
     }
     let name = whole_name(&reference);
     match manifests.iter().find(|descriptor| descriptor.name() == Some(&name)) {
@@ -237,6 +243,12 @@ pub(super) fn get(store: &Store, turn: &Turn, text: &str) -> Result<Stored> {
         Error::new(Class::Engine, format!("there is no image {text}"))
             .hint(format!("the embedded engine has what was made with it, and what is brought: {}", copy_hint(store, text)))
     })
+}
+
+/// Where an image is.
+pub(super) fn location(store: &Store, turn: &Turn, text: &str) -> Result<Location> {
+    let image = get(store, turn, text)?;
+    Ok(Location { layout: store.images(), manifest: image.manifest, id: image.id, layers: image.diff_ids })
 }
 
 /// How an image comes here from elsewhere.
@@ -345,6 +357,11 @@ pub(super) fn remove(store: &Store, turn: &Turn, text: &str) -> Result<()> {
     let by_name = Reference::parse(text).ok().map(|reference| whole_name(&reference)).filter(|name| found.names.contains(name));
     let mut manifests = read_index(store)?;
     manifests.retain(|other| other.digest != digest || by_name.as_deref().is_some_and(|name| other.name() != Some(name)));
+    // A digest that a registry knew it by is no name that keeps it.
+    let is_name = |other: &Descriptor| other.name().is_none_or(|name| pulled::by_digest(name).is_none());
+    if !manifests.iter().any(|other| other.digest == digest && is_name(other)) {
+        manifests.retain(|other| other.digest != digest);
+    }
     write_index(store, &manifests)
 }
 
@@ -439,7 +456,12 @@ pub(super) fn load(store: &Store, mut archive: impl Read) -> Result<Vec<String>>
 }
 
 /// Copies the layers of an image that the store does not have into a workplace, and makes them durable there.
-fn copy_layers(store: &Store, place: &Workplace, image: &twostage_image::Store, copied: &mut BTreeMap<Sha256, PathBuf>) -> Result<()> {
+pub(super) fn copy_layers(
+    store: &Store,
+    place: &Workplace,
+    image: &twostage_image::Store,
+    copied: &mut BTreeMap<Sha256, PathBuf>,
+) -> Result<()> {
     let mut open: Vec<(File, PathBuf)> = Vec::new();
     image.copy_layers(&mut |diff_id| {
         if copied.contains_key(diff_id) || store.blob(diff_id).exists() {
@@ -455,7 +477,7 @@ fn copy_layers(store: &Store, place: &Workplace, image: &twostage_image::Store, 
 }
 
 /// The layers of an image of which some were copied.
-fn new_layers(image: &twostage_image::Store, copied: &mut BTreeMap<Sha256, PathBuf>) -> Vec<NewLayer> {
+pub(super) fn new_layers(image: &twostage_image::Store, copied: &mut BTreeMap<Sha256, PathBuf>) -> Vec<NewLayer> {
     image.config.diff_ids.iter().map(|diff_id| NewLayer { diff_id: *diff_id, file: copied.remove(diff_id) }).collect()
 }
 
@@ -533,8 +555,8 @@ pub(super) fn info(image: &Stored) -> Result<ImageInfo> {
         labels: run.labels,
         architecture: crate::debian_architecture(&config.architecture, config.variant.as_deref()),
         size: i64::try_from(image.size).unwrap_or(i64::MAX),
-        repo_digests: Vec::new(),
-        tags: image.names.clone(),
+        repo_digests: image.names.iter().filter_map(|name| pulled::by_digest(name)).collect(),
+        tags: image.names.iter().filter(|name| pulled::by_digest(name).is_none()).cloned().collect(),
         env: run.env,
         entrypoint: run.entrypoint,
         cmd: run.cmd,

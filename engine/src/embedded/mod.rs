@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! store.rs       the folder: what is where, who may change it when, what a killed run left
-//! images.rs      the images in it: find, import, load, save, tag, remove
+//! images.rs      the images in it: find, import, load, save, tag, remove; pulled.rs: those of a registry
 //! containers.rs  run, hold, copy out, commit, remove, sweep
 //! changes.rs     Dockerfile instructions that change a configuration
 //! build.rs       a Dockerfile; cache.rs: steps whose layers are known, and folders that RUNs keep; times.rs: those of a layer
@@ -16,6 +16,7 @@ mod cache;
 mod changes;
 mod containers;
 mod images;
+mod pulled;
 pub mod sandbox;
 mod store;
 #[cfg(test)]
@@ -26,7 +27,7 @@ pub(crate) use containers::Container;
 
 use crate::dockerfile::config::{History, ImageConfig};
 use crate::stream::{ByteStream, TarReader, feed, pipe, read_tar};
-use crate::{ImageInfo, blocking, debian_architecture};
+use crate::{Fetch, ImageInfo, Location, blocking, debian_architecture};
 use sandbox::Sandbox;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use store::{Store, Trash, Turn};
 use tokio::task::JoinSet;
 use twostage_model::error::OrFail as _;
-use twostage_model::{Class, Error, Result, Sha256};
+use twostage_model::{Class, Error, Result, Sha256, Sink};
 
 /// The store of the machine's administrator.
 const OF_ROOT: &str = "/var/lib/twostage";
@@ -47,6 +48,8 @@ pub(crate) struct Session {
     inner: Arc<Inner>,
     /// Every container gets these.
     labels: Arc<BTreeMap<String, String>>,
+    /// What reaches registries for it.
+    fetch: Option<Arc<dyn Fetch>>,
 }
 
 struct Inner {
@@ -66,10 +69,7 @@ impl Session {
     /// Opens the store in `folder`, else where it usually is. `program` is this program, where it is another one than
     /// that which runs.
     pub(crate) async fn open(folder: Option<&Path>, program: Option<PathBuf>) -> Result<Session> {
-        let root = match folder {
-            Some(folder) => folder.to_path_buf(),
-            None => place(rustix::process::geteuid().is_root(), |name| std::env::var(name).ok().filter(|value| !value.is_empty()))?,
-        };
+        let root = folder.map_or_else(usual_place, |folder| Ok(folder.to_path_buf()))?;
         let (inner, trash) = blocking(move || {
             let sandbox = Sandbox::new()?;
             let sandbox = match program {
@@ -90,7 +90,7 @@ impl Session {
             Ok((Inner { store, sandbox, architecture, removals: Mutex::default() }, trash))
         })
         .await?;
-        let session = Session { inner: Arc::new(inner), labels: Arc::default() };
+        let session = Session { inner: Arc::new(inner), labels: Arc::default(), fetch: None };
         session.empty_later(trash);
         Ok(session)
     }
@@ -109,12 +109,29 @@ impl Session {
         self.inner.sandbox.cost()
     }
 
+    pub(crate) fn ids(&self) -> String {
+        self.inner.sandbox.ids()
+    }
+
     pub(crate) fn architecture(&self) -> &str {
         &self.inner.architecture
     }
 
     pub(crate) fn labelled(&self, labels: BTreeMap<String, String>) -> Session {
-        Session { inner: Arc::clone(&self.inner), labels: Arc::new(labels) }
+        Session { labels: Arc::new(labels), ..self.clone() }
+    }
+
+    pub(crate) fn fetching(&self, fetch: Arc<dyn Fetch>) -> Session {
+        Session { fetch: Some(fetch), ..self.clone() }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.inner.store.root()
+    }
+
+    pub(crate) async fn location(&self, reference: &str) -> Result<Location> {
+        let name = reference.to_string();
+        self.with(move |inner| images::location(&inner.store, &inner.store.look()?, &name)).await
     }
 
     /// Work with the store, in a thread that may wait for files.
@@ -131,7 +148,8 @@ impl Session {
     pub(crate) async fn images(&self) -> Result<Vec<ImageInfo>> {
         self.with(|inner| {
             let all = images::all(&inner.store, &inner.store.look()?)?;
-            all.iter().filter(|image| !image.names.is_empty()).map(images::info).collect()
+            let infos: Vec<ImageInfo> = all.iter().map(images::info).collect::<Result<_>>()?;
+            Ok(infos.into_iter().filter(|image| !image.tags.is_empty()).collect())
         })
         .await
     }
@@ -160,14 +178,31 @@ impl Session {
         .await
     }
 
-    pub(crate) async fn pull(&self, reference: &str) -> Result<()> {
-        images::new_name(reference).map(drop).or_else(|error| if reference.contains('@') { Ok(()) } else { Err(error) })?;
-        let hint = format!(
-            "bring it: {}. A base needs no registry: in the project file write `bootstrap = \"debian:bookworm\"` under [base] \
-             instead of `image`",
-            images::copy_hint(&self.inner.store, reference)
-        );
-        Err(Error::new(Class::Engine, format!("cannot pull {reference}: the embedded engine reaches no registry")).hint(hint))
+    pub(crate) async fn pull(&self, reference: &str, sink: &Sink, subject: &str) -> Result<()> {
+        // (One by its digest gets no name but that.)
+        let name = match images::new_name(reference) {
+            Ok(name) => Some(name),
+            Err(_) if reference.contains('@') => None,
+            Err(error) => return Err(error),
+        };
+        let what = format!("cannot pull {reference}");
+        let Some(fetch) = &self.fetch else {
+            let hint = format!(
+                "let twostage reach registries, `cargo build --release --features registry`, or bring it: {}. A base needs no registry: in \
+                 the project file write `bootstrap = \"debian:bookworm\"` under [base] instead of `image`",
+                images::copy_hint(&self.inner.store, reference)
+            );
+            return Err(Error::new(Class::Engine, format!("{what}: the embedded engine reaches no registry")).hint(hint));
+        };
+        let fetched = fetch.fetch(reference).await.map_err(|error| {
+            let hint = error.hint_or_class().to_string();
+            about(what.clone(), error).hint(hint)
+        })?;
+        sink.log(subject, &format!("{reference} is sha256:{}", fetched.digest));
+        let pinned = pulled::pinned_name(reference, &fetched.digest)?;
+        let names: Vec<String> = name.into_iter().chain([pinned]).collect();
+        let taken = self.with(move |inner| pulled::take_in(&inner.store, fetched.layout.path(), &names));
+        taken.await.map_err(|error| about(what, error))
     }
 
     pub(crate) async fn import(&self, tar: ByteStream, reference: &str, changes: &[String]) -> Result<String> {
@@ -264,6 +299,11 @@ fn collect(store: &Store, turn: &Turn) -> Result<Trash> {
         // What a container uses is not known: nothing is taken away from it.
         None => Ok(Trash::default()),
     }
+}
+
+/// Where the store of this process is, there already or not.
+pub(crate) fn usual_place() -> Result<PathBuf> {
+    place(rustix::process::geteuid().is_root(), |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }
 
 /// Where the store is that nobody names.

@@ -72,13 +72,27 @@ pub fn document(out: &mut TarWriter<impl Write>, target: &str, text: &str, how: 
     out.entry(target, &entry, &mut text.as_bytes()).or_fail(Class::Engine, failed)
 }
 
-/// A file of the context, or what is in a folder of it.
-pub fn from_context(out: &mut TarWriter<impl Write>, context: &Context, source: &Source, target: &str, how: How) -> Result<()> {
+/// A folder that was made for what is in another has that one's time, not its rights.
+fn made_for(out: &mut TarWriter<impl Write>, target: &str, mtime: i64, made: Option<How>) -> Result<()> {
+    let Some(how) = made else { return Ok(()) };
+    folders(out, &[target.to_string()], How { now: mtime, ..how })
+}
+
+/// A file of the context, or what is in a folder of it; `made` says how that was made which it is put into.
+pub fn from_context(
+    out: &mut TarWriter<impl Write>,
+    context: &Context,
+    source: &Source,
+    target: &str,
+    how: How,
+    made: Option<How>,
+) -> Result<()> {
     let how = How { owner: how.owner.or(Some((0, 0))), ..how };
     for listed in context.list(source)? {
         let mut entry = listed.entry;
         // The folder itself is there, or was made with rights of its own.
         if listed.below.is_empty() && entry.is_dir() {
+            made_for(out, target, entry.mtime, made)?;
             continue;
         }
         how.apply(&mut entry);
@@ -104,7 +118,14 @@ pub fn from_context(out: &mut TarWriter<impl Write>, context: &Context, source: 
 }
 
 /// What the engine copied out of a container: a file, or a folder and what is in it.
-pub fn from_container(out: &mut TarWriter<impl Write>, tar: impl Read, folder: bool, target: &str, how: How) -> Result<()> {
+pub fn from_container(
+    out: &mut TarWriter<impl Write>,
+    tar: impl Read,
+    folder: bool,
+    target: &str,
+    how: How,
+    made: Option<How>,
+) -> Result<()> {
     let mut tarball = Tarball::new(tar);
     let mut top: Option<String> = None;
     let mut bounds = Bounds::default();
@@ -120,6 +141,7 @@ pub fn from_container(out: &mut TarWriter<impl Write>, tar: impl Read, folder: b
         let stray = || Error::new(Class::Engine, format!("the engine gave {} instead of {top}", path::shown(&name)));
         let place = below(&name).ok_or_else(stray)?;
         if place.is_empty() && folder {
+            made_for(out, target, header.mtime, made)?;
             continue;
         }
         let to = join(target, &place);
@@ -154,9 +176,14 @@ fn members(out: &mut TarWriter<impl Write>, tar: &mut dyn Read, target: &str, ho
     while let Some(header) = tarball.next()? {
         let name = path::clean(&header.path)?;
         bounds.add(&header)?;
+        // What an archive says of its own root is not taken over.
+        if name.is_empty() {
+            continue;
+        }
         check_folders(&name, &links)?;
+        // --chown and --chmod are not for what an archive holds.
         let mut entry = entry(&header, &name)?;
-        How { chmod: None, ..how }.apply(&mut entry);
+        How { chmod: None, owner: None, ..how }.apply(&mut entry);
         let to = join(target, &name);
         links.remove(&name);
         if let Kind::Hardlink { target: link } = &entry.kind {

@@ -131,7 +131,7 @@ impl Files {
                 }
                 // Which only devices and sockets are not.
                 b'0' | b'2' | b'5' | b'6' => {
-                    let entry = super::files::entry(&header, &name)?;
+                    let entry = Entry { xattrs: BTreeMap::new(), ..super::files::entry(&header, &name)? };
                     let data = match entry.kind {
                         Kind::File { .. } => {
                             let start = position.get();
@@ -211,7 +211,7 @@ impl Files {
         Ok(names)
     }
 
-    /// A file or folder with all that a tar says of it, and what tells it from others if it has several names; a file's
+    /// A file or folder with all that an image takes over of it, its attributes not (those are this machine's), and what tells it from others if it has several names; a file's
     /// digest is none. None for a socket.
     ///
     /// # Errors
@@ -244,7 +244,7 @@ impl Files {
             }
         };
         let same = (kind.is_file() && found.nlink() > 1).then(|| (found.dev(), found.ino()));
-        let entry = Entry { mode: found.mode() & 0o7777, mtime: found.mtime(), xattrs: attributes(&at, &kind)?, ..Entry::bare(what) };
+        let entry = Entry { mode: found.mode() & 0o7777, mtime: found.mtime(), ..Entry::bare(what) };
         Ok(Some((entry, same)))
     }
 
@@ -308,33 +308,6 @@ impl Read for Counted<'_> {
         self.position.set(self.position.get() + count);
         Ok(count)
     }
-}
-
-/// The attributes that images carry.
-fn attributes(at: &Path, kind: &fs::FileType) -> Result<BTreeMap<String, Vec<u8>>> {
-    let mut attributes = BTreeMap::new();
-    if kind.is_symlink() {
-        return Ok(attributes);
-    }
-    let fail = || format!("cannot read the attributes of {}", at.display());
-    let mut names = vec![0_u8; 64 << 10];
-    let length = match rustix::fs::llistxattr(at, &mut names[..]) {
-        Ok(length) => length,
-        // A file system without any.
-        Err(rustix::io::Errno::OPNOTSUPP) => 0,
-        Err(cause) => return Err(Error::new(Class::System, fail()).because(cause)),
-    };
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let text = path::from_bytes(name);
-        if text != "security.capability" && !text.starts_with("user.") {
-            continue;
-        }
-        let mut value = vec![0_u8; 64 << 10];
-        let length = rustix::fs::lgetxattr(at, name, &mut value[..]).or_fail(Class::System, fail)?;
-        value.truncate(length);
-        attributes.insert(text, value);
-    }
-    Ok(attributes)
 }
 
 fn to_path(path: &str) -> PathBuf {

@@ -197,8 +197,10 @@ impl Stage {
             }
         }
         let source = piece.source().clone();
+        let mut made = None;
         let (target, missing) = if source.folder {
             let spot = Spot::of(&self.container, &copy.destination).await?;
+            made = spot.there.is_none().then(|| parents(how));
             (spot.path.clone(), spot.as_folder()?)
         } else {
             self.target(&copy.destination, &source.name, several).await?
@@ -207,7 +209,7 @@ impl Stage {
             Piece::Context(context, source) => {
                 self.put(false, move |out| {
                     files::folders(out, &missing, parents(how))?;
-                    files::from_context(out, &context, &source, &target, how)
+                    files::from_context(out, &context, &source, &target, how, made)
                 })
                 .await
             }
@@ -215,7 +217,7 @@ impl Stage {
                 let tar = container.copy_out(&format!("/{}", source.path)).await?;
                 self.put(false, move |out| {
                     files::folders(out, &missing, parents(how))?;
-                    files::from_container(out, tar, source.folder, &target, how)
+                    files::from_container(out, tar, source.folder, &target, how, made)
                 })
                 .await
             }
@@ -238,7 +240,7 @@ impl Stage {
         let (context, to) = (Arc::clone(context), target.clone());
         let put = self.put(false, move |out| {
             files::folders(out, &above, parents(how))?;
-            files::from_context(out, &context, &source, &to, how)
+            files::from_context(out, &context, &source, &to, how, None)
         });
         put.await?;
         Ok(format!("/{target}"))
@@ -287,10 +289,10 @@ pub async fn content(sources: &[&str], from: From<'_>) -> Result<Sha256> {
         for piece in pieces(source, from).await? {
             let InContext { name, folder, path } = piece.source().clone();
             let digest = match piece {
-                Piece::Context(context, source) => hashed(move |out| files::from_context(out, &context, &source, "x", how)).await?,
+                Piece::Context(context, source) => hashed(move |out| files::from_context(out, &context, &source, "x", how, None)).await?,
                 Piece::Container(container, source) => {
                     let tar = container.copy_out(&format!("/{path}")).await?;
-                    hashed(move |out| files::from_container(out, tar, source.folder, "x", how)).await?
+                    hashed(move |out| files::from_container(out, tar, source.folder, "x", how, None)).await?
                 }
             };
             digests.push(format!("{folder} {digest} {name}"));

@@ -219,7 +219,7 @@ impl Writer {
     }
 
     fn finish(self) -> Result<()> {
-        for (path, mtime) in self.folders.iter().rev() {
+        for (path, mtime) in &self.folders {
             let (parent, name) = resolve::split(path);
             let folder = match resolve::open_in(&self.root, parent, OFlags::PATH | OFlags::DIRECTORY) {
                 // A later member took its place.

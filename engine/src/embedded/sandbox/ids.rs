@@ -74,6 +74,15 @@ impl Ids {
         })
     }
 
+    /// What a container's ids are here, for people.
+    pub(super) fn told(&self) -> String {
+        match self {
+            Ids::Own { uids, .. } => format!("{} ids from {}, of which the first is root in containers", uids.count, uids.start),
+            Ids::Helped { uids, .. } => format!("this user, who is root in containers, and {} ids from {}", uids.count, uids.start),
+            Ids::Single => "only this user, who is root in containers".into(),
+        }
+    }
+
     pub(super) fn cost(&self) -> Option<&'static str> {
         (*self == Ids::Single).then_some(COST)
     }

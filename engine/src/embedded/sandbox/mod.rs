@@ -32,7 +32,7 @@ mod wire;
 pub use enter::enter;
 pub use limits::Limits;
 
-use crate::lines::Lines;
+use crate::lines::{BothLines, Piece};
 use crate::{Found, Network};
 use host::{Host, Running};
 use std::io::{self, PipeReader, Read, Write};
@@ -182,6 +182,11 @@ impl Sandbox {
         }
     }
 
+    /// What the ids of containers are on this machine, in a sentence.
+    pub fn ids(&self) -> String {
+        self.host.ids.told()
+    }
+
     /// What the ids that there are do not suffice for, as one sentence, if there is something.
     pub fn cost(&self) -> Option<&'static str> {
         self.host.ids.cost()
@@ -194,6 +199,17 @@ impl Sandbox {
     /// # Errors
     /// The container could not be made, or its time was up (class `Build`).
     pub async fn run(&self, job: Job<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
+        let mut lines = BothLines::new(on_line);
+        let ended = self.run_raw(job, &mut |piece| lines.push(piece)).await;
+        lines.finish();
+        ended
+    }
+
+    /// The same, with what the command writes as it comes.
+    ///
+    /// # Errors
+    /// As [`Sandbox::run`].
+    pub async fn run_raw(&self, job: Job<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<i64> {
         let name = job.cmd.first().cloned().unwrap_or_default();
         let failed = || format!("cannot run {name} in a container");
         let order = self.order_for_run(&job)?;
@@ -218,11 +234,18 @@ impl Sandbox {
         let open = |pipe: PipeReader| pipe::Receiver::from_owned_fd(OwnedFd::from(pipe)).or_fail(Class::System, failed);
         let mut pipes = [open(stdout)?, open(stderr)?];
         let all = async {
-            read_lines(&mut pipes, on_line).await.or_fail(Class::System, failed)?;
+            let mut unended = false;
+            let mut seen = |piece: Piece<'_>| {
+                if let Piece::Err(bytes) = piece {
+                    unended = bytes.last().map_or(unended, |last| *last != b'\n');
+                }
+                on_piece(piece);
+            };
+            read_pieces(&mut pipes, &mut seen).await.or_fail(Class::System, failed)?;
             let (reply, reached) = heard.await.or_fail(Class::Engine, || format!("lost sight of {name}"))?;
             // The end of what it says, where whoever looks for a reason looks.
-            if !matches!(reply, Ok(Reply::Exit(0))) {
-                reached.iter().for_each(|reached| on_line(reached));
+            if let Some(reached) = reached.filter(|_| !matches!(reply, Ok(Reply::Exit(0)))) {
+                on_piece(Piece::Err(format!("{}{reached}\n", if unended { "\n" } else { "" }).as_bytes()));
             }
             reply
         };
@@ -393,7 +416,13 @@ impl Sandbox {
     }
 
     fn layers(&self, root: &Root) -> Result<Layers<PathBuf>> {
-        let lowers = root.lowers.iter().chain(&root.init).map(|path| absolute(path)).collect::<Result<_>>()?;
+        // An overlay takes no folder twice. What is in a layer hides all that the same layer put, or deleted, further down.
+        let mut lowers: Vec<PathBuf> = Vec::new();
+        for path in root.lowers.iter().chain(&root.init) {
+            let path = absolute(path)?;
+            lowers.retain(|below| *below != path);
+            lowers.push(path);
+        }
         let upper = match &root.upper {
             Some(upper) => {
                 self.folder(&upper.dir)?;
@@ -502,8 +531,7 @@ fn end(running: Running) {
 }
 
 /// Gives the lines of both outputs until both end.
-async fn read_lines(pipes: &mut [pipe::Receiver; 2], on_line: &mut (dyn FnMut(&str) + Send)) -> io::Result<()> {
-    let mut lines = [Lines::default(), Lines::default()];
+async fn read_pieces(pipes: &mut [pipe::Receiver; 2], on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> io::Result<()> {
     let mut buffers = [vec![0; 16 << 10], vec![0; 16 << 10]];
     let mut open = [true, true];
     let [out, err] = pipes;
@@ -513,10 +541,8 @@ async fn read_lines(pipes: &mut [pipe::Receiver; 2], on_line: &mut (dyn FnMut(&s
             n = out.read(out_buffer), if open[0] => (0, n?),
             n = err.read(err_buffer), if open[1] => (1, n?),
         };
-        let buffer = if which == 0 { &out_buffer[..n] } else { &err_buffer[..n] };
-        lines[which].push(buffer, on_line);
+        on_piece(if which == 0 { Piece::Out(&out_buffer[..n]) } else { Piece::Err(&err_buffer[..n]) });
         open[which] = n > 0;
     }
-    lines.iter_mut().for_each(|lines| lines.finish(on_line));
     Ok(())
 }

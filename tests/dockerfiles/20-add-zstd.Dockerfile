@@ -1,0 +1,3 @@
+# ADD: zstd
+FROM base
+ADD packed.tar.zst /zst/

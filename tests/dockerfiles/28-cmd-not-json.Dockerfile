@@ -1,0 +1,4 @@
+# CMD: what is almost JSON is a command for the shell
+FROM base
+CMD ['/bin/cat', 'x']
+ENTRYPOINT [ "a" "b" ]

@@ -1,0 +1,6 @@
+# HEALTHCHECK NONE, and in exec form
+FROM base AS one
+HEALTHCHECK CMD ["/bin/true"]
+FROM one
+HEALTHCHECK NONE
+STOPSIGNAL 9

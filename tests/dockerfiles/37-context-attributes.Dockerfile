@@ -1,0 +1,4 @@
+# Capabilities and attributes of files in the context
+FROM base
+COPY attributes /a/
+COPY --chown=3:4 attributes /b/

@@ -1,0 +1,4 @@
+# .dockerignore: patterns, exceptions, order
+FROM base
+COPY . /c
+COPY do* /d/

@@ -1,0 +1,3 @@
+# Dockerfile.dockerignore is stronger than .dockerignore
+FROM base
+COPY . /c

@@ -1,0 +1,4 @@
+# ONBUILD
+# ours refuse: ONBUILD
+FROM base
+ONBUILD RUN true

@@ -1,0 +1,4 @@
+# An instruction that nobody knows
+# both refuse: INVALID
+FROM base
+INVALID x

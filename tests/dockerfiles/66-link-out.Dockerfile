@@ -1,0 +1,4 @@
+# COPY of a link that leads out of the context
+# both refuse: leads out of it
+FROM base
+COPY dir/stays-a-link /

@@ -1,0 +1,4 @@
+# ADD --checksum
+# ours refuse: --checksum
+FROM base
+ADD --checksum=sha256:0000000000000000000000000000000000000000000000000000000000000000 http://127.0.0.1:9/x /x

@@ -1,0 +1,4 @@
+# WORKDIR where a file is
+# both refuse: /etc/passwd
+FROM base
+WORKDIR /etc/passwd

@@ -1,0 +1,4 @@
+# ENV without a value
+# both refuse: ENV
+FROM base
+ENV A
