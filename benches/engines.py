@@ -73,8 +73,7 @@ def main():
                 shutil.copytree(first, project, ignore=shutil.ignore_patterns(".twostage"), symlinks=True)
                 twostage(project, engine, store, "import", export)
                 # What was built is not asked for again: each builds all of it.
-                for left in ("builds",):
-                    shutil.rmtree(os.path.join(project, ".twostage/repository", left), ignore_errors=True)
+                shutil.rmtree(os.path.join(project, ".twostage/repository/builds"), ignore_errors=True)
                 rows = {
                     "repo": lambda: twostage(project, engine, store, "repo", "--locked"),
                     "runtime": lambda: twostage(project, engine, store, "runtime"),

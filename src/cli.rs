@@ -112,6 +112,16 @@ pub enum EngineKind {
 }
 
 impl EngineArgs {
+    /// The same, and where no engine is asked for, the one that needs no daemon.
+    pub fn or_embedded(&self) -> EngineArgs {
+        self.preferring(self.kind.or(Some(EngineKind::Embedded)))
+    }
+
+    /// The same, but the engine that a name says, if it says one.
+    pub fn preferring(&self, kind: Option<EngineKind>) -> EngineArgs {
+        EngineArgs { kind: kind.or(self.kind), engine_host: self.engine_host.clone() }
+    }
+
     /// Connects to the engine that is asked for. What reaches registries for it is given to it.
     pub async fn connect(&self) -> Result<Engine> {
         let kind = self.kind.map(|kind| match kind {

@@ -116,7 +116,7 @@ impl Place {
     /// The engine that the image is in, if it is in one.
     pub async fn engine(&self, arguments: &EngineArgs) -> Result<Option<Engine>> {
         let Place::Engine(kind, _) = self else { return Ok(None) };
-        let arguments = EngineArgs { kind: kind.or(arguments.kind), engine_host: arguments.engine_host.clone() };
+        let arguments = arguments.preferring(*kind);
         arguments.connect().await.map(Some)
     }
 

@@ -4,55 +4,14 @@
 //! A killed run leaves the old index, or the new one with all its blobs, and blobs of neither: the next one removes those.
 
 use crate::session::{UNFINISHED, write_atomically};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use twostage_engine::Location;
+use twostage_image::oci::{Descriptor, Index, LAYOUT, MANIFEST, Manifest};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256};
-
-/// The annotation that says what an image in a layout is called (OCI image-spec, annotations.md).
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    schema_version: u32,
-    media_type: String,
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: String,
-    digest: String,
-    size: u64,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
-impl Descriptor {
-    fn name(&self) -> Option<&str> {
-        self.annotations.get(REF_NAME).map(String::as_str)
-    }
-}
-
-/// The parts of a manifest that say what blobs it has.
-#[derive(Deserialize)]
-struct Manifest {
-    config: Blob,
-    layers: Vec<Blob>,
-}
-
-#[derive(Deserialize)]
-struct Blob {
-    digest: String,
-}
 
 /// The layout of a project.
 pub struct Layout(PathBuf);
@@ -112,8 +71,7 @@ impl Layout {
         let size = fs::metadata(&at).or_fail(Class::System, || format!("cannot read {}", at.display()))?.len();
         let mut index = self.index()?;
         index.retain(|other| other.name().is_some_and(|other| other != name && names.contains(&other)));
-        let annotations = BTreeMap::from([(REF_NAME.to_string(), name.to_string())]);
-        index.push(Descriptor { media_type: MANIFEST.into(), digest: format!("sha256:{}", image.manifest), size, annotations });
+        index.push(Descriptor::new(MANIFEST, &image.manifest, size).named(Some(name)));
         self.replace(index)
     }
 
@@ -141,11 +99,10 @@ impl Layout {
             needed
                 .extend(manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.digest.trim_start_matches("sha256:").to_string()));
         }
-        let index = Index { schema_version: 2, media_type: INDEX.into(), manifests };
-        let json = serde_json::to_vec(&index).or_fail(Class::System, || "cannot write JSON".into())?;
+        let json = serde_json::to_vec(&Index::of(manifests)).or_fail(Class::System, || "cannot write JSON".into())?;
         let mark = self.0.join("oci-layout");
         if !mark.exists() {
-            write_atomically(&mark, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            write_atomically(&mark, LAYOUT)?;
         }
         write_atomically(&self.0.join("index.json"), &json)?;
         // Only then: what was there is whole as long as somebody may read it.
@@ -202,8 +159,9 @@ mod tests {
         };
         let layers: Vec<Sha256> = contents.iter().map(|text| put(text)).collect();
         let id = put(&format!("config of {contents:?}"));
-        let listed: Vec<String> = layers.iter().map(|layer| format!("{{\"digest\":\"sha256:{layer}\"}}")).collect();
-        let manifest = put(&format!("{{\"config\":{{\"digest\":\"sha256:{id}\"}},\"layers\":[{}]}}", listed.join(",")));
+        let blob = |digest: &Sha256| Descriptor::new("text/plain", digest, 1);
+        let manifest = Manifest::of(blob(&id), layers.iter().map(blob).collect());
+        let manifest = put(&serde_json::to_string(&manifest).unwrap());
         Location { layout: folder.to_path_buf(), manifest, id, layers }
     }
 

@@ -22,8 +22,8 @@ mod credentials;
 const MAX_MANIFEST: usize = 4 << 20;
 /// How long a registry may say nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
-const INDEXES: [&str; 2] = ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
-const MANIFESTS: [&str; 2] = ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
+const INDEXES: [&str; 2] = [twostage_image::oci::INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"];
+const MANIFESTS: [&str; 2] = [twostage_image::oci::MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"];
 
 /// The parts of a manifest that say what blobs it has.
 #[derive(Deserialize)]
@@ -101,7 +101,7 @@ impl Remote {
         });
         std::fs::write(blobs.join(digest.to_string()), &bytes).or_fail(Class::System, fail)?;
         std::fs::write(folder.path().join("index.json"), index.to_string()).or_fail(Class::System, fail)?;
-        std::fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).or_fail(Class::System, fail)?;
+        std::fs::write(folder.path().join("oci-layout"), twostage_image::oci::LAYOUT).or_fail(Class::System, fail)?;
         Ok(Fetched { layout: folder, digest: named })
     }
 

@@ -46,12 +46,12 @@ impl Source {
         if kind.is_none() && from.kind.is_none_or(|kind| kind == EngineKind::Embedded) && names.contains(name) {
             return in_layout(&layout, name);
         }
-        let kind = kind.or(from.kind).unwrap_or(EngineKind::Embedded);
-        let engine = EngineArgs { kind: Some(kind), engine_host: from.engine_host.clone() }.connect().await?;
+        let from = from.or_embedded().preferring(*kind);
+        let engine = from.connect().await?;
         if engine.image(name).await?.is_none() {
             return Err(unknown(&engine, name, &names).await);
         }
-        Ok(Source { place: Place::Engine(Some(kind), name.clone()), engine: Some(engine), name: Some(name.clone()) })
+        Ok(Source { place: Place::Engine(from.kind, name.clone()), engine: Some(engine), name: Some(name.clone()) })
     }
 
     /// Every image of the project.

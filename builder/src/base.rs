@@ -11,7 +11,7 @@ use twostage_engine::{ImageInfo, Pending, file_stream};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::LockedBase;
 use twostage_model::project::{Base, Release};
-use twostage_model::{Class, Error, Result, Sha256};
+use twostage_model::{Class, Error, Result, Sha256, chain_id};
 
 /// A base image that the engine has.
 #[derive(Debug, Clone)]
@@ -24,12 +24,6 @@ pub struct BaseImage {
     pub top: Sha256,
     /// Bytes, unpacked.
     pub size: i64,
-}
-
-/// The chain id of a stack of layers (OCI image-spec, config.md, "Layer ChainID").
-pub fn chain_id(diff_ids: &[Sha256]) -> Option<Sha256> {
-    let (first, rest) = diff_ids.split_first()?;
-    Some(rest.iter().fold(*first, |chain, layer| Sha256::of(format!("sha256:{chain} sha256:{layer}").as_bytes())))
 }
 
 /// The base, in the engine. When the lock names one it is exactly that; else it is found or made
@@ -513,14 +507,6 @@ fn layout_as_archive(folder: &Path) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_chain_id_is_what_the_image_specification_says() {
-        let (a, b) = (Sha256::of(b"a"), Sha256::of(b"b"));
-        assert_eq!(chain_id(&[a]), Some(a));
-        assert_eq!(chain_id(&[a, b]), Some(Sha256::of(format!("sha256:{a} sha256:{b}").as_bytes())));
-        assert_eq!(chain_id(&[]), None);
-    }
 
     /// On a machine where apt has never fetched its lists, its sources are found all the same.
     #[test]

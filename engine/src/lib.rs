@@ -10,6 +10,7 @@
 //! `docker/`, and what works without one in `embedded/`. Tar streams leave as plain [`std::io::Read`], so that the strict readers of
 //! packages and layers stay synchronous; read them in `tokio::task::spawn_blocking`.
 
+mod background;
 mod container;
 mod docker;
 pub mod dockerfile;

@@ -140,7 +140,7 @@ impl Descriptor {
     /// The name that the archive gives this image.
     pub fn tag(&self) -> Option<String> {
         let named = |key: &str| self.annotations.get(key).cloned();
-        named("io.containerd.image.name").or_else(|| named("org.opencontainers.image.ref.name"))
+        named("io.containerd.image.name").or_else(|| named(crate::oci::REF_NAME))
     }
 
     /// Provenance that BuildKit keeps beside an image, which is no image.
@@ -159,12 +159,13 @@ pub fn digest(text: &str) -> Result<Sha256> {
 }
 
 /// This machine's architecture, as images name it.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         "x86" => "386",
         "powerpc64" => "ppc64le",
+        "loongarch64" => "loong64",
         other => other,
     }
 }

@@ -186,7 +186,7 @@ impl<'a> Member<'a> {
                 put(&[b"SCHILY.xattr.", &to_bytes(name)[..]].concat(), value.clone());
             }
         }
-        records.into_iter().flat_map(|(key, value)| record(&key, &value)).collect()
+        records.into_iter().flat_map(|(key, value)| pax_record(&key, &value)).collect()
     }
 
     fn header(&self) -> io::Result<tar::Header> {
@@ -224,8 +224,8 @@ fn padding(size: u64) -> usize {
     ((BLOCK - size % BLOCK) % BLOCK) as usize
 }
 
-/// `<length> <key>=<value>\n`, where the length counts itself.
-fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
+/// A record of a pax header (POSIX.1-2008, pax): `<length> <key>=<value>\n`, where the length counts itself.
+pub fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + rest.to_string().len();
     while length != rest + length.to_string().len() {
@@ -240,10 +240,10 @@ mod tests {
 
     #[test]
     fn the_length_of_a_record_counts_itself() {
-        assert_eq!(record(b"a", b"b"), b"6 a=b\n");
-        assert_eq!(record(b"path", &[b'x'; 89]).len(), 98);
+        assert_eq!(pax_record(b"a", b"b"), b"6 a=b\n");
+        assert_eq!(pax_record(b"path", &[b'x'; 89]).len(), 98);
         for n in 0..2000 {
-            let written = record(b"k", &vec![b'x'; n]);
+            let written = pax_record(b"k", &vec![b'x'; n]);
             let stated: usize = String::from_utf8_lossy(written.split(|b| *b == b' ').next().unwrap_or_default()).parse().unwrap_or(0);
             assert_eq!(stated, written.len());
         }

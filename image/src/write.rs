@@ -10,6 +10,7 @@
 
 use crate::config::OciDocument;
 use crate::delta::Delta;
+use crate::oci::{LAYOUT, REF_NAME};
 use crate::store::{Compression, Store};
 use crate::{broken, config, gzip};
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, ImageManifestBuilder, MediaType};
@@ -18,10 +19,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::Path;
 use twostage_model::error::OrFail;
-use twostage_model::{Class, Hasher, Result, Sha256};
-
-/// The annotation that says what an image in a layout is called (OCI image-spec, annotations.md).
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+use twostage_model::{Class, HashWrite, Result, Sha256};
 
 /// An image that is to be written.
 pub struct NewImage<'a> {
@@ -55,6 +53,12 @@ pub struct Written {
 struct Blob {
     digest: Sha256,
     size: u64,
+}
+
+/// What was written to, and the blob that is there then.
+fn written<W: Write>(out: HashWrite<W>) -> (W, Blob) {
+    let (out, digest, size) = out.finish();
+    (out, Blob { digest, size })
 }
 
 impl NewImage<'_> {
@@ -200,8 +204,6 @@ impl NewImage<'_> {
     }
 }
 
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-
 /// What names the blobs.
 struct Documents {
     manifest: Descriptor,
@@ -270,35 +272,6 @@ trait Place {
     }
 }
 
-/// Hashes and counts what is written through it.
-struct HashWrite<W> {
-    out: W,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl<W: Write> HashWrite<W> {
-    fn new(out: W) -> Self {
-        HashWrite { out, hasher: Hasher::default(), size: 0 }
-    }
-
-    fn finish(self) -> (W, Blob) {
-        (self.out, Blob { digest: self.hasher.finish(), size: self.size })
-    }
-}
-
-impl<W: Write> Write for HashWrite<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..n]);
-        self.size += n as u64;
-        Ok(n)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
 struct Layout<'a> {
     blobs: &'a Path,
 }
@@ -309,7 +282,7 @@ impl Place for Layout<'_> {
         let temporary = tempfile::Builder::new().prefix(".twostage-").tempfile_in(self.blobs).or_fail(Class::System, fail)?;
         let mut out = HashWrite::new(BufWriter::with_capacity(256 << 10, temporary));
         fill(&mut out)?;
-        let (out, blob) = out.finish();
+        let (out, blob) = written(out);
         let temporary = out.into_inner().map_err(io::IntoInnerError::into_error).or_fail(Class::System, fail)?;
         persist(temporary, &self.blobs.join(blob.digest.to_string()))?;
         Ok(blob)
@@ -335,7 +308,7 @@ impl Place for Archive {
         self.out.write_all(&[0; 512]).or_fail(Class::System, fail)?;
         let mut out = HashWrite::new(&mut self.out);
         fill(&mut out)?;
-        let (_, blob) = out.finish();
+        let (_, blob) = written(out);
         let patched = || -> io::Result<()> {
             let end = if self.seen.contains(&blob.digest) {
                 self.out.flush()?;

@@ -105,6 +105,43 @@ impl std::io::Write for Hasher {
     }
 }
 
+/// Hashes and counts what is written through it.
+pub struct HashWrite<W> {
+    out: W,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<W: std::io::Write> HashWrite<W> {
+    /// Writes on to `out`.
+    pub fn new(out: W) -> Self {
+        HashWrite { out, hasher: Hasher::default(), size: 0 }
+    }
+
+    /// What it wrote to, the digest of all bytes, and how many they were.
+    pub fn finish(self) -> (W, Sha256, u64) {
+        (self.out, self.hasher.finish(), self.size)
+    }
+}
+
+impl<W: std::io::Write> std::io::Write for HashWrite<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        self.size += n as u64;
+        Ok(n)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// The chain id of a stack of layers (OCI image-spec, config.md, "Layer ChainID"); of none there is none.
+pub fn chain_id(diff_ids: &[Sha256]) -> Option<Sha256> {
+    let (first, rest) = diff_ids.split_first()?;
+    Some(rest.iter().fold(*first, |chain, layer| Sha256::of(format!("sha256:{chain} sha256:{layer}").as_bytes())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,5 +163,13 @@ mod tests {
             hasher.finish()
         };
         assert_ne!(hash(&["ab", "c"]), hash(&["a", "bc"]));
+    }
+
+    #[test]
+    fn a_chain_id_is_what_the_image_specification_says() {
+        let (a, b) = (Sha256::of(b"a"), Sha256::of(b"b"));
+        assert_eq!(chain_id(&[a]), Some(a));
+        assert_eq!(chain_id(&[a, b]), Some(Sha256::of(format!("sha256:{a} sha256:{b}").as_bytes())));
+        assert_eq!(chain_id(&[]), None);
     }
 }

@@ -17,7 +17,7 @@ pub mod package;
 pub mod project;
 pub mod snapshot;
 
-pub use digest::{Hasher, Sha256};
+pub use digest::{HashWrite, Hasher, Sha256, chain_id};
 pub use error::{Class, Error, Result};
 pub use event::{Event, Sink};
 pub use lock::Lock;

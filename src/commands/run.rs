@@ -1,6 +1,6 @@
 //! `twostage run IMAGE [COMMAND…]`: tries an image; nothing of it is kept.
 
-use crate::cli::{EngineArgs, EngineKind, Run};
+use crate::cli::Run;
 use crate::output::Output;
 use crate::session::tell_cost;
 use crate::source::unknown;
@@ -12,8 +12,7 @@ use twostage_model::{Class, Error, Result};
 /// Gives the exit status of the command.
 pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
     let env = variables(&arguments.env)?;
-    let kind = arguments.engine.kind.unwrap_or(EngineKind::Embedded);
-    let engine = EngineArgs { kind: Some(kind), engine_host: arguments.engine.engine_host.clone() }.connect().await?;
+    let engine = arguments.engine.or_embedded().connect().await?;
     tell_cost(&engine, &output.sink());
     let Some(image) = engine.image(arguments.image()).await? else {
         return Err(unknown(&engine, arguments.image(), &[]).await);

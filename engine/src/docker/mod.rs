@@ -27,14 +27,14 @@ pub(crate) use address::is_named;
 pub(crate) use containers::Container;
 
 use crate::Kind;
+use crate::background::Background;
 use address::Address;
 use bollard::Docker as Api;
 use bollard::models::SystemVersion;
 use dialect::Dialect;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
 use twostage_model::{Class, Error, Result};
 
 /// How long the first question may take.
@@ -59,7 +59,7 @@ struct Inner {
     name: String,
     address: String,
     architecture: String,
-    removals: Mutex<JoinSet<()>>,
+    removals: Background,
 }
 
 impl std::fmt::Debug for Session {
@@ -112,7 +112,7 @@ impl Session {
             name,
             address: address.to_string(),
             architecture: debian_architecture(version.arch.as_deref().unwrap_or_default(), None),
-            removals: Mutex::default(),
+            removals: Background::default(),
         };
         Ok(Session { inner: Arc::new(inner), labels: Arc::default() })
     }
@@ -149,27 +149,17 @@ impl Session {
         &self.inner.patient
     }
 
-    /// Removes a container in the background. Without a runtime nothing can be done; `sweep` finds
-    /// the container at the next start.
+    /// Removes a container in the background. Where that cannot be done, `sweep` finds the container at the next start.
     fn remove_later(&self, id: String) {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let session = self.clone();
-            let removal = async move {
-                // Nobody is left who could be told.
-                let _ = session.remove_container(&id).await;
-            };
-            self.inner.removals.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(removal, &runtime);
-        }
+        let session = self.clone();
+        self.inner.removals.spawn(async move {
+            // Nobody is left who could be told.
+            let _ = session.remove_container(&id).await;
+        });
     }
 
     pub(crate) async fn settle(&self) {
-        loop {
-            let mut removals = std::mem::take(&mut *self.inner.removals.lock().unwrap_or_else(PoisonError::into_inner));
-            if removals.is_empty() {
-                return;
-            }
-            while removals.join_next().await.is_some() {}
-        }
+        self.inner.removals.settle().await;
     }
 }
 

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use twostage_model::error::OrFail as _;
-use twostage_model::{Class, Error, Hasher, Result, Sha256};
+use twostage_model::{Class, Error, HashWrite, Result, Sha256};
 
 /// What a container's machine is called, where nobody says: always the same, for some programs write it down.
 const HOSTNAME: &str = "twostage";
@@ -256,10 +256,9 @@ fn unpack_one(inner: &Inner, diff_id: &Sha256, below: Option<&Path>) -> Result<P
 }
 
 /// What a container finds above its layers.
-fn init(inner: &Inner, layers: &[Sha256], lowers: &[PathBuf]) -> Result<Option<PathBuf>> {
-    let Some(chain) = images::chain_id(layers) else { return Ok(None) };
+fn init(inner: &Inner, layers: &[Sha256], lowers: &[PathBuf]) -> Result<PathBuf> {
     let store = &inner.store;
-    let target = store.init(&chain);
+    let target = store.init(&images::chain(layers));
     if !target.exists() {
         let place = store.workplace()?;
         let made = place.path("init");
@@ -269,7 +268,7 @@ fn init(inner: &Inner, layers: &[Sha256], lowers: &[PathBuf]) -> Result<Option<P
         store::sync_disk(&made)?;
         store.keep(&store.change()?, &made, &target)?;
     }
-    Ok(Some(target.join("tree")))
+    Ok(target.join("tree"))
 }
 
 /// The root of a layer: the highest one's mode is what everybody sees.
@@ -458,14 +457,14 @@ impl Container {
             let file = place.path("layer");
             let mut out = images::new_file(&file)?;
             let mut packed = inner.sandbox.pack(root)?;
-            let mut hashing = Hashing { out: &mut out, hasher: Hasher::default() };
+            let mut hashing = HashWrite::new(&mut out);
             match times {
                 Some(times) => times::rewritten(packed, &mut hashing, times, &root.lowers)?,
                 None => {
                     io::copy(&mut packed, &mut hashing).map(drop).or_fail(Class::System, || "cannot pack the container's files".into())?
                 }
             }
-            let diff_id = hashing.hasher.finish();
+            let (_, diff_id, _) = hashing.finish();
             images::finish(out, &file)?;
             store::sync_disk(&path)?;
             let record = read_record(&path).ok_or_else(|| Error::new(Class::Engine, "the container was removed meanwhile"))?;
@@ -524,24 +523,6 @@ fn remove(inner: &Inner, place: Place) -> Result<()> {
 
 fn root(inner: &Inner, path: &Path, layers: &[Sha256]) -> Result<Root> {
     let lowers = unpack(inner, layers)?;
-    let init = init(inner, layers, &lowers)?;
+    let init = Some(init(inner, layers, &lowers)?);
     Ok(Root { lowers, init, upper: Some(Upper { dir: path.join("top/tree"), work: path.join("work") }) })
-}
-
-/// Writes on, and hashes.
-struct Hashing<'o, W> {
-    out: &'o mut W,
-    hasher: Hasher,
-}
-
-impl<W: io::Write> io::Write for Hashing<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }

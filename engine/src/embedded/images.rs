@@ -9,67 +9,17 @@ use super::store::{self, Store, Trash, Turn, Workplace};
 use crate::dockerfile::config::ImageConfig;
 use crate::reference::Reference;
 use crate::{ImageInfo, Location};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
+use twostage_image::oci::{CONFIG, Descriptor, Index, LAYER, LAYOUT, MANIFEST, Manifest};
 use twostage_model::error::OrFail as _;
-use twostage_model::{Class, Error, Result, Sha256};
+use twostage_model::{Class, Error, Result, Sha256, chain_id};
 
-/// The annotation that says what an image in a layout is called (OCI image-spec, annotations.md).
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// When every image is made that says no other time: the same files make the same image.
 pub(super) const EPOCH: &str = "1970-01-01T00:00:00Z";
-
-/// What OCI says of a blob.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: String,
-    digest: String,
-    size: u64,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<String, String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    schema_version: u32,
-    media_type: Option<String>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    schema_version: u32,
-    media_type: Option<String>,
-    config: Descriptor,
-    layers: Vec<Descriptor>,
-}
-
-impl Descriptor {
-    fn new(media_type: &str, digest: &Sha256, size: u64) -> Descriptor {
-        Descriptor { media_type: media_type.into(), digest: format!("sha256:{digest}"), size, annotations: BTreeMap::new() }
-    }
-
-    fn name(&self) -> Option<&str> {
-        self.annotations.get(REF_NAME).map(String::as_str)
-    }
-
-    fn named(&self, name: Option<&str>) -> Descriptor {
-        let annotations = name.map(|name| (REF_NAME.to_string(), name.to_string())).into_iter().collect();
-        Descriptor { annotations, ..self.clone() }
-    }
-}
 
 /// An image of the store.
 #[derive(Debug, Clone)]
@@ -108,7 +58,7 @@ fn read_index(store: &Store) -> Result<Vec<Descriptor>> {
 }
 
 fn write_index(store: &Store, manifests: &[Descriptor]) -> Result<()> {
-    let index = Index { schema_version: 2, media_type: Some(INDEX.into()), manifests: manifests.to_vec() };
+    let index = Index::of(manifests.to_vec());
     store::write(&store.images().join("index.json"), &json(&index)?)
 }
 
@@ -297,13 +247,7 @@ pub(super) fn put(store: &Store, turn: &Turn, config: &[u8], layers: &[NewLayer]
         descriptors.push(Descriptor::new(LAYER, &layer.diff_id, size.len()));
     }
     let id = put_blob(store, config)?;
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(MANIFEST.into()),
-        config: Descriptor::new(CONFIG, &id, config.len() as u64),
-        layers: descriptors,
-    };
-    let manifest = json(&manifest)?;
+    let manifest = json(&Manifest::of(Descriptor::new(CONFIG, &id, config.len() as u64), descriptors))?;
     let digest = put_blob(store, &manifest)?;
     give_names(store, &Descriptor::new(MANIFEST, &digest, manifest.len() as u64), names)?;
     Ok(Put { id, manifest: digest })
@@ -381,7 +325,7 @@ pub(super) fn collect(store: &Store, turn: &Turn, used: &[Vec<Sha256>]) -> Resul
     }
     for stack in stacks {
         blobs.extend(&stack);
-        chains.extend(chain_id(&stack));
+        chains.insert(chain(&stack));
         layers.extend(stack);
     }
     let mut trash = Trash::default();
@@ -405,10 +349,9 @@ fn is_kept(path: &std::path::Path, kept: &BTreeSet<Sha256>) -> bool {
     name.and_then(|name| name.parse::<Sha256>().ok()).is_some_and(|digest| kept.contains(&digest))
 }
 
-/// The chain id of a stack of layers (OCI image-spec, config.md, "Layer ChainID"); of none, that of nothing.
-pub(super) fn chain_id(diff_ids: &[Sha256]) -> Option<Sha256> {
-    let Some((first, rest)) = diff_ids.split_first() else { return Some(Sha256::of(b"")) };
-    Some(rest.iter().fold(*first, |chain, layer| Sha256::of(format!("sha256:{chain} sha256:{layer}").as_bytes())))
+/// The chain id of a stack of layers; of none, that of nothing.
+pub(super) fn chain(diff_ids: &[Sha256]) -> Sha256 {
+    chain_id(diff_ids).unwrap_or_else(|| Sha256::of(b""))
 }
 
 /// Makes an image of one layer from a tar.
@@ -498,7 +441,7 @@ pub(super) fn save(store: &Store, reference: &str) -> Result<Saving> {
     };
     let manifest = read_blob(store, &image.manifest)?;
     let descriptor = Descriptor::new(MANIFEST, &image.manifest, manifest.len() as u64).named(name.as_deref());
-    let index = Index { schema_version: 2, media_type: Some(INDEX.into()), manifests: vec![descriptor] };
+    let index = Index::of(vec![descriptor]);
     let path = |digest: &Sha256| format!("blobs/sha256/{digest}");
     let docker = serde_json::json!([{
         "Config": path(&image.id), "RepoTags": name.iter().collect::<Vec<_>>(),

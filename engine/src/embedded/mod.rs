@@ -25,15 +25,15 @@ mod times;
 
 pub(crate) use containers::Container;
 
+use crate::background::Background;
 use crate::dockerfile::config::{History, ImageConfig};
 use crate::stream::{ByteStream, TarReader, feed, pipe, read_tar};
 use crate::{Fetch, ImageInfo, Location, blocking, debian_architecture};
 use sandbox::Sandbox;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use store::{Store, Trash, Turn};
-use tokio::task::JoinSet;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256, Sink};
 
@@ -56,7 +56,7 @@ struct Inner {
     store: Store,
     sandbox: Sandbox,
     architecture: String,
-    removals: Mutex<JoinSet<()>>,
+    removals: Background,
 }
 
 impl std::fmt::Debug for Session {
@@ -87,7 +87,7 @@ impl Session {
             images::adopt(&store)?;
             let (name, variant) = platform();
             let architecture = debian_architecture(name, variant);
-            Ok((Inner { store, sandbox, architecture, removals: Mutex::default() }, trash))
+            Ok((Inner { store, sandbox, architecture, removals: Background::default() }, trash))
         })
         .await?;
         let session = Session { inner: Arc::new(inner), labels: Arc::default(), fetch: None };
@@ -260,13 +260,10 @@ impl Session {
         removed.await.map_err(|error| about(format!("cannot remove image {reference}"), error))
     }
 
-    /// Work in the background, which [`Session::settle`] waits for. Without a runtime nothing can be done; the next
-    /// command does it.
+    /// Work in the background, which [`Session::settle`] waits for. What cannot be done the next command does.
     fn later(&self, work: impl FnOnce(&Inner) + Send + 'static) {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let inner = Arc::clone(&self.inner);
-            self.inner.removals.lock().unwrap_or_else(PoisonError::into_inner).spawn_blocking_on(move || work(&inner), &runtime);
-        }
+        let inner = Arc::clone(&self.inner);
+        self.inner.removals.spawn_blocking(move || work(&inner));
     }
 
     fn empty_later(&self, trash: Trash) {
@@ -279,13 +276,7 @@ impl Session {
     }
 
     pub(crate) async fn settle(&self) {
-        loop {
-            let mut removals = std::mem::take(&mut *self.inner.removals.lock().unwrap_or_else(PoisonError::into_inner));
-            if removals.is_empty() {
-                return;
-            }
-            while removals.join_next().await.is_some() {}
-        }
+        self.inner.removals.settle().await;
     }
 }
 
@@ -325,13 +316,8 @@ fn place(is_root: bool, variable: impl Fn(&str) -> Option<String>) -> Result<Pat
 /// This machine's architecture and variant, as images name them.
 fn platform() -> (&'static str, Option<&'static str>) {
     match std::env::consts::ARCH {
-        "x86_64" => ("amd64", None),
-        "aarch64" => ("arm64", None),
-        "x86" => ("386", None),
         "arm" => ("arm", Some("v7")),
-        "powerpc64" => ("ppc64le", None),
-        "loongarch64" => ("loong64", None),
-        other => (other, None),
+        _ => (twostage_image::architecture(), None),
     }
 }
 

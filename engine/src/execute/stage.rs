@@ -302,26 +302,13 @@ pub async fn content(sources: &[&str], from: From<'_>) -> Result<Sha256> {
 }
 
 /// The digest of a tar that is made.
-async fn hashed(make: impl FnOnce(&mut TarWriter<Digest>) -> Result<()> + Send + 'static) -> Result<Sha256> {
+async fn hashed(make: impl FnOnce(&mut TarWriter<Hasher>) -> Result<()> + Send + 'static) -> Result<Sha256> {
     blocking(move || {
-        let mut out = TarWriter::new(Digest(Hasher::default()));
+        let mut out = TarWriter::new(Hasher::default());
         make(&mut out)?;
-        Ok(out.finish().or_fail(Class::System, || "cannot hash files".into())?.0.finish())
+        Ok(out.finish().or_fail(Class::System, || "cannot hash files".into())?.finish())
     })
     .await
-}
-
-struct Digest(Hasher);
-
-impl std::io::Write for Digest {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// A path of a container that must be there, links followed.

@@ -11,7 +11,7 @@ use std::io::{BufWriter, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
@@ -90,34 +90,34 @@ fn obey(control: &UnixStream) -> Result<Reply> {
     die_with_parent(control)?;
     let owners = !order.single;
     match task {
-        Opened::Run(run) => spawn_inner(&run),
-        Opened::Unpack(layer) => {
+        Task::Run(run) => spawn_inner(&run),
+        Task::Unpack(layer) => {
             let layer = place(layer)?;
             let tar = File::from(rustix::stdio::stdout().try_clone_to_owned().or_fail(Class::Engine, failed)?);
             extract::extract(layer, tar, extract::Form::Layer, owners).map(|()| Reply::Done)
         }
-        Opened::Put { root, replace } => {
+        Task::Put { root, replace } => {
             let tree = mounts::tree(&root)?;
             let tar = File::from(rustix::stdio::stdout().try_clone_to_owned().or_fail(Class::Engine, failed)?);
             extract::extract(tree, tar, extract::Form::Tree { replace }, owners).map(|()| Reply::Done)
         }
-        Opened::Pack(root) => {
+        Task::Pack(root) => {
             let below = if root.lowers.is_empty() { None } else { Some(mounts::tree(&Layers { upper: None, ..root.clone() })?) };
             let Some((upper, _)) = root.upper else { return Err(Error::new(Class::Engine, "a tree without a layer cannot be packed")) };
             write_tar(|out| pack::layer(place(upper)?, below, out))
         }
-        Opened::CopyOut { root, path } => {
+        Task::CopyOut { root, path } => {
             let tree = mounts::tree(&root)?;
             write_tar(|out| pack::subtree(&tree, &path, out))
         }
-        Opened::Find { root, path } => find(&mounts::tree(&root)?, &path).map(Reply::Found),
-        Opened::Init { root, dir } => {
+        Task::Find { root, path } => find(&mounts::tree(&root)?, &path).map(Reply::Found),
+        Task::Init { root, dir } => {
             let tree = if root.lowers.is_empty() { None } else { Some(mounts::tree(&root)?) };
             let dir = place(dir)?;
             let needs: Vec<_> = stubs::usual().collect();
             stubs::fill(tree.as_ref(), &dir, &needs).map(|_| Reply::Done)
         }
-        Opened::Empty(dir) => {
+        Task::Empty(dir) => {
             resolve::empty(place(dir)?).or_fail(Class::System, || "cannot remove the files of a container".into())?;
             Ok(Reply::Done)
         }
@@ -203,18 +203,6 @@ fn find(tree: &OwnedFd, path: &str) -> Result<Option<(bool, Option<String>)>> {
     Ok(Some((false, Some(format!("/{target}")))))
 }
 
-/// The task with descriptors instead of paths.
-enum Opened {
-    Run(Box<Run<i32>>),
-    Unpack(i32),
-    Pack(Layers<i32>),
-    Put { root: Layers<i32>, replace: bool },
-    Find { root: Layers<i32>, path: String },
-    CopyOut { root: Layers<i32>, path: String },
-    Init { root: Layers<i32>, dir: i32 },
-    Empty(i32),
-}
-
 struct Places<'a> {
     base: &'a Path,
 }
@@ -229,7 +217,7 @@ impl Places<'_> {
         Ok(std::os::fd::IntoRawFd::into_raw_fd(opened))
     }
 
-    fn layers(&self, layers: Layers<std::path::PathBuf>) -> Result<Layers<i32>> {
+    fn layers(&self, layers: Layers<PathBuf>) -> Result<Layers<i32>> {
         let upper = match layers.upper {
             Some((dir, work)) => Some((self.open(&dir)?, self.open(&work)?)),
             None => None,
@@ -237,20 +225,21 @@ impl Places<'_> {
         Ok(Layers { lowers: layers.lowers.iter().map(|path| self.open(path)).collect::<Result<_>>()?, upper })
     }
 
-    fn task(&self, task: Task) -> Result<Opened> {
+    /// The task with descriptors instead of paths.
+    fn task(&self, task: Task<PathBuf>) -> Result<Task<i32>> {
         Ok(match task {
-            Task::Run(run) => Opened::Run(Box::new(self.run(*run)?)),
-            Task::Unpack(layer) => Opened::Unpack(self.open(&layer)?),
-            Task::Pack(root) => Opened::Pack(self.layers(root)?),
-            Task::Put { root, replace } => Opened::Put { root: self.layers(root)?, replace },
-            Task::Find { root, path } => Opened::Find { root: self.layers(root)?, path },
-            Task::CopyOut { root, path } => Opened::CopyOut { root: self.layers(root)?, path },
-            Task::Init { root, dir } => Opened::Init { root: self.layers(root)?, dir: self.open(&dir)? },
-            Task::Empty(dir) => Opened::Empty(self.open(&dir)?),
+            Task::Run(run) => Task::Run(Box::new(self.run(*run)?)),
+            Task::Unpack(layer) => Task::Unpack(self.open(&layer)?),
+            Task::Pack(root) => Task::Pack(self.layers(root)?),
+            Task::Put { root, replace } => Task::Put { root: self.layers(root)?, replace },
+            Task::Find { root, path } => Task::Find { root: self.layers(root)?, path },
+            Task::CopyOut { root, path } => Task::CopyOut { root: self.layers(root)?, path },
+            Task::Init { root, dir } => Task::Init { root: self.layers(root)?, dir: self.open(&dir)? },
+            Task::Empty(dir) => Task::Empty(self.open(&dir)?),
         })
     }
 
-    fn run(&self, run: Run<std::path::PathBuf>) -> Result<Run<i32>> {
+    fn run(&self, run: Run<PathBuf>) -> Result<Run<i32>> {
         let mut mounts = Vec::new();
         for mount in run.mounts {
             mounts.push(match mount {

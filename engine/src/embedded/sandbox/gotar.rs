@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use twostage_image::pax_record;
 
 const BLOCK: usize = 512;
 
@@ -99,17 +100,7 @@ fn records(head: &Head) -> Vec<u8> {
     for (name, value) in &head.xattrs {
         records.insert([b"SCHILY.xattr.", &name[..]].concat(), value.clone());
     }
-    records.into_iter().flat_map(|(key, value)| record(&key, &value)).collect()
-}
-
-/// `<length> <key>=<value>\n`, where the length counts itself.
-fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + rest.to_string().len();
-    while length != rest + length.to_string().len() {
-        length += 1;
-    }
-    [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
+    records.into_iter().flat_map(|(key, value)| pax_record(&key, &value)).collect()
 }
 
 fn fits(number: u64, digits: u32) -> bool {

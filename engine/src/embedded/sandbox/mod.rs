@@ -434,7 +434,7 @@ impl Sandbox {
         Ok(Layers { lowers, upper })
     }
 
-    fn order(&self, paths: &[&Path], task: Task) -> Result<Order> {
+    fn order(&self, paths: &[&Path], task: Task<PathBuf>) -> Result<Order> {
         let mut base: Option<PathBuf> = None;
         for path in paths {
             let path = absolute(path)?;
@@ -448,7 +448,7 @@ impl Sandbox {
     }
 
     /// Runs a task that reads a tar.
-    fn feed(&self, paths: &[&Path], task: Task, mut tar: impl Read + Send) -> Result<()> {
+    fn feed(&self, paths: &[&Path], task: Task<PathBuf>, mut tar: impl Read + Send) -> Result<()> {
         let (theirs, mut ours) = io::pipe().or_fail(Class::System, || "cannot make a pipe".into())?;
         let order = self.order(paths, task)?;
         let give = move || {
@@ -468,7 +468,7 @@ impl Sandbox {
     }
 
     /// Runs a task that writes a tar.
-    fn draw(&self, paths: &[&Path], task: Task) -> Result<Drawn> {
+    fn draw(&self, paths: &[&Path], task: Task<PathBuf>) -> Result<Drawn> {
         let (ours, theirs) = io::pipe().or_fail(Class::System, || "cannot make a pipe".into())?;
         let (say, heard) = mpsc::channel();
         let order = self.order(paths, task)?;

@@ -27,22 +27,23 @@ pub(super) struct Order {
     pub single: bool,
     /// Somebody outside writes the maps of ids.
     pub mapped: bool,
-    pub task: Task,
+    pub task: Task<PathBuf>,
 }
 
+/// What it is, with paths, or with the numbers of the descriptors that were opened for them.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Task {
-    Run(Box<Run<PathBuf>>),
-    Unpack(PathBuf),
-    Pack(Layers<PathBuf>),
-    Put { root: Layers<PathBuf>, replace: bool },
-    Find { root: Layers<PathBuf>, path: String },
-    CopyOut { root: Layers<PathBuf>, path: String },
-    Init { root: Layers<PathBuf>, dir: PathBuf },
-    Empty(PathBuf),
+pub(super) enum Task<P> {
+    Run(Box<Run<P>>),
+    Unpack(P),
+    Pack(Layers<P>),
+    Put { root: Layers<P>, replace: bool },
+    Find { root: Layers<P>, path: String },
+    CopyOut { root: Layers<P>, path: String },
+    Init { root: Layers<P>, dir: P },
+    Empty(P),
 }
 
-/// Layers of a root, with paths, or with the numbers of the descriptors that were opened for them.
+/// Layers of a root.
 #[derive(Serialize, Deserialize, Debug, Clone)]
 pub(super) struct Layers<P> {
     /// Lowest first.
