@@ -405,7 +405,7 @@ fn deletions_come_and_go_as_layers_say_them() {
         .end();
     place.sandbox.unpack(&lower[..], &place.path("lower")).expect("it unpacks");
     root.lowers.push(place.path("lower"));
-    place.says(&root, "rm a/one c; rm -r b; mkdir b new; echo new > b/new; mkdir -p x/y; mkdir c");
+    place.says(&root, "rm a/one c; rm -r b; mkdir b new; echo new > b/new; mkdir -p x/y r; mv r renamed; mkdir c");
     let tar = place.packed(&root);
     let expected = [
         "5 0755 0:0 a/",
@@ -414,7 +414,11 @@ fn deletions_come_and_go_as_layers_say_them() {
         "0 0755 0:0 b/.wh..wh..opq",
         "0 0644 0:0 b/new \"new\\n\"",
         "5 0755 0:0 c/",
+        "0 0755 0:0 c/.wh..wh..opq",
         "5 0755 0:0 new/",
+        // The kernel marks what was renamed, and what replaces a file, though it hides nothing. Docker writes that.
+        "5 0755 0:0 renamed/",
+        "0 0755 0:0 renamed/.wh..wh..opq",
         "5 0755 0:0 x/",
         "5 0755 0:0 x/y/",
     ];

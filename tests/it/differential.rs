@@ -68,7 +68,6 @@ const MEANT: &[Meant] = &[
     meant(&["17", "18", "36"], BOTH, "*: user.note: docker None, ours 'kept?'", ATTRIBUTES),
     meant(&["17", "18", "36"], BOTH, "*/null: only docker has it: char *", DEVICES),
     meant(&["18"], LAYERS, "layer 2: /m/.wh.null: only ours has it: ", DEVICES),
-    meant(&["32", "33"], LAYERS, "layer ?: */.wh..wh..opq: only docker has it: ", "below what replaces a file there is nothing to hide"),
     meant(&["43"], LAYERS, "layer 5: /etc: only docker has it: dir *", MOUNTED),
     meant(&["46"], BOTH, "*/???: only docker has it: dir 0o755 0:0", MOUNTED),
     meant(&["46"], BOTH, "*/proc: only docker has it: dir 0o755 0:0", MOUNTED),

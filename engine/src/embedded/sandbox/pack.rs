@@ -150,7 +150,7 @@ impl Packer<'_> {
         if kind == FileType::Directory {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let below = rustix::fs::openat(folder, name, flags, Mode::empty()).or_fail(Class::System, failed)?;
-            if self.layer && self.hides(&below, path).or_fail(Class::System, failed)? {
+            if self.layer && Self::hides(&below).or_fail(Class::System, failed)? {
                 let mark = Head {
                     name: [path, b"/", OPAQUE_WHITEOUT].concat(),
                     kind: b'0',
@@ -176,24 +176,20 @@ impl Packer<'_> {
         gotar::header(&mut self.out, &head).or_fail(Class::System, || format!("cannot pack the deletion of {}", text(path)))
     }
 
-    /// Whether a folder hides one of the layers below. The kernel marks new folders, too, below which there is none.
-    fn hides(&self, folder: &OwnedFd, path: &[u8]) -> rustix::io::Result<bool> {
+    /// Whether the kernel says that a folder hides one of the layers below. It says so, too, of one that hides nothing
+    /// but was renamed, as a package manager does with new folders; Docker writes what the kernel says, and so do we.
+    fn hides(folder: &OwnedFd) -> rustix::io::Result<bool> {
         let mut value = [0; 2];
         match rustix::fs::getxattr(shown(folder, b""), OPAQUE, &mut value[..]) {
-            Ok(1) if value[0] == b'y' => {}
-            Ok(_) | Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => return Ok(false),
-            Err(error) => return Err(error),
+            Ok(1) => Ok(value[0] == b'y'),
+            Ok(_) | Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
+            Err(error) => Err(error),
         }
-        self.exists_below(path, OFlags::DIRECTORY)
     }
 
     fn is_below(&self, path: &[u8]) -> rustix::io::Result<bool> {
-        self.exists_below(path, OFlags::empty())
-    }
-
-    fn exists_below(&self, path: &[u8], kind: OFlags) -> rustix::io::Result<bool> {
         let Some(below) = &self.below else { return Ok(false) };
-        match resolve::open_plain(below, path, OFlags::PATH | OFlags::NOFOLLOW | kind) {
+        match resolve::open_plain(below, path, OFlags::PATH | OFlags::NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
             Err(error) => Err(error),
