@@ -476,6 +476,14 @@ impl Engine {
         }
     }
 
+    /// What of a command the engine cannot limit on this machine, in a sentence, if there is something. It is tried.
+    pub fn unlimited(&self) -> Option<&'static str> {
+        match &self.0 {
+            Within::Docker(_) => None,
+            Within::Embedded(session) => session.unlimited(),
+        }
+    }
+
     /// Which ids containers have on this machine, in a sentence, where the engine is on this machine.
     pub fn ids(&self) -> Option<String> {
         match &self.0 {

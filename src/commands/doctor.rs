@@ -174,6 +174,15 @@ async fn tried(beside: &Path, checks: &mut Vec<Check>) -> Result<()> {
         None => Check::good("ids", ids),
         Some(cost) => Check::other("ids", Mark::Poor, ids, cost),
     });
+    checks.push(match engine.unlimited() {
+        None => Check::good("limits", "processes and memory, by a control group for each command"),
+        Some(what) => Check::other(
+            "limits",
+            Mark::Poor,
+            what,
+            "run twostage in a control group of the user's own: systemd-run --user --scope twostage …",
+        ),
+    });
     let layer = small_layer().or_fail(Class::System, fail)?;
     engine.import(file_stream(tokio::fs::File::from_std(layer)), TRIED, &[]).await?;
     let container = engine.hold(Hold { image: TRIED, hostname: None, network: Network::None }).await?;

@@ -194,6 +194,7 @@ fn doctor_tries_what_there_is_and_says_what_to_do() {
     };
     let told = nowhere(&mut place.command(&["doctor"])).ok();
     assert!(told.out.contains("embedded  works") && told.out.contains("docker    does not work"), "{}", told.out);
+    assert!(told.out.contains("limits            "), "{}", told.out);
     assert!(told.out.contains("overlay           ok") && told.out.contains("DOCKER_HOST"), "{}", told.out);
     assert!(!place.join("store").exists(), "nothing is made by looking");
     assert_eq!(fs::read_dir(place.folder.path()).expect("the folder").count(), 0, "and nothing is left");

@@ -29,15 +29,22 @@ fn read(path: &Path) -> Option<Vec<Sha256>> {
 pub(super) fn find(store: &Store, _turn: &Turn, key: &Sha256) -> Result<Option<Sha256>> {
     let path = path(store, key);
     let Some(layers) = read(&path).filter(|layers| layers.iter().all(|layer| store.blob(layer).exists())) else { return Ok(None) };
-    let asked = File::options().write(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-    asked.or_fail(Class::System, || format!("cannot write {}", path.display()))?;
+    asked_for(&path)?;
     Ok(layers.last().copied())
+}
+
+/// Notes that a step was asked for now: by our clock, as the disk may have another one.
+fn asked_for(path: &Path) -> Result<()> {
+    let asked = File::options().write(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    asked.or_fail(Class::System, || format!("cannot write {}", path.display()))
 }
 
 /// Keeps layers under a key.
 pub(super) fn keep(store: &Store, _turn: &Turn, key: &Sha256, layers: &[Sha256]) -> Result<()> {
     let json = serde_json::to_vec(layers).or_fail(Class::System, || "cannot write JSON".into())?;
-    store::write(&path(store, key), &json)
+    let path = path(store, key);
+    store::write(&path, &json)?;
+    asked_for(&path)
 }
 
 /// The layers of all steps that are still known; the others are forgotten.

@@ -109,6 +109,10 @@ impl Session {
         self.inner.sandbox.cost()
     }
 
+    pub(crate) fn unlimited(&self) -> Option<&'static str> {
+        self.inner.sandbox.unlimited()
+    }
+
     pub(crate) fn ids(&self) -> String {
         self.inner.sandbox.ids()
     }

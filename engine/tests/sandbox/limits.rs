@@ -33,7 +33,7 @@ fn limited(name: &str, limits: Limits) -> Option<Place> {
 
 #[test]
 fn a_fork_bomb_ends_at_the_limit_of_processes() {
-    let Some(place) = limited("bomb", Limits { processes: Some(64), memory: None }) else { return };
+    let Some(place) = limited("bomb", Limits { processes: Some(64), ..Limits::default() }) else { return };
     let root = place.root();
     // Bounded, should there be no limit.
     let bomb = "n=0; while test $n -lt 300; do sleep 20 & n=$((n+1)); done; echo all";
@@ -49,7 +49,7 @@ fn a_fork_bomb_ends_at_the_limit_of_processes() {
 
 #[test]
 fn memory_ends_at_its_limit() {
-    let Some(place) = limited("memory", Limits { processes: Some(64), memory: Some(48 << 20) }) else { return };
+    let Some(place) = limited("memory", Limits { processes: Some(64), memory: Some(48 << 20), ..Limits::default() }) else { return };
     let root = place.root();
     // 100 MiB, should there be no limit.
     let (code, lines) = place.run(&root, "head -c 104857600 /dev/zero | tail -c 104857600 | wc -c; exit 5");
@@ -57,6 +57,24 @@ fn memory_ends_at_its_limit() {
     let last = "twostage: the command needed more than the 48 MiB of memory that it may have, and was killed";
     assert_eq!(lines.last().map(String::as_str), Some(last), "{lines:?}");
     assert_eq!(place.says(&root, "head -c 4194304 /dev/zero | tail -c 4194304 | wc -c"), ["4194304"]);
+}
+
+#[test]
+fn a_command_that_fills_the_disk_is_ended_before_it_is_full() {
+    let mut place = Place::new("disk");
+    let root = place.root();
+    let disk = rustix::fs::statvfs(&place.dir).expect("a disk");
+    let free = disk.f_bavail * disk.f_frsize;
+    // Others write here, too: what is to stay free is more than they are likely to free meanwhile.
+    let limits = Limits { free: Some(free - (256 << 20)), ..Limits::default() };
+    place.sandbox = place.sandbox.clone().with_limits(limits);
+    let cmd = ["sh", "-c", "dd if=/dev/zero of=/big bs=1048576 count=1024; sleep 1; echo all of it"].map(str::to_string);
+    let mut lines = Vec::new();
+    let ended = runtime().block_on(place.sandbox.run(Job { cmd: &cmd, ..job(&root) }, &mut |line| lines.push(line.to_string())));
+    let error = ended.expect_err("it is ended");
+    assert_eq!(error.to_string(), "sh filled the disk and was ended");
+    assert!(error.causes().iter().any(|cause| cause.contains("MiB") && cause.contains("are free on the disk of")), "{error:?}");
+    assert!(!lines.contains(&"all of it".to_string()), "{lines:?}");
 }
 
 #[test]

@@ -32,12 +32,15 @@ pub struct Limits {
     pub processes: Option<u64>,
     /// Bytes of memory.
     pub memory: Option<u64>,
+    /// Bytes that stay free on the disk of the layer that is written; none means the usual: 1 GiB, a twentieth of the
+    /// disk, or half of what is free, whichever is least.
+    pub free: Option<u64>,
 }
 
 impl Default for Limits {
-    /// 32768 processes, and all memory of the machine.
+    /// 32768 processes, all memory of the machine, and what is usual of the disk.
     fn default() -> Limits {
-        Limits { processes: Some(PROCESSES), memory: None }
+        Limits { processes: Some(PROCESSES), memory: None, free: None }
     }
 }
 
@@ -71,7 +74,7 @@ impl Places {
 
     /// Whether processes, and memory, can be limited: tried.
     pub(super) fn tried(&self) -> (bool, bool) {
-        let group = self.group(Limits { processes: Some(PROCESSES), memory: Some(1 << 40) });
+        let group = self.group(Limits { memory: Some(1 << 40), ..Limits::default() });
         let any = |which: fn(&Above) -> bool| group.parts.iter().any(|part| which(&part.like));
         (any(|like| like.processes), any(|like| like.memory))
     }

@@ -2,7 +2,7 @@
 //! this program, which is run again inside.
 //!
 //! ```text
-//! host.rs     the outer side: starts the inner one, maps its ids (ids.rs), limits it (limits.rs), talks to it (wire.rs), ends it
+//! host.rs     the outer side: starts the inner one, maps its ids (ids.rs), limits it (limits.rs, disk.rs), talks to it (wire.rs), ends it
 //! enter.rs    the inner side: namespaces, then one of
 //!   inside.rs   pid 1 of a container: mounts.rs, stubs.rs, user.rs, seccomp.rs, the command, reaping
 //!   extract.rs  a tar becomes files          pack.rs, gotar.rs  files become a tar
@@ -13,6 +13,7 @@
 //! thing in `main`. Files of layers belong to ids that only the user namespace of a container has, so whatever reads or
 //! writes them runs in one. Nothing inside follows a link out of a root: paths go through openat2(2).
 
+mod disk;
 mod enter;
 mod extract;
 mod gotar;
@@ -47,8 +48,7 @@ use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 use wire::{Attach, Layers, Order, Reply, Task};
 
-const UNLIMITED: &str = "the processes and the memory of a build are not limited: this user may use no control group; \
-    one of its own is within `systemd-run --user --scope`";
+const UNLIMITED: &str = "the processes and the memory of a build are not limited: this user may use no control group";
 
 /// What containers are made with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -197,7 +197,7 @@ impl Sandbox {
     /// the future ends everything.
     ///
     /// # Errors
-    /// The container could not be made, or its time was up (class `Build`).
+    /// The container could not be made; its time was up, or it filled the disk (class `Build`).
     pub async fn run(&self, job: Job<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
         let mut lines = BothLines::new(on_line);
         let ended = self.run_raw(job, &mut |piece| lines.push(piece)).await;
@@ -249,12 +249,18 @@ impl Sandbox {
             }
             reply
         };
-        let ended = match job.timeout {
-            Some(limit) => tokio::time::timeout(limit, all).await.map_err(|_| {
+        let upper = job.root.upper.as_ref().map(|upper| upper.dir.as_path());
+        let ended = tokio::select! {
+            ended = all => Ok(ended),
+            limit = out_of(job.timeout) => Err(
                 Error::new(Class::Build, format!("{name} did not end within {} seconds and was ended", limit.as_secs()))
-                    .hint("give it more time, or see what it waits for")
-            }),
-            None => Ok(all.await),
+                    .hint("give it more time, or see what it waits for"),
+            ),
+            why = disk::filled(upper, self.limits.free) => Err(
+                Error::new(Class::Build, format!("{name} filled the disk and was ended"))
+                    .because(why)
+                    .hint("see what it writes; or free some, or name a folder on a larger disk in TWOSTAGE_STORE"),
+            ),
         };
         end(running);
         match ended?? {
@@ -526,6 +532,17 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 /// Ends what runs, which may take a moment, where waiting is allowed.
+/// Waits until a time is over; without one, forever.
+async fn out_of(time: Option<Duration>) -> Duration {
+    match time {
+        Some(time) => {
+            tokio::time::sleep(time).await;
+            time
+        }
+        None => std::future::pending().await,
+    }
+}
+
 fn end(running: Running) {
     drop(running);
 }
