@@ -13,6 +13,8 @@ Acquire::http::Proxy::repository.twostage.invalid "$TWOSTAGE_PROXY";
 APT::Update::Error-Mode "any"; APT::Get::Assume-Yes "true"; APT::Install-Recommends "false"; Acquire::Languages "none";
 Dpkg::Options { "--force-unsafe-io"; "--force-confnew"; };
 END
+# An engine whose containers have one user says there that apt cannot become another one.
+if [ -e /dev/twostage-apt.conf ]; then cat /dev/twostage-apt.conf >> "$APT_CONFIG"; fi
 # only_snapshot: from here on apt knows no source but the snapshot in $T/sources.
 only_snapshot() {
     cat >> "$APT_CONFIG" <<END
