@@ -1,6 +1,7 @@
 # make repo      builds the project's packages and publishes one signed snapshot of them
 # make runtime   installs them into images with one RUN each, audits and runs these
 # make test      runs every test, with the real engine and the real package managers
+# make test-all  runs those, too, that take long: more kills, places, larger files (add half an hour)
 # make bench     measures against the peers, on this machine
 #
 # PROJECT=dir    the project to work on (default: examples/hello)
@@ -11,7 +12,7 @@ SOURCES := $(shell find Cargo.toml Cargo.lock src model package image engine bui
 	-not -path '*/tests/*' -not -path '*/target/*')
 
 .NOTPARALLEL:
-.PHONY: all repo runtime serve test bench lint setup base clean
+.PHONY: all repo runtime serve test test-all bench lint setup base clean
 all: repo runtime
 
 repo: setup base $(TWOSTAGE)
@@ -40,6 +41,10 @@ base: setup
 test:
 	@TWOSTAGE_ENGINE=docker GOGC=off GOMEMLIMIT=512MiB scripts/setup.sh compiler engine tests
 	scripts/test.sh
+
+test-all:
+	@TWOSTAGE_ENGINE=docker GOGC=off GOMEMLIMIT=512MiB scripts/setup.sh compiler engine tests long
+	TWOSTAGE_TESTS=all scripts/test.sh
 
 bench: $(TWOSTAGE)
 	@TWOSTAGE_ENGINE=docker scripts/setup.sh engine tests

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes this machine ready: setup.sh [compiler] [engine] [tests]
+# Makes this machine ready: setup.sh [compiler] [engine] [tests] [long]
 #
 #   compiler  a C compiler, which cargo needs to link
 #   engine    what runs containers, and mmdebstrap to make base images with (a project's own base.sh
@@ -7,6 +7,7 @@
 #             installed or started, unless this machine forbids user namespaces.
 #             TWOSTAGE_ENGINE=docker or podman starts that one
 #   tests     the real package managers and tools that judge us in the tests
+#   long      what the tests need besides that take long
 #
 # Says first what it will install and start. Does nothing where nothing is missing. Without root it
 # prints the commands instead.
@@ -126,6 +127,11 @@ for what in "$@"; do
         need runc runc
         # The packages that tests compare are chosen from apt's lists.
         [ -n "$(apt-get indextargets 2> /dev/null)" ] || fetch_lists=true
+        ;;
+    long)
+        need mkfs.ext4 e2fsprogs
+        need mkfs.xfs xfsprogs
+        need mkfs.btrfs btrfs-progs
         ;;
     *)
         echo "setup.sh: unknown word '$what'" >&2

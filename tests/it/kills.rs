@@ -3,7 +3,7 @@
 use crate::clients::Container;
 use crate::on::On;
 use crate::rpm_mutations::metadata;
-use crate::support::{Family, Project, Serving, Used, docker, http_get, run, uses, wait_until};
+use crate::support::{Family, Project, Serving, Used, docker, http_get, long, run, uses, wait_until};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -305,6 +305,13 @@ fn repo_without_a_daemon_killed_at_any_point_leaves_the_old_snapshot_or_the_new_
     repo_killed(On::Embedded("kill-repo"), Family::Deb, "kill-repo-alone");
 }
 
+#[test]
+fn repo_of_rpms_without_a_daemon_killed_at_any_point_leaves_the_old_snapshot_or_the_new_one() {
+    if long() {
+        repo_killed(On::Embedded("kill-repo-rpm"), Family::Rpm, "kill-repo-rpm-alone");
+    }
+}
+
 fn repo_killed(on: On, family: Family, test: &str) {
     uses(Used::Engine);
     family.uses();
@@ -367,6 +374,13 @@ fn runtime_of_rpms_killed_at_any_point_leaves_the_earlier_image_and_no_container
 #[test]
 fn runtime_of_rpms_without_a_daemon_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
     runtime_killed(On::Embedded("kill-runtime"), Family::Rpm, "kill-runtime-alone");
+}
+
+#[test]
+fn runtime_without_a_daemon_killed_at_any_point_leaves_the_earlier_image_and_no_container() {
+    if long() {
+        runtime_killed(On::Embedded("kill-runtime-deb"), Family::Deb, "kill-runtime-deb-alone");
+    }
 }
 
 fn runtime_killed(on: On, family: Family, test: &str) {

@@ -3,14 +3,14 @@
 
 use crate::engines::Other;
 use crate::registry::Registry;
-use crate::support::{Project, Used, docker, exported_tree, image_name, run, tool, twostage, uses};
+use crate::support::{Project, Used, docker, exported_tree, image_name, long, run, tool, twostage, uses};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// How large the sparse file is: a long run takes 3G.
-fn sparse() -> String {
-    std::env::var("TWOSTAGE_SPARSE").unwrap_or_else(|_| "20M".into())
+/// How large the sparse file is.
+fn sparse() -> &'static str {
+    if long() { "3G" } else { "20M" }
 }
 
 /// What each is about, and the steps that make it above a base of one program.
@@ -52,7 +52,7 @@ fn images() -> Vec<(&'static str, String)> {
             "RUN ln -s usr/share /s && mkdir -p /usr/share && echo x > /s/x && ln -s loop /loop && ln -s /nowhere /dangling\nRUN rm /s && mkdir /s && echo y > /s/x\n",
         ),
     ];
-    steps.into_iter().map(|(name, steps)| (name, steps.replace("SIZE", &sparse()))).collect()
+    steps.into_iter().map(|(name, steps)| (name, steps.replace("SIZE", sparse()))).collect()
 }
 
 /// One program of Debian's, which has all that the steps need.

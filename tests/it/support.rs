@@ -84,6 +84,11 @@ impl Done {
     }
 }
 
+/// Whether the tests that take long are asked for, too: `make test-all`.
+pub fn long() -> bool {
+    std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all")
+}
+
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> Done {
     let shown = format!("{command:?}");
