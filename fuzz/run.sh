@@ -12,6 +12,10 @@ cargo fuzz --version > /dev/null 2>&1 || {
     echo "run.sh: there is no cargo-fuzz: cargo install cargo-fuzz" >&2
     exit 1
 }
+command -v c++ > /dev/null || {
+    echo "run.sh: there is no C++ compiler, which libFuzzer is built with: apt-get install g++" >&2
+    exit 1
+}
 fuzz/seeds.py fuzz/corpus
 failed=
 # The sanitizer's options are nightly's; a stable compiler takes them where it is told to.
