@@ -324,7 +324,7 @@ pub struct Audit {
     RUN /tmp/big-installer && rm /tmp/big-installer\n\n\
     Each RUN is a process of its own, as the user and in the folder that USER and WORKDIR say; when it ends, all that it\n\
     started ends. What is not supported is an error that names the line: RUN --mount, --network and --security,\n\
-    ADD of URLs and of repositories, ONBUILD of the base, other platforms.\n\n\
+    ADD of repositories, ONBUILD of the base, other platforms. URLs of an ADD are fetched by the program curl.\n\n\
     With SOURCE_DATE_EPOCH, or --source-date-epoch, nothing in the layer is newer than that, so the same input gives the same image.")]
 pub struct Compile {
     /// The folder that COPY and ADD take files from; its .dockerignore counts

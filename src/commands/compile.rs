@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use twostage_engine::Reference;
 use twostage_engine::dockerfile::{Dockerfile, MAX_BYTES, Options, Plan, Warning};
-use twostage_engine::execute::{Context, Image, Job, id, ready};
+use twostage_engine::execute::{Context, Image, Job, Remote, id, ready};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::{Class, Error, Result, Sha256, date};
@@ -78,6 +78,7 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
         engine,
         plan: &plan,
         context,
+        remote: Remote::through(plan.options.proxies()),
         network: arguments.network.into(),
         id,
         events: events.clone(),

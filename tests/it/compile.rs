@@ -406,8 +406,8 @@ fn what_is_not_supported_or_leads_out_is_refused_with_its_line() {
     let refused = [
         ("RUN --mount=type=cache,target=/c true", "--mount is not supported", 3),
         ("RUN --network=none true", "--network of one RUN is not supported", 3),
-        ("ADD http://example.org/x /x", "is a URL", 3),
-        ("ARG U=https://example.org/x\nADD $U /x", "line 3: ADD: https://example.org/x is a URL", 3),
+        ("ADD http://example.org/x.git /x", "is a repository of Git", 3),
+        ("ARG U=https://example.org/\nADD $U /x/", "line 3: ADD: https://example.org/ names no file", 3),
         ("COPY absolute /x", "line 2: COPY: the link absolute in the context leads out of it", 3),
         ("COPY climbing /x", "the link climbing in the context leads out of it", 3),
         ("COPY folder/passwd /x", "the link folder in the context leads out of it", 3),
