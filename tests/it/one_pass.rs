@@ -1,8 +1,9 @@
 //! What docker-compile.pl, the first of its kind, promised of a Dockerfile in one pass, and where it failed: each a test of
 //! `compile`, on the engine that needs no daemon.
 
+use crate::engines::Other;
 use crate::on::On;
-use crate::support::{Done, Helper, root, run, tool, twostage};
+use crate::support::{Done, Helper, Used, docker, image_name, root, run, tool, twostage, uses};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -197,4 +198,131 @@ fn curl_gets_the_proxies_of_the_build_and_no_passwords_but_the_urls_own_which_no
 
     let nowhere = run(case.command(&[]).env("PATH", case.join("home")));
     nowhere.fails_with(8).says("cannot fetch http://elsewhere.invalid/y: cannot run curl").says("hint: install it: apt-get install curl");
+}
+
+/// The id that a run printed, and whether it said that nothing changed.
+fn told(done: &Done) -> (String, bool) {
+    (done.last_line().to_string(), done.err.contains(": unchanged"))
+}
+
+#[test]
+fn a_second_run_with_nothing_changed_does_nothing_and_says_so() {
+    let case = Case::new("again", "FROM base\nCOPY file /f\nRUN cat /proc/sys/kernel/random/uuid > /uuid\nCMD [\"cat\", \"/uuid\"]\n");
+    case.file("context/file", "1");
+    let first = case.compile(&[]).ok();
+    let (id, unchanged) = told(&first);
+    assert!(id.starts_with("sha256:") && !unchanged && first.err.contains("line 3: RUN"), "{}", first.err);
+    let second = case.compile(&[]).ok();
+    assert_eq!((told(&second), second.out == first.out), ((id.clone(), true), true));
+    assert!(!second.err.contains("line "), "no step is done: {}", second.err);
+    // Times do not count; another name is given to the same image.
+    tool("touch", &["-d", "@1000000000", &case.join("context/file").to_string_lossy()]).ok();
+    let other = Case { folder: case.folder, image: "again-too".into() };
+    assert_eq!(told(&other.compile(&[]).ok()), (id.clone(), true));
+    assert_eq!(ENGINE.id_of("again-too"), ENGINE.id_of("again"));
+    assert_eq!(ENGINE.run("again-too", &[]), ENGINE.run("again", &[]));
+    // What a RUN downloads is not looked at, unless somebody asks for it.
+    let (fresh, unchanged) = told(&other.compile(&["--no-cache"]).ok());
+    assert!(fresh != id && !unchanged);
+    assert_eq!(told(&other.compile(&[]).ok()), (fresh, true));
+    let named = fs::read_to_string(ENGINE.store().join("images/index.json")).expect("the index");
+    assert!(!named.contains("twostage-compile"), "no image of a run is left: {named}");
+}
+
+#[test]
+fn a_change_of_anything_that_goes_in_makes_the_image_again() {
+    let server = server();
+    let text = format!(
+        "ARG BASE=base\nFROM $BASE AS first\nARG WORD=one\nRUN echo $WORD > /word\nFROM base\nCOPY --from=first /word /word\nCOPY --from=second-base /data/old /old\n\
+         ADD http://{}/dated /fetched\nCOPY folder /folder\nLABEL a=b\n",
+        server.line
+    );
+    let made_of = |steps: &str| {
+        let base = Case::new("second-base", &format!("FROM base\n{steps}"));
+        base.compile(&[]).ok();
+    };
+    made_of("LABEL second=yes\n");
+    let case = Case::new("changes", &text);
+    case.file("context/folder/file", "1");
+    let again = |what: &str, more: &[&str]| {
+        assert!(!told(&case.compile(more).ok()).1, "{what}");
+        assert!(told(&case.compile(more).ok()).1, "{what}, the second time");
+    };
+    again("all of it", &[]);
+    again("an argument", &["--build-arg", "WORD=two"]);
+    again("a base by argument", &["--build-arg", "BASE=second-base"]);
+    again("the time", &["--source-date-epoch", "1700000000"]);
+    case.file("context/folder/file", "2");
+    again("a file", &[]);
+    tool("chmod", &["+x", &case.join("context/folder/file").to_string_lossy()]).ok();
+    again("its rights", &[]);
+    case.file("context/Dockerfile", &text.replace("a=b", "a=c"));
+    again("the configuration", &[]);
+    made_of("RUN echo new > /data/old\n");
+    again("an image that is copied from", &[]);
+    // What is a base by a name is the image that has it now.
+    case.file("context/Dockerfile", &text.replace("BASE=base", "BASE=second-base"));
+    again("a base", &[]);
+    made_of("ENV MORE=yes\n");
+    again("what a base is", &[]);
+    case.file("context/Dockerfile", &text.replace("/dated", "/undated"));
+    again("what is fetched", &[]);
+    case.file("context/Dockerfile", &text.replace("/dated", "/changing"));
+    case.compile(&[]).ok();
+    assert!(!told(&case.compile(&[]).ok()).1, "it is another each time");
+    // Whoever says the digest asks no server in vain.
+    let digest = tool("sh", &["-c", "echo dated | sha256sum"]).out[..64].to_string();
+    case.file("context/Dockerfile", &text.replace("ADD ", &format!("ADD --checksum=sha256:{digest} ")));
+    case.compile(&[]).ok();
+    let before = asked(&server).len();
+    assert!(told(&case.compile(&[]).ok()).1);
+    assert_eq!(asked(&server).len(), before);
+    // The network, too.
+    let mut command = twostage();
+    ENGINE.choose(&mut command);
+    let other = run(command.args(["compile", "--network", "host"]).arg(case.join("context"))).ok();
+    assert!(!told(&other).1);
+}
+
+#[test]
+fn what_is_remembered_may_be_gone_or_wrong_and_is_made_again() {
+    let case = Case::new("remembered", "FROM base\nRUN cat /proc/sys/kernel/random/uuid > /uuid\n");
+    let cache = case.join("cache");
+    let compile = || run(case.command(&[]).env("XDG_CACHE_HOME", &cache)).ok();
+    let (first, _) = told(&compile());
+    let folder = cache.join("twostage/compile");
+    let files: Vec<PathBuf> = fs::read_dir(&folder).expect("the cache").flatten().map(|file| file.path()).collect();
+    let [file] = files.as_slice() else { panic!("{files:?}") };
+    let text = fs::read_to_string(file).expect("what is remembered");
+    assert!(text.contains(first.trim_start_matches("sha256:")), "{text}");
+    // An image that the engine does not have any more; no image at all; nothing.
+    let gone = text.replace(first.trim_start_matches("sha256:"), &"0".repeat(64));
+    let mut ids = vec![first];
+    for wrong in [gone.as_str(), "{\"id\":", ""] {
+        fs::write(file, wrong).expect("a file");
+        let (id, unchanged) = told(&compile());
+        assert!(!unchanged && !ids.contains(&id), "{wrong}");
+        ids.push(id);
+        assert!(told(&compile()).1);
+    }
+    // Where nothing can be remembered, everything is done each time.
+    let nowhere = run(case.command(&[]).env("XDG_CACHE_HOME", "/proc/nowhere")).ok();
+    assert!(!told(&nowhere).1 && nowhere.err.contains("note: the next run does all of this again"), "{}", nowhere.err);
+    let nobody = run(case.command(&[]).env_remove("XDG_CACHE_HOME").env_remove("HOME")).ok();
+    assert!(!told(&nobody).1);
+}
+
+#[test]
+fn docker_and_podman_are_not_asked_to_do_it_again_either() {
+    uses(Used::Engine);
+    let podman = Other::podman();
+    let case = Case::new("engines", "FROM scratch\nCOPY Dockerfile /\n");
+    let name = image_name("one-pass");
+    for more in [&["--engine", "docker"][..], &["--engine", "podman", "--engine-host", &podman.service.line]] {
+        let compile = || told(&run(twostage().args(["compile", "--tag", &name]).args(more).arg(case.join("context"))).ok());
+        let (id, unchanged) = compile();
+        assert!(!unchanged, "{more:?}");
+        assert_eq!(compile(), (id, true), "{more:?}");
+    }
+    docker(&["image", "rm", "--force", &name]).ok();
 }

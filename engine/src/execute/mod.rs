@@ -82,9 +82,9 @@ impl Job<'_> {
     ///
     /// # Errors
     /// A step cannot be done, with its line; then the containers are being removed.
-    pub async fn build(&self, stages: Vec<Ready<'_>>, name: Option<String>) -> Result<Image> {
+    pub async fn build(&self, stages: &[Ready<'_>], name: Option<String>) -> Result<Image> {
         let mut containers = Containers::default();
-        for ready in &stages {
+        for ready in stages {
             let image = self.start(ready).await?;
             let hold = Hold { image: &image, hostname: Some(HOSTNAME), network: self.network };
             let container = self.engine.hold(hold).await.map_err(|error| named(ready.at, error))?;
@@ -100,7 +100,7 @@ impl Job<'_> {
             }
             containers.stages.insert(ready.index, stage);
         }
-        let Some(target) = stages.into_iter().next_back() else {
+        let Some(target) = stages.last() else {
             return Err(Error::new(Class::Project, "the Dockerfile has no stage"));
         };
         // They are removed while the image is made; whoever settles the engine waits for that.
