@@ -324,7 +324,9 @@ pub struct Audit {
     RUN /tmp/big-installer && rm /tmp/big-installer\n\n\
     Each RUN is a process of its own, as the user and in the folder that USER and WORKDIR say; when it ends, all that it\n\
     started ends. What is not supported is an error that names the line: RUN --mount, --network and --security,\n\
-    ADD of URLs and of repositories, ONBUILD of the base, other platforms.\n\n\
+    ADD of repositories, ONBUILD of the base, other platforms. URLs of an ADD are fetched by the program curl.\n\n\
+    Where nothing changed since a run before (bases, steps, files, what ADD fetches), its image is the result. What a RUN\n\
+    downloads is not looked at: --no-cache does everything again.\n\n\
     With SOURCE_DATE_EPOCH, or --source-date-epoch, nothing in the layer is newer than that, so the same input gives the same image.")]
 pub struct Compile {
     /// The folder that COPY and ADD take files from; its .dockerignore counts
@@ -345,6 +347,9 @@ pub struct Compile {
     /// What the RUNs can reach
     #[arg(long, value_enum, value_name = "NETWORK", default_value = "bridge")]
     pub network: NetworkKind,
+    /// Do everything again, even if nothing changed that is known: a RUN may download something newer
+    #[arg(long)]
+    pub no_cache: bool,
     /// Nothing in the layer, nor the image itself, is newer than this, in seconds since 1970
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
     pub source_date_epoch: Option<i64>,

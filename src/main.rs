@@ -10,6 +10,7 @@ mod leaks;
 mod output;
 #[cfg(feature = "registry")]
 mod registry;
+mod remembered;
 mod session;
 mod source;
 

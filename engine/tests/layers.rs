@@ -228,6 +228,49 @@ RUN date > /dev/null; echo x > /x; mkdir /y
     assert_eq!(ids[0], ids[1]);
 }
 
+/// A server of one file, with the time that it says of it; counts how often it was asked.
+fn serve(answers: Vec<(&'static str, &'static str)>) -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for (text, time) in answers {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let _ = stream.read(&mut [0; 4096]).expect("a request");
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nLast-Modified: {time}\r\nConnection: close\r\n\r\n", text.len());
+            stream.write_all(format!("{head}{text}").as_bytes()).expect("a client that waits");
+        }
+    });
+    (address, asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_fetched_is_known_by_content_name_and_time_and_with_a_digest_it_is_fetched_once() {
+    let place = Place::new().await;
+    let (early, late) = ("Fri, 14 Jul 2017 02:40:00 GMT", "Sun, 13 Sep 2020 12:26:40 GMT");
+    let (address, asked) = serve(vec![("one", early), ("one", early), ("one", late), ("two", late), ("two", late), ("two", late)]);
+    let dockerfile = |flags: &str, name: &str| format!("FROM base\nADD {flags}http://{address}/{name}?q /d/\nRUN cat /d/{name} > /seen\n");
+    let first = place.build(&dockerfile("", "f"), &[]).await;
+    assert_eq!(above(&place.read(&first.id).await), [vec!["d", "d/f=one"], vec!["seen=one"]]);
+    assert_eq!(place.build(&dockerfile("", "f"), &[]).await.cached(), [2, 3]);
+    // The time is in the layer, so it counts.
+    assert_eq!(place.build(&dockerfile("", "f"), &[]).await.cached(), Vec::<usize>::new());
+    let second = place.build(&dockerfile("", "f"), &[]).await;
+    assert_eq!((second.cached(), above(&place.read(&second.id).await)[1].clone()), (vec![], vec!["seen=two".to_string()]));
+    assert_eq!(place.build(&dockerfile("", "g"), &[]).await.cached(), Vec::<usize>::new(), "another name");
+    // Whoever says the digest needs the server once.
+    let flag = format!("--checksum=sha256:{} ", twostage_model::Sha256::of(b"two"));
+    assert_eq!(place.build(&dockerfile(&flag, "f"), &[]).await.cached(), [3], "it makes a layer that is known");
+    assert_eq!(place.build(&dockerfile(&flag, "f"), &[]).await.cached(), [2, 3]);
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 6);
+    let refused = place.try_build(&dockerfile(&flag, "f"), &[], Build { no_cache: true, ..plain() }).await;
+    let refused = told(&refused.err().expect("nobody serves"));
+    assert!(refused.contains(&format!("Dockerfile line 2: ADD: cannot fetch http://{address}/f?q")), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_changes_nothing_is_an_empty_layer_and_scratch_has_none() {
     let place = Place::new().await;
@@ -288,7 +331,7 @@ async fn a_step_that_cannot_be_done_is_named_with_its_line() {
         ("FROM base\nCOPY nothing /\n", Class::Build, "failed at step 2/2, COPY nothing /"),
         ("FROM base\nCOPY nothing /\n", Class::Build, "Dockerfile line 2: COPY: there is no nothing in the context"),
         ("FROM base\nUSER nobody\nWORKDIR /x\n", Class::Build, "there is no user nobody"),
-        ("FROM base\nADD http://x.invalid/y /\n", Class::Project, "Dockerfile line 2: ADD: http://x.invalid/y is a URL"),
+        ("FROM base\nADD http://x.invalid/y.git /\n", Class::Project, "line 2: ADD: http://x.invalid/y.git is a repository of Git"),
         ("FROM base\nRUN --network=host true\n", Class::Project, "line 2: RUN: --network=host is more"),
         ("FROM base\nNONSENSE\n", Class::Project, "Dockerfile line 2"),
         ("FROM nosuch\nRUN true\n", Class::Engine, "Dockerfile line 1: FROM"),

@@ -3,6 +3,7 @@
 use crate::cli::Compile;
 use crate::images::whole_name;
 use crate::output::{Output, bytes};
+use crate::remembered;
 use crate::session::{lock, sweep_containers, tell_cost};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -10,9 +11,9 @@ use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Instant;
-use twostage_engine::Reference;
 use twostage_engine::dockerfile::{Dockerfile, MAX_BYTES, Options, Plan, Warning};
-use twostage_engine::execute::{Context, Image, Job, id, ready};
+use twostage_engine::execute::{Context, Image, Job, Remote, id, ready};
+use twostage_engine::{Engine, Reference};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::{Class, Error, Result, Sha256, date};
@@ -78,6 +79,7 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
         engine,
         plan: &plan,
         context,
+        remote: Remote::through(plan.options.proxies()),
         network: arguments.network.into(),
         id,
         events: events.clone(),
@@ -88,7 +90,23 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     job.clear().await?;
     let work = async {
         let stages = ready::ready(&job.engine, &plan, target, &events).await?;
-        job.build(stages, name.clone()).await
+        let key = job.key(&stages).await?;
+        let folder = remembered::folder();
+        if let Some(folder) = folder.as_ref().filter(|_| !arguments.no_cache)
+            && let Some(image) = remembered::find(folder, &key)
+            && known(&job.engine, &image, name.as_deref()).await?
+        {
+            return Ok((image, Outcome::Unchanged));
+        }
+        let image = job.build(&stages, name.clone()).await?;
+        // A file that was changed meanwhile may be in the image as it was then, or as it is now.
+        if let Some(folder) = folder
+            && job.key(&stages).await.is_ok_and(|same| same == key)
+            && let Err(error) = remembered::keep(&folder, &key, &image)
+        {
+            events.note(&subject, format!("the next run does all of this again: {error}"));
+        }
+        Ok((image, Outcome::Done))
     };
     let made = tokio::select! {
         made = work => made,
@@ -97,12 +115,24 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     // Whatever became of it, nothing of it stays but the image.
     job.engine.settle().await;
     let cleared = job.clear().await;
-    let image = made?;
+    let (image, outcome) = made?;
     cleared?;
-    events.finished(&subject, Outcome::Done, "", start);
+    events.finished(&subject, outcome, "", start);
     let done = Done { event: "compiled", image: name, id: image.id, base_layers: image.kept, layer: image.layer, bytes: image.bytes };
     output.result(&to_text(&done, &image), &done);
     Ok(())
+}
+
+/// Whether the engine still has an image; then it gets the name.
+async fn known(engine: &Engine, image: &Image, name: Option<&str>) -> Result<bool> {
+    let id = format!("sha256:{}", image.id);
+    if engine.image(&id).await?.is_none() {
+        return Ok(false);
+    }
+    if let Some(name) = name {
+        engine.tag(&id, name).await?;
+    }
+    Ok(true)
 }
 
 /// The id is the last line, for scripts.

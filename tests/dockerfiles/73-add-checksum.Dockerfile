@@ -1,4 +1,4 @@
 # ADD --checksum
-# ours refuse: --checksum
 FROM base
-ADD --checksum=sha256:0000000000000000000000000000000000000000000000000000000000000000 http://127.0.0.1:9/x /x
+ARG DIGEST=028e6110d27a57617fdb68ebd0bc0954d47ff12d610462aad7f058c80fd36ac2
+ADD --checksum=sha256:$DIGEST http://@server/dated /x

@@ -2,7 +2,7 @@
 //! compiled into one layer, gives the files and the configuration that Docker makes of it.
 
 use crate::engines::Other;
-use crate::support::{Done, Used, root, run, tool, twostage, uses};
+use crate::support::{Done, Helper, Used, root, run, tool, twostage, uses};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -127,10 +127,10 @@ impl Case {
         cases
     }
 
-    /// The context, with the Dockerfile in it.
-    fn fill(&self, folder: &Path, shared: &Path) {
+    /// The context, with the Dockerfile in it; `server` is where it fetches from.
+    fn fill(&self, folder: &Path, shared: &Path, server: &str) {
         tool("cp", &["-a", &shared.join(".").to_string_lossy(), &folder.to_string_lossy()]).ok();
-        fs::write(folder.join("Dockerfile"), &self.text).expect("a file");
+        fs::write(folder.join("Dockerfile"), self.text.replace("@server", server)).expect("a file");
         let prepare = root().join("tests/dockerfiles").join(format!("{}.sh", self.name));
         if prepare.exists() {
             run(Command::new("sh").arg("-e").arg(prepare).current_dir(folder)).ok();
@@ -152,6 +152,7 @@ impl Case {
 struct Place {
     folder: tempfile::TempDir,
     docker: Other,
+    server: Helper,
     engine: Engine,
     runtime: tokio::runtime::Runtime,
     since: i64,
@@ -176,7 +177,8 @@ impl Place {
             engine
         });
         let since = date::now() - 60;
-        Place { folder, docker, engine, runtime, since }
+        let server = Helper::start(&mut Command::new(root().join("tests/tools/url_server.py")));
+        Place { folder, docker, server, engine, runtime, since }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -262,7 +264,7 @@ impl Place {
     fn wrong(&self, case: &Case) -> Vec<(Way, String)> {
         let folder = self.at(&case.name);
         fs::create_dir(&folder).expect("a folder");
-        case.fill(&folder, &self.at("context"));
+        case.fill(&folder, &self.at("context"), &self.server.line);
         let theirs = self.theirs(case, &folder);
         let (mut wrong, mut made) = (Vec::new(), Vec::new());
         for way in [Way::Layers, Way::Compile] {

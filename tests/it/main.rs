@@ -22,6 +22,7 @@ mod mutations;
 mod naive;
 mod offline;
 mod on;
+mod one_pass;
 mod oracle;
 mod places;
 mod real_images;

@@ -117,6 +117,7 @@ impl On {
         self.twostage(&[
             "-v",
             "compile",
+            "--no-cache",
             "--network=host",
             "--build-arg",
             &proxy,

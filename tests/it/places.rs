@@ -221,7 +221,7 @@ fn with_other_days(project: &Project, bases: &[(&str, &str, &str)]) {
         for tar in ["base.tar", "builder.tar"].map(|tar| project.join(tar)).iter().filter(|tar| tar.exists()) {
             let _ = fs::hard_link(tar, folder.join(tar.file_name().expect("a name")));
         }
-        run(project.command(&["compile", "--tag", &tag]).arg(&folder)).ok();
+        run(project.command(&["compile", "--no-cache", "--tag", &tag]).arg(&folder)).ok();
         let archive = format!("{base}.tar");
         project.on.save(&tag, &project.join(&archive));
         project.edit("twostage.toml", |text| text.replacen(replaces, &format!("archive = \"{archive}\""), 1));

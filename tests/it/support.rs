@@ -141,7 +141,9 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
 /// The command under test.
 pub fn twostage() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twostage"));
-    command.env("NO_COLOR", "1").env_remove("SOURCE_DATE_EPOCH");
+    // (What an earlier run of the tests compiled is not this one's.)
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shared-{}-cache", std::process::id()));
+    command.env("NO_COLOR", "1").env("XDG_CACHE_HOME", cache).env_remove("SOURCE_DATE_EPOCH");
     command
 }
 

@@ -71,12 +71,12 @@ impl<'a> Flags<'a> {
         let Some((name, _)) = self.flags.first() else { return Ok(()) };
         let hint = match (self.at.instruction.as_str(), name.as_str()) {
             (_, "link") => "remove it; the files are the same, unless the destination is behind a symbolic link",
-            ("ADD", "checksum") => "check it in a RUN with sha256sum",
             ("RUN", "security") => "remove it; every RUN here has the rights of `sandbox`",
+            ("COPY", "checksum") => "only ADD, which fetches, checks",
             ("ADD", "from") => "use COPY --from",
             ("RUN", _) => "RUN knows --mount and --network",
             ("COPY", _) => "COPY knows --from, --chown and --chmod",
-            ("ADD", _) => "ADD knows --chown and --chmod",
+            ("ADD", _) => "ADD knows --chown, --chmod and --checksum",
             ("FROM", _) => "FROM knows --platform",
             ("HEALTHCHECK", _) => "HEALTHCHECK knows --interval, --timeout, --start-period, --start-interval and --retries",
             _ => "remove it; this instruction has no flags",

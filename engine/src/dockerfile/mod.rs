@@ -223,6 +223,8 @@ pub struct Transfer {
     pub chown: Option<String>,
     /// `--chmod`.
     pub chmod: Option<String>,
+    /// `--checksum` of ADD.
+    pub checksum: Option<String>,
 }
 
 /// `<<NAME` and the lines up to `NAME`.

@@ -110,9 +110,12 @@ impl Request<'_> {
             "RUN" => self.run()?,
             "COPY" => {
                 let from = self.flags.one("from")?;
-                Instruction::Copy(self.transfer(from)?)
+                Instruction::Copy(self.transfer(from, None)?)
             }
-            "ADD" => Instruction::Add(self.transfer(None)?),
+            "ADD" => {
+                let checksum = self.flags.one("checksum")?;
+                Instruction::Add(self.transfer(None, checksum)?)
+            }
             "ENV" => Instruction::Env(self.pairs()?),
             "LABEL" => Instruction::Label(self.pairs()?),
             "ARG" => Instruction::Arg(self.args()?),
@@ -207,7 +210,7 @@ impl Request<'_> {
         }
     }
 
-    fn transfer(&mut self, from: Option<String>) -> Result<Transfer> {
+    fn transfer(&mut self, from: Option<String>, checksum: Option<String>) -> Result<Transfer> {
         let (chown, chmod) = (self.flags.one("chown")?, self.flags.one("chmod")?);
         if let Some(from) = &from
             && from.contains(['$', '\'', '"', '\\'])
@@ -222,7 +225,7 @@ impl Request<'_> {
         if lines::heredoc(&destination).is_some() {
             return Err(self.at.error("a heredoc cannot be the destination", "name the file that the document becomes"));
         }
-        let mut transfer = Transfer { sources: Vec::new(), documents: Vec::new(), destination, from, chown, chmod };
+        let mut transfer = Transfer { sources: Vec::new(), documents: Vec::new(), destination, from, chown, chmod, checksum };
         for word in words {
             let Some(document) = lines::heredoc(&word) else {
                 transfer.sources.push(word);

@@ -15,7 +15,7 @@ use super::plan::{Origin, Plan, check_variables};
 use super::values::{self, join};
 use super::{Arg, At, Command, Instruction, Located, MAX_HISTORY, Pair, Run, RunNetwork, Transfer};
 use std::collections::BTreeSet;
-use twostage_model::Result;
+use twostage_model::{Result, Sha256};
 
 /// Ports that one EXPOSE may name, at most.
 const MAX_PORTS: usize = 1 << 18;
@@ -109,6 +109,8 @@ pub struct CopyStep {
     pub chown: Option<String>,
     /// Mode of all that is copied.
     pub chmod: Option<u32>,
+    /// What the only source, a URL, has to be.
+    pub checksum: Option<Sha256>,
 }
 
 /// What is copied.
@@ -116,7 +118,7 @@ pub struct CopyStep {
 pub enum Source {
     /// A path in the origin, absolute, without `..`; `*`, `?` and `[…]` are patterns.
     Path(String),
-    /// A file to fetch; it is not unpacked.
+    /// A file to fetch, which is not unpacked; [`values::url_name`] is what it is called.
     Url(String),
 }
 
@@ -425,11 +427,11 @@ impl State {
         let unpack = at.instruction == "ADD";
         let escape = plan.file.escape;
         let none = String::new();
-        let mut flags = [&transfer.chown, &transfer.chmod].map(|flag| flag.as_ref().unwrap_or(&none)).to_vec();
+        let mut flags = [&transfer.chown, &transfer.chmod, &transfer.checksum].map(|flag| flag.as_ref().unwrap_or(&none)).to_vec();
         flags.push(&transfer.destination);
         let mut words = self.words(at, escape, transfer.sources.iter().chain(flags))?;
         let mut last = || words.pop().unwrap_or_default();
-        let (written, chmod, chown) = (last(), last(), last());
+        let (written, checksum, chmod, chown) = (last(), last(), last(), last());
         let mut line = at.instruction.clone();
         for (flag, value) in [("chown", &chown), ("chmod", &chmod)] {
             if !value.is_empty() {
@@ -469,7 +471,13 @@ impl State {
             destination.push('/');
         }
         let chown = Some(chown).filter(|chown| !chown.is_empty());
-        *step = Step::Copy(CopyStep { unpack, origin, sources, documents, destination, chown, chmod: mode });
+        let checksum = if checksum.is_empty() { None } else { Some(values::checksum(at, &checksum, &sources)?) };
+        let nameless = |source: &&Source| matches!(source, Source::Url(url) if values::url_name(url).is_none());
+        if let (true, Some(Source::Url(url))) = (folder, sources.iter().find(nameless)) {
+            let hint = "name the file that it becomes: a destination without a slash at its end";
+            return Err(at.error(format!("{} names no file, and {written} is a folder", values::shown_url(url)), hint));
+        }
+        *step = Step::Copy(CopyStep { unpack, origin, sources, documents, destination, chown, chmod: mode, checksum });
         Ok(line)
     }
 }

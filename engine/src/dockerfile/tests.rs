@@ -318,6 +318,39 @@ fn copies_stay_in_their_origin() {
     );
 }
 
+#[test]
+fn a_digest_is_for_one_url_and_may_be_a_variable() {
+    let digest = "a".repeat(64);
+    let (steps, state) = built(&format!("FROM a\nARG D={digest}\nADD --checksum=sha256:$D http://h/f /f\n"));
+    assert_eq!(copies(&steps)[0].checksum.map(|digest| digest.to_string()), Some(digest.clone()));
+    assert_eq!(history(&state)[1], "L ADD http://h/f /f # buildkit");
+    for sources in ["a", "http://h/a http://h/b", "http://h/a b"] {
+        let said = error(&format!("FROM a\nADD --checksum=sha256:{digest} {sources} /d/\n"));
+        assert!(said.contains("line 2: ADD: --checksum is for one URL"), "{sources}: {said}");
+    }
+}
+
+#[test]
+fn a_url_names_the_file_that_it_becomes() {
+    let cases = [
+        ("http://h/a/b.tgz", Some("b.tgz")),
+        ("http://h/a/b/?q=/c#/d", Some("b")),
+        ("https://h/a%20b%2Fc%c3%a4", Some("cä")),
+        ("http://h/100%", Some("100%")),
+        ("http://h/", None),
+        ("http://h", None),
+        ("http://h?a/b", None),
+        ("http://h/a/..", None),
+        ("http://h/%00", None),
+        ("http://h/%ff", None),
+    ];
+    for (url, name) in cases {
+        assert_eq!(super::values::url_name(url).as_deref(), name, "{url}");
+    }
+    assert_eq!(super::values::shown_url("https://me:secret@h:1/x@y"), "https://…@h:1/x@y");
+    assert_eq!(super::values::shown_url("http://h/x@y"), "http://h/x@y");
+}
+
 /// Each line: a Dockerfile after `FROM a`, what is wrong, and the start of the hint.
 #[test]
 fn what_is_not_supported_names_line_and_instruction_and_what_to_do() {
@@ -328,7 +361,11 @@ fn what_is_not_supported_names_line_and_instruction_and_what_to_do() {
         ("&& make", "line 2: &&: there is no such instruction", "if it belongs to the line before"),
         ("COPY --link a b", "line 2: COPY: the flag --link is not known", "remove it"),
         ("COPY --parents a b", "line 2: COPY: the flag --parents is not known", "COPY knows"),
-        ("ADD --checksum=sha256:0 a b", "line 2: ADD: the flag --checksum is not known", "check it in a RUN"),
+        ("ADD --checksum=sha256:0 http://h/a b", "line 2: ADD: --checksum=sha256:0 is no digest", "write sha256:"),
+        ("COPY --checksum=sha256:0 a b", "line 2: COPY: the flag --checksum is not known", "only ADD"),
+        ("ADD http://u:p@h/?x=/y b/", "line 2: ADD: http://…@h/?x=/y names no file, and b/ is a folder", "name the file"),
+        ("ADD https://h .", "line 2: ADD: https://h names no file, and . is a folder", "name the file"),
+        ("ADD http://h/x.git b", "line 2: ADD: http://h/x.git is a repository of Git", "clone it"),
         ("RUN --security=insecure x", "line 2: RUN: the flag --security is not known", "remove it"),
         ("RUN --mount=type=ssh x", "line 2: RUN: the mount type \"ssh\" is not supported", "give the key as a secret"),
         ("RUN --mount=type=foo x", "line 2: RUN: the mount type \"foo\" is not supported", "use bind"),

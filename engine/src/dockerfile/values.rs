@@ -4,7 +4,7 @@ use super::config::{Health, go_character, go_duration, go_quoted};
 use super::state::Source;
 use super::{At, Command, Healthcheck};
 use std::net::IpAddr;
-use twostage_model::Result;
+use twostage_model::{Result, Sha256};
 
 /// A path or, for ADD, a URL; repositories of Git are refused.
 pub(super) fn source(at: &At, add: bool, word: String) -> Result<Source> {
@@ -16,6 +16,46 @@ pub(super) fn source(at: &At, add: bool, word: String) -> Result<Source> {
         (true, _, true) => Ok(Source::Url(word)),
         (false, _, true) => Err(at.error(format!("{word} is a URL"), "use ADD")),
         _ => Ok(Source::Path(join("/", &word))),
+    }
+}
+
+/// `--checksum` of ADD, for its only source.
+pub(super) fn checksum(at: &At, text: &str, sources: &[Source]) -> Result<Sha256> {
+    let digest = text.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
+    let digest =
+        digest.ok_or_else(|| at.error(format!("--checksum={text} is no digest"), "write sha256: and the 64 digits of sha256sum"))?;
+    match sources {
+        [Source::Url(_)] => Ok(digest),
+        _ => Err(at.error("--checksum is for one URL", "write an ADD for each, and leave it away where a file is not fetched")),
+    }
+}
+
+/// What is called so what a URL gives: the last part of its path, if it has one.
+pub(crate) fn url_name(url: &str) -> Option<String> {
+    let path = url.split(['?', '#']).next()?.split_once("://")?.1.split_once('/')?.1;
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (mut name, mut rest) = (Vec::new(), path.as_bytes());
+    while let [byte, after @ ..] = rest {
+        let meant = match after {
+            [high, low, ..] if *byte == b'%' => digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        name.push(meant.unwrap_or(*byte));
+        rest = if meant.is_some() { &after[2..] } else { after };
+    }
+    let name = String::from_utf8(name).ok()?;
+    let name = name.trim_end_matches('/').rsplit('/').next()?;
+    (!matches!(name, "" | "." | "..") && !name.contains('\0')).then(|| name.to_owned())
+}
+
+/// A URL for a message: without the user's name and password.
+pub(crate) fn shown_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    match host.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://…@{host}{path}"),
+        None => url.to_owned(),
     }
 }
 

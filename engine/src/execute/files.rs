@@ -1,6 +1,7 @@
 //! The tar that COPY, ADD and WORKDIR put into a container: what is copied, under the names and owners that it gets.
 
 use super::context::{Context, MAX_ENTRIES, Source};
+use super::fetch::Fetched;
 use super::origin::Data;
 use crate::PipeWriter;
 use std::collections::BTreeSet;
@@ -12,7 +13,7 @@ use twostage_model::{Class, Error, Result, Sha256};
 use twostage_package::unpacked;
 
 /// Bytes that one archive or folder may hold, at most.
-const MAX_BYTES: u64 = 64 << 30;
+pub(super) const MAX_BYTES: u64 = 64 << 30;
 const BUFFER: usize = 128 << 10;
 
 /// A tar on its way to the engine.
@@ -70,6 +71,13 @@ pub fn document(out: &mut TarWriter<impl Write>, target: &str, text: &str, how: 
     let mut entry = Entry { mtime: how.now, ..Entry::bare(file(text.len() as u64)) };
     how.apply(&mut entry);
     out.entry(target, &entry, &mut text.as_bytes()).or_fail(Class::Engine, failed)
+}
+
+/// What was fetched. Its time is 1970 where no server says one, as Docker has it.
+pub fn fetched(out: &mut TarWriter<impl Write>, target: &str, fetched: &Fetched, how: How) -> Result<()> {
+    let mut entry = Entry { mode: 0o600, mtime: fetched.modified.unwrap_or(0), ..Entry::bare(file(fetched.size)) };
+    how.apply(&mut entry);
+    out.entry(target, &entry, &mut fetched.read()).or_fail(Class::Engine, failed)
 }
 
 /// A folder that was made for what is in another has that one's time, not its rights.

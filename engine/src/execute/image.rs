@@ -5,12 +5,14 @@ use super::ready::Ready;
 use crate::blocking;
 use crate::dockerfile::config::{History, ImageConfig};
 use crate::{Kind, pipe};
+use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use twostage_image::{Compression, Image as Read, NewImage, Want, Written, flatten};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256, date};
 
 /// What was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// The digest of its configuration: what engines call its id.
     pub id: Sha256,
@@ -72,10 +74,10 @@ impl Job<'_> {
     }
 
     /// The image of a stage that is committed: the base's layers and one of its own.
-    pub(super) async fn image(&self, target: Ready<'_>, name: Option<String>) -> Result<Image> {
+    pub(super) async fn image(&self, target: &Ready<'_>, name: Option<String>) -> Result<Image> {
         let opened = self.engine.open(&self.temporary(target.index)).await?;
-        let (epoch, now, root) = (self.epoch, self.now, target.root);
-        let config = target.state.image;
+        let (epoch, now, root) = (self.epoch, self.now, target.root.clone());
+        let config = target.state.image.clone();
         let with_kept = self.engine.kind() == Kind::Podman;
         let (image, written, bytes) = self
             .engine

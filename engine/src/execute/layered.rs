@@ -17,6 +17,8 @@
 //! - A `.dockerignore` in the tar counts; Docker's client reads it, and its API does not.
 
 use super::context::Context;
+use super::fetch::Remote;
+use super::known;
 use super::ready::{self, Ready};
 use super::stage::{self, From, Sees, Stage};
 use super::{HOSTNAME, LAST_LINES};
@@ -121,6 +123,7 @@ pub(crate) async fn build(layers: &dyn Layers, build: Build<'_>, on_line: &mut (
         layers,
         engine,
         context: Arc::new(context),
+        remote: Remote::through(plan.options.proxies()),
         network: build.network,
         no_cache: build.no_cache,
         secrets: build.secrets,
@@ -175,8 +178,7 @@ fn check(at: &At, step: &Step, network: Network) -> Result<()> {
                 None => Ok(()),
             }
         }
-        Step::Copy(copy) => ready::no_url(at, copy, "this engine"),
-        Step::Configuration | Step::Workdir { .. } => Ok(()),
+        Step::Copy(_) | Step::Configuration | Step::Workdir { .. } => Ok(()),
     }
 }
 
@@ -184,6 +186,7 @@ struct Building<'b> {
     layers: &'b dyn Layers,
     engine: Engine,
     context: Arc<Context>,
+    remote: Remote,
     network: Network,
     no_cache: bool,
     secrets: &'b BTreeMap<String, PathBuf>,
@@ -276,7 +279,7 @@ impl Building<'_> {
         match step {
             Step::Configuration => Ok(Outcome::Nothing),
             Step::Workdir { path, user } => {
-                let key = self.key(growing, json!({ "workdir": path, "user": user }));
+                let key = self.key(growing, known::workdir(path, user));
                 if self.found(growing, &key).await? {
                     return Ok(Outcome::Cached);
                 }
@@ -289,11 +292,7 @@ impl Building<'_> {
     }
 
     async fn copy(&self, growing: &mut Growing, built: &Stages, copy: &CopyStep) -> Result<Outcome> {
-        let sources: Vec<&str> =
-            copy.sources.iter().filter_map(|source| if let Source::Path(path) = source { Some(path.as_str()) } else { None }).collect();
-        let planned = json!({
-            "copy": sources, "documents": copy.documents, "to": copy.destination, "unpack": copy.unpack, "chown": copy.chown, "chmod": copy.chmod,
-        });
+        let planned = known::copy(copy);
         let mut keys = Vec::new();
         let container = match self.tree(built, &copy.origin).await? {
             None => None,
@@ -312,7 +311,7 @@ impl Building<'_> {
             (None, Origin::Scratch) => From::Nothing,
             (None, _) => From::Context(&self.context),
         };
-        let content = stage::content(&sources, from).await?;
+        let content = stage::content(&copy.sources, from, &self.remote, copy.checksum.as_ref()).await?;
         let key = self.key(growing, json!([planned, content]));
         let found = self.found(growing, &key).await?;
         keys.push(key);
@@ -322,7 +321,7 @@ impl Building<'_> {
             }
             return Ok(Outcome::Cached);
         }
-        self.open(growing).await?.copy(copy, from, self.now()).await?;
+        self.open(growing).await?.copy(copy, from, &self.remote, self.now()).await?;
         self.freeze(growing, &keys, self.times()).await
     }
 
@@ -337,7 +336,10 @@ impl Building<'_> {
                 Mount::Bind { origin, source, target, writable } => {
                     let from = match self.tree(built, origin).await? {
                         Some(tree) => json!(tree),
-                        None if *origin == Origin::Context => json!(stage::content(&[source], From::Context(&self.context)).await?),
+                        None if *origin == Origin::Context => {
+                            let source = [Source::Path(source.clone())];
+                            json!(stage::content(&source, From::Context(&self.context), &self.remote, None).await?)
+                        }
                         None => Value::Null,
                     };
                     json!({ "bind": from, "source": source, "target": target, "writable": writable })
@@ -350,12 +352,7 @@ impl Building<'_> {
                 }
             });
         }
-        let script = run.script.as_ref().map(|script| (&script.path, &script.text));
-        let planned = json!({
-            "run": run.argv, "env": run.env, "user": run.user, "workdir": run.workdir, "network": network.name(), "script": script,
-            "mounts": mounts,
-        });
-        let key = self.key(growing, planned);
+        let key = self.key(growing, known::run(run, network, &mounts));
         if self.found(growing, &key).await? {
             return Ok(Outcome::Cached);
         }

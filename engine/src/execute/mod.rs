@@ -7,14 +7,17 @@
 //!  context.rs ─────┼─► stage.rs: a container, and what steps do to it ─┬─► commit ─► image.rs: its difference from the base, one layer
 //!  origin.rs       │      files.rs: the tars that are put into it      └─► layered.rs: its changes so far, a layer with a key
 //!  pattern.rs      │      spot.rs:  where paths lead in it
+//!  fetch.rs        │
 //! ```
 //!
 //! Nothing runs in a container but RUN: files are put into it while it is stopped, so no command can move a path
 //! under them.
 
 mod context;
+mod fetch;
 mod files;
 mod image;
+mod known;
 pub(crate) mod layered;
 mod origin;
 mod pattern;
@@ -32,6 +35,7 @@ use std::sync::Arc;
 use twostage_model::{Class, Error, Result, Sha256, Sink};
 
 pub use context::Context;
+pub use fetch::Remote;
 pub(crate) use files::entry as member;
 pub use image::Image;
 
@@ -50,6 +54,8 @@ pub struct Job<'f> {
     pub plan: &'f Plan<'f>,
     /// Where COPY takes files from.
     pub context: Arc<Context>,
+    /// What ADD names by a URL.
+    pub remote: Remote,
     /// What every RUN can reach.
     pub network: Network,
     /// What tells this run's leftovers from others'.
@@ -76,9 +82,9 @@ impl Job<'_> {
     ///
     /// # Errors
     /// A step cannot be done, with its line; then the containers are being removed.
-    pub async fn build(&self, stages: Vec<Ready<'_>>, name: Option<String>) -> Result<Image> {
+    pub async fn build(&self, stages: &[Ready<'_>], name: Option<String>) -> Result<Image> {
         let mut containers = Containers::default();
-        for ready in &stages {
+        for ready in stages {
             let image = self.start(ready).await?;
             let hold = Hold { image: &image, hostname: Some(HOSTNAME), network: self.network };
             let container = self.engine.hold(hold).await.map_err(|error| named(ready.at, error))?;
@@ -94,7 +100,7 @@ impl Job<'_> {
             }
             containers.stages.insert(ready.index, stage);
         }
-        let Some(target) = stages.into_iter().next_back() else {
+        let Some(target) = stages.last() else {
             return Err(Error::new(Class::Project, "the Dockerfile has no stage"));
         };
         // They are removed while the image is made; whoever settles the engine waits for that.
@@ -129,7 +135,7 @@ impl Job<'_> {
         match step {
             Step::Configuration => Ok(()),
             Step::Workdir { path, user } => stage.folder(path, user, now).await.map_err(|error| named(at, error)),
-            Step::Copy(copy) => stage.copy(copy, from, now).await.map_err(|error| named(at, error)),
+            Step::Copy(copy) => stage.copy(copy, from, &self.remote, now).await.map_err(|error| named(at, error)),
             Step::Run(run) => self.run(stage, at, run, now).await,
         }
     }

@@ -1,6 +1,6 @@
 //! All that a Dockerfile asks for, known and checked before anything is done.
 
-use crate::dockerfile::state::{CopyStep, Source, Start};
+use crate::dockerfile::state::Start;
 use crate::dockerfile::{At, Base, Located, Mount, Origin, Plan, Platform, RunNetwork, State, Step};
 use crate::{Engine, Kind};
 use twostage_model::{Class, Error, Result, Sha256, Sink};
@@ -126,19 +126,7 @@ fn check(at: &At, step: &Step) -> Result<()> {
         Step::Run(run) if run.network != RunNetwork::Default => Err(
             at.error("--network of one RUN is not supported by compile", "leave it away; `twostage compile --network` is for all of them")
         ),
-        Step::Copy(copy) => no_url(at, copy, "compile"),
         _ => Ok(()),
-    }
-}
-
-/// Refuses URLs, which `who` would have to fetch.
-pub(super) fn no_url(at: &At, copy: &CopyStep, who: &str) -> Result<()> {
-    match copy.sources.iter().find_map(|source| if let Source::Url(url) = source { Some(url) } else { None }) {
-        Some(url) => Err(at.error(
-            format!("{url} is a URL, and {who} fetches none"),
-            "fetch it into the context before, or in a RUN with a program of the image, which can check its digest",
-        )),
-        None => Ok(()),
     }
 }
 

@@ -1,11 +1,13 @@
 //! One stage's container, and what its steps do to it.
 
 use super::context::{Context, MAX_ENTRIES, Source as InContext};
+use super::fetch::Remote;
 use super::files::{self, How, Out};
 use super::pattern::{Pattern, is_pattern};
 use super::spot::{Spot, owner};
 use crate::blocking;
 use crate::dockerfile::state::{CopyStep, RunStep, Source};
+use crate::dockerfile::values;
 use crate::{Attach, Container, Exec, Network, pipe};
 use std::sync::Arc;
 use twostage_image::path::{self, join};
@@ -150,20 +152,36 @@ impl Stage {
     ///
     /// # Errors
     /// Something is not there, or cannot be where it is to be.
-    pub async fn copy(&self, copy: &CopyStep, from: From<'_>, now: i64) -> Result<()> {
+    pub async fn copy(&self, copy: &CopyStep, from: From<'_>, remote: &Remote, now: i64) -> Result<()> {
         let given = match &copy.chown {
             Some(chown) => Some(owner(&self.container, chown).await?),
             None => None,
         };
         let how = How { owner: given, chmod: copy.chmod, now, mtime: None };
         for source in &copy.sources {
-            let Source::Path(source) = source else {
-                return Err(Error::new(Class::Project, "it names a URL").hint("fetch it in a RUN, or into the context before"));
-            };
-            let pieces = pieces(source, from).await?;
-            let several = pieces.len() > 1 || copy.sources.len() + copy.documents.len() > 1;
-            for piece in pieces {
-                self.piece(copy, piece, several, how).await?;
+            let several = copy.sources.len() + copy.documents.len() > 1;
+            match source {
+                Source::Path(source) => {
+                    let pieces = pieces(source, from).await?;
+                    let several = several || pieces.len() > 1;
+                    for piece in pieces {
+                        self.piece(copy, piece, several, how).await?;
+                    }
+                }
+                Source::Url(url) => {
+                    let name = values::url_name(url);
+                    if name.is_none() && Spot::of(&self.container, &copy.destination).await?.there == Some(true) {
+                        let what = format!("{} names no file, and {} is a folder", values::shown_url(url), copy.destination);
+                        return Err(Error::new(Class::Project, what).hint("name the file that it becomes"));
+                    }
+                    let (path, missing) = self.target(&copy.destination, name.as_deref().unwrap_or_default(), several).await?;
+                    let fetched = remote.get(url, copy.checksum.as_ref()).await?;
+                    self.put(false, move |out| {
+                        files::folders(out, &missing, parents(how))?;
+                        files::fetched(out, &path, &fetched, how)
+                    })
+                    .await?;
+                }
             }
         }
         for (name, text) in &copy.documents {
@@ -277,15 +295,29 @@ impl Stage {
     }
 }
 
-/// The digest of what sources of a COPY or mount hold: names, rights and contents. Times do not count, as in Docker's
-/// cache.
+/// The digest of what sources of a COPY or mount hold: of files their names, rights and contents, not their times, as in
+/// Docker's cache. The time of what is fetched counts, as there, unless its digest is known; then it is not fetched.
 ///
 /// # Errors
 /// Something is not there, or cannot be read.
-pub async fn content(sources: &[&str], from: From<'_>) -> Result<Sha256> {
+pub async fn content(sources: &[Source], from: From<'_>, remote: &Remote, checksum: Option<&Sha256>) -> Result<Sha256> {
     let how = How { owner: None, chmod: None, now: 0, mtime: Some(0) };
     let mut digests = Vec::new();
     for source in sources {
+        let source = match source {
+            Source::Path(path) => path,
+            Source::Url(url) => {
+                let name = values::url_name(url).unwrap_or_default();
+                digests.push(match checksum {
+                    Some(digest) => format!("url {digest} {name}"),
+                    None => {
+                        let fetched = remote.get(url, None).await?;
+                        format!("url {} {} {name}", fetched.sha256, fetched.modified.unwrap_or(0))
+                    }
+                });
+                continue;
+            }
+        };
         for piece in pieces(source, from).await? {
             let InContext { name, folder, path } = piece.source().clone();
             let digest = match piece {

@@ -1,0 +1,226 @@
+//! What ADD names by a URL: the program `curl` fetches it, each URL once for a run, into a file without a name.
+//!
+//! The URL, which may hold a password, is told to `curl` on its standard input: arguments are for all of the machine to
+//! see. It reads no configuration and no passwords of the user's; what proxies the environment and the build name, it uses.
+
+use crate::blocking;
+use crate::dockerfile::values::shown_url;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Seek as _};
+use std::os::unix::fs::FileExt as _;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+use tokio::sync::Mutex;
+use twostage_model::error::OrFail as _;
+use twostage_model::{Class, Error, Hasher, Result, Sha256, date};
+
+/// Bytes of a file, at most; as of what an archive holds.
+const MAX_BYTES: u64 = super::files::MAX_BYTES;
+/// Bytes of what a server says before the file, at most; all redirects together.
+const MAX_HEAD: u64 = 1 << 20;
+/// Redirects that are followed; as Docker does.
+const MAX_REDIRECTS: &str = "10";
+/// Seconds in which a server has to answer.
+const CONNECT: &str = "30";
+/// Seconds that it may send less than 100 bytes a second.
+const STALLED: &str = "60";
+/// Seconds in which all has to be there.
+const ALL: &str = "21600";
+
+/// What was fetched so far.
+#[derive(Default)]
+pub struct Remote {
+    /// Set for `curl`, besides what this program's environment says.
+    proxies: Vec<(String, String)>,
+    files: Mutex<BTreeMap<String, Arc<Fetched>>>,
+}
+
+/// A file that was fetched.
+#[derive(Debug)]
+pub struct Fetched {
+    file: File,
+    /// Its bytes.
+    pub size: u64,
+    /// Their digest.
+    pub sha256: Sha256,
+    /// When it was last changed, if the server says that.
+    pub modified: Option<i64>,
+}
+
+impl Remote {
+    /// `proxies` are those of the build.
+    pub fn through(proxies: Vec<(String, String)>) -> Remote {
+        Remote { proxies, files: Mutex::default() }
+    }
+
+    /// The file that a URL names, which has to have that digest.
+    ///
+    /// # Errors
+    /// It cannot be fetched, is too large, or is another.
+    pub async fn get(&self, url: &str, checksum: Option<&Sha256>) -> Result<Arc<Fetched>> {
+        // (One after another, so that nothing is fetched twice.)
+        let mut files = self.files.lock().await;
+        let file = match files.get(url) {
+            Some(file) => Arc::clone(file),
+            None => {
+                let file = Arc::new(self.fetch(url).await?);
+                files.insert(url.to_owned(), Arc::clone(&file));
+                file
+            }
+        };
+        match checksum {
+            Some(wanted) if *wanted != file.sha256 => {
+                let what = format!("{} has not the digest that --checksum says", shown_url(url));
+                Err(Error::new(Class::Project, what)
+                    .because(format!("it is sha256:{}, and the file says sha256:{wanted}", file.sha256))
+                    .hint("if the new content is right, write its digest into the Dockerfile"))
+            }
+            _ => Ok(file),
+        }
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Fetched> {
+        let what = || format!("cannot fetch {}", shown_url(url));
+        let body = tempfile::tempfile().or_fail(Class::System, what)?;
+        let head = tempfile::Builder::new().prefix("twostage-head-").tempfile().or_fail(Class::System, what)?;
+        let mut curl = Command::new("curl");
+        // (`--disable` counts only as the first.)
+        curl.args(["--disable", "--config", "-", "--fail", "--silent", "--show-error", "--globoff", "--path-as-is", "--location"])
+            .args(["--proto", "=http,https", "--proto-redir", "=http,https", "--max-redirs", MAX_REDIRECTS])
+            .args(["--connect-timeout", CONNECT, "--speed-limit", "100", "--speed-time", STALLED, "--max-time", ALL])
+            .args(["--max-filesize", &MAX_BYTES.to_string(), "--dump-header"])
+            .arg(head.path())
+            .envs(self.proxies.iter().map(|(name, value)| (name, value)))
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(body.try_clone().or_fail(Class::System, what)?)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut curl = curl.spawn().map_err(|cause| {
+            let missing = cause.kind() == io::ErrorKind::NotFound;
+            let error = Error::new(Class::System, format!("{}: cannot run curl", what())).because(cause);
+            if missing { error.hint("install it: apt-get install curl") } else { error }
+        })?;
+        if let Some(mut stdin) = curl.stdin.take() {
+            // Where it has ended already it says why.
+            let _ = stdin.write_all(format!("url = \"{}\"\n", escaped(url)).as_bytes()).await;
+        }
+        let large = || {
+            Error::new(Class::Project, what())
+                .because(format!("it has more than {MAX_BYTES} bytes"))
+                .hint("fetch it in a RUN, with a program of the image")
+        };
+        let ended = curl.wait_with_output();
+        tokio::pin!(ended);
+        let done = loop {
+            tokio::select! {
+                done = &mut ended => break done.or_fail(Class::System, what)?,
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+            // (Older ones look only at the length that a server says beforehand.)
+            if body.metadata().or_fail(Class::System, what)?.len() > MAX_BYTES {
+                return Err(large());
+            }
+        };
+        match done.status.code() {
+            Some(0) => {}
+            // "Maximum file size exceeded."
+            Some(63) => return Err(large()),
+            _ => {
+                let said = String::from_utf8_lossy(&done.stderr);
+                let last: Vec<&str> = said.trim().lines().rev().take(3).collect();
+                let said = last.into_iter().rev().collect::<Vec<_>>().join("; ");
+                let said = if said.is_empty() { done.status.to_string() } else { said };
+                return Err(Error::new(Class::Project, what())
+                    .because(said)
+                    .hint("correct the URL; what is only reached through a proxy needs http_proxy or https_proxy"));
+            }
+        }
+        let mut told = Vec::new();
+        File::open(head.path()).and_then(|head| head.take(MAX_HEAD).read_to_end(&mut told)).or_fail(Class::System, what)?;
+        let modified = modified(&String::from_utf8_lossy(&told));
+        let unread = what();
+        blocking(move || {
+            let (mut file, mut hasher) = (body, Hasher::default());
+            let size = file.rewind().and_then(|()| io::copy(&mut file, &mut hasher)).or_fail(Class::System, || unread)?;
+            Ok(Fetched { file, size, sha256: hasher.finish(), modified })
+        })
+        .await
+    }
+}
+
+impl Fetched {
+    /// Its bytes, from the start.
+    pub fn read(&self) -> impl Read {
+        Reading { file: &self.file, at: 0 }
+    }
+}
+
+/// A file from its start, whoever reads it besides.
+struct Reading<'f> {
+    file: &'f File,
+    at: u64,
+}
+
+impl Read for Reading<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+/// A URL with nothing in it that no URL holds, nor anything that ends a quoted value of `curl`'s configuration.
+fn escaped(url: &str) -> String {
+    let mut escaped = String::new();
+    for byte in url.bytes() {
+        match byte {
+            b'"' | b'\\' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' | 0..=b' ' | 0x7f.. => {
+                let _ = write!(escaped, "%{byte:02X}");
+            }
+            _ => escaped.push(char::from(byte)),
+        }
+    }
+    escaped
+}
+
+/// What the last of several answers says of the file's time.
+fn modified(head: &str) -> Option<i64> {
+    let mut found = None;
+    for line in head.lines() {
+        if line.starts_with("HTTP/") {
+            found = None;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("last-modified")
+        {
+            found = date::parse_http(value);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_that_of_the_last_answer() {
+        let redirected = "HTTP/1.1 302 Found\r\nLast-Modified: Sun, 13 Sep 2020 12:26:40 GMT\r\n\r\n";
+        let answer = "HTTP/1.1 200 OK\r\nlast-modified: Fri, 14 Jul 2017 02:40:00 GMT\r\n\r\n";
+        assert_eq!(modified(&format!("{redirected}{answer}")), Some(1_500_000_000));
+        assert_eq!(modified(&format!("{answer}HTTP/1.1 200 OK\r\n\r\n")), None);
+        assert_eq!(modified("HTTP/1.1 200 OK\r\nLast-Modified: yesterday\r\n"), None);
+    }
+
+    #[test]
+    fn a_url_is_one_value_of_a_configuration() {
+        assert_eq!(escaped("http://h/a b?c=%20&d=\"\n-o x"), "http://h/a%20b?c=%20&d=%22%0A-o%20x");
+        assert_eq!(escaped("http://h/ä\\[1-9]{a,b}"), "http://h/%C3%A4%5C[1-9]%7Ba,b%7D");
+    }
+}

@@ -1,0 +1,93 @@
+//! What a planned step, and a whole file, is known by: the keys under which what was made of them is kept.
+
+use super::ready::Ready;
+use super::stage::{self, From};
+use super::{Job, named};
+use crate::Network;
+use crate::dockerfile::state::{CopyStep, RunStep, Source};
+use crate::dockerfile::{Base, Origin, Step, values};
+use serde_json::{Value, json};
+use twostage_model::{Class, Error, Result, Sha256};
+
+/// Part of the key of a file: what is kept under keys of another meaning is not found.
+const VERSION: u32 = 1;
+
+/// A WORKDIR.
+pub fn workdir(path: &str, user: &str) -> Value {
+    json!({ "workdir": path, "user": user })
+}
+
+/// A COPY or ADD. (A file that is fetched is known by its name and content, wherever it is.)
+pub fn copy(copy: &CopyStep) -> Value {
+    let source = |source: &Source| match source {
+        Source::Path(path) => json!(path),
+        Source::Url(url) => json!({ "url": values::url_name(url) }),
+    };
+    let sources: Vec<Value> = copy.sources.iter().map(source).collect();
+    json!({
+        "copy": sources, "documents": copy.documents, "to": copy.destination, "unpack": copy.unpack, "chown": copy.chown, "chmod": copy.chmod,
+    })
+}
+
+/// A RUN; `mounts` is what its mounts are known by. Proxies do not count, as in Docker's cache.
+pub fn run(run: &RunStep, network: Network, mounts: &[Value]) -> Value {
+    let script = run.script.as_ref().map(|script| (&script.path, &script.text));
+    json!({
+        "run": run.argv, "env": run.env, "user": run.user, "workdir": run.workdir, "network": network.name(), "script": script,
+        "mounts": mounts,
+    })
+}
+
+impl Job<'_> {
+    /// The digest of all that the image is made of, but for what RUNs fetch and when it is made: the bases, what every step
+    /// asks for, the files that are copied and fetched, the configuration, the version of this program, and the engine,
+    /// since that keeps the image.
+    ///
+    /// # Errors
+    /// A file is not there or cannot be read, with its line.
+    pub async fn key(&self, stages: &[Ready<'_>]) -> Result<Sha256> {
+        let mut known = Vec::new();
+        for ready in stages {
+            let base = match &ready.base {
+                Base::Stage(index) => json!({ "stage": index }),
+                Base::Image(_) | Base::Scratch => json!({ "image": ready.root.image }),
+            };
+            let mut steps = Vec::new();
+            for (located, step) in &ready.steps {
+                steps.push(match step {
+                    // (It is in the configuration, or in what other steps see.)
+                    Step::Configuration => continue,
+                    Step::Workdir { path, user } => workdir(path, user),
+                    Step::Run(step) => run(step, self.network, &[]),
+                    Step::Copy(step) => {
+                        let taken = self.taken(step).await.map_err(|error| named(&located.at, error))?;
+                        json!([copy(step), taken])
+                    }
+                });
+            }
+            known.push(json!([ready.index, base, steps]));
+        }
+        let configuration = match stages.last() {
+            Some(target) => Sha256::of(&target.state.image.to_json()?),
+            None => Sha256::of(b""),
+        };
+        let engine = [self.engine.kind().to_string(), self.engine.address()];
+        Ok(Sha256::of(json!([VERSION, env!("CARGO_PKG_VERSION"), engine, self.epoch, configuration, known]).to_string().as_bytes()))
+    }
+
+    /// What a COPY or ADD takes in.
+    async fn taken(&self, step: &CopyStep) -> Result<Value> {
+        Ok(match &step.origin {
+            Origin::Stage(index) => json!({ "stage": index }),
+            Origin::Image(name) => match self.engine.image(name).await? {
+                Some(image) => json!({ "image": image.id }),
+                None => return Err(Error::new(Class::Engine, format!("the image {name} was removed meanwhile")).hint("try again")),
+            },
+            Origin::Context => {
+                let from = From::Context(&self.context);
+                json!(stage::content(&step.sources, from, &self.remote, step.checksum.as_ref()).await?)
+            }
+            Origin::Scratch => Value::Null,
+        })
+    }
+}
