@@ -4,6 +4,7 @@
 use crate::engines::Other;
 use crate::on::On;
 use crate::support::{Done, Helper, Used, docker, image_name, root, run, tool, twostage, uses};
+use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -20,8 +21,7 @@ fn base() -> &'static str {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let at = |name: &str| folder.path().join(name);
         run(Command::new(root().join("tests/tools/small_base.sh")).arg("--tar").arg(at("base.tar"))).ok();
-        let text = "FROM scratch\nADD base.tar /\nENV PATH=/bin:/usr/bin BASE=yes\nCMD [\"echo\", \"of the base\"]\nENTRYPOINT [\"env\"]\n\
-                    CMD [\"echo\", \"of the base\"]\n";
+        let text = "FROM scratch\nADD base.tar /\nENV PATH=/bin:/usr/bin BASE=yes\nENTRYPOINT [\"env\"]\nCMD [\"cat\", \"/data/old\"]\n";
         fs::write(at("Dockerfile"), text).expect("a file");
         let mut command = twostage();
         ENGINE.choose(&mut command);
@@ -100,6 +100,14 @@ impl Made {
         std::str::from_utf8(entry.content.as_ref().unwrap_or_else(|| panic!("{path} is no file"))).expect("text")
     }
 
+    fn all(&self) -> Value {
+        serde_json::from_slice(&self.0.config_json).expect("JSON")
+    }
+
+    fn config(&self) -> Value {
+        self.all()["config"].take()
+    }
+
     /// Mode, owner, group, time.
     fn rights(&self, path: &str) -> (u32, u64, u64, i64) {
         let entry = self.entry(path).unwrap_or_else(|| panic!("there is no {path}"));
@@ -116,6 +124,168 @@ fn server() -> Helper {
 fn asked(server: &Helper) -> Vec<String> {
     let told = crate::support::http_get(&server.line, "/asked");
     String::from_utf8(told).expect("text").lines().map(String::from).collect()
+}
+
+// What it promised.
+
+#[test]
+fn all_steps_become_one_layer_and_the_id_is_the_last_line() {
+    let case = Case::new(
+        "one-layer",
+        "FROM base\nCOPY installer /tmp/\nRUN head -c 3 /tmp/installer > /installed\nENV A=b\nRUN rm /tmp/installer\n",
+    );
+    case.file("context/installer", &"big".repeat(100_000));
+    let done = case.compile(&[]).ok();
+    let made = case.made();
+    assert_eq!(made.0.layers.len(), 2, "the base's and one");
+    assert_eq!(made.text("installed"), "big");
+    assert!(made.entry("tmp/installer").is_none() && made.0.layers[1].size < 10_000, "{} bytes", made.0.layers[1].size);
+    assert_eq!(done.out.lines().count(), 2, "{}", done.out);
+    assert_eq!(Some(done.last_line()), ENGINE.id_of("one-layer").as_deref());
+}
+
+/// (That an image of a registry is pulled once is in `embedded.rs`.)
+#[test]
+fn from_takes_an_image_that_is_there_and_pulls_one_that_is_not() {
+    let case = Case::new("from", "");
+    let made = case.compiles("FROM base\nLABEL above=yes\n");
+    assert_eq!(made.0.layers.len(), 1, "where no file changes there is no layer");
+    let status = if cfg!(feature = "registry") { 7 } else { 6 };
+    case.refused("FROM 127.0.0.1:1/nowhere:1\n").fails_with(status).says("line 1: FROM: ").says("127.0.0.1:1/nowhere:1").says("hint:");
+    case.refused("").fails_with(3).says("has no FROM");
+}
+
+#[test]
+fn the_bases_command_and_entrypoint_stay_until_the_file_says_others() {
+    let case = Case::new("carried", "");
+    let words = |made: &Made| (made.config()["Entrypoint"].clone(), made.config()["Cmd"].clone());
+    let made = case.compiles("FROM base\nRUN true\n");
+    assert_eq!(words(&made), (json!(["env"]), json!(["cat", "/data/old"])));
+    assert_eq!(ENGINE.run("carried", &[]), "old\n");
+    let made = case.compiles("FROM base\nCMD [\"cat\", \"/data/gone\"]\n");
+    assert_eq!(words(&made), (json!(["env"]), json!(["cat", "/data/gone"])));
+    let made = case.compiles("FROM base\nENTRYPOINT [\"cat\"]\n");
+    assert_eq!(words(&made), (json!(["cat"]), Value::Null), "the base's command was for its own entrypoint");
+}
+
+#[test]
+fn lines_continue_comments_do_not_count_and_instructions_are_in_any_case() {
+    let case = Case::new("lines", "");
+    let made = case.compiles(
+        "# a comment\n\nfrom base\nRun echo one > /1 && \\\n  # within\n\n  echo two > /2\n   eNv A=1 \\\n B=2\nrun echo \"$A # $B\" > /3\nMaintainer somebody\n",
+    );
+    assert_eq!([made.text("1"), made.text("2"), made.text("3")], ["one\n", "two\n", "1 # 2\n"]);
+    assert_eq!(made.all()["author"], "somebody");
+}
+
+#[test]
+fn a_destination_with_a_slash_at_its_end_is_a_folder_and_another_is_the_file() {
+    let case = Case::new("slashes", "");
+    case.file("context/one", "1");
+    case.file("context/two", "2");
+    let made =
+        case.compiles("FROM base\nCOPY one /file\nADD one /new/folder/\nCOPY one two /both/\nCOPY one /tmp\nWORKDIR /here\nADD t* ./\n");
+    let texts = ["file", "new/folder/one", "both/one", "both/two", "tmp/one", "here/two"].map(|path| made.text(path));
+    assert_eq!(texts, ["1", "1", "1", "2", "1", "2"]);
+    case.refused("FROM base\nCOPY one two /both\n").fails_with(3).says("line 2: COPY: several files cannot become /both");
+    case.refused("FROM base\nADD one two /both\n").fails_with(3).says("line 2: ADD: ").says("hint: end it with a slash");
+}
+
+#[test]
+fn of_a_folder_what_is_in_it_is_copied() {
+    let case = Case::new("folders", "");
+    case.file("context/folder/below/deep", "deep");
+    case.file("context/folder/top", "top");
+    let made = case.compiles("FROM base\nADD folder /added\nCOPY folder/ /copied/\nCOPY folder /tmp\n");
+    for place in ["added", "copied", "tmp"] {
+        assert_eq!([made.text(&format!("{place}/below/deep")), made.text(&format!("{place}/top"))], ["deep", "top"], "{place}");
+        assert!(made.entry(&format!("{place}/folder")).is_none());
+    }
+    case.refused("FROM base\nCOPY folder /data/old\n").fails_with(3).says("line 2: COPY: /data/old in the image is no folder");
+}
+
+#[test]
+fn an_archive_is_unpacked_by_add_and_not_by_copy() {
+    let case = Case::new("archives", "");
+    case.file("context/member", "packed");
+    let context = case.join("context");
+    for (name, how) in [("a.tar", "-cf"), ("a.tar.gz", "-czf"), ("a.tar.bz2", "-cjf"), ("a.tar.xz", "-cJf")] {
+        run(Command::new("tar").args([how, name, "member"]).current_dir(&context)).ok();
+    }
+    case.file("context/not.tar", "no archive");
+    let made = case.compiles(
+        "FROM base\nADD a.tar /tar\nADD a.tar.gz /gz/\nADD a.tar.bz2 /bz2\nADD a.tar.xz /xz\nCOPY a.tar.gz /as-it-is/\nADD not.tar /as-it-is/\n",
+    );
+    assert_eq!(["tar", "gz", "bz2", "xz"].map(|place| made.text(&format!("{place}/member"))), ["packed"; 4]);
+    assert!(made.entry("as-it-is/a.tar.gz").is_some() && made.entry("as-it-is/member").is_none());
+    assert_eq!(made.text("as-it-is/not.tar"), "no archive");
+}
+
+#[test]
+fn what_is_not_there_is_an_error_with_its_line_before_anything_is_done() {
+    let case = Case::new("missing", "");
+    for (step, why) in [
+        ("COPY nothing /x", "line 3: COPY: there is no nothing in the context"),
+        ("ADD nothing.tar.gz /x/", "line 3: ADD: there is no nothing.tar.gz in the context"),
+        ("COPY no*thing /x/", "line 3: COPY: there is no no*thing in the context"),
+        ("COPY ../outside /x", "line 3: COPY: there is no outside in the context"),
+    ] {
+        let refused = case.refused(&format!("FROM base\nRUN echo started\n{step}\n")).fails_with(3).says(why).says("hint:");
+        assert!(!refused.err.contains("line 2"), "{}", refused.err);
+    }
+    assert_eq!(ENGINE.id_of("missing"), None, "nothing has the name");
+}
+
+#[test]
+fn env_is_what_later_runs_see_and_what_the_image_says() {
+    let case = Case::new("env", "");
+    let made = case.compiles("FROM base\nRUN echo \"$A\" > /before\nENV A=one B=\"$BASE or no\"\nENV OLD form of it\nRUN echo \"$A $B $OLD\" > /after\nCMD echo $A\n");
+    assert_eq!((made.text("before"), made.text("after")), ("\n", "one yes or no form of it\n"));
+    assert_eq!(made.config()["Env"], json!(["PATH=/bin:/usr/bin", "BASE=yes", "A=one", "B=yes or no", "OLD=form of it"]));
+    assert_eq!(ENGINE.run("env", &["sh", "-c", "echo $OLD"]), "form of it\n");
+}
+
+#[test]
+fn cmd_and_entrypoint_stay_lists_or_get_a_shell() {
+    let case = Case::new("commands", "");
+    let made = case.compiles("FROM base\nENTRYPOINT [\"sh\", \"-c\", \"echo $0 $1\"]\nCMD [\"a b\", \"$BASE\"]\n");
+    assert_eq!((&made.config()["Entrypoint"], &made.config()["Cmd"]), (&json!(["sh", "-c", "echo $0 $1"]), &json!(["a b", "$BASE"])));
+    assert_eq!(ENGINE.run("commands", &[]), "a b $BASE\n");
+    let made = case.compiles("FROM base\nENTRYPOINT []\nCMD echo \"$BASE\"\n");
+    assert_eq!(made.config()["Cmd"], json!(["/bin/sh", "-c", "echo \"$BASE\""]));
+    assert_eq!(ENGINE.run("commands", &[]), "yes\n");
+    let made = case.compiles("FROM base\nENTRYPOINT exec echo $BASE\n");
+    assert_eq!(made.config()["Entrypoint"], json!(["/bin/sh", "-c", "exec echo $BASE"]));
+}
+
+#[test]
+fn maintainer_workdir_user_and_expose_are_recorded() {
+    let case = Case::new("recorded", "");
+    let made =
+        case.compiles("FROM base\nMAINTAINER Some Body <some@body.example>\nWORKDIR /srv\nWORKDIR app\nUSER app:web\nEXPOSE 80 53/udp\n");
+    let config = made.config();
+    assert_eq!(made.all()["author"], "Some Body <some@body.example>");
+    assert_eq!((&config["WorkingDir"], &config["User"]), (&json!("/srv/app"), &json!("app:web")));
+    assert_eq!(config["ExposedPorts"], json!({ "53/udp": {}, "80/tcp": {} }));
+    assert_eq!(ENGINE.run("recorded", &["sh", "-c", "pwd; id -u; id -g"]), "/srv/app\n1000\n1001\n");
+}
+
+#[test]
+fn t_names_the_image_and_f_names_the_file() {
+    let case = Case::new("options", "FROM base\nRUN exit 1\n");
+    let file = case.file("elsewhere/Other", "FROM base\nCOPY file /f\n");
+    case.file("context/file", "of the context");
+    case.compile(&["-f", &file.to_string_lossy()]).ok();
+    assert_eq!(case.made().text("f"), "of the context");
+    // Without a name the image is known by its id.
+    let mut command = twostage();
+    ENGINE.choose(&mut command);
+    let done = run(command.args(["compile", "-f"]).arg(&file).arg(case.join("context"))).ok();
+    assert_eq!(ENGINE.run(done.last_line(), &["cat", "/f"]), "of the context");
+    let mut command = twostage();
+    ENGINE.choose(&mut command);
+    run(command.args(["compile", "-t", "options:tagged", "-f"]).arg(&file).arg(case.join("context"))).ok();
+    assert!(ENGINE.id_of("options:tagged").is_some());
 }
 
 #[test]
@@ -198,6 +368,72 @@ fn curl_gets_the_proxies_of_the_build_and_no_passwords_but_the_urls_own_which_no
 
     let nowhere = run(case.command(&[]).env("PATH", case.join("home")));
     nowhere.fails_with(8).says("cannot fetch http://elsewhere.invalid/y: cannot run curl").says("hint: install it: apt-get install curl");
+}
+
+// Where it failed.
+
+#[test]
+fn the_folder_and_the_variables_of_a_run_end_with_it() {
+    let case = Case::new("leaks", "");
+    let made = case.compiles("FROM base\nWORKDIR /start\nRUN cd /tmp && X=leaks && export Y=leaks && set -f && umask 077 && cat & true\nRUN echo \"[$X$Y] $(pwd) $(umask)\" /dat* > /seen\n");
+    assert_eq!(made.text("seen"), "[] /start 0022 /data\n");
+}
+
+#[test]
+fn workdir_and_user_are_those_of_later_runs_and_of_no_earlier_ones() {
+    let case = Case::new("where", "");
+    let made = case.compiles(
+        "FROM base\nRUN pwd > /first && id -u >> /first && chmod 777 /data\nWORKDIR /data\nUSER app\nRUN pwd > second && id -u >> second && id -g >> second\n\
+         USER root\nWORKDIR ../etc\nRUN pwd > /third && id -u >> /third\n",
+    );
+    assert_eq!((made.text("first"), made.text("data/second"), made.text("third")), ("/\n0\n", "/data\n1000\n1001\n", "/etc\n0\n"));
+    let (_, uid, gid, _) = made.rights("data/second");
+    assert_eq!((uid, gid), (1000, 1001));
+}
+
+#[test]
+fn nothing_is_in_the_layer_but_what_the_file_asks_for() {
+    let case = Case::new("nothing", "");
+    case.file("context/file", "");
+    let made = case.compiles(
+        "FROM base\nCOPY file /copied\nADD file /added/\nRUN echo > /run\nRUN <<END\n#!/bin/sh\necho > /script\nEND\nWORKDIR /work\n",
+    );
+    let mut names: Vec<&str> = made.0.layers[1].entries.iter().map(|entry| entry.path.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["added", "added/file", "copied", "run", "script", "work"]);
+}
+
+#[test]
+fn volumes_are_recorded_and_what_a_run_writes_there_stays() {
+    let case = Case::new("volumes", "");
+    let made = case.compiles(
+        "FROM base\nVOLUME /data [\"/not-a-list\"]\nVOLUME [\"/v w\"]\nRUN echo kept > /data/new && mkdir '/v w' && echo too > '/v w/f'\n",
+    );
+    assert_eq!((made.text("data/new"), made.text("v w/f")), ("kept\n", "too\n"));
+    assert_eq!(made.config()["Volumes"], json!({ "/data": {}, "[/not-a-list]": {}, "/v w": {} }));
+    let above = Case::new("volumes-above", "FROM volumes\nRUN echo more > /data/more\n");
+    above.compile(&[]).ok();
+    assert_eq!(above.made().config()["Volumes"], made.config()["Volumes"], "a volume of the base stays one");
+    assert_eq!(ENGINE.run("volumes-above", &["cat", "/data/new", "/data/more"]), "kept\nmore\n");
+}
+
+#[test]
+fn what_it_does_not_know_or_cannot_do_is_an_error_with_its_line() {
+    let case = Case::new("unknown", "");
+    for (step, why) in [
+        ("INSTALL hello", "line 3: INSTALL: there is no such instruction"),
+        ("COPPY a b", "line 3: COPPY: there is no such instruction"),
+        ("ONBUILD RUN true", "line 3: ONBUILD: it is not supported"),
+        ("COPY --link Dockerfile /x", "line 3: COPY: the flag --link is not known"),
+        ("ADD git@host:repository /x", "line 3: ADD: git@host:repository is a repository of Git"),
+        ("COPY http://host/x /x", "line 3: COPY: http://host/x is a URL"),
+        ("EXPOSE http", "line 3: EXPOSE: "),
+        ("RUN --mount=type=cache,target=/c true", "line 3: RUN: --mount is not supported by compile"),
+    ] {
+        let refused = case.refused(&format!("FROM base\nRUN echo started\n{step}\n")).fails_with(3).says(why).says("hint:");
+        assert!(!refused.err.contains("line 2"), "nothing is done before: {}", refused.err);
+    }
+    assert_eq!(ENGINE.id_of("unknown"), None, "nothing has the name");
 }
 
 /// The id that a run printed, and whether it said that nothing changed.
