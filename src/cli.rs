@@ -323,8 +323,8 @@ pub struct Audit {
     COPY big-installer /tmp/\n  \
     RUN /tmp/big-installer && rm /tmp/big-installer\n\n\
     Each RUN is a process of its own, as the user and in the folder that USER and WORKDIR say; when it ends, all that it\n\
-    started ends. What is not supported is an error that names the line: RUN --mount, --network and --security,\n\
-    ADD of repositories, ONBUILD of the base, other platforms. URLs of an ADD are fetched by the program curl.\n\n\
+    started ends. What is not supported is an error that names the line: RUN --security, with Docker and Podman\n\
+    also RUN --mount and --network, ADD of repositories, ONBUILD of the base, other platforms. URLs of an ADD are fetched by the program curl.\n\n\
     Where nothing changed since a run before (bases, steps, files, what ADD fetches), its image is the result. What a RUN\n\
     downloads is not looked at: --no-cache does everything again.\n\n\
     With SOURCE_DATE_EPOCH, or --source-date-epoch, nothing in the layer is newer than that, so the same input gives the same image.")]
@@ -347,6 +347,9 @@ pub struct Compile {
     /// What the RUNs can reach
     #[arg(long, value_enum, value_name = "NETWORK", default_value = "bridge")]
     pub network: NetworkKind,
+    /// A file for `RUN --mount=type=secret`, which is in no layer: id=NAME,src=FILE
+    #[arg(long = "secret", value_name = "id=NAME,src=FILE")]
+    pub secrets: Vec<String>,
     /// Do everything again, even if nothing changed that is known: a RUN may download something newer
     #[arg(long)]
     pub no_cache: bool,

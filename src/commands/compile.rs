@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use twostage_engine::dockerfile::{Dockerfile, MAX_BYTES, Options, Plan, Warning};
@@ -81,6 +82,7 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
         context,
         remote: Remote::through(plan.options.proxies()),
         network: arguments.network.into(),
+        secrets: secrets(&arguments.secrets)?,
         id,
         events: events.clone(),
         subject: subject.clone(),
@@ -89,7 +91,7 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     };
     job.clear().await?;
     let work = async {
-        let stages = ready::ready(&job.engine, &plan, target, &events).await?;
+        let stages = ready::ready(&job.engine, &plan, target, job.network, &events).await?;
         let key = job.key(&stages).await?;
         let folder = remembered::folder();
         if let Some(folder) = folder.as_ref().filter(|_| !arguments.no_cache)
@@ -178,6 +180,20 @@ fn build_arguments(given: &[String]) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(arguments)
+}
+
+/// `id=NAME,src=FILE`, as docker takes it.
+fn secrets(given: &[String]) -> Result<BTreeMap<String, PathBuf>> {
+    let mut secrets = BTreeMap::new();
+    for text in given {
+        let fields: BTreeMap<&str, &str> = text.split(',').filter_map(|field| field.split_once('=')).collect();
+        let file = fields.get("src").or_else(|| fields.get("source"));
+        let (Some(id), Some(file)) = (fields.get("id").filter(|id| !id.is_empty()), file.filter(|file| !file.is_empty())) else {
+            return Err(Error::new(Class::Usage, format!("--secret {text} names no secret and its file")).hint("write id=NAME,src=FILE"));
+        };
+        secrets.insert((*id).to_string(), PathBuf::from(file));
+    }
+    Ok(secrets)
 }
 
 /// Waits for Ctrl-C, or the wish to end.

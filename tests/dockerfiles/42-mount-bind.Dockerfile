@@ -1,5 +1,4 @@
 # RUN --mount=type=bind: the context, a stage, an image; what is written there is lost
-# compile refuses: --mount is not supported
 FROM base AS one
 RUN mkdir /out && echo made > /out/made
 FROM base

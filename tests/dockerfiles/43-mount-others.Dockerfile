@@ -1,6 +1,5 @@
 # RUN --mount: caches, memory, secrets
 # build: --secret id=key,src=two.txt
-# compile refuses: --mount is not supported
 FROM base
 RUN --mount=type=cache,target=/cache,uid=1000,mode=0700 echo c > /cache/c && ls -ldn /cache | head -c 10 > /cache-mode
 RUN --mount=type=cache,target=/cache,uid=1000,mode=0700 cat /cache/c > /again

@@ -231,6 +231,7 @@ impl Place {
         let mut command = twostage();
         command.args(["compile", "--engine", "embedded", "--network", "none", "--tag", &name, "--engine-host"]).arg(self.at("store"));
         command.args(case.values("--build-arg").flat_map(|word| ["--build-arg", word]));
+        command.args(case.values("--secret").flat_map(|word| ["--secret", word])).current_dir(context);
         let Done { status, err, .. } = run(command.arg(context));
         if status != 0 {
             return Err(err);

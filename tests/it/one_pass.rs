@@ -428,7 +428,7 @@ fn what_it_does_not_know_or_cannot_do_is_an_error_with_its_line() {
         ("ADD git@host:repository /x", "line 3: ADD: git@host:repository is a repository of Git"),
         ("COPY http://host/x /x", "line 3: COPY: http://host/x is a URL"),
         ("EXPOSE http", "line 3: EXPOSE: "),
-        ("RUN --mount=type=cache,target=/c true", "line 3: RUN: --mount is not supported by compile"),
+        ("RUN --security=insecure true", "line 3: RUN: the flag --security is not known"),
     ] {
         let refused = case.refused(&format!("FROM base\nRUN echo started\n{step}\n")).fails_with(3).says(why).says("hint:");
         assert!(!refused.err.contains("line 2"), "nothing is done before: {}", refused.err);

@@ -3,6 +3,7 @@
 use super::Job;
 use super::ready::Ready;
 use crate::blocking;
+use crate::dockerfile::At;
 use crate::dockerfile::config::{History, ImageConfig};
 use crate::{Kind, pipe};
 use serde::{Deserialize, Serialize};
@@ -25,9 +26,8 @@ pub struct Image {
 }
 
 impl Job<'_> {
-    /// An image without anything, for `FROM scratch`.
-    pub(super) async fn empty(&self, ready: &Ready<'_>) -> Result<String> {
-        let name = self.start_name(ready.index);
+    /// An image without anything, for `FROM scratch` and for files that are mounted.
+    pub(super) async fn empty(&self, at: &At, name: String) -> Result<String> {
         let config = serde_json::json!({
             "architecture": self.plan.options.target.architecture, "os": "linux", "config": {},
             "rootfs": { "type": "layers", "diff_ids": [] },
@@ -47,7 +47,7 @@ impl Job<'_> {
             written.or_fail(Class::Engine, || "cannot hand the image to the engine".into())
         });
         let (written, loaded) = tokio::join!(writing, self.engine.load(stream));
-        loaded.map_err(|error| super::named(ready.at, error))?;
+        loaded.map_err(|error| super::named(at, error))?;
         written?;
         Ok(name)
     }

@@ -2,10 +2,10 @@
 
 use super::ready::Ready;
 use super::stage::{self, From};
-use super::{Job, named};
+use super::{Job, mounted, named};
 use crate::Network;
 use crate::dockerfile::state::{CopyStep, RunStep, Source};
-use crate::dockerfile::{Base, Origin, Step, values};
+use crate::dockerfile::{Base, Mount, Origin, RunNetwork, Step, values};
 use serde_json::{Value, json};
 use twostage_model::{Class, Error, Result, Sha256};
 
@@ -38,6 +38,25 @@ pub fn run(run: &RunStep, network: Network, mounts: &[Value]) -> Value {
     })
 }
 
+/// What a RUN reaches, in a build that may reach `all`.
+pub fn network(run: &RunStep, all: Network) -> Network {
+    match run.network {
+        RunNetwork::Default | RunNetwork::Host => all,
+        RunNetwork::None => Network::None,
+    }
+}
+
+/// A mount of a RUN; `from` is what the files are known by that it shows.
+pub fn mount(mount: &Mount, from: &Value) -> Value {
+    match mount {
+        Mount::Bind { source, target, writable, .. } => json!({ "bind": from, "source": source, "target": target, "writable": writable }),
+        Mount::Cache { id, target, read_only, .. } => json!({ "cache": id, "target": target, "read_only": read_only }),
+        Mount::Tmpfs { target, size } => json!({ "tmpfs": target, "size": size }),
+        // What a secret says makes no other image.
+        Mount::Secret { id, target, owner, .. } => json!({ "secret": id, "target": target, "owner": [owner.mode, owner.uid, owner.gid] }),
+    }
+}
+
 impl Job<'_> {
     /// The digest of all that the image is made of, but for what RUNs fetch and when it is made: the bases, what every step
     /// asks for, the files that are copied and fetched, the configuration, the version of this program, and the engine,
@@ -58,10 +77,19 @@ impl Job<'_> {
                     // (It is in the configuration, or in what other steps see.)
                     Step::Configuration => continue,
                     Step::Workdir { path, user } => workdir(path, user),
-                    Step::Run(step) => run(step, self.network, &[]),
+                    Step::Run(step) => {
+                        let mounts = self.mounts(step).await.map_err(|error| named(&located.at, error))?;
+                        run(step, network(step, self.network), &mounts)
+                    }
                     Step::Copy(step) => {
-                        let taken = self.taken(step).await.map_err(|error| named(&located.at, error))?;
-                        json!([copy(step), taken])
+                        let taken = match &step.origin {
+                            Origin::Context => {
+                                let from = From::Context(&self.context);
+                                stage::content(&step.sources, from, &self.remote, step.checksum.as_ref()).await.map(|digest| json!(digest))
+                            }
+                            origin => self.source(origin).await,
+                        };
+                        json!([copy(step), taken.map_err(|error| named(&located.at, error))?])
                     }
                 });
             }
@@ -75,19 +103,28 @@ impl Job<'_> {
         Ok(Sha256::of(json!([VERSION, env!("CARGO_PKG_VERSION"), engine, self.epoch, configuration, known]).to_string().as_bytes()))
     }
 
-    /// What a COPY or ADD takes in.
-    async fn taken(&self, step: &CopyStep) -> Result<Value> {
-        Ok(match &step.origin {
+    async fn mounts(&self, run: &RunStep) -> Result<Vec<Value>> {
+        let mut mounts = Vec::new();
+        for step in &run.mounts {
+            let from = match mounted::origin(step) {
+                Some((Origin::Context, source)) => mounted::content(&self.context, source).await?,
+                Some((origin, _)) => self.source(origin).await?,
+                None => Value::Null,
+            };
+            mounts.push(mount(step, &from));
+        }
+        Ok(mounts)
+    }
+
+    /// What a stage or image is known by. (The steps of a stage are in the key themselves.)
+    async fn source(&self, origin: &Origin) -> Result<Value> {
+        Ok(match origin {
             Origin::Stage(index) => json!({ "stage": index }),
             Origin::Image(name) => match self.engine.image(name).await? {
                 Some(image) => json!({ "image": image.id }),
                 None => return Err(Error::new(Class::Engine, format!("the image {name} was removed meanwhile")).hint("try again")),
             },
-            Origin::Context => {
-                let from = From::Context(&self.context);
-                json!(stage::content(&step.sources, from, &self.remote, step.checksum.as_ref()).await?)
-            }
-            Origin::Scratch => Value::Null,
+            Origin::Context | Origin::Scratch => Value::Null,
         })
     }
 }

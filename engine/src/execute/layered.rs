@@ -19,19 +19,19 @@
 use super::context::Context;
 use super::fetch::Remote;
 use super::known;
+use super::mounted::{self, Mounted};
 use super::ready::{self, Ready};
 use super::stage::{self, From, Sees, Stage};
 use super::{HOSTNAME, LAST_LINES};
 use crate::dockerfile::config::{History, ImageConfig};
-use crate::dockerfile::state::{CopyStep, RunStep, Source};
-use crate::dockerfile::{At, Base, Dockerfile, MAX_BYTES, Mount, Options, Origin, Plan, RunNetwork, Step, values};
+use crate::dockerfile::state::{CopyStep, RunStep};
+use crate::dockerfile::{At, Base, Dockerfile, MAX_BYTES, Mount, Options, Origin, Plan, Step, values};
 use crate::reference::Reference;
 use crate::{Attach, Build, Container, Engine, LastLines, Network, Pending, blocking};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use twostage_model::error::OrFail as _;
 use twostage_model::event::Event;
 use twostage_model::{Class, Error, Result, Sha256, Sink, date};
 
@@ -39,8 +39,6 @@ use twostage_model::{Class, Error, Result, Sha256, Sink, date};
 const VERSION: u32 = 1;
 /// The build argument that is also the time of the image (reproducible-builds.org).
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
-/// Bytes of a secret, at most; BuildKit's limit.
-const MAX_SECRET: u64 = 500 << 10;
 /// Bytes of a command line or step that an error shows, about.
 const SHOWN: usize = 120;
 
@@ -113,7 +111,7 @@ pub(crate) async fn build(layers: &dyn Layers, build: Build<'_>, on_line: &mut (
     }
     let target = plan.stages.len().saturating_sub(1);
     let notes = Arc::new(Mutex::new(Vec::new()));
-    let prepared = ready::prepare(&engine, &plan, target, &told(&notes), &|at, step| check(at, step, build.network)).await;
+    let prepared = ready::prepare(&engine, &plan, target, &told(&notes), &|at, step| ready::check(at, step, build.network)).await;
     for note in std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner)) {
         on_line(&note);
     }
@@ -162,24 +160,6 @@ fn epoch(build_args: &BTreeMap<String, String>) -> Result<Option<i64>> {
         })
     };
     build_args.get(EPOCH).filter(|text| !text.is_empty()).map(parse).transpose()
-}
-
-/// Refuses what is not done.
-fn check(at: &At, step: &Step, network: Network) -> Result<()> {
-    match step {
-        Step::Run(run) if run.network == RunNetwork::Host && network != Network::Host => {
-            Err(at.error("--network=host is more than this build may reach", "leave it away, or build on the host's network"))
-        }
-        Step::Run(run) => {
-            let seeded =
-                |mount: &&Mount| matches!(mount, Mount::Cache { origin, source, .. } if *origin != Origin::Scratch || source != "/");
-            match run.mounts.iter().find(seeded) {
-                Some(_) => Err(at.error("a cache with from= or source= is not supported", "let the RUN fill the cache itself")),
-                None => Ok(()),
-            }
-        }
-        Step::Copy(_) | Step::Configuration | Step::Workdir { .. } => Ok(()),
-    }
 }
 
 struct Building<'b> {
@@ -326,31 +306,15 @@ impl Building<'_> {
     }
 
     async fn run(&self, growing: &mut Growing, built: &Stages, run: &RunStep, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<Outcome> {
-        let network = match run.network {
-            RunNetwork::Default | RunNetwork::Host => self.network,
-            RunNetwork::None => Network::None,
-        };
+        let network = known::network(run, self.network);
         let mut mounts = Vec::new();
         for mount in &run.mounts {
-            mounts.push(match mount {
-                Mount::Bind { origin, source, target, writable } => {
-                    let from = match self.tree(built, origin).await? {
-                        Some(tree) => json!(tree),
-                        None if *origin == Origin::Context => {
-                            let source = [Source::Path(source.clone())];
-                            json!(stage::content(&source, From::Context(&self.context), &self.remote, None).await?)
-                        }
-                        None => Value::Null,
-                    };
-                    json!({ "bind": from, "source": source, "target": target, "writable": writable })
-                }
-                Mount::Cache { id, target, read_only, .. } => json!({ "cache": id, "target": target, "read_only": read_only }),
-                Mount::Tmpfs { target, size } => json!({ "tmpfs": target, "size": size }),
-                // What a secret says makes no other image.
-                Mount::Secret { id, target, owner, .. } => {
-                    json!({ "secret": id, "target": target, "owner": [owner.mode, owner.uid, owner.gid] })
-                }
-            });
+            let from = match mounted::origin(mount) {
+                Some((Origin::Context, source)) => mounted::content(&self.context, source).await?,
+                Some((origin, _)) => json!(self.tree(built, origin).await?),
+                None => Value::Null,
+            };
+            mounts.push(known::mount(mount, &from));
         }
         let key = self.key(growing, known::run(run, network, &mounts));
         if self.found(growing, &key).await? {
@@ -377,29 +341,13 @@ impl Building<'_> {
 
     /// What a mount shows, ready to be mounted.
     async fn mounted(&self, built: &Stages, mount: &Mount) -> Result<Mounted> {
-        match mount {
-            Mount::Bind { origin: Origin::Context, source, .. } => {
-                let stage = Stage { container: self.begin(&[]).await? };
-                let path = stage.put_context(&self.context, source).await?;
-                Ok(Mounted::Files(Box::new(stage.container), path))
-            }
-            Mount::Bind { origin, source, .. } => {
+        match mounted::origin(mount) {
+            Some((Origin::Context, source)) => Mounted::context(self.begin(&[]).await?, &self.context, source).await,
+            Some((origin, source)) => {
                 let tree = self.tree(built, origin).await?.unwrap_or_default();
-                let container = self.begin(&tree).await?;
-                let path = stage::place(&container, source).await?;
-                Ok(Mounted::Files(Box::new(container), path))
+                Mounted::files(self.begin(&tree).await?, source).await
             }
-            Mount::Secret { id, required, .. } => match self.secrets.get(id) {
-                Some(path) => {
-                    let path = path.clone();
-                    let name = id.clone();
-                    blocking(move || secret(&name, &path)).await.map(Mounted::Secret)
-                }
-                None if *required => Err(Error::new(Class::Usage, format!("the secret {id} is not given"))
-                    .hint("give it to the build, or leave `required` away")),
-                None => Ok(Mounted::Nothing),
-            },
-            Mount::Cache { .. } | Mount::Tmpfs { .. } => Ok(Mounted::AsItIs),
+            None => Mounted::given(mount, self.secrets).await,
         }
     }
 
@@ -476,41 +424,6 @@ impl Building<'_> {
         config.rootfs.diff_ids = layers.iter().map(|layer| format!("sha256:{layer}")).collect();
         self.layers.image(&config, tag).await
     }
-}
-
-/// What a mount shows.
-enum Mounted {
-    /// These files, of a container that is there only for them.
-    Files(Box<Container>, String),
-    Secret(Vec<u8>),
-    /// What it says of itself.
-    AsItIs,
-    Nothing,
-}
-
-impl Mounted {
-    fn attach<'a>(&'a self, mount: &'a Mount) -> Option<Attach<'a>> {
-        match (self, mount) {
-            (Mounted::Files(of, path), Mount::Bind { target, writable, .. }) => {
-                Some(Attach::Files { of, path, target, read_only: !writable })
-            }
-            (Mounted::Secret(bytes), Mount::Secret { target, owner, .. }) => Some(Attach::Secret { bytes, target, owner: *owner }),
-            (Mounted::AsItIs, Mount::Cache { id, sharing, target, read_only, owner, .. }) => {
-                Some(Attach::Cache { id, sharing: *sharing, target, read_only: *read_only, owner: *owner })
-            }
-            (Mounted::AsItIs, Mount::Tmpfs { target, size }) => Some(Attach::Tmpfs { target, size: *size }),
-            _ => None,
-        }
-    }
-}
-
-fn secret(id: &str, path: &std::path::Path) -> Result<Vec<u8>> {
-    let fail = || format!("cannot read the secret {id} from {}", path.display());
-    let size = std::fs::metadata(path).or_fail(Class::Usage, fail)?.len();
-    if size > MAX_SECRET {
-        return Err(Error::new(Class::Usage, fail()).because(format!("it has more than {MAX_SECRET} bytes")).hint("give a smaller file"));
-    }
-    std::fs::read(path).or_fail(Class::Usage, fail)
 }
 
 /// The FROM of a stage, as it can be told from what was parsed.

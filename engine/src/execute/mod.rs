@@ -19,6 +19,7 @@ mod files;
 mod image;
 mod known;
 pub(crate) mod layered;
+mod mounted;
 mod origin;
 mod pattern;
 pub mod ready;
@@ -26,11 +27,13 @@ mod spot;
 mod stage;
 
 use crate::dockerfile::state::RunStep;
-use crate::dockerfile::{At, Base, Origin, Plan, Step};
-use crate::{Container, Engine, Hold, LastLines, Network};
+use crate::dockerfile::{At, Base, Mount, Origin, Plan, Step};
+use crate::{Attach, Container, Engine, Hold, LastLines, Network};
+use mounted::Mounted;
 use ready::{Ready, Root};
 use stage::{From, Sees, Stage};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use twostage_model::{Class, Error, Result, Sha256, Sink};
 
@@ -58,6 +61,8 @@ pub struct Job<'f> {
     pub remote: Remote,
     /// What every RUN can reach.
     pub network: Network,
+    /// The files of secrets, by their names.
+    pub secrets: BTreeMap<String, PathBuf>,
     /// What tells this run's leftovers from others'.
     pub id: String,
     /// Who is told what happens.
@@ -93,8 +98,8 @@ impl Job<'_> {
                 self.step(&mut containers, &stage, &located.at, &located.source, step).await?;
             }
             let last = stages.last().is_some_and(|last| last.index == ready.index);
-            let is_base = stages.iter().any(|other| matches!(other.base, Base::Stage(base) if base == ready.index));
-            if last || is_base {
+            let is_wanted = stages.iter().any(|other| other.starts_from(ready.index));
+            if last || is_wanted {
                 let name = self.temporary(ready.index);
                 stage.container.commit(&name, &[]).await.map_err(|error| named(ready.at, error))?;
             }
@@ -140,13 +145,35 @@ impl Job<'_> {
         }
     }
 
+    /// What a mount shows: files of a container that is there only for it, so that what is written there is dropped.
+    async fn mounted(&self, at: &At, mount: &Mount) -> Result<Mounted> {
+        let Some((origin, source)) = mounted::origin(mount) else { return Mounted::given(mount, &self.secrets).await };
+        let name = match origin {
+            Origin::Stage(index) => self.temporary(*index),
+            Origin::Image(name) => name.clone(),
+            Origin::Context | Origin::Scratch => self.empty(at, self.start_name(self.plan.stages.len())).await?,
+        };
+        let container = self.engine.create(&name).await?;
+        match origin {
+            Origin::Context => Mounted::context(container, &self.context, source).await,
+            _ => Mounted::files(container, source).await,
+        }
+    }
+
     async fn run(&self, stage: &Stage, at: &At, run: &RunStep, now: i64) -> Result<()> {
+        let mut mounted = Vec::new();
+        for mount in &run.mounts {
+            mounted.push(self.mounted(at, mount).await.map_err(|error| named(at, error))?);
+        }
+        let mounts: Vec<Attach<'_>> = run.mounts.iter().zip(&mounted).filter_map(|(mount, mounted)| mounted.attach(mount)).collect();
+        let network = known::network(run, self.network);
+        let sees = Sees { mounts: &mounts, network: (network != self.network).then_some(network) };
         let mut last = LastLines::default();
         let mut on_line = |line: &str| {
             last.push(line);
             self.events.log(&self.subject, line);
         };
-        let code = stage.run(run, Sees::default(), now, &mut on_line).await.map_err(|error| {
+        let code = stage.run(run, sees, now, &mut on_line).await.map_err(|error| {
             let error = named(at, error);
             let hint =
                 "a stage with RUN needs /bin/sh in its base, or from a COPY before the first RUN; the command itself must be there, too";
@@ -165,7 +192,7 @@ impl Job<'_> {
     async fn start(&self, ready: &Ready<'_>) -> Result<String> {
         match (&ready.base, &ready.root) {
             (Base::Stage(index), _) => Ok(self.temporary(*index)),
-            (_, Root { image: None, .. }) => self.empty(ready).await,
+            (_, Root { image: None, .. }) => self.empty(ready.at, self.start_name(ready.index)).await,
             (_, Root { image: Some(image), volumes: true, .. }) => self.without_volumes(ready, image).await,
             (_, Root { image: Some(image), .. }) => Ok(image.clone()),
         }
@@ -187,7 +214,7 @@ impl Job<'_> {
     /// The engine refuses.
     pub async fn clear(&self) -> Result<()> {
         // A later stage may start from an earlier one.
-        for stage in (0..self.plan.stages.len()).rev() {
+        for stage in (0..=self.plan.stages.len()).rev() {
             for name in [self.temporary(stage), self.start_name(stage)] {
                 if self.engine.image(&name).await?.is_some() {
                     self.engine.remove_image(&name).await?;

@@ -2,7 +2,7 @@
 
 use crate::dockerfile::state::Start;
 use crate::dockerfile::{At, Base, Located, Mount, Origin, Plan, Platform, RunNetwork, State, Step};
-use crate::{Engine, Kind};
+use crate::{Engine, Kind, Network};
 use twostage_model::{Class, Error, Result, Sha256, Sink};
 
 /// A stage whose steps are known.
@@ -21,6 +21,15 @@ pub struct Ready<'f> {
     pub state: State,
 }
 
+impl Ready<'_> {
+    /// Whether it starts from a stage, or one of its RUNs mounts files of that.
+    pub(super) fn starts_from(&self, stage: usize) -> bool {
+        let wanted = Origin::Stage(stage);
+        let mounts = |step: &Step| matches!(step, Step::Run(_)) && origins(step).contains(&&wanted);
+        matches!(self.base, Base::Stage(base) if base == stage) || self.steps.iter().any(|(_, step)| mounts(step))
+    }
+}
+
 /// The image that a stage starts from in the end.
 #[derive(Debug, Clone)]
 pub struct Root {
@@ -34,11 +43,17 @@ pub struct Root {
     pub volumes: bool,
 }
 
-/// Goes through the stages that `target` needs. Images that are missing are pulled.
+/// Goes through the stages that `target` needs, for a build that may reach `network`. Images that are missing are pulled.
 ///
 /// # Errors
 /// Something is wrong in the file, or it asks for what is not done here; with line, instruction and the way out.
-pub async fn ready<'f>(engine: &Engine, plan: &'f Plan<'f>, target: usize, events: &Sink) -> Result<Vec<Ready<'f>>> {
+pub async fn ready<'f>(engine: &Engine, plan: &'f Plan<'f>, target: usize, network: Network, events: &Sink) -> Result<Vec<Ready<'f>>> {
+    let check = |at: &At, step: &Step| {
+        if engine.kind() != Kind::Embedded {
+            check_daemon(at, step)?;
+        }
+        check(at, step, network)
+    };
     prepare(engine, plan, target, events, &check).await
 }
 
@@ -116,17 +131,36 @@ pub(super) fn origins(step: &Step) -> Vec<&Origin> {
     }
 }
 
-/// Refuses what is not done in one pass.
-fn check(at: &At, step: &Step) -> Result<()> {
+/// Refuses what is not done in one pass, where Docker or Podman has the container.
+fn check_daemon(at: &At, step: &Step) -> Result<()> {
     match step {
         Step::Run(run) if !run.mounts.is_empty() => Err(at.error(
-            "--mount is not supported by compile",
-            "COPY what it needs before and remove it in a later RUN: it is in no layer then; or build this file with `docker build`",
+            "--mount is not supported by compile on Docker and Podman, which can mount nothing in a container that is there",
+            "COPY what it needs before and remove it in a later RUN: it is in no layer then; or use --engine embedded",
         )),
-        Step::Run(run) if run.network != RunNetwork::Default => Err(
-            at.error("--network of one RUN is not supported by compile", "leave it away; `twostage compile --network` is for all of them")
-        ),
+        Step::Run(run) if run.network != RunNetwork::Default => Err(at.error(
+            "--network of one RUN is not supported by compile on Docker and Podman",
+            "leave it away, `twostage compile --network` is for all of them; or use --engine embedded",
+        )),
         _ => Ok(()),
+    }
+}
+
+/// Refuses what no engine of ours does.
+pub(super) fn check(at: &At, step: &Step, network: Network) -> Result<()> {
+    match step {
+        Step::Run(run) if run.network == RunNetwork::Host && network != Network::Host => {
+            Err(at.error("--network=host is more than this build may reach", "leave it away, or build on the host's network"))
+        }
+        Step::Run(run) => {
+            let seeded =
+                |mount: &&Mount| matches!(mount, Mount::Cache { origin, source, .. } if *origin != Origin::Scratch || source != "/");
+            match run.mounts.iter().find(seeded) {
+                Some(_) => Err(at.error("a cache with from= or source= is not supported", "let the RUN fill the cache itself")),
+                None => Ok(()),
+            }
+        }
+        Step::Copy(_) | Step::Configuration | Step::Workdir { .. } => Ok(()),
     }
 }
 
