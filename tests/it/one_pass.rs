@@ -3,12 +3,13 @@
 
 use crate::engines::Other;
 use crate::on::On;
-use crate::support::{Done, Helper, Used, docker, image_name, root, run, tool, twostage, uses};
+use crate::support::{Done, Helper, Used, docker, image_name, root, run, tool, twostage, uses, wait_until};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use twostage_image::{Entry, Image, Store, Want};
 
@@ -295,15 +296,15 @@ fn what_a_url_names_is_fetched_once_and_never_unpacked() {
     let case = Case::new("url", "");
     let made = case.compiles(&format!(
         "FROM base AS first\nADD {at}/dated /one\nFROM base\nCOPY --from=first /one /copied\nADD {at}/dated {at}/undated /several/\n\
-         ADD --chown=app:web --chmod=0750 {at}/moved /made/below/\nADD {at}/packed.tar.gz /\nRUN cat /made/below/moved > /seen\n"
+         ADD --chown=app:web --chmod=0750 {at}/moved /made/below/\nADD {at}/packed.tar.gz /\nADD {at}/big /\nRUN cat /made/below/moved > /seen && wc -c < /big >> /seen && rm /big\n"
     ));
     let file = |path: &str| (made.rights(path), made.text(path).to_string());
     assert_eq!(file("copied"), ((0o600, 0, 0, 1_500_000_000), "dated\n".into()));
     assert_eq!(file("several/undated"), ((0o600, 0, 0, 0), "undated\n".into()), "as Docker has it");
     assert_eq!(file("made/below/moved"), ((0o750, 1000, 1001, 1_500_000_000), "dated\n".into()), "the time is that of what it leads to");
-    assert_eq!(made.text("seen"), "dated\n");
+    assert_eq!(made.text("seen"), "dated\n8388608\n");
     assert!(made.entry("member").is_none() && made.entry("packed.tar.gz").is_some());
-    assert_eq!(asked(&server), ["/dated", "/undated", "/moved", "/dated", "/packed.tar.gz"]);
+    assert_eq!(asked(&server), ["/dated", "/undated", "/moved", "/dated", "/packed.tar.gz", "/big"]);
     // Nothing of it is newer than what a build is to be as old as.
     case.compile(&["--source-date-epoch", "1000000000"]).ok();
     assert_eq!(case.made().rights("copied").3, 1_000_000_000);
@@ -368,6 +369,24 @@ fn curl_gets_the_proxies_of_the_build_and_no_passwords_but_the_urls_own_which_no
 
     let nowhere = run(case.command(&[]).env("PATH", case.join("home")));
     nowhere.fails_with(8).says("cannot fetch http://elsewhere.invalid/y: cannot run curl").says("hint: install it: apt-get install curl");
+}
+
+#[test]
+fn what_is_being_fetched_ends_with_the_command() {
+    let case = Case::new("fetching", "FROM base\nADD http://127.0.0.1:9/x /x\n");
+    let id = case.join("id");
+    let text = format!("#!/bin/sh\necho $$ > {0}.new && mv {0}.new {0}\nexec sleep 300\n", id.display());
+    fs::set_permissions(case.file("bin/curl", &text), fs::Permissions::from_mode(0o755)).expect("a mode");
+    let path = format!("{}:{}", case.join("bin").display(), std::env::var("PATH").expect("a PATH"));
+    let mut child = case.command(&[]).env("PATH", &path).stderr(Stdio::piped()).spawn().expect("it starts");
+    wait_until("curl was started", || id.exists());
+    run(Command::new("kill").args(["-INT", &child.id().to_string()])).ok();
+    let mut said = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+    assert_eq!(child.wait().expect("our child").code(), Some(8), "{said}");
+    assert!(said.contains("stopped by Ctrl-C"), "{said}");
+    let curl = PathBuf::from("/proc").join(fs::read_to_string(&id).expect("its id").trim());
+    wait_until("curl is gone", || !curl.exists());
 }
 
 // Where it failed.

@@ -19,7 +19,6 @@ def packed():
 
 
 FILES = {"/dated": b"dated\n", "/a%20b": b"named\n", "/packed.tar.gz": packed(), "/empty": b"", "/": b"the root\n"}
-TOOL = b"#!/bin/sh\necho the tool > /installed\n"
 asked = []
 
 
@@ -41,10 +40,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path in FILES:
             return self.answer(200, FILES[path], Last_Modified=DATE)
         match path:
+            case "/big":
+                self.answer(200, b"1234567\n" * (1 << 20), Last_Modified=DATE)
             case "/undated":
                 self.answer(200, b"undated\n")
-            case "/tool":
-                self.answer(200, TOOL, Last_Modified=DATE)
             case "/changing":
                 self.answer(200, b"%d\n" % len(asked), Last_Modified=DATE)
             case "/moved":

@@ -118,7 +118,7 @@ pub struct CopyStep {
 pub enum Source {
     /// A path in the origin, absolute, without `..`; `*`, `?` and `[…]` are patterns.
     Path(String),
-    /// A file to fetch, which is not unpacked; [`values::url_name`] is what it is called.
+    /// A file to fetch, which is not unpacked; its name is the last part of the URL's path.
     Url(String),
 }
 

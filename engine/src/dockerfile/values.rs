@@ -30,7 +30,7 @@ pub(super) fn checksum(at: &At, text: &str, sources: &[Source]) -> Result<Sha256
     }
 }
 
-/// What is called so what a URL gives: the last part of its path, if it has one.
+/// The name of the file that a URL gives: the last part of its path, if it has one.
 pub(crate) fn url_name(url: &str) -> Option<String> {
     let path = url.split(['?', '#']).next()?.split_once("://")?.1.split_once('/')?.1;
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());

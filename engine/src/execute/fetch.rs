@@ -8,16 +8,15 @@ use crate::dockerfile::values::shown_url;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Read, Seek as _};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 use twostage_model::error::OrFail as _;
-use twostage_model::{Class, Error, Hasher, Result, Sha256, date};
+use twostage_model::{Class, Error, HashWrite, Result, Sha256, date};
 
 /// Bytes of a file, at most; as of what an archive holds.
 const MAX_BYTES: u64 = super::files::MAX_BYTES;
@@ -86,7 +85,6 @@ impl Remote {
 
     async fn fetch(&self, url: &str) -> Result<Fetched> {
         let what = || format!("cannot fetch {}", shown_url(url));
-        let body = tempfile::tempfile().or_fail(Class::System, what)?;
         let head = tempfile::Builder::new().prefix("twostage-head-").tempfile().or_fail(Class::System, what)?;
         let mut curl = Command::new("curl");
         // (`--disable` counts only as the first.)
@@ -98,7 +96,7 @@ impl Remote {
             .envs(self.proxies.iter().map(|(name, value)| (name, value)))
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
-            .stdout(body.try_clone().or_fail(Class::System, what)?)
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         let mut curl = curl.spawn().map_err(|cause| {
@@ -110,47 +108,35 @@ impl Remote {
             // Where it has ended already it says why.
             let _ = stdin.write_all(format!("url = \"{}\"\n", escaped(url)).as_bytes()).await;
         }
-        let large = || {
-            Error::new(Class::Project, what())
+        // It writes to us, not to a file, so that it ends with us, however we end.
+        let Some(stdout) = curl.stdout.take() else { return Err(Error::new(Class::System, what())) };
+        let stdout = stdout.into_owned_fd().map(File::from).or_fail(Class::System, what)?;
+        let unwritten = what();
+        let writing = blocking(move || {
+            let mut out = HashWrite::new(tempfile::tempfile().or_fail(Class::System, || unwritten.clone())?);
+            io::copy(&mut stdout.take(MAX_BYTES + 1), &mut out).or_fail(Class::System, || unwritten)?;
+            Ok(out.finish())
+        });
+        let (written, done) = tokio::join!(writing, curl.wait_with_output());
+        let ((file, sha256, size), done) = (written?, done.or_fail(Class::System, what)?);
+        // (63 is "Maximum file size exceeded."; older ones know only the length that a server says beforehand.)
+        if size > MAX_BYTES || done.status.code() == Some(63) {
+            return Err(Error::new(Class::Project, what())
                 .because(format!("it has more than {MAX_BYTES} bytes"))
-                .hint("fetch it in a RUN, with a program of the image")
-        };
-        let ended = curl.wait_with_output();
-        tokio::pin!(ended);
-        let done = loop {
-            tokio::select! {
-                done = &mut ended => break done.or_fail(Class::System, what)?,
-                () = tokio::time::sleep(Duration::from_millis(200)) => {}
-            }
-            // (Older ones look only at the length that a server says beforehand.)
-            if body.metadata().or_fail(Class::System, what)?.len() > MAX_BYTES {
-                return Err(large());
-            }
-        };
-        match done.status.code() {
-            Some(0) => {}
-            // "Maximum file size exceeded."
-            Some(63) => return Err(large()),
-            _ => {
-                let said = String::from_utf8_lossy(&done.stderr);
-                let last: Vec<&str> = said.trim().lines().rev().take(3).collect();
-                let said = last.into_iter().rev().collect::<Vec<_>>().join("; ");
-                let said = if said.is_empty() { done.status.to_string() } else { said };
-                return Err(Error::new(Class::Project, what())
-                    .because(said)
-                    .hint("correct the URL; what is only reached through a proxy needs http_proxy or https_proxy"));
-            }
+                .hint("fetch it in a RUN, with a program of the image"));
+        }
+        if !done.status.success() {
+            let said = String::from_utf8_lossy(&done.stderr);
+            let last: Vec<&str> = said.trim().lines().rev().take(3).collect();
+            let said = last.into_iter().rev().collect::<Vec<_>>().join("; ");
+            let said = if said.is_empty() { done.status.to_string() } else { said };
+            return Err(Error::new(Class::Project, what())
+                .because(said)
+                .hint("correct the URL; what is only reached through a proxy needs http_proxy or https_proxy"));
         }
         let mut told = Vec::new();
         File::open(head.path()).and_then(|head| head.take(MAX_HEAD).read_to_end(&mut told)).or_fail(Class::System, what)?;
-        let modified = modified(&String::from_utf8_lossy(&told));
-        let unread = what();
-        blocking(move || {
-            let (mut file, mut hasher) = (body, Hasher::default());
-            let size = file.rewind().and_then(|()| io::copy(&mut file, &mut hasher)).or_fail(Class::System, || unread)?;
-            Ok(Fetched { file, size, sha256: hasher.finish(), modified })
-        })
-        .await
+        Ok(Fetched { file, size, sha256, modified: modified(&String::from_utf8_lossy(&told)) })
     }
 }
 
