@@ -51,6 +51,7 @@ bench: $(TWOSTAGE)
 	benches/run.py
 	benches/images.py
 	benches/engines.py
+	benches/compile.py
 
 lint:
 	cargo fmt --all --check
