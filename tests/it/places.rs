@@ -100,9 +100,7 @@ else
     find "$project/.twostage" -mindepth 1 -maxdepth 1 ! -name repository -exec rm -r {} +
 fi
 # Another machine has what the lock names and the key; and what was built here may not be other there, by its name.
-(cd "$project/.twostage/repository" && rm -r builds channels snapshots)
-# Who has no range fetches all that is locked, too.
-[ -z "$BY_USER" ] || [ -n "$RANGE" ] || rm -r "$project/.twostage/repository/meta"
+[ -n "$KEEP" ] || (cd "$project/.twostage/repository" && rm -r builds channels snapshots)
 chmod 755 "$AT"
 as=
 [ -z "$BY_USER" ] || { chown -R 65432:65432 "$AT"; as="setpriv --reuid 65432 --regid 65432 --clear-groups"; }
@@ -121,6 +119,15 @@ impl Place {
     /// Builds the project here, and puts its images into a folder. Says what the clock of a container said, too, where the
     /// base has one of its own.
     fn build(&self, project: &Project, images: &Path) -> Done {
+        self.command(project, images, "")
+    }
+
+    /// The same of the packages that were built already.
+    fn install(&self, project: &Project, images: &Path) -> Done {
+        self.command(project, images, "builds")
+    }
+
+    fn command(&self, project: &Project, images: &Path, keep: &str) -> Done {
         let at = tempfile::Builder::new().prefix("twostage-place").tempdir().expect("a folder");
         let mut command = Command::new("unshare");
         command.args(["--mount", "--uts", "sh", "-c", SCRIPT]).env_remove("XDG_DATA_HOME");
@@ -129,6 +136,7 @@ impl Place {
         let library = project.join("libfaketime.so.1");
         let library = if library.exists() { library.to_string_lossy().into_owned() } else { String::new() };
         let said = [
+            ("KEEP", keep),
             ("IMAGE", project.image.as_str()),
             ("FILE_SYSTEM", self.file_system),
             ("FOLDER", self.folder),
@@ -196,7 +204,14 @@ fn a_user_without_a_range_makes_an_image_and_is_told_once_what_that_costs() {
     let project = Project::built_on(EMBEDDED, Family::Deb, "places-one");
     let images = tempfile::tempdir().expect("a folder");
     let place = Place { range: Some(""), ..PLACES[0] };
-    let done = place.build(&project, &images.path().join("images")).ok();
+    // Something has to be fetched, too.
+    let lock = project.read("twostage.lock");
+    let (_, image) = lock.split_once("of = \"runtime:").expect("the image's closure");
+    let locked = image.lines().find(|line| line.starts_with("  \"libyaml-0-2 ")).expect("its package");
+    let digest = locked.split([' ', '"']).find(|word| word.len() == 64).expect("its digest");
+    fs::remove_file(project.join(&format!(".twostage/repository/pool/{}/{digest}", &digest[..2]))).expect("the package");
+    let done = place.install(&project, &images.path().join("images")).ok();
+    assert!(done.err.contains("fetching 1 locked package"), "{}", done.err);
     assert_eq!(done.err.matches("has no range of ids").count(), 2, "by each of the two commands: {}", done.err);
     let manifests = fs::read_to_string(images.path().join("images/index.json")).expect("a layout");
     assert!(manifests.contains(&project.image), "{manifests}");
