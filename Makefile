@@ -38,13 +38,10 @@ base: setup
 
 # Docker and Podman are judges in the tests, so both are installed and Docker is started. It starts small programs by
 # the thousand; without Go's collector, but with a bound, each takes a quarter less.
-test:
-	@TWOSTAGE_ENGINE=docker GOGC=off GOMEMLIMIT=512MiB scripts/setup.sh compiler engine tests
+test-all: export TWOSTAGE_TESTS = all
+test test-all:
+	@TWOSTAGE_ENGINE=docker GOGC=off GOMEMLIMIT=512MiB scripts/setup.sh compiler engine tests $(if $(TWOSTAGE_TESTS),long)
 	scripts/test.sh
-
-test-all:
-	@TWOSTAGE_ENGINE=docker GOGC=off GOMEMLIMIT=512MiB scripts/setup.sh compiler engine tests long
-	TWOSTAGE_TESTS=all scripts/test.sh
 
 bench: $(TWOSTAGE)
 	@TWOSTAGE_ENGINE=docker scripts/setup.sh engine tests

@@ -32,7 +32,8 @@ impl On {
         }
     }
 
-    fn twostage(self, arguments: &[&str]) -> Done {
+    /// Our command, on it.
+    pub fn twostage(self, arguments: &[&str]) -> Done {
         let mut command = twostage();
         self.choose(&mut command);
         run(command.args(arguments))

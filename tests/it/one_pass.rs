@@ -24,9 +24,7 @@ fn base() -> &'static str {
         run(Command::new(root().join("tests/tools/small_base.sh")).arg("--tar").arg(at("base.tar"))).ok();
         let text = "FROM scratch\nADD base.tar /\nENV PATH=/bin:/usr/bin BASE=yes\nENTRYPOINT [\"env\"]\nCMD [\"cat\", \"/data/old\"]\n";
         fs::write(at("Dockerfile"), text).expect("a file");
-        let mut command = twostage();
-        ENGINE.choose(&mut command);
-        run(command.args(["compile", "--tag", "base"]).arg(folder.path())).ok();
+        ENGINE.twostage(&["compile", "--tag", "base", &folder.path().to_string_lossy()]).ok();
     });
     "base"
 }
@@ -78,6 +76,15 @@ impl Case {
     fn refused(&self, dockerfile: &str) -> Done {
         self.file("context/Dockerfile", dockerfile);
         self.compile(&[])
+    }
+
+    /// Each step is refused, with what it says, before the one above it is done, and nothing gets the name.
+    fn refuses_before_anything(&self, steps: &[(&str, &str)]) {
+        for (step, why) in steps {
+            let refused = self.refused(&format!("FROM base\nRUN echo started\n{step}\n")).fails_with(3).says(why).says("hint:");
+            assert!(!refused.err.contains("line 2"), "{}", refused.err);
+        }
+        assert_eq!(ENGINE.id_of(&self.image), None, "nothing has the name");
     }
 
     fn made(&self) -> Made {
@@ -224,17 +231,12 @@ fn an_archive_is_unpacked_by_add_and_not_by_copy() {
 
 #[test]
 fn what_is_not_there_is_an_error_with_its_line_before_anything_is_done() {
-    let case = Case::new("missing", "");
-    for (step, why) in [
+    Case::new("missing", "").refuses_before_anything(&[
         ("COPY nothing /x", "line 3: COPY: there is no nothing in the context"),
         ("ADD nothing.tar.gz /x/", "line 3: ADD: there is no nothing.tar.gz in the context"),
         ("COPY no*thing /x/", "line 3: COPY: there is no no*thing in the context"),
         ("COPY ../outside /x", "line 3: COPY: there is no outside in the context"),
-    ] {
-        let refused = case.refused(&format!("FROM base\nRUN echo started\n{step}\n")).fails_with(3).says(why).says("hint:");
-        assert!(!refused.err.contains("line 2"), "{}", refused.err);
-    }
-    assert_eq!(ENGINE.id_of("missing"), None, "nothing has the name");
+    ]);
 }
 
 #[test]
@@ -279,13 +281,10 @@ fn t_names_the_image_and_f_names_the_file() {
     case.compile(&["-f", &file.to_string_lossy()]).ok();
     assert_eq!(case.made().text("f"), "of the context");
     // Without a name the image is known by its id.
-    let mut command = twostage();
-    ENGINE.choose(&mut command);
-    let done = run(command.args(["compile", "-f"]).arg(&file).arg(case.join("context"))).ok();
+    let (file, context) = (file.to_string_lossy(), case.join("context"));
+    let done = ENGINE.twostage(&["compile", "-f", &file, &context.to_string_lossy()]).ok();
     assert_eq!(ENGINE.run(done.last_line(), &["cat", "/f"]), "of the context");
-    let mut command = twostage();
-    ENGINE.choose(&mut command);
-    run(command.args(["compile", "-t", "options:tagged", "-f"]).arg(&file).arg(case.join("context"))).ok();
+    ENGINE.twostage(&["compile", "-t", "options:tagged", "-f", &file, &context.to_string_lossy()]).ok();
     assert!(ENGINE.id_of("options:tagged").is_some());
 }
 
@@ -438,8 +437,7 @@ fn volumes_are_recorded_and_what_a_run_writes_there_stays() {
 
 #[test]
 fn what_it_does_not_know_or_cannot_do_is_an_error_with_its_line() {
-    let case = Case::new("unknown", "");
-    for (step, why) in [
+    Case::new("unknown", "").refuses_before_anything(&[
         ("INSTALL hello", "line 3: INSTALL: there is no such instruction"),
         ("COPPY a b", "line 3: COPPY: there is no such instruction"),
         ("ONBUILD RUN true", "line 3: ONBUILD: it is not supported"),
@@ -448,11 +446,7 @@ fn what_it_does_not_know_or_cannot_do_is_an_error_with_its_line() {
         ("COPY http://host/x /x", "line 3: COPY: http://host/x is a URL"),
         ("EXPOSE http", "line 3: EXPOSE: "),
         ("RUN --security=insecure true", "line 3: RUN: the flag --security is not known"),
-    ] {
-        let refused = case.refused(&format!("FROM base\nRUN echo started\n{step}\n")).fails_with(3).says(why).says("hint:");
-        assert!(!refused.err.contains("line 2"), "nothing is done before: {}", refused.err);
-    }
-    assert_eq!(ENGINE.id_of("unknown"), None, "nothing has the name");
+    ]);
 }
 
 /// The id that a run printed, and whether it said that nothing changed.
@@ -535,9 +529,7 @@ fn a_change_of_anything_that_goes_in_makes_the_image_again() {
     assert!(told(&case.compile(&[]).ok()).1);
     assert_eq!(asked(&server).len(), before);
     // The network, too.
-    let mut command = twostage();
-    ENGINE.choose(&mut command);
-    let other = run(command.args(["compile", "--network", "host"]).arg(case.join("context"))).ok();
+    let other = ENGINE.twostage(&["compile", "--network", "host", &case.join("context").to_string_lossy()]).ok();
     assert!(!told(&other).1);
 }
 

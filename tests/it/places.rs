@@ -133,7 +133,7 @@ impl Place {
         command.args(["--mount", "--uts", "sh", "-c", SCRIPT]).env_remove("XDG_DATA_HOME");
         command.env("AT", at.path()).env("PROJECT", project.path()).env("IMAGES", images).env("TWOSTAGE", twostage().get_program());
         let days = self.days.to_string();
-        let library = project.join("libfaketime.so.1");
+        let library = project.join(LIBRARY);
         let library = if library.exists() { library.to_string_lossy().into_owned() } else { String::new() };
         let said = [
             ("KEEP", keep),
