@@ -19,7 +19,13 @@ packages=""
 need() { # need PROGRAM PACKAGE...: the packages, unless the program is there
     program=$1
     shift
-    command -v "$program" > /dev/null 2>&1 || packages="$packages $*"
+    command -v "$program" > /dev/null 2>&1 && return
+    for package in "$@"; do
+        case " $packages " in
+        *" $package "*) ;;
+        *) packages="$packages $package" ;;
+        esac
+    done
 }
 
 answers() { # answers SOCKET
