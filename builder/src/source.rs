@@ -5,16 +5,20 @@
 
 use crate::Context;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use twostage_model::error::OrFail as _;
 use twostage_model::project::Source;
+use twostage_model::url::{CURL_ARGUMENTS, curl_config, shown};
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
 
 /// Folders that version control and twostage itself keep in a tree.
 const NOT_SOURCE: [&str; 5] = [".git", ".hg", ".svn", ".bzr", ".twostage"];
+
+/// Bytes of a tarball, at most.
+const MAX_TARBALL: u64 = 4 << 30;
 
 /// One file, link or folder of a tree.
 #[derive(Debug)]
@@ -240,8 +244,21 @@ fn beside(folder: &Path) -> Result<tempfile::TempDir> {
 }
 
 fn run(command: &mut Command, what: &str) -> Result<()> {
+    run_with(command, what, b"")
+}
+
+/// Runs a program that is told something on its standard input: little enough that no pipe is full of it.
+fn run_with(command: &mut Command, what: &str, told: &[u8]) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|cause| {
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let output = child.and_then(|mut child| {
+        if let Some(mut stdin) = child.stdin.take() {
+            // Where it has ended already it says why.
+            let _ = stdin.write_all(told);
+        }
+        child.wait_with_output()
+    });
+    let output = output.map_err(|cause| {
         let missing = cause.kind() == std::io::ErrorKind::NotFound;
         let error = Error::new(Class::Project, format!("{what}: cannot run {program}")).because(cause);
         if missing { error.hint(format!("install it: apt-get install {program}")) } else { error }
@@ -257,21 +274,15 @@ fn run(command: &mut Command, what: &str) -> Result<()> {
 fn fetch_tarball(url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
     let temporary = beside(folder)?;
     let download = temporary.path().join("download");
-    let what = format!("cannot fetch {url}");
-    run(
-        Command::new("curl")
-            .args(["--fail", "--silent", "--show-error", "--location", "--proto-redir", "=http,https", "--max-filesize", "4294967296"])
-            .arg("--output")
-            .arg(&download)
-            .args(["--", url]),
-        &what,
-    )?;
+    let what = format!("cannot fetch {}", shown(url));
+    let told = curl_config(url, "http,https,file", MAX_TARBALL);
+    run_with(Command::new("curl").args(CURL_ARGUMENTS).arg("--output").arg(&download), &what, told.as_bytes())?;
     let mut hasher = Hasher::default();
     let mut file = fs::File::open(&download).or_fail(Class::Project, || what.clone())?;
     std::io::copy(&mut file, &mut hasher).or_fail(Class::Project, || what.clone())?;
     let found = hasher.finish();
     if found != *expected {
-        return Err(Error::new(Class::Project, format!("{url} is not what the project file says: its sha256 is {found}"))
+        return Err(Error::new(Class::Project, format!("{} is not what the project file says: its sha256 is {found}", shown(url)))
             .hint("if the new content is right, write this digest into the project file"));
     }
     let unpacked = temporary.path().join("tree");
@@ -291,7 +302,7 @@ fn fetch_tarball(url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
 fn fetch_git(url: &str, revision: &str, folder: &Path) -> Result<()> {
     let temporary = beside(folder)?;
     let (clone, tree) = (temporary.path().join("clone"), temporary.path().join("tree"));
-    let what = format!("cannot fetch revision {revision} of {url}");
+    let what = format!("cannot fetch revision {revision} of {}", shown(url));
     let git = |arguments: &[&str]| run(Command::new("git").arg("-C").arg(&clone).args(arguments), &what);
     run(Command::new("git").args(["init", "--quiet", "--bare"]).arg(&clone), &what)?;
     // One commit is enough; a server that does not give single commits gives everything.

@@ -16,6 +16,7 @@ pub mod names;
 pub mod package;
 pub mod project;
 pub mod snapshot;
+pub mod url;
 
 pub use digest::{HashWrite, Hasher, Sha256, chain_id};
 pub use error::{Class, Error, Result};

@@ -475,7 +475,7 @@ impl State {
         let nameless = |source: &&Source| matches!(source, Source::Url(url) if values::url_name(url).is_none());
         if let (true, Some(Source::Url(url))) = (folder, sources.iter().find(nameless)) {
             let hint = "name the file that it becomes: a destination without a slash at its end";
-            return Err(at.error(format!("{} names no file, and {written} is a folder", values::shown_url(url)), hint));
+            return Err(at.error(format!("{} names no file, and {written} is a folder", twostage_model::url::shown(url)), hint));
         }
         *step = Step::Copy(CopyStep { unpack, origin, sources, documents, destination, chown, chmod: mode, checksum });
         Ok(line)

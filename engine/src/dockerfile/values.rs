@@ -48,17 +48,6 @@ pub(crate) fn url_name(url: &str) -> Option<String> {
     (!matches!(name, "" | "." | "..") && !name.contains('\0')).then(|| name.to_owned())
 }
 
-/// A URL for a message: without the user's name and password.
-pub(crate) fn shown_url(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (host, path) = rest.split_at(end);
-    match host.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://…@{host}{path}"),
-        None => url.to_owned(),
-    }
-}
-
 /// Joins and cleans as Go's `path.Join("/", start, path)` does, except that an absolute path needs no start. The
 /// result is absolute and has no `.`, `..` or `/` at its end.
 pub(crate) fn join(start: &str, path: &str) -> String {

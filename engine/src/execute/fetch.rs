@@ -1,12 +1,9 @@
 //! What ADD names by a URL: the program `curl` fetches it, each URL once for a run, into a file without a name.
 //!
-//! The URL, which may hold a password, is told to `curl` on its standard input: arguments are for all of the machine to
-//! see. It reads no configuration and no passwords of the user's; what proxies the environment and the build name, it uses.
+//! It reads no configuration and no passwords of the user's; what proxies the environment and the build name, it uses.
 
 use crate::blocking;
-use crate::dockerfile::values::shown_url;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
@@ -16,21 +13,13 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 use twostage_model::error::OrFail as _;
+use twostage_model::url::{CURL_ARGUMENTS, curl_config, shown};
 use twostage_model::{Class, Error, HashWrite, Result, Sha256, date};
 
 /// Bytes of a file, at most; as of what an archive holds.
 const MAX_BYTES: u64 = super::files::MAX_BYTES;
 /// Bytes of what a server says before the file, at most; all redirects together.
 const MAX_HEAD: u64 = 1 << 20;
-/// Redirects that are followed; as Docker does.
-const MAX_REDIRECTS: &str = "10";
-/// Seconds in which a server has to answer.
-const CONNECT: &str = "30";
-/// Seconds that it may send less than 100 bytes a second.
-const STALLED: &str = "60";
-/// Seconds in which all has to be there.
-const ALL: &str = "21600";
-
 /// What was fetched so far.
 #[derive(Default)]
 pub struct Remote {
@@ -74,7 +63,7 @@ impl Remote {
         };
         match checksum {
             Some(wanted) if *wanted != file.sha256 => {
-                let what = format!("{} has not the digest that --checksum says", shown_url(url));
+                let what = format!("{} has not the digest that --checksum says", shown(url));
                 Err(Error::new(Class::Project, what)
                     .because(format!("it is sha256:{}, and the file says sha256:{wanted}", file.sha256))
                     .hint("if the new content is right, write its digest into the Dockerfile"))
@@ -84,14 +73,11 @@ impl Remote {
     }
 
     async fn fetch(&self, url: &str) -> Result<Fetched> {
-        let what = || format!("cannot fetch {}", shown_url(url));
+        let what = || format!("cannot fetch {}", shown(url));
         let head = tempfile::Builder::new().prefix("twostage-head-").tempfile().or_fail(Class::System, what)?;
         let mut curl = Command::new("curl");
-        // (`--disable` counts only as the first.)
-        curl.args(["--disable", "--config", "-", "--fail", "--silent", "--show-error", "--globoff", "--path-as-is", "--location"])
-            .args(["--proto", "=http,https", "--proto-redir", "=http,https", "--max-redirs", MAX_REDIRECTS])
-            .args(["--connect-timeout", CONNECT, "--speed-limit", "100", "--speed-time", STALLED, "--max-time", ALL])
-            .args(["--max-filesize", &MAX_BYTES.to_string(), "--dump-header"])
+        curl.args(CURL_ARGUMENTS)
+            .arg("--dump-header")
             .arg(head.path())
             .envs(self.proxies.iter().map(|(name, value)| (name, value)))
             .env("LC_ALL", "C")
@@ -106,7 +92,7 @@ impl Remote {
         })?;
         if let Some(mut stdin) = curl.stdin.take() {
             // Where it has ended already it says why.
-            let _ = stdin.write_all(format!("url = \"{}\"\n", escaped(url)).as_bytes()).await;
+            let _ = stdin.write_all(curl_config(url, "http,https", MAX_BYTES).as_bytes()).await;
         }
         // It writes to us, not to a file, so that it ends with us, however we end.
         let Some(stdout) = curl.stdout.take() else { return Err(Error::new(Class::System, what())) };
@@ -161,20 +147,6 @@ impl Read for Reading<'_> {
     }
 }
 
-/// A URL with nothing in it that no URL holds, nor anything that ends a quoted value of `curl`'s configuration.
-fn escaped(url: &str) -> String {
-    let mut escaped = String::new();
-    for byte in url.bytes() {
-        match byte {
-            b'"' | b'\\' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' | 0..=b' ' | 0x7f.. => {
-                let _ = write!(escaped, "%{byte:02X}");
-            }
-            _ => escaped.push(char::from(byte)),
-        }
-    }
-    escaped
-}
-
 /// What the last of several answers says of the file's time.
 fn modified(head: &str) -> Option<i64> {
     let mut found = None;
@@ -202,11 +174,5 @@ mod tests {
         assert_eq!(modified(&format!("{redirected}{answer}")), Some(1_500_000_000));
         assert_eq!(modified(&format!("{answer}HTTP/1.1 200 OK\r\n\r\n")), None);
         assert_eq!(modified("HTTP/1.1 200 OK\r\nLast-Modified: yesterday\r\n"), None);
-    }
-
-    #[test]
-    fn a_url_is_one_value_of_a_configuration() {
-        assert_eq!(escaped("http://h/a b?c=%20&d=\"\n-o x"), "http://h/a%20b?c=%20&d=%22%0A-o%20x");
-        assert_eq!(escaped("http://h/ä\\[1-9]{a,b}"), "http://h/%C3%A4%5C[1-9]%7Ba,b%7D");
     }
 }

@@ -171,7 +171,7 @@ impl Stage {
                 Source::Url(url) => {
                     let name = values::url_name(url);
                     if name.is_none() && Spot::of(&self.container, &copy.destination).await?.there == Some(true) {
-                        let what = format!("{} names no file, and {} is a folder", values::shown_url(url), copy.destination);
+                        let what = format!("{} names no file, and {} is a folder", twostage_model::url::shown(url), copy.destination);
                         return Err(Error::new(Class::Project, what).hint("name the file that it becomes"));
                     }
                     let (path, missing) = self.target(&copy.destination, name.as_deref().unwrap_or_default(), several).await?;

@@ -1,0 +1,79 @@
+//! URLs that the program `curl` fetches.
+//!
+//! A URL may hold a password, and arguments are for all of the machine to see: so it is told on standard input, as a
+//! configuration (curl(1), `--config`), and shown without it.
+
+use std::fmt::Write as _;
+
+/// Arguments of `curl` that let it take all else from what [`curl_config`] gives, and nothing from the user's own
+/// configuration.
+pub const CURL_ARGUMENTS: [&str; 3] = ["--disable", "--config", "-"];
+
+/// Redirects that are followed; as Docker does.
+const MAX_REDIRECTS: u32 = 10;
+/// Seconds in which a server has to answer.
+const CONNECT: u32 = 30;
+/// Seconds that it may send less than 100 bytes a second.
+const STALLED: u32 = 60;
+/// Seconds in which all has to be there.
+const ALL: u32 = 21_600;
+
+/// What `curl` is told on its standard input to fetch a URL of these protocols (`http,https`). More bytes than
+/// `max_bytes` are refused where the server says their number beforehand. Redirects go to http and https only.
+pub fn curl_config(url: &str, protocols: &str, max_bytes: u64) -> String {
+    format!(
+        "fail\nsilent\nshow-error\ngloboff\npath-as-is\nlocation\nproto = \"={protocols}\"\nproto-redir = \"=http,https\"\n\
+         max-redirs = {MAX_REDIRECTS}\nconnect-timeout = {CONNECT}\nspeed-limit = 100\nspeed-time = {STALLED}\nmax-time = {ALL}\n\
+         max-filesize = {max_bytes}\nurl = \"{}\"\n",
+        escaped(url)
+    )
+}
+
+/// A URL for a message: without the user's name and password.
+pub fn shown(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    match host.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://…@{host}{path}"),
+        None => url.to_owned(),
+    }
+}
+
+/// A URL with nothing in it that no URL holds, nor anything that ends a quoted value of `curl`'s configuration.
+fn escaped(url: &str) -> String {
+    let mut escaped = String::new();
+    for byte in url.bytes() {
+        match byte {
+            b'"' | b'\\' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' | 0..=b' ' | 0x7f.. => {
+                let _ = write!(escaped, "%{byte:02X}");
+            }
+            _ => escaped.push(char::from(byte)),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_one_value_of_a_configuration() {
+        assert_eq!(escaped("http://h/a b?c=%20&d=\"\n-o x"), "http://h/a%20b?c=%20&d=%22%0A-o%20x");
+        assert_eq!(escaped("http://h/ä\\[1-9]{a,b}"), "http://h/%C3%A4%5C[1-9]%7Ba,b%7D");
+        let config = curl_config("http://h/\"\noutput = \"/etc/passwd", "http,https", 5);
+        assert_eq!(
+            config.lines().filter(|line| line.starts_with("url")).collect::<Vec<_>>(),
+            ["url = \"http://h/%22%0Aoutput%20=%20%22/etc/passwd\""]
+        );
+        assert!(config.contains("\nmax-filesize = 5\n") && !config.contains("\noutput"), "{config}");
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert_eq!(shown("https://me:secret@h:1/x@y"), "https://…@h:1/x@y");
+        assert_eq!(shown("http://h/x@y"), "http://h/x@y");
+        assert_eq!(shown("me@h:x"), "me@h:x");
+    }
+}
