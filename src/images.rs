@@ -6,9 +6,9 @@ use crate::registry::{RegistryOperation, Remote};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use tempfile::{TempDir, TempPath};
+use tempfile::TempDir;
 use twostage_builder::Context;
-use twostage_engine::{Engine, Write};
+use twostage_engine::{Engine, SavedAt, Write};
 use twostage_image::Store;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256};
@@ -106,8 +106,8 @@ pub struct Opened {
 /// A copy of an image that can be read only once, or not from here.
 enum Spool {
     None,
-    /// Of an engine's: an archive.
-    File(#[expect(dead_code, reason = "it is removed when this is dropped")] TempPath),
+    /// Of an engine's.
+    Engine(#[expect(dead_code, reason = "it is removed when this is dropped")] SavedAt),
     /// Of a registry's: a layout.
     Folder(#[expect(dead_code, reason = "it is removed when this is dropped")] TempDir),
 }
@@ -125,7 +125,7 @@ impl Place {
         let (path, name, spool) = match (self, engine) {
             (Place::Engine(_, name), Some(engine)) => {
                 let saved = engine.open(name).await?;
-                return Ok(Opened { store: saved.store, _spool: Spool::File(saved.spool) });
+                return Ok(Opened { store: saved.store, _spool: Spool::Engine(saved.place) });
             }
             (Place::Registry(name), _) => {
                 let folder = pull(name).await?;

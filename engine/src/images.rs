@@ -1,31 +1,49 @@
 //! Images of an engine as data: read out of it, and written into it.
 
 use crate::stream::pipe;
-use crate::{Engine, Pending, blocking};
+use crate::{Engine, Pending, Within, blocking};
+use std::fmt;
 use std::io::Write as _;
-use tempfile::TempPath;
 use twostage_image::{NewImage, Store, Written};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 
-/// An image of an engine that can be read again and again.
+/// An image of an engine that can be read again and again, whatever happens to it there.
 #[derive(Debug)]
 pub struct Saved {
     /// What is in it.
     pub store: Store,
-    /// The archive that it was written to; it goes with this value.
-    pub spool: TempPath,
+    /// Where it is read from; that goes with this value.
+    pub place: SavedAt,
+}
+
+/// A temporary place of an image's files.
+pub struct SavedAt(#[expect(dead_code, reason = "it is removed when this is dropped")] Box<dyn Send + Sync>);
+
+impl SavedAt {
+    pub(crate) fn new(place: impl Send + Sync + 'static) -> SavedAt {
+        SavedAt(Box::new(place))
+    }
+}
+
+impl fmt::Debug for SavedAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SavedAt")
+    }
 }
 
 /// Writes one image.
 pub type Write<'a> = &'a mut dyn FnMut(&mut NewImage<'_>) -> Result<Written>;
 
 impl Engine {
-    /// Copies an image into a temporary archive and opens that.
+    /// Copies an image into a temporary archive and opens that; of what keeps its images as files, the files.
     ///
     /// # Errors
     /// The engine has no such image, there is no room for it, or it is not what it claims to be.
     pub fn open<'a>(&'a self, reference: &'a str) -> Pending<'a, Result<Saved>> {
+        if let Within::Embedded(session) = &self.0 {
+            return Box::pin(session.open_image(reference));
+        }
         Box::pin(async move {
             let mut stream = self.save(reference).await?;
             blocking(move || {
@@ -33,7 +51,7 @@ impl Engine {
                 let mut file = tempfile::Builder::new().prefix("twostage-image-").tempfile().or_fail(Class::System, fail)?;
                 std::io::copy(&mut stream, &mut file).and_then(|_| file.flush()).or_fail(Class::System, fail)?;
                 let spool = file.into_temp_path();
-                Ok(Saved { store: Store::open(&spool, None)?, spool })
+                Ok(Saved { store: Store::open(&spool, None)?, place: SavedAt::new(spool) })
             })
             .await
         })
@@ -50,6 +68,9 @@ impl Engine {
         with_kept: bool,
         make: impl FnOnce(Write<'_>) -> Result<T> + Send + 'static,
     ) -> Pending<'_, Result<T>> {
+        if let Within::Embedded(session) = &self.0 {
+            return Box::pin(session.write_image(name, make));
+        }
         let (writer, stream) = pipe();
         let mut writer = Some(writer);
         let making = blocking(move || {

@@ -25,7 +25,7 @@ mod stream;
 pub use container::Container;
 #[doc(hidden)]
 pub use embedded::sandbox;
-pub use images::{Saved, Write};
+pub use images::{Saved, SavedAt, Write};
 use lines::BothLines;
 pub use lines::{LastLines, Piece};
 pub use reach::{Probe, Reach};

@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use twostage_image::oci::{CONFIG, Descriptor, Index, LAYER, LAYOUT, MANIFEST, Manifest};
+use twostage_image::{NewImage, Written};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256, chain_id};
 
@@ -119,11 +120,11 @@ pub(super) fn adopt(store: &Store) -> Result<()> {
         let Some(Ok(image)) = names.first().map(|name| twostage_image::Store::open(&store.images(), Some(name))) else { continue };
         let place = store.workplace()?;
         let mut copied = BTreeMap::new();
-        if whole.is_empty() || copy_layers(store, &place, &image, &mut copied).is_err() {
+        if whole.is_empty() || copy_layers(store, &place, &image, &image.config.diff_ids, &mut copied).is_err() {
             continue;
         }
         let turn = store.change()?;
-        let new = put(store, &turn, &image.config_json, &new_layers(&image, &mut copied), &whole)?;
+        let new = put(store, &turn, &image.config_json, &new_layers(&image.config.diff_ids, &mut copied), &whole)?;
         // Only then: an image that is there twice is better than none.
         let mut manifests = read_index(store)?;
         let ours = format!("sha256:{}", new.manifest);
@@ -366,6 +367,49 @@ pub(super) fn import(store: &Store, tar: impl Read + Send, name: &str, config: i
     put(store, &store.change()?, &config, &[NewLayer { diff_id, file: Some(file) }], &[new_name(name)?]).map(|put| put.id)
 }
 
+/// Gives an image a layout of its own, of the same files, which stay whatever is removed meanwhile.
+pub(super) fn open(store: &Store, reference: &str) -> Result<(Workplace, twostage_image::Store)> {
+    let place = store.workplace()?;
+    let layout = place.path("image");
+    let blobs = layout.join("blobs/sha256");
+    let fail = || format!("cannot open image {reference}");
+    fs::create_dir_all(&blobs).or_fail(Class::System, fail)?;
+    let turn = store.look()?;
+    let image = get(store, &turn, reference)?;
+    for digest in image.diff_ids.iter().chain([&image.manifest, &image.id]).collect::<BTreeSet<_>>() {
+        fs::hard_link(store.blob(digest), blobs.join(digest.to_string())).or_fail(Class::System, fail)?;
+    }
+    drop(turn);
+    let size = fs::metadata(blobs.join(image.manifest.to_string())).or_fail(Class::System, fail)?.len();
+    let index = json(&Index::of(vec![Descriptor::new(MANIFEST, &image.manifest, size)]))?;
+    for (name, bytes) in [("oci-layout", LAYOUT), ("index.json", index.as_slice())] {
+        fs::write(layout.join(name), bytes).or_fail(Class::System, fail)?;
+    }
+    let opened = twostage_image::Store::open(&layout, None)?;
+    Ok((place, opened))
+}
+
+/// Adds an image that is made of layers of another one and a new one.
+pub(super) fn write(store: &Store, new: &NewImage<'_>) -> Result<Written> {
+    let place = store.workplace()?;
+    let mut copied = BTreeMap::new();
+    let mut diff_ids = new.store.config.diff_ids[..new.kept].to_vec();
+    copy_layers(store, &place, new.store, &diff_ids, &mut copied)?;
+    let mut layer = None;
+    if let Some(delta) = new.delta {
+        let file = place.path("layer");
+        let (out, diff_id, size) = delta.write(new.store, new_file(&file)?)?;
+        finish(out, &file)?;
+        copied.insert(diff_id, file);
+        diff_ids.push(diff_id);
+        layer = Some((diff_id, size));
+    }
+    let config = (new.config)(layer.map(|(diff_id, _)| diff_id))?;
+    let names: Vec<String> = new.name.iter().map(|name| new_name(name)).collect::<Result<_>>()?;
+    let put = put(store, &store.change()?, &config, &new_layers(&diff_ids, &mut copied), &names)?;
+    Ok(Written { id: put.id, manifest: Some(put.manifest), layer })
+}
+
 /// Takes in the images of an archive; gives their names, and the ids of those without.
 pub(super) fn load(store: &Store, mut archive: impl Read) -> Result<Vec<String>> {
     let place = store.workplace()?;
@@ -379,7 +423,7 @@ pub(super) fn load(store: &Store, mut archive: impl Read) -> Result<Vec<String>>
     }
     let mut copied = BTreeMap::new();
     for image in &images {
-        copy_layers(store, &place, image, &mut copied)?;
+        copy_layers(store, &place, image, &image.config.diff_ids, &mut copied)?;
     }
     let turn = store.change()?;
     let mut loaded = Vec::new();
@@ -389,7 +433,7 @@ pub(super) fn load(store: &Store, mut archive: impl Read) -> Result<Vec<String>>
             // (In a layout a name may be whatever somebody writes there.)
             names.extend(new_name(tag).ok());
         }
-        let id = put(store, &turn, &image.config_json, &new_layers(image, &mut copied), &names)?.id;
+        let id = put(store, &turn, &image.config_json, &new_layers(&image.config.diff_ids, &mut copied), &names)?.id;
         if names.is_empty() {
             names.push(format!("sha256:{id}"));
         }
@@ -398,16 +442,18 @@ pub(super) fn load(store: &Store, mut archive: impl Read) -> Result<Vec<String>>
     Ok(loaded)
 }
 
-/// Copies the layers of an image that the store does not have into a workplace, and makes them durable there.
+/// Copies those of an image's layers that are wanted, and that the store does not have, into a workplace, and makes them
+/// durable there.
 pub(super) fn copy_layers(
     store: &Store,
     place: &Workplace,
     image: &twostage_image::Store,
+    wanted: &[Sha256],
     copied: &mut BTreeMap<Sha256, PathBuf>,
 ) -> Result<()> {
     let mut open: Vec<(File, PathBuf)> = Vec::new();
     image.copy_layers(&mut |diff_id| {
-        if copied.contains_key(diff_id) || store.blob(diff_id).exists() {
+        if !wanted.contains(diff_id) || copied.contains_key(diff_id) || store.blob(diff_id).exists() {
             return Ok(None);
         }
         let file = place.path(&diff_id.to_string());
@@ -420,8 +466,8 @@ pub(super) fn copy_layers(
 }
 
 /// The layers of an image of which some were copied.
-pub(super) fn new_layers(image: &twostage_image::Store, copied: &mut BTreeMap<Sha256, PathBuf>) -> Vec<NewLayer> {
-    image.config.diff_ids.iter().map(|diff_id| NewLayer { diff_id: *diff_id, file: copied.remove(diff_id) }).collect()
+pub(super) fn new_layers(diff_ids: &[Sha256], copied: &mut BTreeMap<Sha256, PathBuf>) -> Vec<NewLayer> {
+    diff_ids.iter().map(|diff_id| NewLayer { diff_id: *diff_id, file: copied.remove(diff_id) }).collect()
 }
 
 /// What an archive of an image is made of, each file open, so that a removal takes nothing away.

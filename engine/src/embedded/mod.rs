@@ -28,7 +28,7 @@ pub(crate) use containers::Container;
 use crate::background::Background;
 use crate::dockerfile::config::{History, ImageConfig};
 use crate::stream::{ByteStream, TarReader, feed, pipe, read_tar};
-use crate::{Fetch, ImageInfo, Location, blocking, debian_architecture};
+use crate::{Fetch, ImageInfo, Location, Saved, SavedAt, Write, blocking, debian_architecture};
 use sandbox::Sandbox;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -243,6 +243,28 @@ impl Session {
         let what = format!("cannot save image {reference}");
         let saving = self.with(move |inner| images::save(&inner.store, &name)).await.map_err(|error| about(what.clone(), error))?;
         stream(what, move |out| saving.write(out).or_fail(Class::System, || "cannot read the image".into())).await
+    }
+
+    pub(crate) async fn open_image(&self, reference: &str) -> Result<Saved> {
+        let name = reference.to_string();
+        let opened = self.with(move |inner| images::open(&inner.store, &name)).await;
+        let (place, store) = opened.map_err(|error| about(format!("cannot open image {reference}"), error))?;
+        Ok(Saved { store, place: SavedAt::new(place) })
+    }
+
+    /// Runs `make`, which makes one image and hands it to what it is given.
+    pub(crate) async fn write_image<T: Send + 'static>(
+        &self,
+        name: Option<String>,
+        make: impl FnOnce(Write<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.with(move |inner| {
+            make(&mut |new| {
+                new.name.clone_from(&name);
+                images::write(&inner.store, new)
+            })
+        })
+        .await
     }
 
     pub(crate) async fn tag(&self, image_id: &str, reference: &str) -> Result<()> {

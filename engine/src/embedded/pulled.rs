@@ -33,8 +33,8 @@ pub(super) fn take_in(store: &Store, layout: &Path, names: &[String]) -> Result<
     };
     let place = store.workplace()?;
     let mut copied = BTreeMap::new();
-    copy_layers(store, &place, image, &mut copied)?;
-    put(store, &store.change()?, &image.config_json, &new_layers(image, &mut copied), names).map(drop)
+    copy_layers(store, &place, image, &image.config.diff_ids, &mut copied)?;
+    put(store, &store.change()?, &image.config_json, &new_layers(&image.config.diff_ids, &mut copied), names).map(drop)
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! The store's promises, without a sandbox.
 
-use super::images::{self, Stored};
+use super::images::{self, NewLayer, Stored};
 use super::store::{Store, unique};
 use crate::dockerfile::config::ImageConfig;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
+use twostage_image::{Compression, NewImage, Want, flatten};
 use twostage_model::{Error, Result, Sha256};
 
 fn store(root: &Path) -> Store {
@@ -300,5 +301,67 @@ fn many_at_once_lose_nothing() {
     assert_eq!(blobs(&store), 9);
     for name in &names {
         assert!(images::load(&store, &saved(&store, name)[..]).is_ok(), "its blobs are whole");
+    }
+}
+
+#[test]
+fn an_image_that_is_open_is_read_whole_though_it_is_removed() {
+    let folder = folder();
+    let store = store(folder.path());
+    let tar = tar_of(&[("a", b"b"), ("c", b"d")]);
+    let id = import(&store, &tar, "short:1").expect("imported");
+    let (place, opened) = images::open(&store, "short:1").expect("opened");
+    remove(&store, "short:1");
+    assert_eq!(blobs(&store), 0, "the store has nothing of it any more");
+    assert_eq!(opened.id(), id);
+    let image = opened.read(&|_| Want::Digest).expect("it is whole");
+    assert_eq!(image.layers.len(), 1);
+    drop((place, opened));
+    assert_eq!(fs::read_dir(folder.path().join("incoming")).expect("a folder").count(), 0, "nothing is left of it");
+    assert!(images::open(&store, "short:1").is_err());
+}
+
+#[test]
+fn a_flat_image_takes_the_layers_that_are_here_and_those_of_elsewhere() {
+    let folders = [folder(), folder()];
+    let [here, there] = folders.each_ref().map(|folder| store(folder.path()));
+    let low = tar_of(&[("a", b"low"), ("b", b"low")]);
+    let middle = tar_of(&[(".wh.a", b""), ("c", b"middle")]);
+    let high = tar_of(&[("c", b"high")]);
+    let place = here.workplace().expect("a place");
+    let layers: Vec<NewLayer> = [&low, &middle, &high]
+        .map(|tar| {
+            let (diff_id, file) = (Sha256::of(tar), place.path(&Sha256::of(tar).to_string()));
+            fs::write(&file, tar).expect("a file");
+            NewLayer { diff_id, file: Some(file) }
+        })
+        .into();
+    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", layer.diff_id)).collect();
+    let config =
+        serde_json::json!({ "architecture": "amd64", "os": "linux", "config": {}, "rootfs": { "type": "layers", "diff_ids": diff_ids } });
+    let whole = config.to_string().into_bytes();
+    images::put(&here, &here.change().expect("a turn"), &whole, &layers, &["whole:1".to_string()]).expect("put");
+    let (_held, opened) = images::open(&here, "whole:1").expect("opened");
+    let image = opened.read(&|_| Want::Digest).expect("read");
+    let flat = flatten::flatten(&image, 1).expect("flattened");
+    let config = |diff_id| flat.config(diff_id);
+    let new = NewImage {
+        store: &opened,
+        kept: 1,
+        delta: flat.delta.as_ref(),
+        compression: Compression::None,
+        name: Some("flat:1".into()),
+        config: &config,
+    };
+    for (store, before) in [(&here, 5), (&there, 0)] {
+        let written = images::write(store, &new).expect("written");
+        let found = find(store, "flat:1").expect("it is there");
+        assert_eq!((found.id, Some(found.diff_ids[1])), (written.id, written.layer.map(|(diff_id, _)| diff_id)));
+        assert_eq!(found.diff_ids[0], Sha256::of(&low));
+        let new_blobs = if before == 0 { 4 } else { 3 };
+        assert_eq!(blobs(store), before + new_blobs, "a layer, a configuration, a manifest, and the lowest layer where it is not yet");
+        let (_held, again) = images::open(store, "flat:1").expect("opened");
+        let tree = again.read(&|_| Want::Digest).expect("every digest is right");
+        assert_eq!(tree.layers.len(), 2);
     }
 }
