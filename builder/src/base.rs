@@ -11,6 +11,7 @@ use twostage_engine::{ImageInfo, Pending, file_stream};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::LockedBase;
 use twostage_model::project::{Base, Release};
+use twostage_model::url::has_password;
 use twostage_model::{Class, Error, Result, Sha256, chain_id};
 
 /// A base image that the engine has.
@@ -397,6 +398,9 @@ fn host_sources(project: &Path, release: &Release) -> Result<Vec<String>> {
     let sources = translate_sources(&targets, &host.codename, &release.codename);
     if sources.is_empty() {
         return Err(failed(format!("apt names no source of {}", host.codename)));
+    }
+    if sources.iter().any(|source| source.split_whitespace().any(has_password)) {
+        return Err(failed("its URL has a password in it, which would be in every image".into()));
     }
     Ok(sources)
 }

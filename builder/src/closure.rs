@@ -7,7 +7,7 @@
 use crate::base::BaseImage;
 use crate::collect::{Collected, collect};
 use crate::parallel::in_parallel;
-use crate::source::add_file;
+use crate::source::{Packing, add_file, packed, packing};
 use crate::tools::{Answer, Tools, exact, exact_locked, source_package};
 use crate::{Context, Stored, apt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,7 +97,7 @@ async fn solve(
     own: &[Stored],
     earlier: &[LockedPackage],
 ) -> Result<(Vec<LockedPackage>, Vec<String>)> {
-    let mut input = tar::Builder::new(Vec::new());
+    let mut input = packing(context)?;
     let mut offered: Vec<Sha256> = own.iter().map(|package| package.sha256).collect();
     for package in earlier {
         if context.packages.get(&package.sha256)?.is_some() {
@@ -157,7 +157,7 @@ async fn solve(
 ///
 /// # Errors
 /// The repository cannot serve them.
-pub(crate) fn offer(context: &Context, input: &mut tar::Builder<Vec<u8>>, members: &[Sha256]) -> Result<()> {
+pub(crate) fn offer(context: &Context, input: &mut Packing, members: &[Sha256]) -> Result<()> {
     let (_, files) = context.packages.serve(members)?;
     files.iter().try_for_each(|(name, text)| add_file(input, &format!("var/cache/twostage/sources/{name}"), 0o644, 0, text.as_bytes()))
 }
@@ -169,11 +169,11 @@ async fn fetch(
     base: &BaseImage,
     script: &str,
     arguments: impl IntoIterator<Item = String>,
-    input: tar::Builder<Vec<u8>>,
+    input: Packing,
     on_line: &mut (dyn FnMut(&str) + Send),
 ) -> Result<(tempfile::TempDir, Collected)> {
     let reach = context.reach.reach(&base.reference).await?;
-    let input = input.into_inner().or_fail(Class::System, || "cannot pack a builder's input".into())?;
+    let input = packed(input)?;
     let tools = Tools::of(context.project.format);
     let cmd = tools.command(script, arguments);
     let mut last = LastLines::default();
@@ -183,7 +183,7 @@ async fn fetch(
             Run {
                 env: &[("TWOSTAGE_PROXY".into(), reach.proxy.clone())],
                 network: reach.network,
-                input: Some(input),
+                input: Some(&input),
                 ..Run::new(&base.reference, &cmd)
             },
             &mut |line| {
@@ -281,7 +281,7 @@ async fn newer_now(context: &Arc<Context>, base: &BaseImage) -> Result<Newer> {
     let mut found = Newer::default();
     let format = context.project.format;
     let script = Tools::of(format).upgrades;
-    let input = tar::Builder::new(Vec::new());
+    let input = packing(context)?;
     fetch(context, "base", base, script, [], input, &mut |line| found.line(format, line.trim_end())).await?;
     Ok(found)
 }
@@ -309,7 +309,7 @@ pub async fn fetch_missing(context: &Arc<Context>, of: &str, base: &BaseImage, p
             .hint("copy the repository from a machine that has them, or move on with `twostage update`")
     };
     let (_folder, collected) =
-        fetch(context, of, base, Tools::of(format).fetch, arguments, tar::Builder::new(Vec::new()), &mut |_| ()).await.map_err(gone)?;
+        fetch(context, of, base, Tools::of(format).fetch, arguments, packing(context)?, &mut |_| ()).await.map_err(gone)?;
     let stored = store(context, collected).await?;
     let got: BTreeSet<Sha256> = stored.iter().map(|package| package.sha256).collect();
     match missing.iter().find(|package| !got.contains(&package.sha256)) {
@@ -356,16 +356,9 @@ pub async fn locked_source(
         _ => name.to_string(),
     };
     context.events.started(component, &format!("fetching source package {wanted}"));
-    let (folder, collected) = fetch(
-        context,
-        &format!("source:{component}"),
-        base,
-        Tools::of(format).fetch_source,
-        [wanted],
-        tar::Builder::new(Vec::new()),
-        &mut |_| (),
-    )
-    .await?;
+    let (folder, collected) =
+        fetch(context, &format!("source:{component}"), base, Tools::of(format).fetch_source, [wanted], packing(context)?, &mut |_| ())
+            .await?;
     let [described] = collected.sources.as_slice() else {
         return Err(Error::new(Class::Project, format!("{component}: the mirror gave {} source packages", collected.sources.len())));
     };

@@ -4,7 +4,7 @@ use crate::base::{BaseImage, ensure};
 use crate::closure::{self, Freshness, Question, closure};
 use crate::collect::{Collected, collect};
 use crate::record::{Record, Records};
-use crate::source::{Tree, add_file, file_date, folder_of};
+use crate::source::{Made, Packing, Tree, add_file, file_date, folder_of, packed, packing};
 use crate::tools::{self, Tools, exact_locked};
 use crate::{Context, Stored};
 use std::collections::BTreeMap;
@@ -143,22 +143,6 @@ async fn build_closure(
     closure(context, &format!("build:{name}"), base, &question, asked, needs, freshness).await
 }
 
-/// The one spec file at the top of a tree.
-fn spec_file(root: &Path) -> std::io::Result<PathBuf> {
-    let mut specs = Vec::new();
-    for entry in fs::read_dir(root)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "spec") {
-            specs.push(path);
-        }
-    }
-    match (specs.pop(), specs.is_empty()) {
-        (Some(spec), true) => Ok(spec),
-        (None, _) => Err(std::io::Error::new(std::io::ErrorKind::NotFound, "there is no *.spec at its top")),
-        (Some(_), false) => Err(std::io::Error::other("there is more than one *.spec at its top")),
-    }
-}
-
 async fn read_source(
     context: &Arc<Context>,
     component: &Component,
@@ -176,18 +160,18 @@ async fn read_source(
     }
     let (fetching, source) = (context.clone(), component.source.value.clone());
     let subject = name.to_string();
-    let (tree, root) = Context::blocking(move || {
-        let root = folder_of(&fetching, &subject, &source)?.unwrap_or_default();
-        Ok((Tree::read(&root)?, root))
+    let tree = Context::blocking(move || {
+        let (root, made) = folder_of(&fetching, &subject, &source)?.unwrap_or((PathBuf::new(), Made::Elsewhere));
+        Tree::read(&root, made)
     })
     .await?;
     let control = match component.recipe {
         Recipe::Native => {
             let (path, what) = match context.project.format {
-                Format::Deb => (Ok(root.join("debian/control")), "no debian/control"),
-                Format::Rpm => (spec_file(&root), "no spec file"),
+                Format::Deb => (Ok("debian/control"), "no debian/control"),
+                Format::Rpm => (tree.spec(), "no spec file"),
             };
-            let read = path.and_then(fs::read_to_string);
+            let read = path.and_then(|path| tree.text(path));
             let text = read.map_err(|cause| {
                 let error = context.project.error_at(component.source.line, format!("component `{name}` has {what}"));
                 error.because(cause).hint("add it to its source, or say how it is built with `dockerfile` and `packages`")
@@ -324,7 +308,7 @@ async fn builder_image(context: &Arc<Context>, name: &str, base: &BaseImage, clo
     context.events.started(name, &format!("making a builder image of {} packages", closure.packages.len()));
     let members: Vec<Sha256> = closure.packages.iter().map(|package| package.sha256).collect();
     let tools = Tools::of(context.project.format);
-    let mut input = tar::Builder::new(Vec::new());
+    let mut input = packing(context)?;
     closure::offer(context, &mut input, &members)?;
     let cmd = tools.command(tools.install, closure.packages.iter().map(|package| exact_locked(context.project.format, package)));
     let container = run_logged(context, name, &base.reference, &cmd, &[], input, log).await?;
@@ -344,14 +328,14 @@ async fn run_logged(
     image: &str,
     cmd: &[String],
     env: &[(String, String)],
-    input: tar::Builder<Vec<u8>>,
+    input: Packing,
     log: &mut Log,
 ) -> Result<twostage_engine::Container> {
     let reach = context.reach.reach(image).await?;
     let mut env = env.to_vec();
     env.push(("TWOSTAGE_PROXY".into(), reach.proxy.clone()));
-    let input = input.into_inner().or_fail(Class::System, || "cannot pack a builder's input".into())?;
-    let run = Run { env: &env, network: reach.network, input: Some(input), hostname: Some("builder"), ..Run::new(image, cmd) };
+    let input = packed(input)?;
+    let run = Run { env: &env, network: reach.network, input: Some(&input), hostname: Some("builder"), ..Run::new(image, cmd) };
     context
         .engine
         .run(run, &mut |line| {
@@ -380,7 +364,7 @@ async fn build_native(
 
     context.events.started(name, "building");
     let tools = Tools::of(context.project.format);
-    let mut input = tar::Builder::new(Vec::new());
+    let mut input = packing(context)?;
     if let Some(tree) = &inputs.tree {
         tree.pack(&mut input, "build/src", date)?;
     }

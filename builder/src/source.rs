@@ -5,20 +5,22 @@
 
 use crate::Context;
 use std::fs;
-use std::io::{Read, Write as _};
+use std::io::{BufWriter, Read, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use twostage_model::error::OrFail as _;
 use twostage_model::project::Source;
 use twostage_model::url::{CURL_ARGUMENTS, curl_config, shown};
-use twostage_model::{Class, Error, Hasher, Result, Sha256};
+use twostage_model::{Class, Error, HashWrite, Hasher, Result, Sha256};
 
 /// Folders that version control and twostage itself keep in a tree.
 const NOT_SOURCE: [&str; 5] = [".git", ".hg", ".svn", ".bzr", ".twostage"];
 
 /// Bytes of a tarball, at most.
 const MAX_TARBALL: u64 = 4 << 30;
+/// Bytes of a file that is read here and not only in a container: a control or spec file, at most.
+const MAX_TEXT: u64 = 16 << 20;
 
 /// One file, link or folder of a tree.
 #[derive(Debug)]
@@ -35,11 +37,22 @@ enum NodeKind {
     Link { target: String },
 }
 
+/// Who has made what is in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// The team: it is a part of the project, or the project's own checkout.
+    Here,
+    /// Somebody else: it was fetched. What git finds in there could be a configuration that names programs to run, so
+    /// git is not run in there.
+    Elsewhere,
+}
+
 /// A source tree on disk.
 #[derive(Debug)]
 pub struct Tree {
     root: PathBuf,
     nodes: Vec<Node>,
+    made: Made,
 }
 
 impl Tree {
@@ -47,11 +60,42 @@ impl Tree {
     ///
     /// # Errors
     /// It cannot be read, or holds a device, socket, pipe or a name that is not UTF-8.
-    pub fn read(root: &Path) -> Result<Tree> {
+    pub fn read(root: &Path, made: Made) -> Result<Tree> {
         let mut nodes = Vec::new();
         list(root, "", &mut nodes)?;
         nodes.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Tree { root: root.to_path_buf(), nodes })
+        Ok(Tree { root: root.to_path_buf(), nodes, made })
+    }
+
+    /// The text of a file of the tree. A link may lead to it, but not out of the tree.
+    ///
+    /// # Errors
+    /// There is no such file, or it is no text of at most 16 MiB.
+    pub fn text(&self, path: &str) -> std::io::Result<String> {
+        let root = fs::canonicalize(&self.root)?;
+        let path = fs::canonicalize(root.join(path))?;
+        if !path.starts_with(&root) || !path.is_file() {
+            return Err(std::io::Error::other("it is no file of the source"));
+        }
+        let mut text = String::new();
+        fs::File::open(&path)?.take(MAX_TEXT + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_TEXT {
+            return Err(std::io::Error::other(format!("it has more than {MAX_TEXT} bytes")));
+        }
+        Ok(text)
+    }
+
+    /// The one spec file at the top of the tree.
+    ///
+    /// # Errors
+    /// There is none, or more than one.
+    pub fn spec(&self) -> std::io::Result<&str> {
+        let mut specs = self.nodes.iter().map(|node| node.path.as_str()).filter(|path| !path.contains('/') && path.ends_with(".spec"));
+        match (specs.next(), specs.next()) {
+            (Some(spec), None) => Ok(spec),
+            (None, _) => Err(std::io::Error::new(std::io::ErrorKind::NotFound, "there is no *.spec at its top")),
+            (Some(_), Some(_)) => Err(std::io::Error::other("there is more than one *.spec at its top")),
+        }
     }
 
     /// The digest of its content.
@@ -83,10 +127,12 @@ impl Tree {
         Ok(hasher.finish())
     }
 
-    /// When the source was last changed, in seconds since 1970: the commit's time if the folder is
+    /// When the source was last changed, in seconds since 1970: the commit's time if the folder is the team's,
     /// under git and as committed, else the newest time of its files.
     pub fn date(&self) -> i64 {
-        committed(&self.root, ".")
+        Some(self.made)
+            .filter(|made| *made == Made::Here)
+            .and_then(|_| committed(&self.root, "."))
             .unwrap_or_else(|| self.nodes.iter().filter(|n| matches!(n.kind, NodeKind::File { .. })).map(|n| n.mtime).max().unwrap_or(0))
     }
 
@@ -134,6 +180,27 @@ pub fn header(date: i64) -> tar::Header {
     header.set_gid(0);
     header.set_mtime(u64::try_from(date).unwrap_or(0));
     header
+}
+
+/// A tar for a container that grows in a file without a name: a source may be larger than memory.
+pub type Packing = tar::Builder<BufWriter<fs::File>>;
+
+/// An empty one, on the project's disk.
+///
+/// # Errors
+/// Nothing can be written there.
+pub fn packing(context: &Context) -> Result<Packing> {
+    let file = tempfile::tempfile_in(&context.state).or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
+    Ok(tar::Builder::new(BufWriter::new(file)))
+}
+
+/// The file, when all is in it.
+///
+/// # Errors
+/// It cannot be written.
+pub fn packed(packing: Packing) -> Result<fs::File> {
+    let written = packing.into_inner().and_then(|out| out.into_inner().map_err(std::io::IntoInnerError::into_error));
+    written.or_fail(Class::System, || "cannot pack a builder's input".into())
 }
 
 /// An empty tar in memory, for what a container is given.
@@ -197,22 +264,25 @@ pub fn file_date(path: &Path) -> i64 {
 /// committed.
 fn committed(folder: &Path, what: &str) -> Option<i64> {
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").arg("-C").arg(folder).args(arguments).args(["--", what]).env("LC_ALL", "C").output().ok()?;
+        // Of what is committed nothing is run: not where a folder below the checkout looks like a bare repository either.
+        let safe = ["-c", "core.fsmonitor=false", "-c", "safe.bareRepository=explicit"];
+        let output =
+            Command::new("git").args(safe).arg("-C").arg(folder).args(arguments).args(["--", what]).env("LC_ALL", "C").output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
     };
     git(&["status", "--porcelain"]).filter(String::is_empty)?;
     git(&["log", "-1", "--format=%ct"])?.parse().ok()
 }
 
-/// The folder that holds a component's source, fetched first if it is not there.
+/// The folder that holds a component's source, fetched first if it is not there, and who has made what is in it.
 /// (A distribution's source package has none: it is unpacked by its own tools in the container.)
 ///
 /// # Errors
 /// It cannot be fetched, or is not what the project file says it is.
-pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Option<PathBuf>> {
+pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Option<(PathBuf, Made)>> {
     let fetched = context.state.join("sources");
     match source {
-        Source::Folder(folder) => Ok(Some(context.folder.join(folder))),
+        Source::Folder(folder) => Ok(Some((context.folder.join(folder), Made::Here))),
         Source::Distribution { .. } => Ok(None),
         Source::Tarball { url, sha256 } => {
             let folder = fetched.join(sha256.to_string());
@@ -220,7 +290,7 @@ pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Op
                 context.events.started(subject, "fetching its tarball");
                 fetch_tarball(url, sha256, &folder)?;
             }
-            Ok(Some(folder))
+            Ok(Some((folder, Made::Elsewhere)))
         }
         Source::Git { url, revision } => {
             let folder = fetched.join(format!("git-{revision}"));
@@ -228,7 +298,7 @@ pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Op
                 context.events.started(subject, "fetching its revision");
                 fetch_git(url, revision, &folder)?;
             }
-            Ok(Some(folder))
+            Ok(Some((folder, Made::Elsewhere)))
         }
     }
 }
@@ -244,20 +314,37 @@ fn beside(folder: &Path) -> Result<tempfile::TempDir> {
 }
 
 fn run(command: &mut Command, what: &str) -> Result<()> {
-    run_with(command, what, b"")
+    let output = command.output();
+    check(command, what, output)
 }
 
-/// Runs a program that is told something on its standard input: little enough that no pipe is full of it.
-fn run_with(command: &mut Command, what: &str, told: &[u8]) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let output = child.and_then(|mut child| {
+/// Fetches a URL into a file; gives the digest of what came, or none if it is too large.
+fn curl(url: &str, file: &Path, what: &str) -> Result<Option<Sha256>> {
+    let told = curl_config(url, "http,https,file", MAX_TARBALL);
+    let mut command = Command::new("curl");
+    command.args(CURL_ARGUMENTS).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut found = None;
+    let output = command.spawn().and_then(|mut child| {
         if let Some(mut stdin) = child.stdin.take() {
             // Where it has ended already it says why.
-            let _ = stdin.write_all(told);
+            let _ = stdin.write_all(told.as_bytes());
+        }
+        if let Some(out) = child.stdout.take() {
+            // Not every curl knows the length that it refuses: it is written here, and no more than that.
+            let mut file = HashWrite::new(fs::File::create(file)?);
+            let bytes = std::io::copy(&mut out.take(MAX_TARBALL + 1), &mut file)?;
+            found = Some(file.finish().1).filter(|_| bytes <= MAX_TARBALL);
         }
         child.wait_with_output()
     });
+    match found {
+        None if output.is_ok() => Ok(None),
+        _ => check(&command, what, output).map(|()| found),
+    }
+}
+
+fn check(command: &Command, what: &str, output: std::io::Result<Output>) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
     let output = output.map_err(|cause| {
         let missing = cause.kind() == std::io::ErrorKind::NotFound;
         let error = Error::new(Class::Project, format!("{what}: cannot run {program}")).because(cause);
@@ -275,12 +362,9 @@ fn fetch_tarball(url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
     let temporary = beside(folder)?;
     let download = temporary.path().join("download");
     let what = format!("cannot fetch {}", shown(url));
-    let told = curl_config(url, "http,https,file", MAX_TARBALL);
-    run_with(Command::new("curl").args(CURL_ARGUMENTS).arg("--output").arg(&download), &what, told.as_bytes())?;
-    let mut hasher = Hasher::default();
-    let mut file = fs::File::open(&download).or_fail(Class::Project, || what.clone())?;
-    std::io::copy(&mut file, &mut hasher).or_fail(Class::Project, || what.clone())?;
-    let found = hasher.finish();
+    let Some(found) = curl(url, &download, &what)? else {
+        return Err(Error::new(Class::Project, what).because(format!("it has more than {MAX_TARBALL} bytes")));
+    };
     if found != *expected {
         return Err(Error::new(Class::Project, format!("{} is not what the project file says: its sha256 is {found}", shown(url)))
             .hint("if the new content is right, write this digest into the project file"));
@@ -366,7 +450,7 @@ mod tests {
     fn the_digest_is_of_content_not_of_times_or_version_control() {
         let one = tree(&[("a.c", "int a;"), ("debian/rules", "x")]);
         let two = tree(&[("debian/rules", "x"), ("a.c", "int a;"), (".git/HEAD", "ref")]);
-        let digest = |folder: &tempfile::TempDir| Tree::read(folder.path()).and_then(|t| t.digest()).expect("digest");
+        let digest = |folder: &tempfile::TempDir| Tree::read(folder.path(), Made::Here).and_then(|t| t.digest()).expect("digest");
         assert_eq!(digest(&one), digest(&two));
         fs::set_permissions(two.path().join("debian/rules"), fs::Permissions::from_mode(0o755)).expect("chmod");
         assert_ne!(digest(&one), digest(&two), "a file that became executable is a change");
@@ -377,7 +461,7 @@ mod tests {
         let source = tree(&[("b", "2"), ("a", "1"), ("dir/c", "3")]);
         let pack = || {
             let mut tar = tar::Builder::new(Vec::new());
-            Tree::read(source.path()).and_then(|t| t.pack(&mut tar, "src", 1_700_000_000)).expect("pack");
+            Tree::read(source.path(), Made::Here).and_then(|t| t.pack(&mut tar, "src", 1_700_000_000)).expect("pack");
             tar.into_inner().expect("finish")
         };
         assert_eq!(pack(), pack());
@@ -393,8 +477,50 @@ mod tests {
     fn a_pipe_in_the_source_is_refused_by_name() {
         let source = tree(&[("a", "1")]);
         assert!(Command::new("mkfifo").arg(source.path().join("pipe")).status().is_ok_and(|s| s.success()));
-        let refused = Tree::read(source.path()).map(|_| ()).map_err(|e| e.to_string());
+        let refused = Tree::read(source.path(), Made::Here).map(|_| ()).map_err(|e| e.to_string());
         assert!(refused.is_err_and(|e| e.ends_with("pipe is neither file, folder nor link")));
+    }
+
+    #[test]
+    fn what_was_fetched_runs_nothing_whatever_git_would_find_in_it() {
+        let ran = tempfile::tempdir().expect("a temporary folder");
+        let marker = ran.path().join("ran");
+        let config = format!("[core]\n\trepositoryformatversion = 0\n\tfsmonitor = \"touch {}\"\n", marker.display());
+        let refs = [("HEAD", "ref: refs/heads/main\n"), ("objects/info/keep", ""), ("refs/heads/keep", "")];
+        for (below, bare) in [(".git/", false), ("", true)] {
+            let config = if bare { config.replace("[core]", "[core]\n\tbare = false\n\tworktree = .") } else { config.clone() };
+            let config_path = format!("{below}config");
+            let paths: Vec<String> = refs.iter().map(|(path, _)| format!("{below}{path}")).collect();
+            let mut files: Vec<(&str, &str)> = paths.iter().map(String::as_str).zip(refs.iter().map(|(_, text)| *text)).collect();
+            files.extend([(config_path.as_str(), config.as_str()), ("a.c", "int a;"), ("debian/control", "Source: a")]);
+            let hostile = tree(&files);
+            // The trap works: git as it is would run it.
+            let _ = Command::new("git").arg("-C").arg(hostile.path()).args(["status", "--porcelain"]).output();
+            assert!(fs::remove_file(&marker).is_ok(), "git ran nothing (bare: {bare})");
+            Tree::read(hostile.path(), Made::Elsewhere).expect("read").date();
+            assert!(!marker.exists(), "bare: {bare}");
+            // And in the team's own checkout, whatever somebody committed to it.
+            Tree::read(hostile.path(), Made::Here).expect("read").date();
+            assert!(!marker.exists(), "bare: {bare}");
+        }
+    }
+
+    #[test]
+    fn only_files_of_the_source_are_read_here() {
+        let source = tree(&[("packaging/control", "Source: a"), ("b.spec", "Name: b")]);
+        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, source.path().join(name)).expect("a link");
+        link("packaging", "debian");
+        link("/dev/zero", "zero");
+        link("/etc/passwd", "passwd");
+        link("../..", "up");
+        let tree = Tree::read(source.path(), Made::Elsewhere).expect("read");
+        assert_eq!(tree.text("debian/control").expect("a link inside"), "Source: a");
+        assert_eq!(tree.spec().expect("one"), "b.spec");
+        for path in ["zero", "passwd", "up/etc/passwd", "../etc/passwd", "packaging", "none"] {
+            assert!(tree.text(path).is_err(), "{path}");
+        }
+        fs::write(source.path().join("large"), vec![b'x'; MAX_TEXT as usize + 1]).expect("a file");
+        assert!(tree.text("large").is_err_and(|why| why.to_string().contains("more than")));
     }
 
     /// Both have seen that it is not there, and fetch it.

@@ -35,6 +35,7 @@ pub use stream::{ByteStream, PipeWriter, TarReader, file_stream, pipe};
 use docker::debian_architecture;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -260,10 +261,8 @@ pub struct Run<'a> {
     pub network: Network,
     /// Labels of the container, for [`Engine::sweep`], besides those of [`Engine::labelled`].
     pub labels: &'a BTreeMap<String, String>,
-    /// A tar that is unpacked into the container before it starts.
-    pub input: Option<Vec<u8>>,
-    /// The folder that `input` is unpacked in; it must be there.
-    pub input_path: &'a str,
+    /// A tar that is unpacked into the container before it starts, from its start.
+    pub input: Option<&'a File>,
     /// After this long the container is killed and the run fails.
     pub timeout: Option<Duration>,
 }
@@ -281,7 +280,6 @@ impl<'a> Run<'a> {
             network: Network::Bridge,
             labels: &NO_WORDS,
             input: None,
-            input_path: "/",
             timeout: None,
         }
     }
@@ -430,6 +428,19 @@ impl Engine {
             Within::Docker(session) => Within::Docker(session.labelled(labels)),
             Within::Embedded(session) => Within::Embedded(session.labelled(labels)),
         })
+    }
+
+    /// The same engine, whose containers have so many bytes of memory at most, and each of whose commands so much time.
+    ///
+    /// # Errors
+    /// It is a daemon, which limits its containers itself (class `Usage`).
+    pub fn limited(&self, memory: Option<u64>, time: Option<Duration>) -> Result<Engine> {
+        match &self.0 {
+            _ if memory.is_none() && time.is_none() => Ok(self.clone()),
+            Within::Docker(_) => Err(Error::new(Class::Usage, format!("{} limits its containers itself", self.name()))
+                .hint("limits are for the engine that needs no daemon: --engine embedded")),
+            Within::Embedded(session) => Ok(Engine(Within::Embedded(session.limited(memory, time)))),
+        }
     }
 
     /// The same engine, which pulls images with this where it reaches no registry itself.

@@ -3,7 +3,8 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek as _, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncReadExt;
@@ -157,6 +158,13 @@ fn cut_short(last: &[u8]) -> io::Error {
 
 /// An archive on its way to the engine, piece by piece.
 pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// A file that is read from its start, whatever was read of it.
+pub(crate) fn from_start(file: &File) -> io::Result<File> {
+    let mut file = file.try_clone()?;
+    file.seek(io::SeekFrom::Start(0))?;
+    Ok(file)
+}
 
 /// The bytes of a file, as [`crate::Engine::import`] and [`crate::Engine::load`] take them.
 pub fn file_stream(file: tokio::fs::File) -> ByteStream {

@@ -281,9 +281,10 @@ fn files_go_in_before_the_start_and_come_out_after_the_end() {
     with_engine(|engine, image| async move {
         let label = format!("engtest={image}");
         let labelled = engine.labelled(BTreeMap::from([("engtest".to_string(), image.clone())]));
-        let input = tar_of(&[("in/", b""), ("in/name", b"world")]);
+        let mut input = tempfile::tempfile().expect("a file");
+        std::io::Write::write_all(&mut input, &tar_of(&[("work/in/", b""), ("work/in/name", b"world")])).expect("written");
         let cmd = shell("mkdir out && { printf 'hello '; cat in/name; } > out/greeting && touch out/empty");
-        let run = Run { input: Some(input), input_path: "/work", workdir: Some("/work"), ..Run::new(&image, &cmd) };
+        let run = Run { input: Some(&input), workdir: Some("/work"), ..Run::new(&image, &cmd) };
         let container = labelled.run(run, &mut |line| panic!("{line}")).await.expect("it runs");
         assert_eq!(container.exit_code, 0);
         let found = tree(container.copy_out("/work/out").await.expect("copied")).await;

@@ -29,6 +29,14 @@ pub fn curl_config(url: &str, protocols: &str, max_bytes: u64) -> String {
     )
 }
 
+/// Whether a URL of http, https or ftp holds a user's name or password. (In `ssh://git@host` it is no secret.)
+pub fn has_password(url: &str) -> bool {
+    let secret = ["http://", "https://", "ftp://"]
+        .iter()
+        .any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
+    secret && shown(url) != url
+}
+
 /// A URL for a message: without the user's name and password.
 pub fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
@@ -75,5 +83,7 @@ mod tests {
         assert_eq!(shown("https://me:secret@h:1/x@y"), "https://…@h:1/x@y");
         assert_eq!(shown("http://h/x@y"), "http://h/x@y");
         assert_eq!(shown("me@h:x"), "me@h:x");
+        assert!(has_password("https://token@h/x") && has_password("HTTP://me:secret@h"));
+        assert!(!has_password("https://h/x@y") && !has_password("ssh://git@h/x") && !has_password("git@h:x"));
     }
 }

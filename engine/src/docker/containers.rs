@@ -5,19 +5,19 @@ use super::fault::{fault, is_missing};
 use crate::Run;
 use crate::lines::Piece;
 use crate::reference::Reference;
-use crate::stream::{TarReader, read_tar};
+use crate::stream::{TarReader, file_stream, from_start, read_tar};
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
 use bollard::models::{ContainerConfig, ContainerCreateBody, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig};
 use bollard::query_parameters::{
     AttachContainerOptions, CommitContainerOptions, CreateContainerOptions, DownloadFromContainerOptions, InspectContainerOptions,
-    InspectNetworkOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions, UploadToContainerOptions,
-    WaitContainerOptions,
+    InspectNetworkOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions, WaitContainerOptions,
 };
 use futures_util::StreamExt;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 
 /// How long output may still come once the container has ended.
@@ -111,9 +111,10 @@ impl Session {
         };
         let mut container = self.create_container(body).await?;
         if let Some(input) = run.input.take() {
-            let options = UploadToContainerOptions { path: run.input_path.to_string(), ..Default::default() };
-            let uploaded = self.patient().upload_to_container(&container.id, Some(options), bollard::body_full(input.into())).await;
-            uploaded.map_err(|error| fault(format!("cannot copy files into a container of {}", run.image), error))?;
+            let what = format!("cannot copy files into a container of {}", run.image);
+            let input = from_start(input).or_fail(Class::System, || what.clone())?;
+            let put = container.put(file_stream(tokio::fs::File::from_std(input)), true).await;
+            put.map_err(|error| Error::new(error.class(), what).because(error))?;
         }
         self.start_and_wait(&mut container, &run, program, on_piece).await?;
         Ok(container)

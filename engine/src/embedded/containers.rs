@@ -9,7 +9,7 @@ use super::{Inner, Session, about, blocking, cache, changes, collect, images, sh
 use crate::dockerfile::config::{DEFAULT_PATH, History, ImageConfig};
 use crate::execute::layered::Times;
 use crate::lines::{BothLines, Piece};
-use crate::stream::{ByteStream, TarReader, feed};
+use crate::stream::{ByteStream, TarReader, feed, from_start};
 use crate::{Attach, Exec, Found, Hold, Network, Run};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -83,9 +83,10 @@ impl Session {
         };
         let mut container = self.make(run.image, run.labels, run.hostname, run.network).await?;
         if let Some(input) = run.input.take() {
-            let path = run.input_path.to_string();
-            let put = container.with_root(move |inner, root| inner.sandbox.put(root, &*below(&input, &path)?, true)).await;
-            put.map_err(|error| about(format!("cannot copy files into a container of {}", run.image), error))?;
+            let what = format!("cannot copy files into a container of {}", run.image);
+            let input = from_start(input).or_fail(Class::System, || what.clone())?;
+            let put = container.with_root(move |inner, root| inner.sandbox.put(root, std::io::BufReader::new(input), true)).await;
+            put.map_err(|error| about(what, error))?;
         }
         let config = &mut container.config.config;
         run.env.iter().for_each(|(name, value)| config.set_env(name, value));
@@ -290,31 +291,6 @@ fn own_files(path: &Path, below: Option<&Path>) -> Result<()> {
     root_folder(&path.join("top/tree"), below)
 }
 
-/// A tar whose members are below a folder.
-fn below<'t>(tar: &'t [u8], folder: &str) -> Result<std::borrow::Cow<'t, [u8]>> {
-    let folder = folder.trim_matches('/');
-    if folder.is_empty() {
-        return Ok(tar.into());
-    }
-    let fail = || format!("cannot read the files for /{folder}");
-    let mut moved = tar::Builder::new(Vec::with_capacity(tar.len()));
-    let mut archive = tar::Archive::new(tar);
-    for entry in archive.entries().or_fail(Class::Engine, fail)? {
-        let mut entry = entry.or_fail(Class::Engine, fail)?;
-        let path = Path::new(folder).join(entry.path().or_fail(Class::Engine, fail)?);
-        let mut header = entry.header().clone();
-        match entry.link_name().or_fail(Class::Engine, fail)? {
-            Some(link) => {
-                let hard = header.entry_type() == tar::EntryType::Link;
-                let link = if hard { Path::new(folder).join(link) } else { link.into_owned() };
-                moved.append_link(&mut header, path, link).or_fail(Class::Engine, fail)?;
-            }
-            None => moved.append_data(&mut header, path, &mut entry).or_fail(Class::Engine, fail)?,
-        }
-    }
-    moved.into_inner().map(Into::into).or_fail(Class::Engine, fail)
-}
-
 impl Container {
     fn layers(&self) -> Vec<Sha256> {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -414,8 +390,9 @@ impl Container {
             network: exec.network.unwrap_or(self.network),
             script: exec.script,
             mounts: &mounts,
-            timeout: None,
+            timeout: self.session.time,
         };
+        let sandbox = self.session.sandbox();
         let stop = self.path.join("stop");
         let stopped = async {
             while !stop.exists() && self.path.exists() {
@@ -423,7 +400,7 @@ impl Container {
             }
         };
         tokio::select! {
-            ended = self.session.inner.sandbox.run_raw(job, on_piece) => ended.map_err(|error| match error.class() {
+            ended = sandbox.run_raw(job, on_piece) => ended.map_err(|error| match error.class() {
                 Class::Build => error,
                 _ => about(what(), error),
             }),

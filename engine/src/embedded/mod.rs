@@ -29,10 +29,11 @@ use crate::background::Background;
 use crate::dockerfile::config::{History, ImageConfig};
 use crate::stream::{ByteStream, TarReader, feed, pipe, read_tar};
 use crate::{Fetch, ImageInfo, Location, Saved, SavedAt, Write, blocking, debian_architecture};
-use sandbox::Sandbox;
+use sandbox::{Limits, Sandbox};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use store::{Store, Trash, Turn};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256, Sink};
@@ -50,6 +51,9 @@ pub(crate) struct Session {
     labels: Arc<BTreeMap<String, String>>,
     /// What reaches registries for it.
     fetch: Option<Arc<dyn Fetch>>,
+    /// Memory that a container may have, and time that a command may take, where others than usual are asked for.
+    memory: Option<u64>,
+    time: Option<Duration>,
 }
 
 struct Inner {
@@ -90,7 +94,7 @@ impl Session {
             Ok((Inner { store, sandbox, architecture, removals: Background::default() }, trash))
         })
         .await?;
-        let session = Session { inner: Arc::new(inner), labels: Arc::default(), fetch: None };
+        let session = Session { inner: Arc::new(inner), labels: Arc::default(), fetch: None, memory: None, time: None };
         session.empty_later(trash);
         Ok(session)
     }
@@ -123,6 +127,22 @@ impl Session {
 
     pub(crate) fn labelled(&self, labels: BTreeMap<String, String>) -> Session {
         Session { labels: Arc::new(labels), ..self.clone() }
+    }
+
+    pub(crate) fn limited(&self, memory: Option<u64>, time: Option<Duration>) -> Session {
+        Session { memory, time, ..self.clone() }
+    }
+
+    /// What commands are run with.
+    fn sandbox(&self) -> Sandbox {
+        let sandbox = self.inner.sandbox.clone();
+        match self.memory {
+            Some(memory) => {
+                let limits = Limits { memory: Some(memory), ..sandbox.limits() };
+                sandbox.with_limits(limits)
+            }
+            None => sandbox,
+        }
     }
 
     pub(crate) fn fetching(&self, fetch: Arc<dyn Fetch>) -> Session {

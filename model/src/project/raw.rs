@@ -5,7 +5,7 @@ use super::{
     near_miss,
 };
 use crate::names::check_channel_name;
-use crate::{Format, Result};
+use crate::{Format, Result, url};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
 use serde_spanned::Spanned;
@@ -298,6 +298,13 @@ impl Reader<'_> {
             let release = release.map_err(|cause| self.error(bootstrap.line, &cause).hint(cause.hint_or_class()))?;
             bases.push(Base::Bootstrap { release, of_host, mirrors: raw.mirrors.clone() });
         }
+        // What it says is the base's sources.list, which is in every image.
+        if let Some(mirror) = raw.mirrors.iter().find(|mirror| mirror.split_whitespace().any(url::has_password)) {
+            let shown: Vec<String> = mirror.split_whitespace().map(url::shown).collect();
+            return Err(self
+                .error(line, format!("the mirror `{}` has a password in it, which would be in every image", shown.join(" ")))
+                .hint("name a mirror that needs none, such as a cache on your own network that knows the password"));
+        }
         if !raw.mirrors.is_empty() && !bootstrapped {
             return Err(self
                 .error(line, "`mirrors` goes with `bootstrap` only")
@@ -394,7 +401,7 @@ impl Reader<'_> {
             } => {
                 let sha256 = self.at(sha256);
                 if !["http://", "https://", "file://"].iter().any(|scheme| url.starts_with(scheme)) {
-                    return Err(self.error(line, format!("`{url}` is not an http, https or file URL")));
+                    return Err(self.error(line, format!("`{}` is not an http, https or file URL", url::shown(&url))));
                 }
                 let digest = sha256.value.parse().map_err(|cause| self.error(sha256.line, cause).hint("write what `sha256sum` prints"))?;
                 Source::Tarball { url, sha256: digest }
@@ -415,7 +422,13 @@ impl Reader<'_> {
                         .hint("write the 40 hex digits that `git rev-parse` prints: a branch or tag can move"));
                 }
                 if url.starts_with('-') {
-                    return Err(self.error(line, format!("`{url}` is not a git URL")));
+                    return Err(self.error(line, format!("`{}` is not a git URL", url::shown(&url))));
+                }
+                // Git passes its URL on as an argument, which is for all of the machine to see.
+                if url::has_password(&url) {
+                    return Err(self
+                        .error(line, format!("`{}` has a password in it", url::shown(&url)))
+                        .hint("write the URL without it: git asks its credential helper (`git help credentials`)"));
                 }
                 Source::Git { url, revision: revision.value }
             }

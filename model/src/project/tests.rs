@@ -124,6 +124,21 @@ fn paths_that_leave_the_project_are_refused() {
 }
 
 #[test]
+fn a_password_in_a_url_is_refused_where_others_would_see_it_and_never_shown() {
+    let source = |value: &str| refuse(&format!("[[component]]\nname = \"greet\"\nsource = {{ {value} }}\n"));
+    let revision = format!("revision = \"{}\"", "0".repeat(40));
+    assert_eq!(
+        source(&format!("git = \"https://me:secret@host/greet.git\", {revision}")),
+        "twostage.toml:7: `https://…@host/greet.git` has a password in it | write the URL without it: git asks its credential helper \
+         (`git help credentials`)"
+    );
+    let refused = source(&format!("url = \"gopher://me:secret@host/greet.tar.gz\", sha256 = \"{}\"", "0".repeat(64)));
+    assert!(refused.contains("`gopher://…@host/greet.tar.gz` is not an http, https or file URL"), "{refused}");
+    let refused = refuse("mirrors = [\"deb http://me:secret@host/debian bookworm main\"]\n");
+    assert!(refused.contains("the mirror `deb http://…@host/debian bookworm main` has a password in it"), "{refused}");
+}
+
+#[test]
 fn what_a_dockerfile_would_not_get_is_refused() {
     let table = "[[component]]\nname = \"tools\"\nsource = \"tools\"\ndockerfile = \"Dockerfile\"\npackages = \"/packages\"\n";
     assert_eq!(

@@ -44,6 +44,21 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What a command may have where nobody says anything else: nine tenths of the machine's memory, so that it is the
+    /// command that is ended when there is none left, and not what else runs there.
+    pub fn usual() -> Limits {
+        let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text)).map(|bytes| bytes / 10 * 9);
+        Limits { memory, ..Limits::default() }
+    }
+}
+
+/// The memory of the machine, as proc(5) has it in `/proc/meminfo`.
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// A group in which we may make others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Above {
@@ -273,6 +288,13 @@ mod tests {
 
     fn above(folder: &str, unified: bool, processes: bool, memory: bool) -> Above {
         Above { folder: folder.into(), unified, processes, memory }
+    }
+
+    #[test]
+    fn the_memory_of_the_machine_is_what_proc_says() {
+        assert_eq!(total("MemTotal:       24599428 kB\nMemFree: 1 kB\n"), Some(24_599_428 * 1024));
+        assert_eq!((total("MemFree: 1 kB\n"), total("MemTotal: x kB\n"), total("MemTotal: 99999999999999999999 kB\n")), (None, None, None));
+        assert!(Limits::usual().memory.is_some_and(|bytes| bytes > 1 << 28), "{:?}", Limits::usual());
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Sandbox {
     /// one is: every call may fail with that, and says what to allow.
     pub fn new() -> Result<Sandbox> {
         let host = Host { ids: ids::Ids::find()?, places: limits::Places::find(), program: None };
-        Ok(Sandbox { host, limits: Limits::default() })
+        Ok(Sandbox { host, limits: Limits::usual() })
     }
 
     /// The same, but `program` is run inside instead of a copy of this one. Its `main` must begin with [`enter`].
@@ -170,6 +170,11 @@ impl Sandbox {
     pub fn with_limits(mut self, limits: Limits) -> Sandbox {
         self.limits = limits;
         self
+    }
+
+    /// The limits of each command.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// What of a command this process cannot limit on this machine, as one sentence, if there is something. It is tried.
