@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 
 OUT = sys.argv[1]
+TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests")
 
 
 def save(target, name, data):
@@ -58,8 +59,13 @@ for number, layer in enumerate(layers()):
     for form, data in enumerate(archive(layer)):
         save("archive", f"{number}-{form}", data)
         save("store", f"{number}-{form}", data)
+files = os.path.join(TESTS, "dockerfiles")
+for name in os.listdir(files):
+    if name.endswith(".Dockerfile"):
+        with open(os.path.join(files, name), "rb") as file:
+            save("dockerfile", name, file.read())
 with tempfile.TemporaryDirectory() as work:
-    tools = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests/tools")
+    tools = os.path.join(TESTS, "tools")
     for target, tool, needed in (("deb", "mutate_debs.py", "dpkg-deb"), ("rpm", "mutate_rpms.py", "rpmbuild")):
         if shutil.which(needed):
             made = os.path.join(work, target)
