@@ -43,6 +43,7 @@ echo "tests that used a real engine: $(count engine)"
 echo "tests that used a real apt: $(count apt)"
 echo "tests that used a real dnf: $(count dnf)"
 echo "tests that used a real zypper: $(count zypper)"
+echo "tests left to \`make test-all\`, or shorter here than there: $(count short)"
 echo "tests skipped for want of a tool: $skipped"
 passed=$(awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 " passed, " failed + 0 " failed" }' "$scratch/it" "$scratch/libraries")
 seconds=$(($(date +%s) - started))

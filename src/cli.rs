@@ -3,6 +3,7 @@
 use crate::images::{Place, SYNTAX};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 use twostage_engine::{Engine, Kind, Network};
 use twostage_model::Result;
 
@@ -91,7 +92,7 @@ pub struct Init {
     pub folder: Option<PathBuf>,
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct EngineArgs {
     /// What runs the containers (default: Docker if it answers, else Podman, else this program itself)
     #[arg(long = "engine", value_name = "KIND", env = "TWOSTAGE_ENGINE")]
@@ -101,6 +102,34 @@ pub struct EngineArgs {
     /// (default: TWOSTAGE_STORE, or /var/lib/twostage, or ~/.local/share/twostage)
     #[arg(long, value_name = "ADDRESS")]
     pub engine_host: Option<String>,
+    /// Memory that a container of the embedded engine may have, such as 4G or 512M (default: nine tenths of
+    /// the machine's)
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub memory: Option<u64>,
+    /// Time that a command in a container of the embedded engine may take, such as 90m or 2h (default: any)
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub time_limit: Option<Duration>,
+}
+
+/// A number and what it counts, where that is said.
+fn counted<'t>(text: &'t str, units: &[(&'t str, u64)]) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1;
+    number.parse::<u64>().ok()?.checked_mul(factor).filter(|value| *value > 0)
+}
+
+/// Bytes, with K, M, G or T for powers of 1024, as docker's `--memory` takes them.
+fn size(text: &str) -> std::result::Result<u64, String> {
+    counted(text, &[("", 1), ("b", 1), ("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30), ("t", 1 << 40)])
+        .ok_or_else(|| "write a number of bytes, or one with K, M or G: 4G".to_string())
+}
+
+/// Seconds, or a number with s, m or h.
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    counted(text, &[("", 1), ("s", 1), ("m", 60), ("h", 3600)])
+        .map(Duration::from_secs)
+        .ok_or_else(|| "write a number of seconds, or one with m or h: 90m".to_string())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -119,7 +148,7 @@ impl EngineArgs {
 
     /// The same, but the engine that a name says, if it says one.
     pub fn preferring(&self, kind: Option<EngineKind>) -> EngineArgs {
-        EngineArgs { kind: kind.or(self.kind), engine_host: self.engine_host.clone() }
+        EngineArgs { kind: kind.or(self.kind), engine_host: self.engine_host.clone(), memory: self.memory, time_limit: self.time_limit }
     }
 
     /// Connects to the engine that is asked for. What reaches registries for it is given to it.
@@ -129,7 +158,7 @@ impl EngineArgs {
             EngineKind::Podman => Kind::Podman,
             EngineKind::Embedded => Kind::Embedded,
         });
-        let engine = Engine::connect(kind, self.engine_host.as_deref()).await?;
+        let engine = Engine::connect(kind, self.engine_host.as_deref()).await?.limited(self.memory, self.time_limit)?;
         #[cfg(feature = "registry")]
         let engine = engine.fetching(std::sync::Arc::new(crate::registry::Fetcher));
         Ok(engine)
@@ -449,4 +478,19 @@ pub struct Doctor {}
 pub struct Completions {
     /// The shell
     pub shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_written_as_docker_and_systemd_take_them() {
+        assert_eq!((size("4G"), size("512m"), size("70000")), (Ok(4 << 30), Ok(512 << 20), Ok(70_000)));
+        assert_eq!((duration("90m"), duration("45")), (Ok(Duration::from_secs(5400)), Ok(Duration::from_secs(45))));
+        for wrong in ["", "G", "0", "-1", "4.5G", "4 G", "99999999999999999999", "18446744073709551615T"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert!(duration("1d").is_err_and(|why| why.contains("90m")));
+    }
 }

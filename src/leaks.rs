@@ -9,14 +9,23 @@ use twostage_package::rpmdb::Expected;
 use twostage_package::{deb, rpm};
 use twostage_reposerver::{Kind, PoolPackage};
 
-/// The packages of the lock's build closures, and of the channel's components, that none of the
-/// project's images installs. What the pool does not have, nobody can look for.
-pub fn of(session: &Session) -> Result<Leaks> {
+/// The packages of the lock's build closures, and of the channel's components, that the project's `image` does not
+/// install, or, where it is none of the project's, that none of its images does. What the pool does not have is looked
+/// for by its name.
+pub fn of(session: &Session, image: Option<&str>) -> Result<Leaks> {
     let lock = session.read_lock()?;
     let (images, builds): (Vec<_>, Vec<_>) = lock.closures.iter().partition(|(of, _)| of.starts_with("runtime:"));
-    let installed = images.into_iter().flat_map(|(_, closure)| closure.packages.iter().map(|package| &package.id.name).chain(&closure.own));
+    let ours = image.map(|image| format!("runtime:{image}")).filter(|ours| images.iter().any(|(of, _)| *of == ours));
+    let images = images.into_iter().filter(|(of, _)| ours.as_ref().is_none_or(|ours| *of == ours));
+    let installed = images.flat_map(|(_, closure)| closure.packages.iter().map(|package| &package.id.name).chain(&closure.own));
     let installed: BTreeSet<&String> = installed.collect();
-    let needed = builds.into_iter().flat_map(|(_, closure)| closure.packages.iter().map(|package| package.sha256));
+    let mut leaks = Leaks::default();
+    for package in builds.iter().flat_map(|(_, closure)| &closure.packages) {
+        if !installed.contains(&package.id.name) && !session.repository.contains(&package.sha256) {
+            leaks.add_name(session.project.format, &package.id.name);
+        }
+    }
+    let needed = builds.iter().flat_map(|(_, closure)| closure.packages.iter().map(|package| package.sha256));
     let channel = session.repository.channel(&session.project.repository.channel)?;
     let members = channel.iter().flat_map(|channel| &channel.members).filter(|(group, _)| group.starts_with("component:"));
     let digests: BTreeSet<Sha256> = needed.chain(members.flat_map(|(_, members)| members.iter().copied())).collect();
@@ -28,7 +37,6 @@ pub fn of(session: &Session) -> Result<Leaks> {
         let files = if wanted { Some(brought(session, &package)?) } else { None };
         Ok(files.map(|files| (package, files)))
     })?;
-    let mut leaks = Leaks::default();
     for (package, files) in found.into_iter().flatten() {
         leaks.add(session.project.format, &package.id.name, &package.id.version, files);
     }

@@ -11,6 +11,7 @@ use twostage_package::rpmdb::Expected;
 #[derive(Debug, Clone, Default)]
 pub struct Leaks {
     packages: BTreeSet<(Format, String)>,
+    by_name: BTreeSet<(Format, String)>,
     files: HashMap<Digest, Brought>,
 }
 
@@ -19,6 +20,8 @@ pub struct Leaks {
 pub struct LookedFor {
     /// Packages.
     pub packages: usize,
+    /// Those of them of which only the name is known.
+    pub by_name: usize,
     /// Different contents of their files.
     pub files: usize,
 }
@@ -46,9 +49,15 @@ impl Leaks {
         }
     }
 
+    /// Adds a package whose files are not known.
+    pub fn add_name(&mut self, format: Format, name: &str) {
+        self.packages.insert((format, name.to_string()));
+        self.by_name.insert((format, name.to_string()));
+    }
+
     /// How much is looked for; none without any.
     pub fn looked_for(&self) -> Option<LookedFor> {
-        let size = LookedFor { packages: self.packages.len(), files: self.files.len() };
+        let size = LookedFor { packages: self.packages.len(), by_name: self.by_name.len(), files: self.files.len() };
         (!self.packages.is_empty()).then_some(size)
     }
 
@@ -61,7 +70,11 @@ impl Leaks {
     /// Takes out contents that images may well have, because packages that they may have bring them too.
     pub(crate) fn without(&self, allowed: &Allowed) -> Leaks {
         let files = self.files.iter().filter(|(digest, _)| !allowed.0.contains(digest));
-        Leaks { packages: self.packages.clone(), files: files.map(|(digest, brought)| (*digest, brought.clone())).collect() }
+        Leaks {
+            packages: self.packages.clone(),
+            by_name: self.by_name.clone(),
+            files: files.map(|(digest, brought)| (*digest, brought.clone())).collect(),
+        }
     }
 
     /// Whose file this is, by its content: "package version" and the path there.

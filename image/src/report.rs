@@ -167,11 +167,15 @@ impl Report {
         self.write_waste(&mut text);
         let residue = self.residue().count() as u64;
         text.push('\n');
-        if let Some(LookedFor { packages, files }) = self.looked_for {
+        if let Some(LookedFor { packages, by_name, files }) = self.looked_for {
             let found = self.residue().filter(|residue| residue.rule == "build-dependency").count() as u64;
             let found = if found == 0 { "nothing".to_string() } else { count(found, "file") };
             let (packages, files) = (count(packages as u64, "package"), count(files as u64, "file"));
-            let _ = writeln!(text, "build dependencies: {found} of {packages} with {files} that only builders need");
+            let unread = match by_name {
+                0 => String::new(),
+                n => format!("; of {} only the name was looked for: the repository does not have it", count(n as u64, "package")),
+            };
+            let _ = writeln!(text, "build dependencies: {found} of {packages} with {files} that only builders need{unread}");
         }
         if residue == 0 {
             text.push_str("clean: everything above the base is accounted for\n");

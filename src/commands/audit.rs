@@ -13,7 +13,11 @@ use twostage_model::{Class, Error, Result};
 
 pub async fn run(arguments: &Audit, project: &Path, output: &Output) -> Result<()> {
     // Where there is a project, what its builders need is looked for.
-    let leaks = if is_project(project) { leaks::of(&Session::open_shared(project, output)?)? } else { Leaks::default() };
+    let name = match &arguments.image {
+        Place::Engine(_, name) => Some(name.strip_suffix(":latest").unwrap_or(name)),
+        _ => None,
+    };
+    let leaks = if is_project(project) { leaks::of(&Session::open_shared(project, output)?, name)? } else { Leaks::default() };
     let known = Known { leaks, ..Known::default() };
     let base = arguments.base_layers.map_or(Base::Label, Base::Layers);
     let engine = arguments.image.engine(&arguments.engine).await?;

@@ -24,7 +24,7 @@ struct Done {
 }
 
 pub async fn run(arguments: &Load, project: &Path, output: &Output) -> Result<()> {
-    let from = EngineArgs { kind: None, engine_host: None };
+    let from = EngineArgs::default();
     let mut sources = Vec::new();
     for place in &arguments.images {
         sources.push(Source::of(place, project, &from).await?);

@@ -328,7 +328,7 @@ async fn examine(session: &Session, context: &Arc<Context>, image: &RuntimeImage
     context.events.started(name, "auditing");
     // What the project file itself puts into the config is no residue.
     let (env, labels) = (image.env.keys().cloned().collect(), image.labels.keys().cloned().collect());
-    let known = Known { env, labels, leaks: leaks::of(session)? };
+    let known = Known { env, labels, leaks: leaks::of(session, Some(name))? };
     let report = audit_engine_image(&context.engine, id, twostage_image::Base::Label, known).await?;
     if !report.is_clean() {
         return Err(Error::new(Class::Verdict, format!("{name}: the audit found residue; nothing is tagged"))

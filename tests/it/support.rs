@@ -86,7 +86,11 @@ impl Done {
 
 /// Whether the tests that take long are asked for, too: `make test-all`.
 pub fn long() -> bool {
-    std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all")
+    let long = std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all");
+    if !long {
+        count("short");
+    }
+    long
 }
 
 /// Runs a command to its end.

@@ -67,6 +67,19 @@ fn an_image_without_any_says_how_much_was_looked_for() {
 }
 
 #[test]
+fn one_whose_files_nobody_knows_is_looked_for_by_its_name_and_that_is_said() {
+    let mut known = Known { leaks: leaks(), ..Known::default() };
+    known.leaks.add_name(Format::Deb, "make");
+    let base = Tar::new().dir("usr/bin").file("var/lib/dpkg/status", stanza("dpkg"));
+    let above = install(&["dpkg", "make"], &[("make", "usr/bin/make", "made")]);
+    let image = read_archive(&docker_old(&[base.done(), above.bytes()])[..], &wanted).unwrap();
+    let report = audit_with(&image, Base::Layers(1), &known).unwrap();
+    assert_eq!(leaked(&report), [((2, "/usr/bin/make"), "belongs to make 1, which only a builder needs")].into());
+    let said = "build dependencies: 1 file of 3 packages with 5 files that only builders need; of 1 package only the name was looked for";
+    assert!(report.to_text().contains(said), "{}", report.to_text());
+}
+
+#[test]
 fn an_installed_one_is_named_file_by_file() {
     let report =
         report(&[install(&["dpkg", "gcc"], &[("gcc", "usr/bin/gcc", "compiler"), ("gcc", "usr/share/gcc/doc", "of this version")])]);
