@@ -1,8 +1,9 @@
 //! The commands that make the embedded engine useful by itself: run, load, push, doctor, and the layout in the project.
 
 use crate::engines::Other;
+use crate::on::{EMBEDDED, On};
 use crate::registry::Registry;
-use crate::support::{Done, Project, Used, docker, image_name, root, run, tool, twostage, uses};
+use crate::support::{Done, Family, Project, Used, docker, image_name, root, run, tool, twostage, uses};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -69,6 +70,51 @@ fn inspected(image: &str) -> (String, Vec<String>) {
 /// The last line of standard output that is an object.
 fn result(done: &Done) -> Value {
     done.out.lines().filter_map(|line| serde_json::from_str(line).ok()).next_back().expect("a result")
+}
+
+#[test]
+fn a_command_may_be_given_less_time_than_any_and_a_daemon_is_not_asked_for_that() {
+    let place = Place::new("limited");
+    place.image("app", "CMD [\"sleep\", \"60\"]\n");
+    let began = std::time::Instant::now();
+    place.run(&["run", "--time-limit", "1s", "app"]).fails_with(4).says("sleep did not end within 1 seconds and was ended").says("hint:");
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+    place.run(&["run", "--time-limit", "1m", "--memory", "1G", "app", "true"]).ok();
+    place.run(&["run", "--memory", "much", "app"]).fails_with(2).says("4G");
+    let docker = twostage().args(["compile", "--engine", "docker", "--memory", "1G", "."]).output().expect("it runs");
+    assert_eq!(docker.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&docker.stderr).contains("limits its containers itself"), "{docker:?}");
+}
+
+/// The commands of the README, with nothing that says which engine is meant.
+#[test]
+fn where_no_daemon_listens_this_is_the_engine_and_where_one_does_it_is_not() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::quick_on(EMBEDDED, Family::Deb, "no-daemon", "no-daemon-demo");
+    // In a mount namespace of its own, where the sockets of this machine's daemons are none.
+    let script = "for socket in /run/docker.sock /run/podman/podman.sock; do \
+        test ! -e $socket || mount --bind /dev/null $socket || exit 99; done; exec \"$@\"";
+    let alone = |arguments: &[&str]| {
+        let command = project.command(arguments);
+        let mut apart = Command::new("unshare");
+        apart.args(["--mount", "sh", "-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+        apart.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        for name in ["TWOSTAGE_ENGINE", "DOCKER_HOST", "CONTAINER_HOST", "XDG_RUNTIME_DIR"] {
+            apart.env_remove(name);
+        }
+        run(&mut apart)
+    };
+    alone(&["repo"]).ok();
+    let built = alone(&["runtime"]).ok();
+    let id = EMBEDDED.id_of(&project.image).expect("it is in the store");
+    assert!(built.last_line().contains(&id["sha256:".len()..][..12]), "{}", built.out);
+    assert_eq!(On::Docker.id_of(&project.image), None, "nobody else has it");
+    // Docker listens outside, and is asked.
+    let mut beside = project.command(&["runtime"]);
+    run(beside.env_remove("TWOSTAGE_ENGINE")).ok();
+    assert!(On::Docker.id_of(&project.image).is_some(), "Docker has it now");
+    docker(&["image", "rm", "--force", &project.image]).ok();
 }
 
 #[test]

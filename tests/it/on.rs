@@ -7,6 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+fn parse(text: &[u8]) -> Value {
+    serde_json::from_slice(text).expect("JSON")
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum On {
     Docker,
@@ -41,27 +45,54 @@ impl On {
 
     /// The id and the configuration of an image, if there is one of that name.
     fn image(self, name: &str) -> Option<(String, Value)> {
-        let parse = |text: &[u8]| -> Value { serde_json::from_slice(text).expect("JSON") };
         if self == On::Docker {
             let found = docker(&["image", "inspect", name]);
             let image = (found.status == 0).then(|| parse(found.out.as_bytes())[0].take())?;
             let id = image["Id"].as_str().expect("an id").to_string();
             return Some((id, serde_json::json!({ "config": image["Config"], "rootfs": { "diff_ids": image["RootFS"]["Layers"] } })));
         }
+        let name = if name.contains(':') { name.to_string() } else { format!("{name}:latest") };
+        let index = self.index();
+        let image = index.iter().find(|image| image["annotations"]["org.opencontainers.image.ref.name"] == name.as_str())?;
+        Some(self.of_manifest(image))
+    }
+
+    /// The images of a store.
+    fn index(self) -> Vec<Value> {
+        let index = parse(&fs::read(self.store().join("images/index.json")).expect("the index"));
+        index["manifests"].as_array().expect("manifests").clone()
+    }
+
+    /// Id and configuration of what the index of a store names.
+    fn of_manifest(self, image: &Value) -> (String, Value) {
         let blob = |digest: &Value| {
             let digest = digest.as_str().expect("a digest").trim_start_matches("sha256:");
             parse(&fs::read(self.store().join("images/blobs/sha256").join(digest)).expect("a blob"))
         };
-        let index = parse(&fs::read(self.store().join("images/index.json")).expect("the index"));
-        let name = if name.contains(':') { name.to_string() } else { format!("{name}:latest") };
-        let images = index["manifests"].as_array().expect("manifests");
-        let image = images.iter().find(|image| image["annotations"]["org.opencontainers.image.ref.name"] == name.as_str())?;
         let config = &blob(&image["digest"])["config"]["digest"];
-        Some((config.as_str().expect("a digest").to_string(), blob(config)))
+        (config.as_str().expect("a digest").to_string(), blob(config))
     }
 
     pub fn id_of(self, name: &str) -> Option<String> {
         self.image(name).map(|(id, _)| id)
+    }
+
+    /// Ids of the images, with a name or without, that have this label.
+    pub fn ids_with(self, label: &str, value: &str) -> Vec<String> {
+        if self == On::Docker {
+            let filter = format!("label={label}={value}");
+            return docker(&["images", "--no-trunc", "--quiet", "--filter", &filter]).ok().out.lines().map(String::from).collect();
+        }
+        let mut ids: Vec<String> = self
+            .index()
+            .iter()
+            .map(|image| self.of_manifest(image))
+            .filter(|(_, config)| config["config"]["Labels"][label] == value)
+            .map(|(id, _)| id)
+            .collect();
+        ids.sort();
+        ids.dedup();
+        ids
     }
 
     /// The digests of an image's layers.
@@ -93,6 +124,15 @@ impl On {
                 tool("skopeo", &["copy", "--quiet", &from, &format!("docker-archive:{path}:{image}:latest")]).ok()
             }
         };
+    }
+
+    /// Builds the Dockerfile of a folder, with the machine's network.
+    pub fn build(self, folder: &Path, tag: &str) -> Done {
+        let folder = folder.to_string_lossy();
+        match self {
+            On::Docker => docker(&["build", "--network=host", "--tag", tag, &folder]),
+            On::Embedded(_) => self.twostage(&["compile", "--network=host", "--tag", tag, &folder]),
+        }
     }
 
     /// Removes what has that name, if anything.
