@@ -111,6 +111,32 @@ fn calls_that_dockers_profile_forbids_are_forbidden() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn no_call_reserves_room_on_the_disk() {
+    let place = Place::new("reserve");
+    let root = place.root();
+    // fallocate in every mode that may take blocks, also with bits that the kernel does not look at; the same as an ioctl. (Little is
+    // asked for, should it be given.)
+    let program = r#"
+        open(F, "+>", "/tmp/file") or die; syswrite(F, "x" x 8192); $fd = fileno(F); $many = 1 << 20;
+        for $mode (0, 1, 2, 4, 16, 17, 32, 64, 65, 128, 1 << 32) {
+            $! = 0; syscall(285, $fd, $mode, 0, $many) < 0 && $! == 95 or print "mode $mode: $!\n";
+        }
+        $space = pack("s s x4 q q l L l4", 0, 0, 0, $many, 0, 0, 0, 0, 0, 0);
+        for $request (0x40305828, 0x4030582a, 0x40305839) {
+            $! = 0; syscall(16, $fd, $request, $space) < 0 && $! == 95 or printf "request %x: $!\n", $request;
+        }
+        -s F == 8192 or print "it grew\n";
+        syscall(285, $fd, 3, 0, 4096) == 0 or print "a hole: $!\n";
+        # What programs do who ask for it by the C library, or do not need it.
+        system("/usr/bin/fallocate", "--posix", "--length", "1048576", "/tmp/written") == 0 && -s "/tmp/written" == 1048576
+            or print "not written\n";
+        print "tried\n";
+    "#;
+    assert_eq!(perl(&place, &root, Network::None, program), ["tried"]);
+}
+
+#[test]
 fn sockets_of_the_machine_without_a_path_are_not_reached() {
     let place = Place::new("abstract");
     let root = place.root();
