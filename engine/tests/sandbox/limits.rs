@@ -62,6 +62,25 @@ fn memory_ends_at_its_limit() {
     assert_eq!(place.says(&root, "head -c 4194304 /dev/zero | tail -c 4194304 | wc -c"), ["4194304"]);
 }
 
+/// Mounts of the folders of a test program, in whichever namespace: those of a container are in none but its own.
+pub(super) fn mounts_of(program: u32) -> Vec<String> {
+    let name = format!("twostage-sandbox-{program}-");
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").expect("/proc").flatten() {
+        let mounts = fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default();
+        found.extend(mounts.lines().filter(|line| line.contains(&name)).map(|line| format!("{}: {line}", process.path().display())));
+    }
+    found
+}
+
+/// Runs a script with a folder of the place mounted. (The mount of the layers names none of them.)
+pub(super) fn run_with_a_mount(place: &Place, root: &Root, script: &str) {
+    let source = place.path("bound");
+    place.sandbox.folder(&source).expect("a folder");
+    let mounts = [Mount::Bind { source, target: "/bound".into(), read_only: false }];
+    place.run_job(Job { cmd: &["/bin/sh", "-c", script].map(String::from), mounts: &mounts, ..job(root) });
+}
+
 /// Runs one of the ignored tests of this file where all files are on a disk of so many MiB, which goes away with it.
 fn on_a_small_disk(test: &str, mib: u64) {
     let dir = std::env::temp_dir().join(format!("twostage-sandbox-{}-{test}", std::process::id()));
