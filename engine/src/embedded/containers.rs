@@ -432,17 +432,7 @@ impl Container {
             let store = &inner.store;
             let place = store.workplace()?;
             let file = place.path("layer");
-            let mut out = images::new_file(&file)?;
-            let mut packed = inner.sandbox.pack(root)?;
-            let mut hashing = HashWrite::new(&mut out);
-            match times {
-                Some(times) => times::rewritten(packed, &mut hashing, times, &root.lowers)?,
-                None => {
-                    io::copy(&mut packed, &mut hashing).map(drop).or_fail(Class::System, || "cannot pack the container's files".into())?
-                }
-            }
-            let (_, diff_id, _) = hashing.finish();
-            images::finish(out, &file)?;
+            let diff_id = pack(inner, root, times, &file)?;
             store::sync_disk(&path)?;
             let record = read_record(&path).ok_or_else(|| Error::new(Class::Engine, "the container was removed meanwhile"))?;
             let layers: Vec<Sha256> = layers.into_iter().chain([diff_id]).collect();
@@ -496,6 +486,23 @@ fn remove(inner: &Inner, place: Place) -> Result<()> {
         trash
     };
     inner.store.empty(trash)
+}
+
+/// Writes what has changed as the tar of a layer; gives its digest.
+fn pack(inner: &Inner, root: &Root, times: Option<Times>, file: &Path) -> Result<Sha256> {
+    let watch = inner.store.watch();
+    let mut packed = inner.sandbox.pack(root)?;
+    let mut hashing = HashWrite::new(images::new_file(file, &watch)?);
+    let written = match times {
+        Some(times) => times::rewritten(&mut packed, &mut hashing, times, &root.lowers),
+        None => io::copy(&mut packed, &mut hashing).map(drop).or_fail(Class::System, || "cannot pack the container's files".into()),
+    };
+    let (out, diff_id, _) = hashing.finish();
+    // What the sandbox says of the files says more than that their tar has no end.
+    let written = written.map_err(|error| packed.failure().unwrap_or(error)).and_then(|()| images::finish(out, file));
+    // Nothing runs any more, but a command is to blame for what there is.
+    watch.explain(written, Class::Build, "what its commands left fills the disk", "see what they leave, holes of files count, too; or ")?;
+    Ok(diff_id)
 }
 
 fn root(inner: &Inner, path: &Path, layers: &[Sha256]) -> Result<Root> {

@@ -5,6 +5,7 @@
 //! ([`adopt`]): so `skopeo copy docker://debian:bookworm oci:STORE/images:debian:bookworm` is a pull.
 
 use super::pulled;
+use super::sandbox::{Watch, WatchedFile};
 use super::store::{self, Store, Trash, Turn, Workplace};
 use crate::dockerfile::config::ImageConfig;
 use crate::reference::Reference;
@@ -358,11 +359,11 @@ pub(super) fn chain(diff_ids: &[Sha256]) -> Sha256 {
 /// Makes an image of one layer from a tar.
 pub(super) fn import(store: &Store, tar: impl Read + Send, name: &str, config: impl FnOnce(&Sha256) -> Result<Vec<u8>>) -> Result<Sha256> {
     let place = store.workplace()?;
-    let file = place.path("layer");
-    let mut out = new_file(&file)?;
+    let (file, watch) = (place.path("layer"), store.watch());
+    let mut out = new_file(&file, &watch)?;
     let copied = twostage_image::copy_layer(BufReader::with_capacity(128 << 10, tar), &mut out);
-    let (diff_id, _) = copied.map_err(|cause| cause.hint("give it a root file system as a tar, plain or packed with gzip or zstd"))?;
-    finish(out, &file)?;
+    let copied = copied.map_err(|cause| cause.hint("give it a root file system as a tar, plain or packed with gzip or zstd"));
+    let (diff_id, _) = watch.told(copied.and_then(|copied| finish(out, &file).map(|()| copied)))?;
     let config = config(&diff_id)?;
     put(store, &store.change()?, &config, &[NewLayer { diff_id, file: Some(file) }], &[new_name(name)?]).map(|put| put.id)
 }
@@ -397,9 +398,9 @@ pub(super) fn write(store: &Store, new: &NewImage<'_>) -> Result<Written> {
     copy_layers(store, &place, new.store, &diff_ids, &mut copied)?;
     let mut layer = None;
     if let Some(delta) = new.delta {
-        let file = place.path("layer");
-        let (out, diff_id, size) = delta.write(new.store, new_file(&file)?)?;
-        finish(out, &file)?;
+        let (file, watch) = (place.path("layer"), store.watch());
+        let written = delta.write(new.store, new_file(&file, &watch)?);
+        let (diff_id, size) = watch.told(written.and_then(|(out, diff_id, size)| finish(out, &file).map(|()| (diff_id, size))))?;
         copied.insert(diff_id, file);
         diff_ids.push(diff_id);
         layer = Some((diff_id, size));
@@ -414,8 +415,10 @@ pub(super) fn write(store: &Store, new: &NewImage<'_>) -> Result<Written> {
 pub(super) fn load(store: &Store, mut archive: impl Read) -> Result<Vec<String>> {
     let place = store.workplace()?;
     let path = place.path("archive");
-    let mut spool = File::create_new(&path).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
-    io::copy(&mut archive, &mut spool).or_fail(Class::System, || "cannot read the archive".into())?;
+    let file = File::create_new(&path).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
+    let watch = store.watch();
+    let mut spool = watch.file(file);
+    watch.told(io::copy(&mut archive, &mut spool).or_fail(Class::System, || "cannot read the archive".into()))?;
     drop(spool);
     let images = twostage_image::Store::open_all(&path, &|diff_id| store.blob(diff_id).exists())?;
     if images.is_empty() {
@@ -451,17 +454,19 @@ pub(super) fn copy_layers(
     wanted: &[Sha256],
     copied: &mut BTreeMap<Sha256, PathBuf>,
 ) -> Result<()> {
+    let watch = store.watch();
     let mut open: Vec<(File, PathBuf)> = Vec::new();
-    image.copy_layers(&mut |diff_id| {
+    let copying = image.copy_layers(&mut |diff_id| {
         if !wanted.contains(diff_id) || copied.contains_key(diff_id) || store.blob(diff_id).exists() {
             return Ok(None);
         }
         let file = place.path(&diff_id.to_string());
         copied.insert(*diff_id, file.clone());
-        let out = new_file(&file)?;
-        open.push((out.get_ref().try_clone().or_fail(Class::System, || format!("cannot write {}", file.display()))?, file));
+        let out = new_file(&file, &watch)?;
+        open.push((out.get_ref().file().try_clone().or_fail(Class::System, || format!("cannot write {}", file.display()))?, file));
         Ok(Some(Box::new(out)))
-    })?;
+    });
+    watch.told(copying)?;
     open.into_iter().try_for_each(|(file, path)| file.sync_all().or_fail(Class::System, || format!("cannot write {}", path.display())))
 }
 
@@ -522,16 +527,18 @@ impl Saving {
     }
 }
 
-/// A file of a workplace.
-pub(super) fn new_file(path: &std::path::Path) -> Result<BufWriter<File>> {
+/// A file of a workplace, which ends where the disk has too little room: a few bytes may become very many here, as packed
+/// layers do, and the holes of files.
+pub(super) fn new_file(path: &std::path::Path, watch: &Watch) -> Result<BufWriter<WatchedFile>> {
     let file = File::create_new(path).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
-    Ok(BufWriter::with_capacity(256 << 10, file))
+    Ok(BufWriter::with_capacity(256 << 10, watch.file(file)))
 }
 
 /// Makes a file of a workplace durable.
-pub(super) fn finish(out: BufWriter<File>, path: &std::path::Path) -> Result<()> {
+pub(super) fn finish(out: BufWriter<WatchedFile>, path: &std::path::Path) -> Result<()> {
     let fail = || format!("cannot write {}", path.display());
-    out.into_inner().map_err(io::IntoInnerError::into_error).or_fail(Class::System, fail)?.sync_all().or_fail(Class::System, fail)
+    let out = out.into_inner().map_err(io::IntoInnerError::into_error).or_fail(Class::System, fail)?;
+    out.file().sync_all().or_fail(Class::System, fail)
 }
 
 /// What the store's images tell of themselves.

@@ -17,6 +17,7 @@
 //! killed leaves the old state or the new one, and something in `incoming`, `containers` or `trash`, whose folder was
 //! locked by it and no longer is: the next command removes that.
 
+use super::sandbox::Watch;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, DirBuilder, File};
 use std::io::Write as _;
@@ -141,6 +142,11 @@ impl Store {
     pub fn workplace(&self) -> Result<Workplace> {
         let place = self.place(&self.change()?, "incoming", &unique())?;
         Ok(Workplace { store: self.clone(), place: Some(place) })
+    }
+
+    /// Looks at the disk while something is written here.
+    pub fn watch(&self) -> Watch {
+        Watch::over(&self.root, None)
     }
 
     /// Gives what was made its name, unless something has it: of one name there is one content.

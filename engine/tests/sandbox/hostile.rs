@@ -96,6 +96,8 @@ fn calls_that_dockers_profile_forbids_are_forbidden() {
         ("personality ADDR_NO_RANDOMIZE", "135, 0x40000"),
         ("kexec_load", "246, 0, 0, 0, 0"),
         ("init_module", "175, 0, 0, 0"),
+        ("finit_module", "313, 0, 0, 0"),
+        ("delete_module", "176, 0, 0"),
         ("syslog", "103, 3, 0, 0"),
         ("fanotify_init", "300, 0, 0"),
         ("quotactl", "179, 0, 0, 0, 0"),
@@ -108,6 +110,112 @@ fn calls_that_dockers_profile_forbids_are_forbidden() {
     let clone3 = "$! = 0; syscall(435, 0, 0) < 0 && $! == 38 or print \"clone3: $!\\n\"";
     let said = perl(&place, &root, Network::None, &format!("$me = $$; {tries} {clone3}; print \"tried\\n\""));
     assert_eq!(said, ["tried"]);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn no_call_reserves_room_on_the_disk() {
+    let place = Place::new("reserve");
+    let root = place.root();
+    // fallocate in every mode that may take blocks, also with bits that the kernel does not look at; the same as an ioctl. (Little is
+    // asked for, should it be given.)
+    let program = r#"
+        open(F, "+>", "/tmp/file") or die; syswrite(F, "x" x 8192); $fd = fileno(F); $many = 1 << 20;
+        for $mode (0, 1, 2, 4, 16, 17, 32, 64, 65, 128, 1 << 32) {
+            $! = 0; syscall(285, $fd, $mode, 0, $many) < 0 && $! == 95 or print "mode $mode: $!\n";
+        }
+        $space = pack("s s x4 q q l L l4", 0, 0, 0, $many, 0, 0, 0, 0, 0, 0);
+        for $request (0x40305828, 0x4030582a, 0x40305839) {
+            $! = 0; syscall(16, $fd, $request, $space) < 0 && $! == 95 or printf "request %x: $!\n", $request;
+        }
+        -s F == 8192 or print "it grew\n";
+        syscall(285, $fd, 3, 0, 4096) == 0 or print "a hole: $!\n";
+        # What programs do who ask for it by the C library, or do not need it.
+        system("/usr/bin/fallocate", "--posix", "--length", "1048576", "/tmp/written") == 0 && -s "/tmp/written" == 1048576
+            or print "not written\n";
+        print "tried\n";
+    "#;
+    assert_eq!(perl(&place, &root, Network::None, program), ["tried"]);
+}
+
+/// Paths of the machine's sockets: of those that are listened on, and of those that engines usually have.
+#[cfg(target_arch = "x86_64")]
+fn sockets() -> Vec<String> {
+    let usual = [
+        "/run/docker.sock",
+        "/var/run/docker.sock",
+        "/run/podman/podman.sock",
+        "/run/user/0/podman/podman.sock",
+        "/run/containerd/containerd.sock",
+        "/run/crio/crio.sock",
+        "/run/dbus/system_bus_socket",
+        "/run/systemd/private",
+        "/tmp/.X11-unix/X0",
+    ];
+    let listed = fs::read_to_string("/proc/net/unix").expect("/proc");
+    let listed = listed.lines().filter_map(|line| line.split_whitespace().nth(7)).filter(|path| path.starts_with('/'));
+    // (Where no program of Perl's must quote anything.)
+    let plain = |path: &&str| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:".contains(&byte));
+    usual.into_iter().chain(listed.filter(plain)).map(String::from).collect()
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn sockets_of_the_machine_that_have_a_path_are_not_seen() {
+    let place = Place::new("sockets");
+    let root = place.root();
+    let name = format!("twostage-test-{}.sock", std::process::id());
+    let mut ours = vec![std::env::temp_dir().join(&name), place.path("sock")];
+    if rustix::process::geteuid().is_root() {
+        ours.push(Path::new("/run").join(&name));
+    }
+    let listeners: Vec<_> = ours.iter().map(|path| UnixListener::bind(path).expect("a socket")).collect();
+    let paths = sockets();
+    for path in &ours {
+        assert!(paths.iter().any(|other| Path::new(other) == path), "{} is among {paths:?}", path.display());
+        std::os::unix::net::UnixStream::connect(path).expect("out here it is reached");
+    }
+    let list = paths.join(" ");
+    let program = format!(
+        r#"for $path (qw({list})) {{ for $way ("", "/proc/1/root", "/proc/1/cwd", "/proc/self/root", "/proc/self/cwd/../../..") {{
+            -e "$way$path" and print "$way$path is seen\n";
+            socket(S, AF_UNIX, SOCK_STREAM, 0) or die;
+            length("$way$path") < 108 and connect(S, pack("S a*", 1, "$way$path\0")) and print "$way$path is reached\n";
+        }} }} print "tried\n";"#
+    );
+    let seen = "find / -type s 2>/dev/null; true";
+    for network in [Network::None, Network::Host] {
+        assert_eq!(perl(&place, &root, network, &program), ["tried"]);
+        let (_, lines) = place.run_job(Job { cmd: &["sh", "-c", seen].map(String::from), network, ..job(&root) });
+        assert_eq!(lines, [""; 0]);
+    }
+    drop(listeners);
+    ours.iter().for_each(|path| fs::remove_file(path).expect("ours"));
+}
+
+#[test]
+fn a_secret_ends_with_the_command_that_was_given_it() {
+    let place = Place::new("secret");
+    let root = place.root();
+    let secret = b"not-for-anybody-else".to_vec();
+    let mounts = [Mount::Secret { bytes: secret.clone(), target: "/run/secrets/token".into(), mode: 0o444, uid: 0, gid: 0 }];
+    // What it leaves has the secret open and in its environment, is in a session of its own, whose parents are gone, and heeds no
+    // signal. A second after the command has ended, it would write the secret down.
+    let stays = "trap '' HUP INT QUIT TERM; exec 3</run/secrets/token; touch /ready; while kill -0 $1; do sleep 0.1; done; \
+        sleep 1; cat <&3 >/stolen; cat /run/secrets/token >>/stolen; sleep 100";
+    let script = "cp /run/secrets/token /dev/shm/kept; export TOKEN=$(cat /run/secrets/token); \
+        (setsid sh -c \"$0\" 8642 $$ >/dev/null 2>&1 &); until test -e /ready; do sleep 0.1; done";
+    let cmd = ["/bin/sh", "-c", script, stays].map(String::from);
+    assert_eq!(place.run_job(Job { cmd: &cmd, mounts: &mounts, ..job(&root) }), (0, Vec::new()));
+    assert_eq!(processes_of("8642"), [""; 0]);
+    std::thread::sleep(Duration::from_millis(2500));
+    // (The words are written so that looking for them is not found.)
+    let look = "exec 2>/dev/null; ls /run/secrets/token /dev/shm/kept /stolen; grep -l 'not-for-anybody[-]else' /proc/[0-9]*/environ /proc/[0-9]*/cmdline; \
+        grep -l '864[2]' /proc/[0-9]*/cmdline; grep -rl 'not-for-anybody[-]else' /ready /bin /dev/shm /etc /home /root /run /tmp /var; true";
+    assert_eq!(place.says(&root, look), [""; 0]);
+    let tar = place.packed(&root);
+    assert_eq!(dump(&tar), ["0 0644 0:0 ready"]);
+    assert!(!tar.windows(secret.len()).any(|window| window == secret));
 }
 
 #[test]

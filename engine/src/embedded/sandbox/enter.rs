@@ -1,5 +1,6 @@
 //! The inner side of a sandbox: this program, run again.
 
+use super::disk::Watch;
 use super::host::MARKER;
 use super::wire::{self, Attach, Layers, Order, Reply, Run, Task};
 use super::{extract, inside, mounts, pack, resolve, stubs};
@@ -94,12 +95,15 @@ fn obey(control: &UnixStream) -> Result<Reply> {
         Task::Unpack(layer) => {
             let layer = place(layer)?;
             let tar = File::from(rustix::stdio::stdout().try_clone_to_owned().or_fail(Class::Engine, failed)?);
-            extract::extract(layer, tar, extract::Form::Layer, owners).map(|()| Reply::Done)
+            let watch = Watch::of(layer.try_clone().ok(), &order.base, order.free);
+            extract::extract(layer, tar, extract::Form::Layer, owners, watch).map(|()| Reply::Done)
         }
         Task::Put { root, replace } => {
             let tree = mounts::tree(&root)?;
             let tar = File::from(rustix::stdio::stdout().try_clone_to_owned().or_fail(Class::Engine, failed)?);
-            extract::extract(tree, tar, extract::Form::Tree { replace }, owners).map(|()| Reply::Done)
+            // (An overlay's disk is that of the layer which is written.)
+            let watch = Watch::of(tree.try_clone().ok(), &order.base, order.free);
+            extract::extract(tree, tar, extract::Form::Tree { replace }, owners, watch).map(|()| Reply::Done)
         }
         Task::Pack(root) => {
             let below = if root.lowers.is_empty() { None } else { Some(mounts::tree(&Layers { upper: None, ..root.clone() })?) };

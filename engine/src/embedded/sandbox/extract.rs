@@ -3,6 +3,7 @@
 //! The tar may say anything. Its paths are clean before they are used, every one is opened below the root, by
 //! openat2(2), and nothing is ever written through a link that is the last name of a path.
 
+use super::disk::Watch;
 use super::resolve::{self, shown};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -20,6 +21,8 @@ pub(super) const WHITEOUT: &[u8] = b".wh.";
 pub(super) const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
 /// How an overlay of a user namespace marks a folder that hides all below (overlayfs.rst).
 pub(super) const OPAQUE: &str = "user.overlay.opaque";
+/// What a file takes on a disk besides its bytes, about.
+const FILE: u64 = 4096;
 /// What overlays note for themselves.
 pub(super) const NOTES: &[u8] = b"user.overlay.";
 
@@ -32,10 +35,11 @@ pub(super) enum Form {
     Tree { replace: bool },
 }
 
-/// Unpacks a tar into a root; without `owners` everything belongs to whoever unpacks.
-pub(super) fn extract(root: OwnedFd, tar: impl Read, form: Form, owners: bool) -> Result<()> {
+/// Unpacks a tar into a root; without `owners` everything belongs to whoever unpacks. A small tar may say that a file is
+/// huge, by its holes, and is believed only as far as the disk has room.
+pub(super) fn extract(root: OwnedFd, tar: impl Read, form: Form, owners: bool, watch: Watch) -> Result<()> {
     let mut tar = Tarball::new(BufReader::with_capacity(256 << 10, tar));
-    let mut writer = Writer { root, form, owners, parent: None, folders: Vec::new(), buffer: vec![0; 256 << 10] };
+    let mut writer = Writer { root, form, owners, watch, parent: None, folders: Vec::new(), buffer: vec![0; 256 << 10] };
     while let Some(header) = tar.next()? {
         writer.member(&header, &mut tar).map_err(|error| {
             let class = error.class();
@@ -50,6 +54,7 @@ struct Writer {
     root: OwnedFd,
     form: Form,
     owners: bool,
+    watch: Watch,
     /// The folder of the last member, which is most often that of the next one.
     parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
     /// Folders and their times, which would not survive what is put into them.
@@ -78,6 +83,7 @@ impl Writer {
             return whiteout(&folder, name);
         }
         let below_is_hidden = self.make_room(&folder, name, header)?;
+        self.watch.took(FILE)?;
         let mode = Mode::from_raw_mode(0o600);
         match header.kind {
             b'0' => {
@@ -89,6 +95,7 @@ impl Writer {
                         break;
                     }
                     file.write_all(&self.buffer[..n]).or_fail(Class::System, || "cannot write the file".into())?;
+                    self.watch.took(n as u64)?;
                 }
             }
             b'5' => match rustix::fs::mkdirat(&*folder, name, Mode::from_raw_mode(0o700)) {

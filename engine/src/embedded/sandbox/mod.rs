@@ -30,6 +30,7 @@ mod stubs;
 mod user;
 mod wire;
 
+pub(super) use disk::{Watch, WatchedFile};
 pub use enter::enter;
 pub use limits::Limits;
 
@@ -261,11 +262,9 @@ impl Sandbox {
                 Error::new(Class::Build, format!("{name} did not end within {} seconds and was ended", limit.as_secs()))
                     .hint("give it more time, or see what it waits for"),
             ),
-            why = disk::filled(upper, self.limits.free) => Err(
-                Error::new(Class::Build, format!("{name} filled the disk and was ended"))
-                    .because(why)
-                    .hint("see what it writes; or free some, or name a folder on a larger disk in TWOSTAGE_STORE"),
-            ),
+            why = disk::filled(upper, self.limits.free) => {
+                Err(disk::full(Class::Build, format!("{name} filled the disk and was ended"), &why, "see what it writes; or "))
+            }
         };
         end(running);
         match ended?? {
@@ -319,7 +318,7 @@ impl Sandbox {
     /// (Linux, overlayfs.rst). Device files are left out: no user namespace may make them.
     ///
     /// # Errors
-    /// The tar is broken, or names what cannot be made.
+    /// The tar is broken, or names what cannot be made; or too little of the disk would stay free.
     pub fn unpack(&self, tar: impl Read + Send, layer: &Path) -> Result<()> {
         self.folder(layer)?;
         self.feed(&[layer], Task::Unpack(absolute(layer)?), tar)
@@ -329,7 +328,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The sandbox cannot be started. What goes wrong later is an error of the reader, never a silent end.
-    pub fn pack(&self, root: &Root) -> Result<impl Read + Send + use<>> {
+    pub fn pack(&self, root: &Root) -> Result<Drawn> {
         if root.upper.is_none() {
             return Err(Error::new(Class::Engine, "cannot pack a layer: this tree has none to write to"));
         }
@@ -342,7 +341,7 @@ impl Sandbox {
     /// may take the place of something else, and the other way round; else that is an error.
     ///
     /// # Errors
-    /// The tar is broken, the source fails, or the tree has something else there.
+    /// The tar is broken, the source fails, the tree has something else there, or too little of the disk would stay free.
     pub fn put(&self, root: &Root, tar: impl Read + Send, replace: bool) -> Result<()> {
         self.feed(&root.paths(), Task::Put { root: self.layers(root)?, replace }, tar)
     }
@@ -364,7 +363,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The sandbox cannot be started. A path that is not there is an error of the reader.
-    pub fn copy_out(&self, root: &Root, path: &str) -> Result<impl Read + Send + use<>> {
+    pub fn copy_out(&self, root: &Root, path: &str) -> Result<Drawn> {
         self.draw(&root.paths(), Task::CopyOut { root: self.layers(root)?, path: path.to_string() })
     }
 
@@ -455,7 +454,7 @@ impl Sandbox {
             });
         }
         let single = self.host.ids == ids::Ids::Single;
-        Ok(Order { base: base.unwrap_or_else(|| "/".into()), single, mapped: !single, task })
+        Ok(Order { base: base.unwrap_or_else(|| "/".into()), single, mapped: !single, free: self.limits.free, task })
     }
 
     /// Runs a task that reads a tar.
@@ -486,7 +485,7 @@ impl Sandbox {
         let running = self.host.start(&order, None, theirs.into(), Stdio::inherit(), move |reply, _| {
             let _ = say.send(reply.and_then(done));
         })?;
-        Ok(Drawn { tar: ours, heard, end: None, _running: running })
+        Ok(Drawn { tar: ours, heard, end: None, failure: None, _running: running })
     }
 }
 
@@ -497,22 +496,41 @@ impl Root {
     }
 }
 
-/// A tar that the inner side writes.
-struct Drawn {
+/// A tar that a sandbox writes.
+pub struct Drawn {
     tar: PipeReader,
     heard: mpsc::Receiver<Result<()>>,
     /// What the inner side said at last, once that is known.
     end: Option<Result<(), String>>,
+    /// The same, if it failed, until somebody asks for it.
+    failure: Option<Error>,
     _running: Running,
+}
+
+impl std::fmt::Debug for Drawn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Drawn")
+    }
+}
+
+impl Drawn {
+    /// Why reading failed, as the sandbox said it: an error of a reader has neither class nor hint.
+    pub(super) fn failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
 }
 
 impl Read for Drawn {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.tar.read(buffer)? {
             0 if !buffer.is_empty() => {
-                let end = self.end.get_or_insert_with(|| match self.heard.recv() {
-                    Ok(said) => said.map_err(|error| [vec![error.to_string()], error.causes()].concat().join(": ")),
-                    Err(_) => Err("lost sight of a sandbox".to_string()),
+                let end = self.end.get_or_insert_with(|| {
+                    let said = self.heard.recv().unwrap_or_else(|_| Err(Error::new(Class::Engine, "lost sight of a sandbox")));
+                    said.map_err(|error| {
+                        let text = [vec![error.to_string()], error.causes()].concat().join(": ");
+                        self.failure = Some(error);
+                        text
+                    })
                 });
                 end.clone().map(|()| 0).map_err(io::Error::other)
             }

@@ -1,5 +1,6 @@
 //! Files become a tar: a layer that was written, or what is at a path of a tree.
 
+use super::disk;
 use super::extract::{NOTES, OPAQUE, OPAQUE_WHITEOUT, WHITEOUT, is_whiteout};
 use super::gotar::{self, Head};
 use super::resolve::{self, shown};
@@ -15,6 +16,8 @@ use twostage_model::{Class, Error, Result};
 
 /// The deepest folder, as for images that are read (twostage-image, path.rs).
 const MAX_DEPTH: usize = 1000;
+/// Bytes of a file from which on it is asked whether it can fit at all.
+const LARGE: u64 = 64 << 20;
 
 /// Writes the layer in `upper`; `below` is the tree of the layers under it.
 pub(super) fn layer(upper: OwnedFd, below: Option<OwnedFd>, out: &mut dyn Write) -> Result<()> {
@@ -140,6 +143,9 @@ impl Packer<'_> {
             None => {}
         }
         if head.kind == b'0' && head.size > 0 {
+            if self.layer {
+                may_fit(folder, path, head.size)?;
+            }
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
             data = Some(File::from(rustix::fs::openat(folder, name, flags, Mode::empty()).or_fail(Class::System, failed)?));
         }
@@ -236,6 +242,21 @@ impl Packer<'_> {
         }
         gotar::pad(&mut self.out, size)
     }
+}
+
+/// A hole costs nothing where a command makes it, and its whole size in a tar, which is written to the same disk. Whoever
+/// writes that stops in time; what can never fit is not even begun.
+fn may_fit(folder: &OwnedFd, path: &[u8], size: u64) -> Result<()> {
+    if size < LARGE {
+        return Ok(());
+    }
+    let free = rustix::fs::fstatvfs(folder).map_or(u64::MAX, |disk| disk::free(&disk));
+    if size <= free {
+        return Ok(());
+    }
+    let (path, size, free) = (text(path), size >> 20, free >> 20);
+    Err(Error::new(Class::Build, format!("cannot pack {path}: it takes {size} MiB in a layer, and {free} MiB are free on the disk"))
+        .hint("see what writes it: a file that is mostly holes takes its whole size in a layer; or remove it where it was made"))
 }
 
 fn text(path: &[u8]) -> String {

@@ -1,5 +1,6 @@
 //! Which calls of the kernel a container may make: as Docker's default profile without more capabilities than its
-//! default (moby, profiles/seccomp/default.json), but for programs of 32 bits, which are not run.
+//! default (moby, profiles/seccomp/default.json), but for programs of 32 bits, which are not run, and for what reserves
+//! room on a disk.
 
 use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch, apply_filter};
 use std::collections::BTreeMap;
@@ -329,6 +330,11 @@ const NAMESPACES: u64 = 0x7E02_0000;
 /// them, or a question.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF];
 
+/// What `fallocate` may do: make a hole, or take a part out.
+const GIVING_BACK: [c_int; 2] = [FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_COLLAPSE_RANGE];
+/// `fallocate` as an `ioctl` of any file (Linux, falloc.h): FS_IOC_RESVSP, FS_IOC_RESVSP64, FS_IOC_ZERO_RANGE.
+const RESERVING: [u64; 3] = [0x4030_5828, 0x4030_582A, 0x4030_5839];
+
 /// Forbids everything else to this thread and what it starts. From here on no program gains rights by being executed:
 /// set-user-ID and file capabilities do nothing.
 ///
@@ -338,6 +344,7 @@ pub(super) fn confine(single: bool) -> Result<()> {
     let errno = |number: c_int| SeccompAction::Errno(number.cast_unsigned());
     // Of several filters that refuse, the one that came last says how.
     install(allowed()?, errno(EPERM), SeccompAction::Allow)?;
+    install(reserving()?, SeccompAction::Allow, errno(EOPNOTSUPP))?;
     let missing = [SYS_clone3].into_iter().chain(UNKNOWN).map(|call| (call, Vec::new())).collect();
     install(missing, SeccompAction::Allow, errno(ENOSYS))?;
     if single {
@@ -370,6 +377,16 @@ fn allowed() -> Result<Rules> {
     let personalities = PERSONALITIES.into_iter().map(|value| when(0, SeccompCmpOp::Eq, value));
     rules.insert(SYS_personality, personalities.collect::<Result<_>>()?);
     Ok(rules)
+}
+
+/// Calls that take any part of the disk at once. Whoever watches it would see that when it has happened; a program that is told
+/// that this file system cannot do it, as many cannot, writes instead. What gives room back is let through.
+fn reserving() -> Result<Rules> {
+    let other_than = |mode: c_int| SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, mode.cast_unsigned().into());
+    let all = GIVING_BACK.into_iter().map(other_than).collect::<std::result::Result<Vec<_>, _>>().and_then(SeccompRule::new);
+    let all = all.or_fail(Class::Engine, || "cannot make a rule for system calls".into())?;
+    let requests = RESERVING.into_iter().map(|request| when(1, SeccompCmpOp::Eq, request));
+    Ok(Rules::from([(SYS_fallocate, vec![all]), (SYS_ioctl, requests.collect::<Result<_>>()?)]))
 }
 
 /// Calls that do nothing and say that they did, where there is one user only: whoever unpacks packages may go on, as

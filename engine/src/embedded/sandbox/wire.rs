@@ -27,6 +27,8 @@ pub(super) struct Order {
     pub single: bool,
     /// Somebody outside writes the maps of ids.
     pub mapped: bool,
+    /// Bytes that stay free on the disk that is written to; none means the usual.
+    pub free: Option<u64>,
     pub task: Task<PathBuf>,
 }
 
