@@ -1,7 +1,7 @@
 //! How much of a hostile image is read before it is refused.
 
 use crate::broken;
-use crate::image::Layer;
+use crate::image::{Entry, Kind, Layer};
 use twostage_model::Result;
 
 /// Bounds on one image. The defaults fit any image that a machine of today can run.
@@ -72,10 +72,12 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
-    /// Counts a layer that stands in an image once more, and gives it.
+    /// Counts a layer that stands in an image once more, and gives it. What is counted is all that a copy holds, as when
+    /// the layer was read: else a small layer that is named often takes more memory than any machine has. (It is not
+    /// shared, as an entry of a tree is known by where it is in memory: one file of two layers would be two names of one.)
     pub fn again(&mut self, layer: &Layer) -> Result<Layer> {
         for entry in &layer.entries {
-            self.entry(entry.path.len() as u64)?;
+            self.entry(name_bytes(entry))?;
             self.keep(&entry.path, entry.content.as_ref().map_or(0, Vec::len) as u64)?;
         }
         Ok(layer.clone())
@@ -88,4 +90,14 @@ impl<'a> Budget<'a> {
         }
         Ok(())
     }
+}
+
+/// Bytes of what is kept of a member besides its content: path, link target and attributes.
+fn name_bytes(entry: &Entry) -> u64 {
+    let link = match &entry.kind {
+        Kind::Symlink { target } | Kind::Hardlink { target } => target.len(),
+        _ => 0,
+    };
+    let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    (entry.path.len() + link + xattrs) as u64
 }

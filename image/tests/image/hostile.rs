@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use twostage_image::archive::read_archive_within;
-use twostage_image::{Base, Limits, Want, audit, read_archive, wanted};
+use twostage_image::{Base, Limits, Store, Want, audit, read_archive, wanted};
 
 /// The error's sentence and its causes.
 fn refused(bytes: &[u8]) -> String {
@@ -57,6 +57,34 @@ fn bombs() {
     assert!(refused_within(&kept, &limits).contains("keep: 100 bytes are too many to look into"));
     let limits = Limits { json_bytes: 10, ..Limits::default() };
     assert!(refused_within(&kept, &limits).contains("too many for a manifest"));
+}
+
+/// The error of an archive or a layout that is read from its place.
+fn refused_in_place(path: &std::path::Path, limits: &Limits) -> String {
+    match Store::open_within(path, None, limits.clone()).and_then(|store| store.read(&|_| Want::Digest)) {
+        Ok(_) => "it was taken".into(),
+        Err(error) => format!("{error}: {}", error.causes().join(": ")),
+    }
+}
+
+#[test]
+fn a_layer_that_stands_in_an_image_often_is_counted_each_time() {
+    let attribute = vec![b'v'; 60_000];
+    let attributes = Tar::new().pax(&[("SCHILY.xattr.user.x", &attribute)]).file("a", "").done();
+    let link = Tar::new().pax(&[("linkpath", &[b'l'; 4000])]).symlink("a", "x").done();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.tar");
+    for (layer, names) in [(attributes, 500_000), (link, 50_000)] {
+        let limits = Limits { name_bytes: names, ..Limits::default() };
+        for (times, expected) in [(2, "it was taken"), (20, "the names in the image take more than")] {
+            let archive = docker_old(&vec![layer.clone(); times]);
+            let error = refused_within(&archive, &limits);
+            assert!(error.contains(expected), "{times}: {error}");
+            std::fs::write(&path, &archive).unwrap();
+            let error = refused_in_place(&path, &limits);
+            assert!(error.contains(expected), "{times}: {error}");
+        }
+    }
 }
 
 #[test]
