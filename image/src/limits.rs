@@ -4,6 +4,9 @@ use crate::broken;
 use crate::image::{Entry, Kind, Layer};
 use twostage_model::Result;
 
+/// Images of one archive or layout, where all of them are opened: a machine's whole store has a few thousand.
+const MAX_IMAGES: usize = 10_000;
+
 /// Bounds on one image. The defaults fit any image that a machine of today can run.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -19,8 +22,10 @@ pub struct Limits {
     pub kept_file: u64,
     /// Bytes of all contents kept.
     pub kept_total: u64,
-    /// Bytes of one manifest, index or configuration.
+    /// Bytes of one manifest, index or configuration; of all that are read when a place is opened, eight times as many.
     pub json_bytes: u64,
+    /// Images of one archive or layout, where all of them are opened. One with several names is one.
+    pub images: usize,
 }
 
 impl Default for Limits {
@@ -34,11 +39,12 @@ impl Default for Limits {
             kept_file: 256 << 20,
             kept_total: 1 << 30,
             json_bytes: 16 << 20,
+            images: MAX_IMAGES,
         }
     }
 }
 
-/// What of the limits is used up, over all layers of an image.
+/// What of the limits is used up: over all layers of an image, or over all that is read to open a place.
 pub(crate) struct Budget<'a> {
     pub limits: &'a Limits,
     entries: u64,
@@ -85,8 +91,12 @@ impl<'a> Budget<'a> {
 
     pub fn json(&mut self, name: &str, size: u64) -> Result<()> {
         self.json = self.json.saturating_add(size);
-        if size > self.limits.json_bytes || self.json > 8 * self.limits.json_bytes {
+        if size > self.limits.json_bytes {
             return Err(broken(format!("{name}: {size} bytes are too many for a manifest or a configuration")));
+        }
+        if self.json > self.limits.json_bytes.saturating_mul(8) {
+            return Err(broken(format!("{name}: with it the manifests and configurations have {} bytes, which are too many", self.json))
+                .hint("save fewer images into one archive"));
         }
         Ok(())
     }

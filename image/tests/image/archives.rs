@@ -69,6 +69,47 @@ fn a_layout_folder_is_read_and_its_links_are_not_followed() {
 }
 
 #[test]
+fn all_images_of_a_place_are_opened_each_once_with_all_its_names() {
+    let (one, two) = (layers(), [Tar::new().file("other", "").done()]);
+    let (one_files, two_files) = (layout(&one, &one, false), layout(&two, &two, false));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("layout");
+    place(&path, &one_files);
+    place(&path, &two_files);
+    place(&path, &[named(&[("b:1", &one_files), ("a:1", &two_files), ("a:2", &one_files)])]);
+    let tags = |path: &std::path::Path| -> Vec<(Sha256, Vec<String>)> {
+        let all = Store::open_all(path, &|_| false).unwrap_or_else(|e| panic!("{e} {:?}", e.causes()));
+        all.into_iter().map(|store| (store.id(), store.tags)).collect()
+    };
+    let ids = [Sha256::of(config(&one).as_bytes()), Sha256::of(config(&two).as_bytes())];
+    assert_eq!(tags(&path), [(ids[0], vec!["b:1".into(), "a:2".into()]), (ids[1], vec!["a:1".into()])]);
+
+    // The same of an archive that says it twice.
+    let manifest = |name: &str| {
+        let layers: Vec<String> = one_files[..2].iter().map(|(name, _)| format!("{name:?}")).collect();
+        format!(r#"{{"Config":"{}","RepoTags":["{name}"],"Layers":[{}]}}"#, one_files[2].0, layers.join(","))
+    };
+    let manifests = format!("[{},{},{}]", manifest("a:1"), manifest("b:1"), manifest("a:1"));
+    let mut files = one_files[..3].to_vec();
+    files.push(("manifest.json".into(), manifests.into_bytes()));
+    let path = dir.path().join("image.tar");
+    std::fs::write(&path, archive(&files)).unwrap();
+    assert_eq!(tags(&path), [(ids[0], vec!["a:1".into(), "b:1".into()])]);
+}
+
+#[test]
+fn an_image_with_many_names_is_read_once() {
+    let layers = layers();
+    let files = layout(&layers, &layers, false);
+    let names: Vec<String> = (0..20_000).map(|number| format!("name:{number}")).collect();
+    let dir = tempfile::tempdir().unwrap();
+    place(dir.path(), &files);
+    place(dir.path(), &[named(&names.iter().map(|name| (name.as_str(), files.as_slice())).collect::<Vec<_>>())]);
+    let all = Store::open_all(dir.path(), &|_| false).unwrap();
+    assert_eq!(all.into_iter().map(|store| store.tags).collect::<Vec<_>>(), [names]);
+}
+
+#[test]
 fn a_layer_used_twice_is_read_once() {
     let empty = Tar::new().done();
     let layers = [layers()[0].clone(), empty.clone(), empty];

@@ -87,6 +87,44 @@ fn a_layer_that_stands_in_an_image_often_is_counted_each_time() {
     }
 }
 
+/// An archive of several images; each has a configuration of some 10,000 bytes.
+fn several(count: usize) -> Vec<u8> {
+    let run = |number: usize| format!(r#""Cmd":["{number}{}"]"#, "x".repeat(10_000));
+    let layer = [Tar::new().file("a", "1").done()];
+    let mut files = vec![("layer.tar".to_string(), layer[0].clone())];
+    files.extend((0..count).map(|number| (format!("{number}.json"), config_with(&layer, &run(number)).into_bytes())));
+    let image = |number| format!(r#"{{"Config":"{number}.json","RepoTags":["image:{number}"],"Layers":["layer.tar"]}}"#);
+    let manifest = (0..count).map(image).collect::<Vec<_>>().join(",");
+    files.push(("manifest.json".into(), format!("[{manifest}]").into_bytes()));
+    archive(&files)
+}
+
+#[test]
+fn all_images_of_a_place_are_bounded_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let open = |count: usize, limits: Limits| {
+        std::fs::write(&path, several(count)).unwrap();
+        match Store::open_all_within(&path, &|_| false, &limits) {
+            Ok(all) => format!("there are {}", all.len()),
+            Err(error) => format!("{error}: {}", error.causes().join(": ")),
+        }
+    };
+    let images = |images| Limits { images, ..Limits::default() };
+    assert_eq!(open(12, images(12)), "there are 12");
+    let error = open(12, images(11));
+    assert!(error.contains("holds more than 11 images"), "{error}");
+    // Each configuration alone is small enough.
+    let json = || Limits { json_bytes: 12_000, ..Limits::default() };
+    assert_eq!(open(8, json()), "there are 8");
+    let error = open(12, json());
+    assert!(error.contains("with it the manifests and configurations have"), "{error}");
+    // What a link leads to counts too: each image has the long name of its layer.
+    let names = Limits { name_bytes: 300, ..Limits::default() };
+    assert_eq!(open(2, names.clone()), "there are 2");
+    assert!(open(30, names).contains("the names in the image take more than 300 bytes"));
+}
+
 #[test]
 fn a_sparse_file_cannot_claim_more_than_a_layer() {
     let map = format!("1\n0\n0\n{}", "\0".repeat(512 - 6));

@@ -81,11 +81,7 @@ fn look(input: &Input, work: &Path) -> Result<()> {
             Sha256::of(bytes)
         }
         Input::Layout(files) => {
-            for (name, bytes) in files {
-                let path = place.join(name);
-                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                std::fs::write(path, bytes).unwrap();
-            }
+            crate::support::place(&place, files);
             digest(&place)
         }
     };
