@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use twostage_image::archive::read_archive_within;
-use twostage_image::{Base, Limits, Store, Want, audit, read_archive, wanted};
+use twostage_image::{Base, Kind, Limits, Store, Want, audit, read_archive, wanted};
 
 /// The error's sentence and its causes.
 fn refused(bytes: &[u8]) -> String {
@@ -33,6 +33,22 @@ fn paths_that_lead_out() {
     layer_refused(Tar::new().pax(&[("path", b"a\0b")]).file("x", "").done(), "NUL");
     let outside = Tar::new().raw(b'2', b"a/layer.tar", b"../../../etc/passwd", b"").done();
     assert!(refused(&outside).contains("leads out of the archive"));
+}
+
+/// Where a layer states its folders, as a flat one does, such a folder would be a deletion.
+#[test]
+fn nothing_is_in_a_folder_whose_name_stands_for_a_deletion() {
+    for path in ["a/.wh.b/c", ".wh.b/c", "a/.wh.b/.wh.c", "a/.wh.b/.wh..wh..opq", "a/.wh..wh.b/c", "a/b/.wh./c/d"] {
+        for kind in [b'0', b'2', b'5'] {
+            let error = refused(&docker_old(&[Tar::new().raw(kind, path.as_bytes(), b"", b"").done()]));
+            assert!(error.contains(&format!("{path}: nothing can be in the folder")), "{path}: {error}");
+        }
+    }
+    // The last name is the deletion, whatever the tar says that it is; and what aufs keeps at the root is nothing.
+    let layer = Tar::new().dir("a/.wh.b").raw(b'0', b".wh..wh.plnk/.wh.x/y", b"", b"").raw(b'0', b".wh..wh.aufs", b"", b"").done();
+    let image = read_archive(&docker_old(&[layer])[..], &wanted).unwrap();
+    let entries: Vec<_> = image.layers[0].entries.iter().map(|entry| (entry.path.as_str(), &entry.kind)).collect();
+    assert_eq!(entries, [("a/b", &Kind::Whiteout)]);
 }
 
 #[test]
