@@ -11,10 +11,10 @@ use crate::image::{Config, Image, Layer, Wanted};
 use crate::layer::{self, Sniffed, read_layer, sniff};
 use crate::limits::{Budget, Limits};
 use crate::tarball::Tarball;
-use crate::{ahead, broken, gzip, path};
+use crate::{ahead, broken, gzip, layout, path};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -320,8 +320,7 @@ impl Place {
     fn has(&self, name: &str) -> bool {
         match self {
             Place::Archive { members, .. } => members.contains_key(name),
-            // Only plain files: a link could name any file of this machine, a pipe would never end.
-            Place::Folder(folder) => fs::symlink_metadata(folder.join(name)).is_ok_and(|found| found.is_file()),
+            Place::Folder(folder) => layout::is_file(folder, name),
         }
     }
 
@@ -362,7 +361,12 @@ struct Files<'a> {
 impl<'a> Files<'a> {
     fn at(path: &Path, limits: &'a Limits) -> Result<Files<'a>> {
         let mut budget = Budget::new(limits);
-        let place = if path.is_dir() { Place::Folder(path.to_path_buf()) } else { index(path, &mut budget)? };
+        let place = if path.is_dir() {
+            layout::without_links(path)?;
+            Place::Folder(path.to_path_buf())
+        } else {
+            index(path, &mut budget)?
+        };
         Ok(Files { place: Arc::new(place), budget: RefCell::new(budget) })
     }
 }
