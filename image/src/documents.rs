@@ -195,7 +195,9 @@ pub fn same_digest(number: usize, name: &str, is: &Sha256, diff_id: &Sha256) -> 
         return Ok(());
     }
     let number = number + 1;
-    Err(broken(format!("layer {number} ({name}): its tar hashes to {is}, but the configuration says {diff_id}")))
+    Err(broken(format!("layer {number} ({name}) is not the one that the image has"))
+        .because(format!("its tar hashes to {is}, but the configuration says {diff_id}"))
+        .hint("a part of it was changed, or belongs to another image: get or save the image again"))
 }
 
 /// Refuses a blob that is longer or shorter than is claimed.
