@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Writes a few good inputs for each fuzz target: seeds.py CORPUS. What a tool is missing for is left out."""
+import gzip
 import hashlib
 import io
 import json
@@ -42,23 +43,34 @@ def layers():
     yield tar([("n" * 300, file, b"long", {})], tarfile.GNU_FORMAT)
 
 
-def archive(layer):
+def packed(layer):
+    yield gzip.compress(layer, mtime=0)
+    if shutil.which("zstd"):
+        yield subprocess.run(["zstd", "-qc"], input=layer, stdout=subprocess.PIPE, check=True).stdout
+
+
+def archive(layer, blob):
     digest = lambda data: hashlib.sha256(data).hexdigest()
     config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest(layer)}"]}}).encode()
     named = lambda data: (f"blobs/sha256/{digest(data)}", tarfile.REGTYPE, data, {})
     described = lambda data: {"digest": f"sha256:{digest(data)}", "size": len(data)}
-    manifest = json.dumps({"schemaVersion": 2, "config": described(config), "layers": [described(layer)]}).encode()
+    manifest = json.dumps({"schemaVersion": 2, "config": described(config), "layers": [described(blob)]}).encode()
     index = json.dumps({"schemaVersion": 2, "manifests": [described(manifest)]}).encode()
-    docker = json.dumps([{"Config": f"blobs/sha256/{digest(config)}", "RepoTags": ["a:b"], "Layers": [f"blobs/sha256/{digest(layer)}"]}]).encode()
-    yield tar([named(config), named(layer), ("manifest.json", tarfile.REGTYPE, docker, {})], tarfile.USTAR_FORMAT)
-    yield tar([named(config), named(layer), named(manifest), ("oci-layout", tarfile.REGTYPE, b'{"imageLayoutVersion":"1.0.0"}', {}), ("index.json", tarfile.REGTYPE, index, {})], tarfile.USTAR_FORMAT)
+    docker = json.dumps([{"Config": f"blobs/sha256/{digest(config)}", "RepoTags": ["a:b"], "Layers": [f"blobs/sha256/{digest(blob)}"]}]).encode()
+    yield tar([named(config), named(blob), ("manifest.json", tarfile.REGTYPE, docker, {})], tarfile.USTAR_FORMAT)
+    yield tar([named(config), named(blob), named(manifest), ("oci-layout", tarfile.REGTYPE, b'{"imageLayoutVersion":"1.0.0"}', {}), ("index.json", tarfile.REGTYPE, index, {})], tarfile.USTAR_FORMAT)
 
 
 for number, layer in enumerate(layers()):
     save("layer", f"{number}", layer)
-    for form, data in enumerate(archive(layer)):
-        save("archive", f"{number}-{form}", data)
-        save("store", f"{number}-{form}", data)
+    for how in range(3):
+        save("layout", f"{number}-{how}", bytes([how]) + layer)
+    for pack, blob in enumerate([layer, *packed(layer)]):
+        if blob is not layer:
+            save("layout", f"{number}-packed-{pack}", b"\3" + blob)
+        for form, data in enumerate(archive(layer, blob)):
+            save("archive", f"{number}-{pack}-{form}", data)
+            save("store", f"{number}-{pack}-{form}", data)
 files = os.path.join(TESTS, "dockerfiles")
 for name in os.listdir(files):
     if name.endswith(".Dockerfile"):

@@ -107,7 +107,7 @@ pub struct DockerManifest {
 }
 
 /// An OCI index or manifest: each has its own of the lists.
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OciDocument {
     #[serde(default, deserialize_with = "nullable")]
@@ -118,7 +118,7 @@ pub struct OciDocument {
 }
 
 /// What OCI says of a blob.
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     pub digest: String,
@@ -128,7 +128,7 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize, Clone, PartialEq, Eq)]
+#[derive(Deserialize, PartialEq, Eq)]
 pub struct Platform {
     #[serde(default)]
     pub architecture: String,

@@ -144,7 +144,9 @@ impl<'a> Delta<'a> {
                 None => plan.folders.push((path, Entry::bare(Kind::Dir))),
                 Some(entry) if entry.is_dir() => plan.folders.push((path, entry.clone())),
                 Some(Entry { kind: Kind::Hardlink { target }, .. }) => {
-                    return Err(broken(format!("{} is another name of {}, which is not there", shown(path), shown(target))));
+                    return Err(broken(format!("cannot write {} into the layer", shown(path)))
+                        .because(format!("it is another name of {}, which is not there", shown(target)))
+                        .hint("the image lacks a file; build it again, or get it again"));
                 }
                 Some(entry) => {
                     let members = plan.files.entry(node.home).or_default();

@@ -4,6 +4,7 @@ use crate::config::{self, Descriptor, DockerManifest, OciDocument};
 use crate::image::{Config, Layer};
 use crate::limits::Limits;
 use crate::{broken, path};
+use std::collections::{BTreeMap, BTreeSet};
 use twostage_model::{Result, Sha256};
 
 /// Where such files are.
@@ -25,29 +26,76 @@ pub struct Found {
     pub tags: Vec<String>,
 }
 
-/// Every image there is, each once for each of its names in a layout. Of several under one name it is that for
-/// this machine.
-pub fn all(documents: &impl Documents) -> Result<Vec<Found>> {
+/// Every image there is, each once with all its names. Of several under one name it is that for this machine.
+pub fn all(documents: &impl Documents, most: usize) -> Result<Vec<Found>> {
+    let mut images = Images { found: Vec::new(), numbers: BTreeMap::new(), most };
     if documents.has("manifest.json") {
         let manifests: Vec<DockerManifest> = config::parse(&documents.json("manifest.json")?, "manifest.json")?;
-        return manifests.iter().map(found).collect();
+        for manifest in &manifests {
+            images.add(found(manifest)?)?;
+        }
+        return Ok(images.done());
     }
     if !documents.has("index.json") {
         return Err(no_archive());
     }
     let document: OciDocument = config::parse(&documents.json("index.json")?, "index.json")?;
-    let mut names: Vec<Option<String>> = Vec::new();
-    for name in document.manifests.iter().map(Descriptor::tag) {
-        if !names.contains(&name) {
-            names.push(name);
+    if document.config.is_some() {
+        return Ok(vec![image_of(documents, document)?]);
+    }
+    let mut names: BTreeMap<Option<String>, usize> = BTreeMap::new();
+    let mut named: Vec<Vec<Descriptor>> = Vec::new();
+    for manifest in document.manifests {
+        let number = *names.entry(manifest.tag()).or_insert(named.len());
+        if number == named.len() {
+            named.push(Vec::new());
+        }
+        named[number].push(manifest);
+    }
+    // An image may have a hundred thousand names: it is read for the first of them.
+    let mut read: BTreeMap<String, usize> = BTreeMap::new();
+    for manifests in named {
+        let chosen = config::choose(&manifests, "index.json")?;
+        let blob = documents.blob(chosen)?;
+        if let Some(number) = read.get(&blob) {
+            images.found[*number].tags.extend(chosen.tag());
+        } else {
+            let document = OciDocument { manifests, config: None, layers: Vec::new() };
+            read.insert(blob, images.add(image_of(documents, document)?)?);
         }
     }
-    let of = |name: &Option<String>| {
-        let mut document = document.clone();
-        document.manifests.retain(|manifest| manifest.tag() == *name);
-        image_of(documents, document)
-    };
-    names.iter().map(of).collect()
+    Ok(images.done())
+}
+
+/// Images that differ, up to a bound on how many.
+struct Images {
+    found: Vec<Found>,
+    /// Which one has this configuration and these layers.
+    numbers: BTreeMap<(String, Vec<String>), usize>,
+    most: usize,
+}
+
+impl Images {
+    /// Gives its number. One that is there already gets more names.
+    fn add(&mut self, found: Found) -> Result<usize> {
+        let number = *self.numbers.entry((found.config.clone(), found.layers.clone())).or_insert(self.found.len());
+        match self.found.get_mut(number) {
+            Some(there) => there.tags.extend(found.tags),
+            None if number >= self.most => {
+                return Err(broken(format!("it holds more than {} images", self.most)).hint("save them into several archives"));
+            }
+            None => self.found.push(found),
+        }
+        Ok(number)
+    }
+
+    fn done(mut self) -> Vec<Found> {
+        for found in &mut self.found {
+            let mut seen = BTreeSet::new();
+            found.tags.retain(|tag| seen.insert(tag.clone()));
+        }
+        self.found
+    }
 }
 
 fn found(manifest: &DockerManifest) -> Result<Found> {
@@ -147,7 +195,9 @@ pub fn same_digest(number: usize, name: &str, is: &Sha256, diff_id: &Sha256) -> 
         return Ok(());
     }
     let number = number + 1;
-    Err(broken(format!("layer {number} ({name}): its tar hashes to {is}, but the configuration says {diff_id}")))
+    Err(broken(format!("layer {number} ({name}) is not the one that the image has"))
+        .because(format!("its tar hashes to {is}, but the configuration says {diff_id}"))
+        .hint("a part of it was changed, or belongs to another image: get or save the image again"))
 }
 
 /// Refuses a blob that is longer or shorter than is claimed.

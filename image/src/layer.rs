@@ -10,6 +10,11 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Hasher, Result, Sha256};
 
+/// How a layer marks what it deletes.
+const WHITEOUT: &str = ".wh.";
+/// What aufs keeps for itself at the root, besides its mark of an opaque folder.
+const BOOKKEEPING: &str = ".wh..wh.";
+
 /// Hashes and counts what is read through it.
 pub struct HashRead<R> {
     inner: R,
@@ -144,17 +149,27 @@ fn entry(header: Header, data: &mut impl Read, keep: Wanted<'_>, budget: &mut Bu
         xattrs.insert(path::from_bytes(&name), value);
     }
     let (mut content, mut checksum) = (None, None);
-    let name = path::name(&path);
-    let kind = if name == ".wh..wh..opq" {
-        path = path::parent(&path).to_string();
-        Kind::OpaqueWhiteout
-    } else if name.starts_with(".wh..wh.") || path.starts_with(".wh..wh.") {
+    let (folder, name) = (path::parent(&path), path::name(&path));
+    if folder.starts_with(BOOKKEEPING) {
         return Ok(None);
-    } else if let Some(hidden) = name.strip_prefix(".wh.") {
+    }
+    // A name that begins so is a deletion (OCI image-spec, layer.md, "Whiteouts"), whatever the tar says that it is: a layer
+    // that states such a folder would delete something.
+    if let Some(inner) = folder.split('/').find(|name| name.starts_with(WHITEOUT)) {
+        return Err(broken(format!("{}: nothing can be in the folder {:?}", path::shown(&path), path::shown(inner)))
+            .because(format!("a name that begins with {WHITEOUT} stands for a deletion"))
+            .hint("call the folder something else where the image is made"));
+    }
+    let kind = if name == ".wh..wh..opq" {
+        path = folder.to_string();
+        Kind::OpaqueWhiteout
+    } else if name.starts_with(BOOKKEEPING) {
+        return Ok(None);
+    } else if let Some(hidden) = name.strip_prefix(WHITEOUT) {
         if matches!(hidden, "" | "." | "..") {
             return Err(broken(format!("the whiteout {:?} names nothing that can be deleted", path::shown(&path))));
         }
-        path = path::join(path::parent(&path), hidden);
+        path = path::join(folder, hidden);
         Kind::Whiteout
     } else {
         match kind {

@@ -19,6 +19,7 @@ pub mod flatten;
 mod gzip;
 pub mod image;
 mod layer;
+mod layout;
 pub mod leaks;
 pub mod limits;
 pub mod oci;

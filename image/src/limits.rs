@@ -1,8 +1,11 @@
 //! How much of a hostile image is read before it is refused.
 
 use crate::broken;
-use crate::image::Layer;
+use crate::image::{Entry, Kind, Layer};
 use twostage_model::Result;
+
+/// Images of one archive or layout, where all of them are opened: a machine's whole store has a few thousand.
+const MAX_IMAGES: usize = 10_000;
 
 /// Bounds on one image. The defaults fit any image that a machine of today can run.
 #[derive(Debug, Clone)]
@@ -19,8 +22,10 @@ pub struct Limits {
     pub kept_file: u64,
     /// Bytes of all contents kept.
     pub kept_total: u64,
-    /// Bytes of one manifest, index or configuration.
+    /// Bytes of one manifest, index or configuration; of all that are read when a place is opened, eight times as many.
     pub json_bytes: u64,
+    /// Images of one archive or layout, where all of them are opened. One with several names is one.
+    pub images: usize,
 }
 
 impl Default for Limits {
@@ -34,11 +39,12 @@ impl Default for Limits {
             kept_file: 256 << 20,
             kept_total: 1 << 30,
             json_bytes: 16 << 20,
+            images: MAX_IMAGES,
         }
     }
 }
 
-/// What of the limits is used up, over all layers of an image.
+/// What of the limits is used up: over all layers of an image, or over all that is read to open a place.
 pub(crate) struct Budget<'a> {
     pub limits: &'a Limits,
     entries: u64,
@@ -72,10 +78,12 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
-    /// Counts a layer that stands in an image once more, and gives it.
+    /// Counts a layer that stands in an image once more, and gives it. What is counted is all that a copy holds, as when
+    /// the layer was read: else a small layer that is named often takes more memory than any machine has. (It is not
+    /// shared, as an entry of a tree is known by where it is in memory: one file of two layers would be two names of one.)
     pub fn again(&mut self, layer: &Layer) -> Result<Layer> {
         for entry in &layer.entries {
-            self.entry(entry.path.len() as u64)?;
+            self.entry(name_bytes(entry))?;
             self.keep(&entry.path, entry.content.as_ref().map_or(0, Vec::len) as u64)?;
         }
         Ok(layer.clone())
@@ -83,9 +91,23 @@ impl<'a> Budget<'a> {
 
     pub fn json(&mut self, name: &str, size: u64) -> Result<()> {
         self.json = self.json.saturating_add(size);
-        if size > self.limits.json_bytes || self.json > 8 * self.limits.json_bytes {
+        if size > self.limits.json_bytes {
             return Err(broken(format!("{name}: {size} bytes are too many for a manifest or a configuration")));
+        }
+        if self.json > self.limits.json_bytes.saturating_mul(8) {
+            return Err(broken(format!("{name}: with it the manifests and configurations have {} bytes, which are too many", self.json))
+                .hint("save fewer images into one archive"));
         }
         Ok(())
     }
+}
+
+/// Bytes of what is kept of a member besides its content: path, link target and attributes.
+fn name_bytes(entry: &Entry) -> u64 {
+    let link = match &entry.kind {
+        Kind::Symlink { target } | Kind::Hardlink { target } => target.len(),
+        _ => 0,
+    };
+    let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    (entry.path.len() + link + xattrs) as u64
 }

@@ -11,9 +11,10 @@ use crate::image::{Config, Image, Layer, Wanted};
 use crate::layer::{self, Sniffed, read_layer, sniff};
 use crate::limits::{Budget, Limits};
 use crate::tarball::Tarball;
-use crate::{ahead, broken, gzip, path};
+use crate::{ahead, broken, gzip, layout, path};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,8 @@ const SAMPLE: u64 = 1 << 20;
 /// An image that is there to be read again.
 #[derive(Debug)]
 pub struct Store {
-    place: Place,
+    /// Shared by all images that are opened in it.
+    place: Arc<Place>,
     /// Its configuration, byte for byte.
     pub config_json: Vec<u8>,
     /// What that says.
@@ -105,41 +107,51 @@ impl Store {
     /// As [`Store::open`].
     pub fn open_within(path: &Path, wanted: Option<&str>, limits: Limits) -> Result<Store> {
         let context = |e: Error| Error::new(e.class(), format!("cannot read the image in {}", path.display())).because(e);
-        let place = if path.is_dir() { Place::Folder(path.to_path_buf()) } else { index(path, &limits).map_err(context)? };
-        Store::find(place, wanted, limits).map_err(context)
+        let find = || {
+            let files = Files::at(path, &limits)?;
+            let found = documents::find(&files, wanted)?;
+            Store::of(&files, found, &|_| false)
+        };
+        find().map_err(context)
     }
 
-    fn find(place: Place, wanted: Option<&str>, limits: Limits) -> Result<Store> {
-        let found = documents::find(&Files { place: &place, limits: &limits }, wanted)?;
-        Store::of(place, found, &|_| false, limits)
-    }
-
-    /// Opens every image of an archive or a layout. A layer that `known` knows by the digest of its tar may be
-    /// missing, as in what [`crate::NewImage::load`] writes for an engine that has it.
+    /// Opens every image of an archive or a layout, each once with all its names. A layer that `known` knows by the digest
+    /// of its tar may be missing, as in what [`crate::NewImage::load`] writes for an engine that has it.
     ///
     /// # Errors
     /// What is there holds no image, or says of itself what cannot be.
     pub fn open_all(path: &Path, known: &dyn Fn(&Sha256) -> bool) -> Result<Vec<Store>> {
-        let context = |e: Error| Error::new(e.class(), format!("cannot read the images in {}", path.display())).because(e);
-        let limits = Limits::default();
-        let place = || if path.is_dir() { Ok(Place::Folder(path.to_path_buf())) } else { index(path, &limits) };
-        let first = place().map_err(context)?;
-        let all = documents::all(&Files { place: &first, limits: &limits }).map_err(context)?;
-        let mut places = vec![first];
-        let open = |found| Store::of(places.pop().map_or_else(place, Ok)?, found, known, limits.clone());
-        all.into_iter().map(open).collect::<Result<_>>().map_err(context)
+        Store::open_all_within(path, known, &Limits::default())
     }
 
-    fn of(place: Place, found: documents::Found, known: &dyn Fn(&Sha256) -> bool, limits: Limits) -> Result<Store> {
-        let files = Files { place: &place, limits: &limits };
+    /// [`Store::open_all`] with other bounds.
+    ///
+    /// # Errors
+    /// As [`Store::open_all`].
+    pub fn open_all_within(path: &Path, known: &dyn Fn(&Sha256) -> bool, limits: &Limits) -> Result<Vec<Store>> {
+        let context = |e: Error| Error::new(e.class(), format!("cannot read the images in {}", path.display())).because(e);
+        let find = || -> Result<Vec<Store>> {
+            let files = Files::at(path, limits)?;
+            documents::all(&files, limits.images)?.into_iter().map(|found| Store::of(&files, found, known)).collect()
+        };
+        find().map_err(context)
+    }
+
+    fn of(files: &Files<'_>, found: documents::Found, known: &dyn Fn(&Sha256) -> bool) -> Result<Store> {
+        let limits = files.budget.borrow().limits;
         let config_json = files.json(&found.config)?;
-        let config = documents::config(&config_json, &found.config, found.layers.len(), &limits)?;
-        let layer = |(name, diff_id): (&String, &Sha256)| match files.follow(name) {
-            Err(_) if known(diff_id) => Ok(String::new()),
-            followed => followed,
+        let config = documents::config(&config_json, &found.config, found.layers.len(), limits)?;
+        let layer = |(name, diff_id): (&String, &Sha256)| {
+            let followed = match files.place.follow(name) {
+                Err(_) if known(diff_id) => String::new(),
+                followed => followed?,
+            };
+            // A short name may be a link to a long one, and every image may have it in each layer.
+            files.budget.borrow_mut().entry(followed.len() as u64)?;
+            Ok(followed)
         };
         let layers = found.layers.iter().zip(&config.diff_ids).map(layer).collect::<Result<_>>()?;
-        Ok(Store { config_json, config, tags: found.tags, layers, place, limits })
+        Ok(Store { config_json, config, tags: found.tags, layers, place: files.place.clone(), limits: limits.clone() })
     }
 
     /// Copies the tars of layers, decompressed, to where `place` says. What is copied is checked as [`Store::read`] checks it.
@@ -175,8 +187,7 @@ impl Store {
     /// # Errors
     /// It cannot be read.
     pub fn blob(&self, layer: usize) -> Result<(Part, u64, Compression)> {
-        let files = Files { place: &self.place, limits: &self.limits };
-        let part = files.part(self.name(layer)?)?;
+        let part = self.place.part(self.name(layer)?)?;
         let mut head = [0; 4];
         let most = part.end.saturating_sub(part.at).min(4) as usize;
         part.file.read_exact_at(&mut head[..most], part.at).or_fail(Class::Runtime, || "cannot read a layer".into())?;
@@ -279,12 +290,11 @@ fn check_digest(name: &str, digest: Sha256) -> Result<()> {
 }
 
 /// Where an archive's files are in it.
-fn index(path: &Path, limits: &Limits) -> Result<Place> {
+fn index(path: &Path, budget: &mut Budget<'_>) -> Result<Place> {
     let file = File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
     let all = file.metadata().or_fail(Class::System, || format!("cannot read {}", path.display()))?.len();
     let mut tarball = Tarball::new(BufReader::with_capacity(64 << 10, file));
     let mut members = BTreeMap::new();
-    let mut budget = Budget::new(limits);
     while let Some(header) = tarball.next_in_file()? {
         let name = path::clean(&header.path)?;
         let member = match header.kind {
@@ -306,15 +316,16 @@ fn index(path: &Path, limits: &Limits) -> Result<Place> {
     Ok(Place::Archive { file: Arc::new(tarball.into_inner().into_inner()), members })
 }
 
-/// The files of a place, within bounds.
-struct Files<'a> {
-    place: &'a Place,
-    limits: &'a Limits,
-}
+impl Place {
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Place::Archive { members, .. } => members.contains_key(name),
+            Place::Folder(folder) => layout::is_file(folder, name),
+        }
+    }
 
-impl Files<'_> {
     fn follow(&self, name: &str) -> Result<String> {
-        documents::follow(name, |at| match self.place {
+        documents::follow(name, |at| match self {
             Place::Archive { members, .. } => match members.get(at)? {
                 Member::Bytes(..) => Some(Ok(())),
                 Member::Link(target) => Some(Err(target)),
@@ -325,7 +336,7 @@ impl Files<'_> {
 
     fn part(&self, name: &str) -> Result<Part> {
         let name = self.follow(name)?;
-        match self.place {
+        match self {
             Place::Archive { file, members } => match members.get(&name) {
                 Some(Member::Bytes(offset, length)) => Ok(Part { file: file.clone(), at: *offset, end: offset + length }),
                 _ => Err(broken(format!("{} is missing from the archive", path::shown(&name)))),
@@ -341,19 +352,34 @@ impl Files<'_> {
     }
 }
 
+/// The files of a place, within bounds on all that is read of it to open its images.
+struct Files<'a> {
+    place: Arc<Place>,
+    budget: RefCell<Budget<'a>>,
+}
+
+impl<'a> Files<'a> {
+    fn at(path: &Path, limits: &'a Limits) -> Result<Files<'a>> {
+        let mut budget = Budget::new(limits);
+        let place = if path.is_dir() {
+            layout::without_links(path)?;
+            Place::Folder(path.to_path_buf())
+        } else {
+            index(path, &mut budget)?
+        };
+        Ok(Files { place: Arc::new(place), budget: RefCell::new(budget) })
+    }
+}
+
 impl Documents for Files<'_> {
     fn has(&self, name: &str) -> bool {
-        match self.place {
-            Place::Archive { members, .. } => members.contains_key(name),
-            // Only plain files: a link could name any file of this machine, a pipe would never end.
-            Place::Folder(folder) => fs::symlink_metadata(folder.join(name)).is_ok_and(|found| found.is_file()),
-        }
+        self.place.has(name)
     }
 
     fn json(&self, name: &str) -> Result<Vec<u8>> {
-        let part = self.part(name)?;
+        let part = self.place.part(name)?;
         let size = part.end - part.at;
-        Budget::new(self.limits).json(name, size)?;
+        self.budget.borrow_mut().json(name, size)?;
         let mut json = Vec::new();
         part.take(size).read_to_end(&mut json).or_fail(Class::Runtime, || format!("cannot read {name}"))?;
         check_digest(name, Sha256::of(&json))?;
@@ -362,7 +388,7 @@ impl Documents for Files<'_> {
 
     fn blob(&self, descriptor: &Descriptor) -> Result<String> {
         let name = documents::blob_name(&config::digest(&descriptor.digest)?);
-        let part = self.part(&name)?;
+        let part = self.place.part(&name)?;
         documents::same_size(&name, part.end - part.at, descriptor)?;
         Ok(name)
     }

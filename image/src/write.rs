@@ -12,14 +12,14 @@ use crate::config::OciDocument;
 use crate::delta::Delta;
 use crate::oci::{LAYOUT, REF_NAME};
 use crate::store::{Compression, Store};
-use crate::{broken, config, gzip};
+use crate::{broken, config, gzip, layout};
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, ImageManifestBuilder, MediaType};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::Path;
 use twostage_model::error::OrFail;
-use twostage_model::{Class, HashWrite, Result, Sha256};
+use twostage_model::{Class, Error, HashWrite, Result, Sha256};
 
 /// An image that is to be written.
 pub struct NewImage<'a> {
@@ -87,20 +87,22 @@ impl NewImage<'_> {
     /// of the same name is replaced.
     ///
     /// # Errors
-    /// The folder holds something else, the image cannot be read, or the layout not written.
+    /// The folder holds something else, or links where a layout has files and folders; the image cannot be read, or the
+    /// layout not written.
     pub fn write_layout(&self, folder: &Path) -> Result<Written> {
         let fail = || format!("cannot write the layout {}", folder.display());
+        layout::without_links(folder).map_err(|cause| Error::new(cause.class(), fail()).because(cause))?;
         let index_path = folder.join("index.json");
-        let mut index = match fs::read(&index_path) {
-            Ok(bytes) => {
+        let mut index = match layout::index(folder)? {
+            Some(bytes) => {
                 // What cannot be read is not written over.
                 let _: OciDocument = config::parse(&bytes, "index.json")?;
                 serde_json::from_slice::<ImageIndex>(&bytes).or_fail(Class::Runtime, || format!("{} is no index", index_path.display()))?
             }
-            Err(_) if fs::read_dir(folder).is_ok_and(|mut names| names.next().is_some()) => {
+            None if fs::read_dir(folder).is_ok_and(|mut names| names.next().is_some()) => {
                 return Err(broken(format!("{} is neither empty nor an OCI layout", folder.display())).hint("name a folder of its own"));
             }
-            Err(_) => ImageIndexBuilder::default()
+            None => ImageIndexBuilder::default()
                 .schema_version(2_u32)
                 .media_type(MediaType::ImageIndex)
                 .manifests(Vec::new())

@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use std::collections::BTreeMap;
-use twostage_image::{Image, Kind, Store, Tree, Want, manifest_of, read_archive};
-use twostage_model::Sha256;
+use twostage_image::{Compression, Image, Kind, NewImage, Store, Tree, Want, manifest_of, read_archive};
+use twostage_model::{Error, Sha256};
 
 fn layers() -> Vec<Vec<u8>> {
     let long = format!("usr/{}/end", "long/".repeat(40));
@@ -66,6 +66,115 @@ fn a_layout_folder_is_read_and_its_links_are_not_followed() {
     std::os::unix::fs::symlink("../../elsewhere", &blob).unwrap();
     let error = Store::open(dir.path(), None).unwrap_err().causes().join(": ");
     assert!(error.contains("is missing"), "{error}");
+}
+
+#[test]
+fn a_layout_whose_parts_are_links_is_neither_read_nor_written_to() {
+    let layers = layers();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image.tar");
+    std::fs::write(&path, docker_old(&layers)).unwrap();
+    let store = Store::open(&path, None).unwrap();
+    let config = |_| Ok(store.config_json.clone());
+    let new = NewImage { store: &store, kept: store.layers(), delta: None, compression: Compression::None, name: None, config: &config };
+    let said = |error: Error| format!("{error}: {}; {}", error.causes().join(": "), error.hint_or_class());
+    let listed = |folder: &std::path::Path| {
+        let names = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    for part in ["blobs", "blobs/sha256", "index.json", "oci-layout", "manifest.json"] {
+        let folder = dir.path().join(part.replace('/', "-"));
+        let elsewhere = dir.path().join("elsewhere");
+        new.write_layout(&folder).unwrap();
+        if part == "manifest.json" {
+            let blobs: Vec<String> = layers.iter().map(|layer| format!("\"blobs/sha256/{}\"", Sha256::of(layer))).collect();
+            let manifest = format!(r#"[{{"Config":"blobs/sha256/{}","Layers":[{}]}}]"#, store.id(), blobs.join(","));
+            place(&folder, &[(part.into(), manifest.into_bytes())]);
+        }
+        std::fs::rename(folder.join(part), &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, folder.join(part)).unwrap();
+        let before = (listed(&elsewhere), listed(&elsewhere.join("sha256")), listed(&folder));
+        let expected = format!("{} is a symbolic link", folder.join(part).display());
+        for error in [Store::open(&folder, None).unwrap_err(), Store::open_all(&folder, &|_| false).unwrap_err()] {
+            let error = said(error);
+            assert!(error.contains(&expected) && error.contains("cp -rL"), "{part}: {error}");
+        }
+        let error = said(new.write_layout(&folder).unwrap_err());
+        assert!(error.contains(&expected) && error.contains("cannot write the layout"), "{part}: {error}");
+        assert_eq!((listed(&elsewhere), listed(&elsewhere.join("sha256")), listed(&folder)), before, "{part}");
+        // What the user names may be a link.
+        std::fs::remove_file(folder.join(part)).unwrap();
+        std::fs::rename(&elsewhere, folder.join(part)).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        Store::open(&link, None).unwrap();
+        new.write_layout(&link).unwrap();
+        std::fs::remove_file(&link).unwrap();
+    }
+    // A hanging link is one, too: it could come to lead somewhere.
+    let folder = dir.path().join("hanging");
+    std::fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("made"), folder.join("blobs")).unwrap();
+    assert!(said(new.write_layout(&folder).unwrap_err()).contains("is a symbolic link"));
+    assert!(!dir.path().join("made").exists());
+}
+
+#[test]
+fn no_folder_on_the_way_to_a_file_of_a_layout_is_a_link() {
+    let layers = layers();
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, elsewhere) = (dir.path().join("layout"), dir.path().join("elsewhere"));
+    place(&elsewhere, &[("layer.tar".into(), layers[0].clone())]);
+    let config = config(&layers[..1]);
+    let manifest = br#"[{"Config":"config.json","RepoTags":[],"Layers":["inner/layer.tar"]}]"#;
+    place(&folder, &[("config.json".into(), config.into_bytes()), ("manifest.json".into(), manifest.to_vec())]);
+    std::os::unix::fs::symlink(&elsewhere, folder.join("inner")).unwrap();
+    let error = Store::open(&folder, None).unwrap_err().causes().join(": ");
+    assert!(error.contains("inner/layer.tar is missing"), "{error}");
+    std::fs::remove_file(folder.join("inner")).unwrap();
+    std::fs::rename(&elsewhere, folder.join("inner")).unwrap();
+    Store::open(&folder, None).unwrap().read(&|_| Want::Digest).unwrap();
+}
+
+#[test]
+fn all_images_of_a_place_are_opened_each_once_with_all_its_names() {
+    let (one, two) = (layers(), [Tar::new().file("other", "").done()]);
+    let (one_files, two_files) = (layout(&one, &one, false), layout(&two, &two, false));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("layout");
+    place(&path, &one_files);
+    place(&path, &two_files);
+    place(&path, &[named(&[("b:1", &one_files), ("a:1", &two_files), ("a:2", &one_files)])]);
+    let tags = |path: &std::path::Path| -> Vec<(Sha256, Vec<String>)> {
+        let all = Store::open_all(path, &|_| false).unwrap_or_else(|e| panic!("{e} {:?}", e.causes()));
+        all.into_iter().map(|store| (store.id(), store.tags)).collect()
+    };
+    let ids = [Sha256::of(config(&one).as_bytes()), Sha256::of(config(&two).as_bytes())];
+    assert_eq!(tags(&path), [(ids[0], vec!["b:1".into(), "a:2".into()]), (ids[1], vec!["a:1".into()])]);
+
+    // The same of an archive that says it twice.
+    let manifest = |name: &str| {
+        let layers: Vec<String> = one_files[..2].iter().map(|(name, _)| format!("{name:?}")).collect();
+        format!(r#"{{"Config":"{}","RepoTags":["{name}"],"Layers":[{}]}}"#, one_files[2].0, layers.join(","))
+    };
+    let manifests = format!("[{},{},{}]", manifest("a:1"), manifest("b:1"), manifest("a:1"));
+    let mut files = one_files[..3].to_vec();
+    files.push(("manifest.json".into(), manifests.into_bytes()));
+    let path = dir.path().join("image.tar");
+    std::fs::write(&path, archive(&files)).unwrap();
+    assert_eq!(tags(&path), [(ids[0], vec!["a:1".into(), "b:1".into()])]);
+}
+
+#[test]
+fn an_image_with_many_names_is_read_once() {
+    let layers = layers();
+    let files = layout(&layers, &layers, false);
+    let names: Vec<String> = (0..20_000).map(|number| format!("name:{number}")).collect();
+    let dir = tempfile::tempdir().unwrap();
+    place(dir.path(), &files);
+    place(dir.path(), &[named(&names.iter().map(|name| (name.as_str(), files.as_slice())).collect::<Vec<_>>())]);
+    let all = Store::open_all(dir.path(), &|_| false).unwrap();
+    assert_eq!(all.into_iter().map(|store| store.tags).collect::<Vec<_>>(), [names]);
 }
 
 #[test]

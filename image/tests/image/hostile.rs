@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use twostage_image::archive::read_archive_within;
-use twostage_image::{Base, Limits, Want, audit, read_archive, wanted};
+use twostage_image::{Base, Kind, Limits, Store, Want, audit, read_archive, wanted};
 
 /// The error's sentence and its causes.
 fn refused(bytes: &[u8]) -> String {
@@ -35,6 +35,22 @@ fn paths_that_lead_out() {
     assert!(refused(&outside).contains("leads out of the archive"));
 }
 
+/// Where a layer states its folders, as a flat one does, such a folder would be a deletion.
+#[test]
+fn nothing_is_in_a_folder_whose_name_stands_for_a_deletion() {
+    for path in ["a/.wh.b/c", ".wh.b/c", "a/.wh.b/.wh.c", "a/.wh.b/.wh..wh..opq", "a/.wh..wh.b/c", "a/b/.wh./c/d"] {
+        for kind in [b'0', b'2', b'5'] {
+            let error = refused(&docker_old(&[Tar::new().raw(kind, path.as_bytes(), b"", b"").done()]));
+            assert!(error.contains(&format!("{path}: nothing can be in the folder")), "{path}: {error}");
+        }
+    }
+    // The last name is the deletion, whatever the tar says that it is; and what aufs keeps at the root is nothing.
+    let layer = Tar::new().dir("a/.wh.b").raw(b'0', b".wh..wh.plnk/.wh.x/y", b"", b"").raw(b'0', b".wh..wh.aufs", b"", b"").done();
+    let image = read_archive(&docker_old(&[layer])[..], &wanted).unwrap();
+    let entries: Vec<_> = image.layers[0].entries.iter().map(|entry| (entry.path.as_str(), &entry.kind)).collect();
+    assert_eq!(entries, [("a/b", &Kind::Whiteout)]);
+}
+
 #[test]
 fn bombs() {
     layer_refused(Tar::new().raw(b'x', b"p", b"", &vec![b' '; 2 << 20]).done(), "too many for a name or attributes");
@@ -57,6 +73,72 @@ fn bombs() {
     assert!(refused_within(&kept, &limits).contains("keep: 100 bytes are too many to look into"));
     let limits = Limits { json_bytes: 10, ..Limits::default() };
     assert!(refused_within(&kept, &limits).contains("too many for a manifest"));
+}
+
+/// The error of an archive or a layout that is read from its place.
+fn refused_in_place(path: &std::path::Path, limits: &Limits) -> String {
+    match Store::open_within(path, None, limits.clone()).and_then(|store| store.read(&|_| Want::Digest)) {
+        Ok(_) => "it was taken".into(),
+        Err(error) => format!("{error}: {}", error.causes().join(": ")),
+    }
+}
+
+#[test]
+fn a_layer_that_stands_in_an_image_often_is_counted_each_time() {
+    let attribute = vec![b'v'; 60_000];
+    let attributes = Tar::new().pax(&[("SCHILY.xattr.user.x", &attribute)]).file("a", "").done();
+    let link = Tar::new().pax(&[("linkpath", &[b'l'; 4000])]).symlink("a", "x").done();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.tar");
+    for (layer, names) in [(attributes, 500_000), (link, 50_000)] {
+        let limits = Limits { name_bytes: names, ..Limits::default() };
+        for (times, expected) in [(2, "it was taken"), (20, "the names in the image take more than")] {
+            let archive = docker_old(&vec![layer.clone(); times]);
+            let error = refused_within(&archive, &limits);
+            assert!(error.contains(expected), "{times}: {error}");
+            std::fs::write(&path, &archive).unwrap();
+            let error = refused_in_place(&path, &limits);
+            assert!(error.contains(expected), "{times}: {error}");
+        }
+    }
+}
+
+/// An archive of several images; each has a configuration of some 10,000 bytes.
+fn several(count: usize) -> Vec<u8> {
+    let run = |number: usize| format!(r#""Cmd":["{number}{}"]"#, "x".repeat(10_000));
+    let layer = [Tar::new().file("a", "1").done()];
+    let mut files = vec![("layer.tar".to_string(), layer[0].clone())];
+    files.extend((0..count).map(|number| (format!("{number}.json"), config_with(&layer, &run(number)).into_bytes())));
+    let image = |number| format!(r#"{{"Config":"{number}.json","RepoTags":["image:{number}"],"Layers":["layer.tar"]}}"#);
+    let manifest = (0..count).map(image).collect::<Vec<_>>().join(",");
+    files.push(("manifest.json".into(), format!("[{manifest}]").into_bytes()));
+    archive(&files)
+}
+
+#[test]
+fn all_images_of_a_place_are_bounded_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let open = |count: usize, limits: Limits| {
+        std::fs::write(&path, several(count)).unwrap();
+        match Store::open_all_within(&path, &|_| false, &limits) {
+            Ok(all) => format!("there are {}", all.len()),
+            Err(error) => format!("{error}: {}", error.causes().join(": ")),
+        }
+    };
+    let images = |images| Limits { images, ..Limits::default() };
+    assert_eq!(open(12, images(12)), "there are 12");
+    let error = open(12, images(11));
+    assert!(error.contains("holds more than 11 images"), "{error}");
+    // Each configuration alone is small enough.
+    let json = || Limits { json_bytes: 12_000, ..Limits::default() };
+    assert_eq!(open(8, json()), "there are 8");
+    let error = open(12, json());
+    assert!(error.contains("with it the manifests and configurations have"), "{error}");
+    // What a link leads to counts too: each image has the long name of its layer.
+    let names = Limits { name_bytes: 300, ..Limits::default() };
+    assert_eq!(open(2, names.clone()), "there are 2");
+    assert!(open(30, names).contains("the names in the image take more than 300 bytes"));
 }
 
 #[test]

@@ -164,6 +164,29 @@ pub fn layout(layers: &[Vec<u8>], blobs: &[Vec<u8>], docker: bool) -> Vec<(Strin
     files
 }
 
+/// A name and bytes.
+pub type Named = (String, Vec<u8>);
+
+/// `index.json` of a layout: the image that the layout of each of these files is, under a name.
+pub fn named(images: &[(&str, &[Named])]) -> Named {
+    let descriptor = |(name, files): &(&str, &[Named])| {
+        // (The index for several machines is the last of the blobs.)
+        let nested = files.iter().rfind(|(name, _)| name.starts_with("blobs/")).unwrap();
+        blob(&nested.1).1.replace('}', &format!(r#","annotations":{{"org.opencontainers.image.ref.name":"{name}"}}}}"#))
+    };
+    let all: Vec<String> = images.iter().map(descriptor).collect();
+    ("index.json".into(), format!(r#"{{"manifests":[{}]}}"#, all.join(",")).into_bytes())
+}
+
+/// Writes files into a folder.
+pub fn place(folder: &std::path::Path, files: &[Named]) {
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
 pub fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut seen = std::collections::BTreeSet::new();
     let unique = files.iter().filter(|(name, _)| seen.insert(name.clone()));
