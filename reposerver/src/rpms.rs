@@ -96,8 +96,8 @@ impl Repository {
     }
 
     /// All keys that were added, and ours, which may have signed what comes back.
-    pub(crate) fn known_keys(&self, ours: &Key) -> Result<Vec<Upstream>> {
-        let mut keys = Upstream::parse(ours.public())?;
+    pub(crate) fn known_keys(&self, ours: Option<&Key>) -> Result<Vec<Upstream>> {
+        let mut keys = ours.map_or(Ok(Vec::new()), |ours| Upstream::parse(ours.public()))?;
         let folder = self.root.join("keys");
         let failed = || format!("cannot read {}", folder.display());
         let mut paths = BTreeSet::new();
@@ -123,10 +123,23 @@ impl Repository {
     /// Nobody added the key that signed it, or the signature is not that key's.
     pub fn check_signature(&self, package: &PoolPackage, now: i64) -> Result<()> {
         if package.rpm.as_ref().is_some_and(|rpm| rpm.signer.is_some()) {
-            let known = self.known_keys(&*self.key(now)?)?;
+            let known = self.known_keys(Some(&*self.key(now)?))?;
             self.served_upstream(package, &known)?;
         }
         Ok(())
+    }
+
+    /// [`Repository::check_signature`] of a package that is still in this file. Without a key of ours, which
+    /// is not made for this, ours has signed nothing.
+    pub(crate) fn check_incoming(&self, file: &mut File, package: &PoolPackage) -> Result<()> {
+        if package.rpm.as_ref().is_none_or(|rpm| rpm.signer.is_none()) {
+            return Ok(());
+        }
+        let ours = self.key_path().is_file().then(|| self.key(twostage_model::date::now())).transpose()?;
+        let known = self.known_keys(ours.as_deref())?;
+        file.rewind().or_fail(Class::System, || format!("cannot read the package {}", package.id))?;
+        let (prefix, header) = head_in(file, package)?;
+        verified(package, &prefix, &header, &known).map(drop)
     }
 
     /// How a package that came signed is served, after a look at its signature.
@@ -163,7 +176,7 @@ impl Repository {
         let line = format!("{} {}\n", hasher.finish(), Sha256::of(&prefix));
         kept.write_all(line.as_bytes()).and_then(|()| kept.write_all(&prefix)).or_fail(Class::System, failed)?;
         let path = self.signed_path(key.fingerprint(), &package.sha256);
-        disk::keep_for_now(kept, &path)?;
+        disk::keep_for_now(kept.into_temp_path(), &path)?;
         made.insert(path);
         self.kept_signature(package, key.fingerprint())?.ok_or_else(|| Error::new(Class::System, failed()))
     }
@@ -232,20 +245,7 @@ impl Repository {
 
     /// The prefix and the header of a stored rpm, as they came.
     pub(crate) fn head(&self, package: &PoolPackage) -> Result<(Vec<u8>, Vec<u8>)> {
-        let rpm = rpm_of(package)?;
-        let failed = || format!("cannot read the package {}", package.id);
-        let mut file = self.open_package(&package.sha256)?;
-        let mut part = |length: u64| -> Result<Vec<u8>> {
-            let mut bytes = Vec::new();
-            (&mut file).take(length).read_to_end(&mut bytes).or_fail(Class::System, failed)?;
-            Ok(bytes)
-        };
-        let (prefix, header) = (part(rpm.prefix)?, part(rpm.header_size)?);
-        if Sha256::of(&header) != rpm.header_sha256 {
-            return Err(Error::new(Class::Repository, format!("the stored file of {} has another header than it came with", package.id))
-                .hint("the disk or somebody changed it; publish it again"));
-        }
-        Ok((prefix, header))
+        head_in(&mut self.open_package(&package.sha256)?, package)
     }
 
     fn upstream_path(&self, fingerprint: &str) -> PathBuf {
@@ -255,6 +255,22 @@ impl Repository {
     fn signed_path(&self, fingerprint: &str, identity: &Sha256) -> PathBuf {
         pool::shard(&self.root.join("signed").join(fingerprint), identity)
     }
+}
+
+/// The prefix and the header of an rpm, at the start of this file.
+fn head_in(file: &mut File, package: &PoolPackage) -> Result<(Vec<u8>, Vec<u8>)> {
+    let rpm = rpm_of(package)?;
+    let mut part = |length: u64| -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&mut *file).take(length).read_to_end(&mut bytes).or_fail(Class::System, || format!("cannot read the package {}", package.id))?;
+        Ok(bytes)
+    };
+    let (prefix, header) = (part(rpm.prefix)?, part(rpm.header_size)?);
+    if Sha256::of(&header) != rpm.header_sha256 {
+        return Err(Error::new(Class::Repository, format!("the stored file of {} has another header than it came with", package.id))
+            .hint("the disk or somebody changed it; publish it again"));
+    }
+    Ok((prefix, header))
 }
 
 /// What is kept of an rpm beside its id.

@@ -440,6 +440,34 @@ fn signatures_in_rpm_6s_form_are_verified_as_the_older_ones_are() {
     served.stop();
 }
 
+/// The first to come with one header and payload stays, so a bad signature around good ones must not be that.
+#[test]
+fn a_file_whose_signature_is_refused_is_not_kept_and_stands_in_nobodys_way() {
+    let shop = Shop::new();
+    upstream(&shop, "upstream.asc");
+    let (own, signature) = with_signature(&shop, "upstream.asc", "greet");
+    let (_, others) = with_signature(&shop, "upstream.asc", "other");
+    let stranger = Shop::new();
+    upstream(&stranger, "stranger.asc");
+    let (_, unknown) = with_signature(&stranger, "stranger.asc", "greet");
+    let path = shop.dir.path().join("greet.rpm");
+    for (signatures, reason) in [
+        (vec![packet(268, &unknown)], "does not know"),
+        (vec![packet(268, &others)], "is not that of the key"),
+        (vec![openpgp(&[&others])], "is not that of the key"),
+        (vec![packet(1002, &signature)], "not over its header"),
+    ] {
+        std::fs::write(&path, unvouched(&own, &signatures)).unwrap();
+        let refused = shop.repo.ingest_file(&path).unwrap_err();
+        assert!(refused.what().contains(reason), "{refused}");
+        assert!(!shop.repo.root().join("pool").exists() && !shop.repo.root().join("meta").exists(), "{reason}");
+    }
+    assert!(!shop.repo.key_path().exists(), "no key was made for that");
+    std::fs::write(&path, unvouched(&own, &[packet(268, &signature)])).unwrap();
+    let package = shop.repo.ingest_file(&path).unwrap();
+    shop.publish("main", "g", &[&package]).unwrap();
+}
+
 /// As rpm since 4.14 has it: only what is over the header alone says that the header is good.
 #[test]
 fn a_signature_over_header_and_payload_alone_is_no_proof() {
