@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use twostage_model::project::YumCompression;
 use twostage_reposerver::sign::Algorithm;
-use twostage_reposerver::{PoolPackage, Repository, Settings};
+use twostage_reposerver::{Extra, PoolPackage, Repository, Settings};
 
 /// A shop with an RSA key, which every rpm takes.
 fn shop() -> Shop {
@@ -307,6 +307,93 @@ fn zypper(root: &Path, client: &str, args: &[&str]) -> (bool, String) {
         command.env_remove(name);
     }
     try_run(&mut command)
+}
+
+const COMPS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE comps PUBLIC "-//Red Hat, Inc.//DTD Comps info//EN" "comps.dtd">
+<comps>
+  <group>
+    <id>odd-ones</id>
+    <name>Odd ones</name>
+    <description>Packages with something odd</description>
+    <default>true</default>
+    <uservisible>true</uservisible>
+    <packagelist>
+      <packagereq type="mandatory">versions</packagereq>
+      <packagereq type="optional">kinds</packagereq>
+    </packagelist>
+  </group>
+</comps>
+"#;
+
+const UPDATEINFO: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<updates>
+  <update from="security@example.invalid" status="final" type="security" version="1">
+    <id>DEMO-2026:0001</id>
+    <title>versions is no candidate any more</title>
+    <severity>Important</severity>
+    <issued date="2026-01-02 03:04:05"/>
+    <updated date="2026-01-02 03:04:05"/>
+    <description>It was odd.</description>
+    <references>
+      <reference href="https://example.invalid/CVE-2026-0001" id="CVE-2026-0001" title="CVE-2026-0001" type="cve"/>
+    </references>
+    <pkglist>
+      <collection short="demo">
+        <name>Demo</name>
+        <package name="versions" version="1.0" release="1" epoch="4000000" arch="noarch" src="versions-1.0-1.src.rpm">
+          <filename>versions-1.0-1.noarch.rpm</filename>
+        </package>
+      </collection>
+    </pkglist>
+  </update>
+</updates>
+"#;
+
+/// What `publish` passes on as it is, dnf understands, in both of the metadata's forms.
+#[test]
+fn real_dnf_lists_the_groups_and_advisories_that_were_published() {
+    if !has(&["dnf", "rpmbuild"]) {
+        return;
+    }
+    let made = shop();
+    let rpms = made.dir.path().join("rpms");
+    small(&rpms);
+    for compression in [YumCompression::Gzip, YumCompression::Zstd] {
+        let settings = Settings { yum_compression: compression, ..made.repo.settings().clone() };
+        let repo = Arc::new(Repository::open(made.repo.root(), settings).unwrap());
+        let shop = Shop { dir: tempfile::TempDir::new().unwrap(), repo };
+        let mut packages = ingest(&shop, &rpms);
+        packages.push(shop.repo.ingest_extra(Extra::Group, COMPS.as_bytes()).unwrap());
+        packages.push(shop.repo.ingest_extra(Extra::UpdateInfo, UPDATEINFO.as_bytes()).unwrap());
+        let members: Vec<&PoolPackage> = packages.iter().map(AsRef::as_ref).collect();
+        shop.publish("main", "g", &members).unwrap();
+        let served = Served::new(&shop.repo);
+        let dnf = Dnf::new(&served.get("/main.repo", &[]).text());
+        for (arguments, lines) in [
+            (&["group", "list", "--available"][..], &["Available Groups:", "Odd ones"][..]),
+            (
+                &["group", "info", "odd-ones"],
+                &[
+                    "Group: Odd ones",
+                    "Description: Packages with something odd",
+                    "Mandatory Packages:",
+                    "versions",
+                    "Optional Packages:",
+                    "kinds",
+                ],
+            ),
+            // Advisories are of what is installed.
+            (&["install", "--setopt=tsflags=noscripts", "versions-1.0~rc1"], &["Complete!"]),
+            (&["updateinfo", "list"], &["DEMO-2026:0001 Important/Sec. versions-4000000:1.0-1.noarch"]),
+            (&["updateinfo", "info"], &["Update ID: DEMO-2026:0001", "CVEs: CVE-2026-0001", "Description: It was odd."]),
+        ] {
+            let (good, said) = dnf.run(arguments);
+            let said_lines: Vec<&str> = said.lines().map(str::trim).collect();
+            assert!(good && lines.iter().all(|line| said_lines.contains(line)), "{arguments:?}: {said}");
+        }
+        served.stop();
+    }
 }
 
 fn shop_of_another_key() -> Shop {
