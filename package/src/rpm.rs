@@ -25,7 +25,7 @@ mod contents;
 mod cpio;
 mod evr;
 mod payload;
-mod signature;
+pub mod signature;
 pub mod write;
 
 pub use content::content_digest;
@@ -63,7 +63,7 @@ mod sig {
             SHA1 | SHA256 => (STRING, 1),
             274 | 276 | 278 => (STRING_ARRAY, 0),
             MD5 => (BIN, 16),
-            267 | 268 | 1002 | 1005 | 1008 => (BIN, 0),
+            267 | 268 | 1002 | 1005 | 1006 | 1008 => (BIN, 0),
             _ => return None,
         })
     }

@@ -15,7 +15,7 @@
 use crate::snapshot::{Signed, Snapshot, manifest, to_json};
 use crate::{PoolPackage, Repository, disk};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -292,6 +292,17 @@ impl Repository {
             }
         }
         Ok(new)
+    }
+
+    /// Whether a channel ever published a package. One that it publishes right now may not be in `names` yet.
+    pub(crate) fn was_published(&self, digest: &Sha256) -> Result<bool> {
+        let digests = |bytes: &[u8]| {
+            // What is no text yields no digest; the next publish says what is wrong.
+            let text = String::from_utf8_lossy(whole_lines(bytes));
+            Ok(text.lines().filter_map(|line| line.split_once("  ")?.0.parse().ok()).collect())
+        };
+        let published = self.published.get(&(), &self.root.join("names"), digests)?;
+        Ok(published.is_some_and(|published: Arc<HashSet<Sha256>>| published.contains(digest)))
     }
 
     fn add_names(&self, lines: &str) -> Result<()> {

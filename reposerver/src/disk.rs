@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::{NamedTempFile, TempDir, TempPath};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result};
 
@@ -112,7 +112,7 @@ pub(crate) fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
 
 /// Gives a finished temporary file its name, whole but not yet durably: [`sync_files`] comes
 /// before anything relies on it.
-pub(crate) fn keep_for_now(file: NamedTempFile, path: &Path) -> Result<()> {
+pub(crate) fn keep_for_now(file: TempPath, path: &Path) -> Result<()> {
     make_folder(path.parent().unwrap_or(Path::new(".")))?;
     file.persist(path).map_err(|error| error.error).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
     Ok(())

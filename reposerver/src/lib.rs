@@ -112,6 +112,8 @@ pub struct Repository {
     transients: Mutex<HashMap<SnapshotId, Arc<snapshot::Snapshot>>>,
     bodies: Mutex<snapshot::Bodies>,
     channels: disk::Cache<String, Channel>,
+    /// What `names` names.
+    published: disk::Cache<(), HashSet<Sha256>>,
 }
 
 impl Repository {
@@ -134,6 +136,7 @@ impl Repository {
             transients: Mutex::default(),
             bodies: Mutex::default(),
             channels: disk::Cache::default(),
+            published: disk::Cache::default(),
         };
         // A folder on a read-only medium is no error until somebody writes.
         let _ = repository.scratch();

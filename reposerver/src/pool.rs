@@ -167,7 +167,13 @@ impl Repository {
     /// # Errors
     /// It is not what it claims to be (the package crate says why), or cannot be written; nothing
     /// is changed then.
-    pub fn ingest(&self, mut input: impl Read, hint: &str) -> Result<Arc<PoolPackage>> {
+    pub fn ingest(&self, input: impl Read, hint: &str) -> Result<Arc<PoolPackage>> {
+        let (file, package) = self.receive(input, hint)?;
+        self.admit(file, package)
+    }
+
+    /// Writes a package to a temporary file and verifies it on the way.
+    fn receive(&self, mut input: impl Read, hint: &str) -> Result<(NamedTempFile, PoolPackage)> {
         let failed = || format!("cannot store {hint}");
         let mut start = Vec::new();
         (&mut input).take(MAGIC).read_to_end(&mut start).or_fail(Class::System, failed)?;
@@ -192,14 +198,15 @@ impl Repository {
         if written != package.size {
             return Err(Error::new(Class::Repository, format!("{hint}: {} bytes follow the package", written.abs_diff(package.size))));
         }
-        self.admit(file, package)
+        Ok((file, package))
     }
 
     /// [`Repository::ingest`] of a file. One that the pool has is hashed, which is quick, and not
-    /// unpacked again.
+    /// unpacked again. Of an rpm that came signed the signature is looked at before anything is kept: the
+    /// first to come with this header and payload stays, and a bad signature is not to be that.
     ///
     /// # Errors
-    /// As [`Repository::ingest`], and the file cannot be read.
+    /// As [`Repository::ingest`] and [`Repository::check_signature`], and the file cannot be read.
     pub fn ingest_file(&self, path: &Path) -> Result<Arc<PoolPackage>> {
         let failed = || format!("cannot read {}", path.display());
         let mut file = File::open(path).or_fail(Class::Repository, failed)?;
@@ -216,7 +223,9 @@ impl Repository {
             return self.package(&digest);
         }
         file.rewind().or_fail(Class::Repository, failed)?;
-        self.ingest(file, &path.file_name().unwrap_or_default().to_string_lossy())
+        let (mut file, package) = self.receive(file, &path.file_name().unwrap_or_default().to_string_lossy())?;
+        self.check_incoming(file.as_file_mut(), &package)?;
+        self.admit(file, package)
     }
 
     /// Takes in a source package: `dsc` and, from the same folder, the files that it names, each
@@ -255,7 +264,8 @@ impl Repository {
         let text = std::str::from_utf8(dsc).or_fail(Class::Repository, || format!("{hint} is not UTF-8"))?;
         let parsed = control::dsc_files(text).or_fail(Class::Repository, || format!("{hint} is no good .dsc"))?;
         let id = PackageId::new(&parsed.source, &parsed.version, "source")?;
-        let mut files = Vec::new();
+        // Kept when all of them are there and are what they are to be.
+        let (mut files, mut incoming) = (Vec::new(), Vec::new());
         for listed in &parsed.files {
             check_plain_name(&listed.name, hint)?;
             let there = std::fs::metadata(self.pool_path(&listed.sha256)).is_ok_and(|file| file.len() == listed.size);
@@ -271,11 +281,15 @@ impl Repository {
                     )
                     .hint("fetch or build the source package again"));
                 }
-                disk::keep_for_now(stored.0, &self.pool_path(&listed.sha256))?;
+                // A source may have more files than a process may hold open.
+                incoming.push((stored.0.into_temp_path(), self.pool_path(&listed.sha256)));
             }
             files.push(PoolFile { name: listed.name.clone(), size: listed.size, sha256: listed.sha256 });
         }
         let (file, blob) = self.store(dsc, hint)?;
+        for (file, path) in incoming {
+            disk::keep_for_now(file, &path)?;
+        }
         let package = PoolPackage {
             kind: Kind::Source,
             id,
@@ -334,8 +348,8 @@ impl Repository {
         let mut meta = self.scratch()?.file()?;
         meta.write_all(&text).or_fail(Class::System, failed)?;
         lock(&self.unsynced).insert(digest);
-        disk::keep_for_now(file, &self.pool_path(&digest))?;
-        disk::keep_for_now(meta, &self.meta_path(&digest))?;
+        disk::keep_for_now(file.into_temp_path(), &self.pool_path(&digest))?;
+        disk::keep_for_now(meta.into_temp_path(), &self.meta_path(&digest))?;
         let package = Arc::new(package);
         lock(&self.packages).insert(digest, Arc::clone(&package));
         Ok(package)

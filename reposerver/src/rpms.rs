@@ -64,8 +64,8 @@ pub(crate) struct Served {
 pub(crate) enum Signer {
     /// Of the repository's key with this fingerprint.
     Ours(String),
-    /// Of somebody else, with this fingerprint.
-    Upstream(String),
+    /// Of others, with these fingerprints: of one, or of several in rpm 6's form.
+    Upstream(BTreeSet<String>),
 }
 
 impl Repository {
@@ -96,8 +96,8 @@ impl Repository {
     }
 
     /// All keys that were added, and ours, which may have signed what comes back.
-    pub(crate) fn known_keys(&self, ours: &Key) -> Result<Vec<Upstream>> {
-        let mut keys = Upstream::parse(ours.public())?;
+    pub(crate) fn known_keys(&self, ours: Option<&Key>) -> Result<Vec<Upstream>> {
+        let mut keys = ours.map_or(Ok(Vec::new()), |ours| Upstream::parse(ours.public()))?;
         let folder = self.root.join("keys");
         let failed = || format!("cannot read {}", folder.display());
         let mut paths = BTreeSet::new();
@@ -123,10 +123,23 @@ impl Repository {
     /// Nobody added the key that signed it, or the signature is not that key's.
     pub fn check_signature(&self, package: &PoolPackage, now: i64) -> Result<()> {
         if package.rpm.as_ref().is_some_and(|rpm| rpm.signer.is_some()) {
-            let known = self.known_keys(&*self.key(now)?)?;
+            let known = self.known_keys(Some(&*self.key(now)?))?;
             self.served_upstream(package, &known)?;
         }
         Ok(())
+    }
+
+    /// [`Repository::check_signature`] of a package that is still in this file. Without a key of ours, which
+    /// is not made for this, ours has signed nothing.
+    pub(crate) fn check_incoming(&self, file: &mut File, package: &PoolPackage) -> Result<()> {
+        if package.rpm.as_ref().is_none_or(|rpm| rpm.signer.is_none()) {
+            return Ok(());
+        }
+        let ours = self.key_path().is_file().then(|| self.key(twostage_model::date::now())).transpose()?;
+        let known = self.known_keys(ours.as_deref())?;
+        file.rewind().or_fail(Class::System, || format!("cannot read the package {}", package.id))?;
+        let (prefix, header) = head_in(file, package)?;
+        verified(package, &prefix, &header, &known).map(drop)
     }
 
     /// How a package that came signed is served, after a look at its signature.
@@ -135,34 +148,12 @@ impl Repository {
     /// Nobody added the key that signed it, or the signature is not that key's.
     pub(crate) fn served_upstream(&self, package: &PoolPackage, keys: &[Upstream]) -> Result<Option<Served>> {
         let rpm = rpm_of(package)?;
-        let Some(signer) = &rpm.signer else { return Ok(None) };
-        let key = keys.iter().find(|key| key.is(signer)).ok_or_else(|| {
-            let by = match signer.as_str() {
-                "unknown" => "and its signature names no key that can be read".to_string(),
-                signer => format!("with the key {signer}, which this repository does not know"),
-            };
-            Error::new(Class::Repository, format!("{} is signed, {by}", package.id))
-                .hint("add the public key of whoever signed it with `twostage publish KEY.asc`; clients are then told of it")
-        })?;
-        let (prefix, header) = self.head(package)?;
-        // A signature over header and payload alone is of rpm 4.0's time; clients check it themselves.
-        for entry in entries(&prefix)?.iter().filter(|entry| [tag::DSA, tag::RSA].contains(&entry.tag)) {
-            if !key.verifies(entry.data, &header) {
-                return Err(Error::new(
-                    Class::Repository,
-                    format!("the signature of {} is not that of the key {}", package.id, key.fingerprint),
-                )
-                .hint("fetch the package again"));
-            }
+        if rpm.signer.is_none() {
+            return Ok(None);
         }
-        Ok(Some(Served {
-            prefix: Bytes::new(),
-            skip: 0,
-            sha256: rpm.file_sha256,
-            size: package.size,
-            header_start: rpm.prefix,
-            signer: Signer::Upstream(key.fingerprint.clone()),
-        }))
+        let (prefix, header) = self.head(package)?;
+        let signers = verified(package, &prefix, &header, keys)?;
+        Ok(Some(as_it_came(package, rpm, signers)))
     }
 
     /// How a package that came without a signature is served with `key`'s. What has to be made is
@@ -185,7 +176,7 @@ impl Repository {
         let line = format!("{} {}\n", hasher.finish(), Sha256::of(&prefix));
         kept.write_all(line.as_bytes()).and_then(|()| kept.write_all(&prefix)).or_fail(Class::System, failed)?;
         let path = self.signed_path(key.fingerprint(), &package.sha256);
-        disk::keep_for_now(kept, &path)?;
+        disk::keep_for_now(kept.into_temp_path(), &path)?;
         made.insert(path);
         self.kept_signature(package, key.fingerprint())?.ok_or_else(|| Error::new(Class::System, failed()))
     }
@@ -243,10 +234,7 @@ impl Repository {
     pub(crate) fn served_rpm(&self, package: &Arc<PoolPackage>, fingerprint: Option<&str>) -> Result<Option<Served>> {
         let rpm = rpm_of(package)?;
         if rpm.signer.is_some() {
-            let signer = Signer::Upstream(String::new());
-            let (sha256, size, header_start) = (rpm.file_sha256, package.size, rpm.prefix);
-            let served = Served { prefix: Bytes::new(), skip: 0, sha256, size, header_start, signer };
-            return Ok(Some(served).filter(|_| fingerprint.is_none()));
+            return Ok(Some(as_it_came(package, rpm, BTreeSet::new())).filter(|_| fingerprint.is_none()));
         }
         let key = self.key(twostage_model::date::now())?;
         match fingerprint {
@@ -257,20 +245,7 @@ impl Repository {
 
     /// The prefix and the header of a stored rpm, as they came.
     pub(crate) fn head(&self, package: &PoolPackage) -> Result<(Vec<u8>, Vec<u8>)> {
-        let rpm = rpm_of(package)?;
-        let failed = || format!("cannot read the package {}", package.id);
-        let mut file = self.open_package(&package.sha256)?;
-        let mut part = |length: u64| -> Result<Vec<u8>> {
-            let mut bytes = Vec::new();
-            (&mut file).take(length).read_to_end(&mut bytes).or_fail(Class::System, failed)?;
-            Ok(bytes)
-        };
-        let (prefix, header) = (part(rpm.prefix)?, part(rpm.header_size)?);
-        if Sha256::of(&header) != rpm.header_sha256 {
-            return Err(Error::new(Class::Repository, format!("the stored file of {} has another header than it came with", package.id))
-                .hint("the disk or somebody changed it; publish it again"));
-        }
-        Ok((prefix, header))
+        head_in(&mut self.open_package(&package.sha256)?, package)
     }
 
     fn upstream_path(&self, fingerprint: &str) -> PathBuf {
@@ -280,6 +255,22 @@ impl Repository {
     fn signed_path(&self, fingerprint: &str, identity: &Sha256) -> PathBuf {
         pool::shard(&self.root.join("signed").join(fingerprint), identity)
     }
+}
+
+/// The prefix and the header of an rpm, at the start of this file.
+fn head_in(file: &mut File, package: &PoolPackage) -> Result<(Vec<u8>, Vec<u8>)> {
+    let rpm = rpm_of(package)?;
+    let mut part = |length: u64| -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&mut *file).take(length).read_to_end(&mut bytes).or_fail(Class::System, || format!("cannot read the package {}", package.id))?;
+        Ok(bytes)
+    };
+    let (prefix, header) = (part(rpm.prefix)?, part(rpm.header_size)?);
+    if Sha256::of(&header) != rpm.header_sha256 {
+        return Err(Error::new(Class::Repository, format!("the stored file of {} has another header than it came with", package.id))
+            .hint("the disk or somebody changed it; publish it again"));
+    }
+    Ok((prefix, header))
 }
 
 /// What is kept of an rpm beside its id.
@@ -298,6 +289,67 @@ pub(crate) fn signable(rpm: twostage_package::rpm::Rpm, hint: &str) -> Result<tw
         .hint("rpmbuild writes one since 4.14: build the package again"));
     }
     Ok(rpm)
+}
+
+/// A package that bears somebody else's signature.
+fn as_it_came(package: &PoolPackage, rpm: &RpmFile, signers: BTreeSet<String>) -> Served {
+    Served {
+        prefix: Bytes::new(),
+        skip: 0,
+        sha256: rpm.file_sha256,
+        size: package.size,
+        header_start: rpm.prefix,
+        signer: Signer::Upstream(signers),
+    }
+}
+
+/// Fingerprints of the keys that signed the header of a package that came signed. There is at least one, and
+/// no signature over the header is anybody else's: what only claims to be signed would be served without ours.
+///
+/// A signature over header and payload together, as rpm made them before it had the other kind, proves
+/// nothing here: rpm since 4.14 wants one of the header. Beside such a one it stays, and clients look at it themselves.
+fn verified(package: &PoolPackage, prefix: &[u8], header: &[u8], keys: &[Upstream]) -> Result<BTreeSet<String>> {
+    let mut signers = BTreeSet::new();
+    for packet in entries(prefix)?.iter().flat_map(over_header) {
+        match keys.iter().find(|key| key.verifies(&packet, header)) {
+            Some(key) => signers.insert(key.fingerprint.clone()),
+            None => return Err(unverified(package, &packet, keys)),
+        };
+    }
+    if signers.is_empty() {
+        return Err(Error::new(Class::Repository, format!("{} is signed, and not over its header", package.id))
+            .because("its signature covers header and payload together, which rpm since 4.14 takes for no proof of the header".to_string())
+            .hint("have it signed anew with a present-day rpmsign, or take the signature off with `rpmsign --delsign`"));
+    }
+    Ok(signers)
+}
+
+/// The signatures over the header that are in one value of the signature header, as packets.
+fn over_header(value: &Value<'_>) -> Vec<Vec<u8>> {
+    match value.tag {
+        tag::DSA | tag::RSA => vec![value.data.to_vec()],
+        // Each string ends with a NUL, the last one too.
+        tag::OPENPGP => {
+            let strings = value.data.strip_suffix(b"\0").unwrap_or(value.data);
+            strings.split(|byte| *byte == 0).map(twostage_package::rpm::signature::base64).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Why a signature is no known key's.
+fn unverified(package: &PoolPackage, packet: &[u8], keys: &[Upstream]) -> Error {
+    let add = "add the public key of whoever signed it with `twostage publish KEY.asc`; clients are then told of it";
+    let error = |what: String| Error::new(Class::Repository, what);
+    match twostage_package::rpm::signature::issuer(packet) {
+        None => error(format!("{} is signed, and its signature names no key that can be read", package.id)).hint(add),
+        Some(signer) => match keys.iter().find(|key| key.is(&signer)) {
+            None => error(format!("{} is signed, with the key {signer}, which this repository does not know", package.id)).hint(add),
+            Some(key) => {
+                error(format!("the signature of {} is not that of the key {}", package.id, key.fingerprint)).hint("fetch the package again")
+            }
+        },
+    }
 }
 
 /// Upper-case hex digits: of a version 4 key 40, of a version 6 key 64.
@@ -331,8 +383,10 @@ mod tag {
     pub(super) const RSA: u32 = 268;
     /// The digest of the header.
     pub(super) const SHA256: u32 = 273;
-    /// Signatures in rpm 6's form, then those over header and payload, and room for either.
-    pub(super) const OTHERS: [u32; 5] = [278, 999, 1002, 1005, 1008];
+    /// Signatures of the header in rpm 6's form: a list, in base64.
+    pub(super) const OPENPGP: u32 = 278;
+    /// Those, then the ones over header and payload, and room for either.
+    pub(super) const OTHERS: [u32; 6] = [OPENPGP, 999, 1002, 1005, 1006, 1008];
 }
 
 /// One value of a header.

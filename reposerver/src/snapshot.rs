@@ -16,7 +16,7 @@ use crate::sign::Key;
 use crate::{Kind, PoolPackage, Repository, Settings, disk, lock, yum};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -118,6 +118,8 @@ pub(crate) struct Snapshot {
     pub(crate) id: SnapshotId,
     /// The text of `SHA256SUMS`.
     pub(crate) list: Bytes,
+    /// The digests in it.
+    pub(crate) members: HashSet<Sha256>,
     pub(crate) files: Files,
     pub(crate) signed: Signed,
     /// The index files' bytes, when they are on no disk.
@@ -209,7 +211,8 @@ impl Repository {
         let files = Files { apt, yum };
         let signed = Signed::new(&key, &self.settings.origin, now, &files)?;
         let held = Some(Held { apt: indexes, yum: bodies });
-        Ok(Snapshot { id: manifest.id(), list: manifest.to_string().into(), files, signed, held })
+        let members = manifest.files().map(|(_, digest)| digest).collect();
+        Ok(Snapshot { id: manifest.id(), list: manifest.to_string().into(), members, files, signed, held })
     }
 
     /// yum's files for the rpms among `packages`, which are signed on the way, and for what goes
@@ -220,7 +223,7 @@ impl Repository {
         if rpms.is_empty() && extras == 0 {
             return Ok((None, yum::Bodies::new()));
         }
-        let known = self.known_keys(key)?;
+        let known = self.known_keys(Some(key))?;
         let unsigned: Vec<_> = rpms.into_iter().filter(|package| package.rpm.as_ref().is_some_and(|rpm| rpm.signer.is_none())).collect();
         self.sign_all(&unsigned, key)?;
         let mut renderer = yum::Renderer::default();
@@ -323,7 +326,9 @@ impl Repository {
                 return Err(Error::new(Class::Repository, format!("the list of snapshot {} has another digest", id.short()))
                     .hint("the disk or somebody changed it; publish again"));
             }
-            Ok(Snapshot { id: *id, list: list.into(), files: record.files, signed: record.signed, held: None })
+            let text = std::str::from_utf8(&list).or_fail(Class::Repository, failed)?;
+            let members = text.parse::<Manifest>()?.files().map(|(_, digest)| digest).collect();
+            Ok(Snapshot { id: *id, list: list.into(), members, files: record.files, signed: record.signed, held: None })
         })
     }
 

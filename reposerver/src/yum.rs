@@ -92,8 +92,8 @@ impl Renderer {
         write(&mut self.filelists, dump_filelists_xml(std::slice::from_ref(&described), false, false))?;
         write(&mut self.other, dump_other_xml(std::slice::from_ref(&described), false))?;
         self.packages += 1;
-        if let Signer::Upstream(fingerprint) = &served.signer {
-            self.keys.insert(fingerprint.clone());
+        if let Signer::Upstream(fingerprints) = &served.signer {
+            self.keys.extend(fingerprints.iter().cloned());
         }
         Ok(())
     }

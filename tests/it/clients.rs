@@ -67,8 +67,8 @@ fn installs(suite: &str) {
 ///
 /// What is signed, or named by digest from there, and the public key in the client file, is refused
 /// at every place. Nothing vouches for the rest: the client file's other fields, the name and the
-/// self-signature behind the key, and the armor around the signed text. A client that does install
-/// with a flip there gets the very same packages.
+/// self-signature behind the key, and of the signature its armor and what is not hashed ([`Armored`]). A client
+/// that does install with a flip there gets the very same packages.
 fn refuses_flips(suite: &str) {
     uses(Used::Engine);
     uses(Used::Apt);
@@ -104,12 +104,12 @@ fn refuses_flips(suite: &str) {
             let key = public_key_lines(&text);
             loose.push(vec![0..key.start, key.end..length]);
         } else if target.ends_with("/InRelease") {
-            let signed = signed_text(&body);
+            let (signed, strict) = (signed_text(&body), Armored::of(&body).strict);
             let mut places = spread(signed.start, signed.end, 24);
             places.extend(spread(0, signed.start, 6));
             places.extend(spread(signed.end, length, 24));
             jobs.extend(places.iter().map(|at| format!("flip-{index}-{at} path greet {index}:{at}")));
-            loose.push(vec![0..signed.start, signed.end..length]);
+            loose.push(others(length, &strict).into_iter().filter(|place| !signed.contains(&place.start)).collect());
         } else {
             jobs.extend(spread(0, length, 10).iter().map(|at| format!("flip-{index}-{at} path greet {index}:{at}")));
             loose.push(Vec::new());
@@ -143,10 +143,10 @@ fn refuses_flips(suite: &str) {
     // Every signed byte, with the tool that this apt checks signatures with.
     let release = targets.iter().find(|target| target.ends_with("/InRelease")).expect("an InRelease");
     let (tool, signed, taken) = every_signed_byte(&container, &serving.get(release), &variants, &serving.get("/key.asc"));
-    assert_eq!(taken, ["original"], "{suite}: {tool} takes a changed text");
+    assert_eq!(taken, ["original", "signature"], "{suite}: {tool} takes a changed text or signature");
     eprintln!(
         "{suite}: {} files fetched; {refused} of {} clients refused a flip, {} took the same packages {same:?}; \
-         {tool} refused each of {signed} signed bytes; {:.0} s",
+         {tool} refused each of {signed} bytes of text and signature; {:.0} s",
         targets.len(),
         clients.len(),
         same.values().map(Vec::len).sum::<usize>(),
@@ -180,8 +180,84 @@ fn signed_text(inrelease: &[u8]) -> Range<usize> {
     find("\n\n") + 2..find("\n-----BEGIN PGP SIGNATURE-----")
 }
 
-/// Flips each byte of the signed text by itself. Gives the tool, how many, and which of the texts
-/// the tool took.
+/// A signature in its armor, and which bytes of it nobody can change.
+pub struct Armored {
+    /// The signature's packet.
+    packet: Vec<u8>,
+    /// The places in the packet of what is hashed together with the text (how and when it was signed, and by
+    /// whom), and of the number that RSA made of the hash. Nothing vouches for the rest: the packet's length,
+    /// the area that is not hashed, two bytes of the hash, and the number's count of bits.
+    vouched: [Range<usize>; 2],
+    /// The places in the text of characters that stand for such bytes alone.
+    pub strict: BTreeSet<usize>,
+}
+
+impl Armored {
+    /// The signature that is the text, or stands at its end.
+    pub fn of(text: &[u8]) -> Armored {
+        let find = |what: &str, from: usize| {
+            let found = text[from..].windows(what.len()).position(|window| window == what.as_bytes());
+            from + found.expect("an armored signature")
+        };
+        let start = find("\n\n", find("-----BEGIN PGP SIGNATURE-----", 0)) + 2;
+        // The checksum has a line of its own, which begins with this sign.
+        let is_body = |line: &&[u8]| !line.starts_with(b"=") && !line.starts_with(b"-");
+        let body: usize = text[start..].split_inclusive(|byte| *byte == b'\n').take_while(is_body).map(<[u8]>::len).sum();
+        let packet = twostage_package::rpm::signature::base64(&text[start..start + body]);
+
+        let number = |at: usize| usize::from(packet[at]) << 8 | usize::from(packet[at + 1]);
+        let begin = match (packet[0] & 0x40, packet[0] & 3, packet[1]) {
+            (0, length_of_length, _) => 1 + (1 << length_of_length),
+            (_, _, 0..192) => 2,
+            (_, _, 192..224) => 3,
+            _ => 6,
+        };
+        assert!(packet[begin] == 4 && packet[begin + 2] == 1, "a signature of version 4 by RSA");
+        let unhashed = begin + 6 + number(begin + 4);
+        let bits = unhashed + 2 + number(unhashed) + 2;
+        assert_eq!(bits + 2 + number(bits).div_ceil(8), packet.len(), "one number, and nothing behind it");
+        let vouched = [begin..unhashed, bits + 2..packet.len()];
+
+        let is_vouched = |byte: usize| vouched.iter().any(|range| range.contains(&byte));
+        let characters = (start..start + body).filter(|at| !b"\n=".contains(&text[*at]));
+        let strict = characters.enumerate().filter(|(n, _)| is_vouched(n * 6 / 8) && is_vouched((n * 6 + 5) / 8)).map(|(_, at)| at);
+        Armored { strict: strict.collect(), vouched, packet }
+    }
+
+    /// The signature itself, then one for each of the bytes that are vouched for, with that one flipped. They have
+    /// no checksum, so that it is not this that a tool complains of.
+    pub fn flipped(&self) -> Vec<(String, String)> {
+        let mut all = vec![("signature".to_string(), armor(&self.packet))];
+        for at in self.vouched.iter().cloned().flatten() {
+            let mut packet = self.packet.clone();
+            packet[at] ^= 1;
+            all.push((format!("signature-{at}"), armor(&packet)));
+        }
+        all
+    }
+}
+
+/// Armor without a checksum.
+fn armor(packet: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = "-----BEGIN PGP SIGNATURE-----\n\n".to_string();
+    for line in packet.chunks(48) {
+        for three in line.chunks(3) {
+            let bits = three.iter().chain(&[0; 2]).take(3).fold(0, |bits, byte| bits << 8 | usize::from(*byte));
+            text.extend((0..4).map(|at| if at <= three.len() { char::from(DIGITS[bits >> (18 - 6 * at) & 63]) } else { '=' }));
+        }
+        text.push('\n');
+    }
+    text + "-----END PGP SIGNATURE-----\n"
+}
+
+/// The places below `length` that are none of these.
+pub fn others(length: usize, strict: &BTreeSet<usize>) -> Vec<Range<usize>> {
+    (0..length).filter(|at| !strict.contains(at)).map(|at| at..at + 1).collect()
+}
+
+/// Flips each byte of the signed text by itself, and each of the signature that nothing else vouches for. Gives the
+/// tool, how many, and which of the texts the tool took.
 fn every_signed_byte(container: &Container, inrelease: &[u8], folder: &Path, key: &[u8]) -> (String, usize, Vec<String>) {
     let signed = signed_text(inrelease);
     fs::write(folder.join("key.asc"), key).expect("the key");
@@ -193,11 +269,16 @@ fn every_signed_byte(container: &Container, inrelease: &[u8], folder: &Path, key
         text[at] ^= 1;
         fs::write(texts.join(format!("byte-{at}")), text).expect("a text");
     }
+    let signatures = Armored::of(inrelease).flipped();
+    for (name, armored) in &signatures {
+        // With the line end that stands before a signature.
+        fs::write(texts.join(name), [&inrelease[..=signed.end], armored.as_bytes()].concat()).expect("a text");
+    }
     let folder = folder.to_string_lossy();
     let done = container.exec(&["sh", "/tools/verify_each.sh", &format!("{folder}/key.asc"), &format!("{folder}/texts")]).ok();
     let mut lines = done.out.lines().map(String::from);
     let tool = lines.next().unwrap_or_default();
-    (tool, signed.len(), lines.collect())
+    (tool, signed.len() + signatures.len() - 1, lines.collect())
 }
 
 /// What one client did.

@@ -100,8 +100,9 @@ fn publish_in(shop: &Shop, mutants: &[PathBuf]) -> Outcome {
     for (number, path) in mutants.iter().enumerate() {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         let kind = name.split(['-', '.']).nth(1).expect("a kind").to_string();
-        // Everything is looked at now and then, the channel and leftovers each time.
-        let look = |shop: &Shop| if number % 20 == 10 { tree(shop.path(), "") } else { tree(shop.path(), "channels") };
+        // Everything is looked at now and then; the channel, the packages and leftovers each time.
+        let parts: &[&str] = if number % 20 == 10 { &[""] } else { &["channels", "pool", "meta", "signed"] };
+        let look = |shop: &Shop| parts.iter().flat_map(|part| tree(shop.path(), part)).collect::<Tree>();
         let before = look(shop);
         let done = run(&mut bounded(&shop.command(&["publish", &path.to_string_lossy()])));
         let counts = outcome.kinds.entry(kind.clone()).or_default();

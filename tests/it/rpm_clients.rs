@@ -1,7 +1,7 @@
 //! Real dnf and zypper in containers: what a person does with `/<channel>.repo`, and what they do
 //! when a byte of what they are sent is another, or a package bears no signature.
 
-use crate::clients::{Client, Container, Proxy, spread};
+use crate::clients::{Armored, Client, Container, Proxy, others, spread};
 use crate::support::{Family, Serving, Used, docker, root, rpm_bases, run, shared_build, tool, uses};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -212,9 +212,9 @@ fn installs(manager: Manager, script: &str) {
 /// for a client that knows nothing yet.
 ///
 /// `repomd.xml`, and what is named by digest from there, is refused at every place, and so is the
-/// public key itself. Nothing vouches for the rest: the client file, the key's name and
-/// self-signature, the armor. A client that does install with a flip there gets the very same
-/// packages.
+/// public key itself, and of the signature what is hashed and RSA's number ([`Armored`]). Nothing vouches for the
+/// rest: the client file, the key's name and self-signature, the armor. A client that does install with a flip there
+/// gets the very same packages.
 fn refuses_flips(manager: Manager) {
     manager.uses();
     let started = std::time::Instant::now();
@@ -253,7 +253,7 @@ fn refuses_flips(manager: Manager) {
             let key = public_key_lines(&String::from_utf8(body).expect("armor is text"));
             (16, vec![0..key.start, key.end..length])
         } else if target.ends_with(".asc") {
-            (16, std::iter::once(0..length).collect())
+            (24, others(length, &Armored::of(&body).strict))
         } else if target.ends_with("/repomd.xml") {
             (24, Vec::new())
         } else {
@@ -296,7 +296,7 @@ fn refuses_flips(manager: Manager) {
     let signed = every_signed_byte(&container, &serving, variants);
     eprintln!(
         "{name}: {} files fetched; {refused} of {} clients refused a flip, {} took the same packages {same:?}; \
-         gpgv refused each of {signed} signed bytes; {:.0} s",
+         gpgv refused each of {signed} bytes of text and signature; {:.0} s",
         targets.len(),
         clients.len(),
         same.values().map(Vec::len).sum::<usize>(),
@@ -312,7 +312,8 @@ fn public_key_lines(text: &str) -> Range<usize> {
     body..end
 }
 
-/// Flips each byte of `repomd.xml` by itself, for GnuPG, which dnf and zypper check it with.
+/// Flips each byte of `repomd.xml` by itself, and each of its signature that nothing else vouches for: for GnuPG,
+/// which dnf and zypper check it with.
 fn every_signed_byte(container: &Container, serving: &Serving, folder: &Path) -> usize {
     let signed = serving.get("/main/repodata/repomd.xml");
     let texts = folder.join("texts");
@@ -323,13 +324,22 @@ fn every_signed_byte(container: &Container, serving: &Serving, folder: &Path) ->
         text[at] ^= 1;
         fs::write(texts.join(format!("byte-{at}")), text).expect("a text");
     }
-    fs::write(folder.join("repomd.xml.asc"), serving.get("/main/repodata/repomd.xml.asc")).expect("the signature");
+    let signature = serving.get("/main/repodata/repomd.xml.asc");
+    let signatures = folder.join("signatures");
+    fs::create_dir(&signatures).expect("a folder");
+    let flipped = Armored::of(&signature).flipped();
+    for (name, armored) in &flipped {
+        fs::write(signatures.join(name), armored).expect("a signature");
+    }
+    fs::write(folder.join("repomd.xml.asc"), signature).expect("the signature");
     fs::write(folder.join("key.asc"), serving.get("/key.asc")).expect("the key");
     let script = "set -eu; cd \"$1\"; gpg --dearmor < key.asc > /tmp/ring.gpg
-        for text in texts/*; do if gpgv --quiet --keyring /tmp/ring.gpg repomd.xml.asc $text 2> /dev/null; then echo \"${text#texts/}\"; fi; done";
+        for text in texts/*; do if gpgv --quiet --keyring /tmp/ring.gpg repomd.xml.asc $text 2> /dev/null; then echo \"${text#texts/}\"; fi; done
+        for signature in signatures/*; do if gpgv --quiet --keyring /tmp/ring.gpg $signature texts/original 2> /dev/null
+            then echo \"${signature#signatures/}\"; fi; done";
     let done = container.exec(&["sh", "-c", script, "sh", &folder.to_string_lossy()]).ok();
-    assert_eq!(done.out, "original\n", "gpgv takes a changed text");
-    signed.len()
+    assert_eq!(done.out, "original\nsignature\n", "gpgv takes a changed text or signature");
+    signed.len() + flipped.len() - 1
 }
 
 /// A repository in a folder of the tests: packages as they are served, with metadata that fits them

@@ -5,8 +5,13 @@ usage: compare_yum.py OURS THEIRS [--ignore FIELD]... [--extra NAME]...
 
 OURS and THEIRS are folders with a repomd.xml. Packages are matched by pkgid, the digest of the file.
 Compared: for each package every element and attribute of primary, filelists and other, lists in
-their order; and that repomd.xml tells the truth of each file. Not compared: where a file lies
-(location/@href, except for its file name), because that is each repository's own business.
+their order; and that repomd.xml tells the truth of each file, packed (.gz, .zst) and unpacked.
+Compared in part: location/@href by its last part, the file's name, because in which folder a file
+lies is each repository's own business. Not compared: what repomd.xml says of itself (its revision and
+times, and how its files are packed).
+What is equal says nothing about a field that was given to THEIRS and not found by it. createrepo_c takes two
+from the file system: time/@file is the file's time of modification, and location/@href its name. Whoever
+calls this must give the files of THEIRS both from something else than OURS, for instance from `rpm -qp`.
 FIELD is left out as it is printed, for instance primary/time/@file. NAME is a package that only
 OURS has: createrepo_c leaves out what has control characters.
 Exit status 0 when all is equal, 1 when not, 2 when a folder cannot be read.
@@ -14,6 +19,7 @@ Exit status 0 when all is equal, 1 when not, 2 when a folder cannot be read.
 import gzip
 import hashlib
 import os
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
@@ -21,6 +27,14 @@ import xml.etree.ElementTree as ET
 def short(tag):
     space, _, name = tag.rpartition("}")
     return ("rpm:" if space.endswith("/rpm") else "") + name
+
+
+def unpacked(name, packed):
+    if name.endswith(".gz"):
+        return gzip.decompress(packed)
+    if name.endswith(".zst"):
+        return subprocess.run(["zstd", "-dc"], input=packed, capture_output=True, check=True).stdout
+    return packed
 
 
 def load(folder):
@@ -34,7 +48,7 @@ def load(folder):
         href = said["location"].get("href")
         with open(os.path.join(folder, os.path.basename(href)), "rb") as file:
             packed = file.read()
-        opened = gzip.decompress(packed) if href.endswith(".gz") else packed
+        opened = unpacked(href, packed)
         for name, body, size in (("checksum", packed, "size"), ("open-checksum", opened, "open-size")):
             digest = hashlib.new(said[name].get("type"), body).hexdigest()
             if digest != said[name].text or len(body) != int(said[size].text):
@@ -121,7 +135,7 @@ def main():
                         at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
                         shown = [repr(v[at])[:120] if at < len(v) else "nothing" for v in (a, b)]
                         differences.setdefault(field, []).append(f"{name}[{at}] of {len(a)}/{len(b)}: {shown[0]} / {shown[1]}")
-    except (OSError, ValueError, KeyError, ET.ParseError) as error:
+    except (OSError, ValueError, KeyError, ET.ParseError, subprocess.CalledProcessError) as error:
         print(f"compare_yum.py: {error}", file=sys.stderr)
         return 2
     for field, where in sorted(differences.items()):

@@ -4,8 +4,8 @@ use super::header::Header;
 use super::hex;
 
 /// Tags of the signature header that hold one signature: RSA and DSA over the header, then, older,
-/// PGP and GPG over header and payload.
-const BINARY: [u32; 4] = [268, 267, 1002, 1005];
+/// PGP, GPG and PGP 5 over header and payload.
+const BINARY: [u32; 5] = [268, 267, 1002, 1005, 1006];
 /// A list of signatures in base64, new in rpm 6.
 const OPENPGP: u32 = 278;
 
@@ -18,7 +18,8 @@ pub(super) fn signer(signature: &Header) -> Option<String> {
     list.or_else(single).map(|issuer| issuer.unwrap_or_else(|| "unknown".to_string()))
 }
 
-fn issuer(packet: &[u8]) -> Option<String> {
+/// Key id or fingerprint, in lower-case hex, of whoever a signature packet says that it is of.
+pub fn issuer(packet: &[u8]) -> Option<String> {
     let body = body(packet)?;
     match body.first()? {
         3 => body.get(7..15).map(hex),
@@ -93,7 +94,7 @@ fn new_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// What can be decoded of base64; padding and all else is passed over.
-fn base64(text: &[u8]) -> Vec<u8> {
+pub fn base64(text: &[u8]) -> Vec<u8> {
     let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
     for byte in text {
         let value = match byte {

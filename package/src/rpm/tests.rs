@@ -251,6 +251,7 @@ fn the_issuer_of_a_signature_is_found() -> Result<()> {
         (267, new(&v4(&[], &key_id)), "cd".repeat(8)),
         (1005, old(&v3), "ef".repeat(8)),
         (1002, b"\x89\xff\xffnot one".to_vec(), "unknown".to_string()),
+        (1006, old(&v3), "ef".repeat(8)),
     ] {
         let signature = Made::default().raw(tag, BIN, packet.len() as u32, &packet);
         let rpm = read(Made::sample().signed(&signature, &payload()).as_slice(), "app.rpm")?;

@@ -168,24 +168,26 @@ impl<'a> Site<'a> {
     /// A package by its digest, whatever it is called; a source's files by the digest of its
     /// `.dsc` and their names, because apt wants a source's files in one folder. An rpm by its
     /// identity, and the fingerprint of our key if that signed it: its bytes differ with that.
+    ///
+    /// It is there for whoever has metadata that names it, also of long ago and of another channel. What only
+    /// lies in the pool, because it was refused, or a build put it there, is nobody's yet.
     fn package(&self, digest: Sha256, fingerprint: Option<&str>, name: &str) -> Result<Option<Resource>> {
-        let (mut found, mut modified) = (digest, None);
-        if self.repository.contains(&digest) {
-            let package = self.repository.package(&digest)?;
-            modified = Some(package.date).filter(|date| *date > 0);
-            if package.kind.is_rpm() {
-                let Some(served) = self.repository.served_rpm(&package, fingerprint)? else { return Ok(None) };
-                let immutable = fingerprint.is_some() || served.skip == 0;
-                let body = Body::joined(served.prefix, self.repository.open_package(&digest)?, served.skip, served.size);
-                return Ok(Some(Resource { body, tag: served.sha256, kind: media_type(name), modified, immutable }));
-            }
-            found = package.files.iter().find(|file| file.name == name).map_or(digest, |file| file.sha256);
-        } else if !self.repository.pool_path(&digest).is_file() {
+        let named = self.snapshot.members.contains(&digest) || self.repository.was_published(&digest)?;
+        if !named || !self.repository.contains(&digest) {
             return Ok(None);
+        }
+        let package = self.repository.package(&digest)?;
+        let modified = Some(package.date).filter(|date| *date > 0);
+        if package.kind.is_rpm() {
+            let Some(served) = self.repository.served_rpm(&package, fingerprint)? else { return Ok(None) };
+            let immutable = fingerprint.is_some() || served.skip == 0;
+            let body = Body::joined(served.prefix, self.repository.open_package(&digest)?, served.skip, served.size);
+            return Ok(Some(Resource { body, tag: served.sha256, kind: media_type(name), modified, immutable }));
         }
         if fingerprint.is_some() {
             return Ok(None);
         }
+        let found = package.files.iter().find(|file| file.name == name).map_or(digest, |file| file.sha256);
         let file = self.repository.open_package(&found)?;
         let length = file.metadata().or_fail(Class::System, || format!("cannot read the package {found}"))?.len();
         Ok(Some(Resource { body: Body::file(file, length), tag: found, kind: media_type(name), modified, immutable: true }))

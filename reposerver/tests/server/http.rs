@@ -1,6 +1,6 @@
 //! What the server says to clients that are careful, old, broken or hostile.
 
-use crate::common::{Served, Shop, deb, publish, run};
+use crate::common::{Served, Shop, deb, now, publish, run};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use twostage_model::Sha256;
@@ -151,6 +151,44 @@ fn a_client_in_the_middle_of_an_update_still_finds_what_its_inrelease_names() {
         assert!(answer.header("cache-control").contains("immutable"));
         assert_eq!(served.get(&path.replace("binary-amd64", "binary-arm64"), &[]).status, 404);
     }
+    served.stop();
+}
+
+/// Whoever holds old metadata gets what it names, after more publishes than a channel remembers and from any
+/// channel; what no metadata names is in the pool only.
+#[test]
+fn a_package_is_served_once_metadata_names_it_and_for_ever() {
+    let (shop, served, first, bytes) = open();
+    let location = |package: &twostage_reposerver::PoolPackage| {
+        let digest = package.sha256.to_string();
+        format!("pool/{}/{digest}/{}", &digest[..2], package.file_name())
+    };
+    let package = shop.add("waiting", "1", "x");
+    let path = location(&package);
+    assert_eq!(served.get(&format!("/main/{path}"), &[]).status, 404);
+    // To a builder's snapshot, and not to others.
+    let builders = shop.repo.transient(&[package.sha256], now()).unwrap();
+    assert_eq!(served.get(&format!("/@{builders}/{path}"), &[]).status, 200);
+    assert_eq!(served.get(&format!("/main/{path}"), &[]).status, 404);
+    // Another process publishes it, into another channel.
+    let other = shop.again();
+    publish(&other, "testing", "g", &[&package], 1_700_000_000).unwrap();
+    for site in ["testing", "main"] {
+        assert_eq!(served.get(&format!("/{site}/{path}"), &[]).status, 200, "{site}");
+    }
+    for version in 0..20 {
+        let newer = shop.add("big", &format!("2.{version}"), "x");
+        let id = publish(&shop.repo, "main", "g", &[&newer], 1_700_000_000).unwrap().snapshot;
+        // Also between the move of a channel and what is written behind it.
+        let names = shop.repo.root().join("names");
+        let written = std::fs::read(&names).unwrap();
+        std::fs::remove_file(&names).unwrap();
+        for site in ["main".to_string(), format!("@{id}")] {
+            assert_eq!(served.get(&format!("/{site}/{}", location(&newer)), &[]).status, 200, "{site}");
+        }
+        std::fs::write(&names, written).unwrap();
+    }
+    assert_eq!(served.get(&first, &[]).body, bytes);
     served.stop();
 }
 

@@ -291,6 +291,7 @@ fn a_source_package_comes_with_its_files_or_not_at_all() {
     assert!(shop.repo.ingest_source(&path).unwrap_err().what().contains("greet_1.0-1.debian.tar.xz"));
     fs::write(dir.join("greet_1.0-1.debian.tar.xz"), b"a lie!").unwrap();
     assert!(shop.repo.ingest_source(&path).unwrap_err().what().contains("is not the file"));
+    assert!(!shop.repo.root().join("pool").exists() && !shop.repo.root().join("meta").exists(), "the good one of them is not kept either");
     fs::write(dir.join("greet_1.0-1.debian.tar.xz"), &diff).unwrap();
     let source = shop.repo.ingest_source(&path).unwrap();
     assert_eq!((source.kind, source.id.arch.as_str(), source.files.len()), (Kind::Source, "source", 2));

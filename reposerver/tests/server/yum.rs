@@ -336,15 +336,33 @@ fn groups_and_advisories_are_passed_on_as_they_are_one_of_a_kind() {
     assert!(shop.publish("main", "g", &[&package, &newer]).unwrap().changed);
 }
 
-/// These bytes behind a prefix that has no digest of them: their size, and perhaps a signature.
-fn unvouched(header_and_payload: &[u8], signature: Option<&[u8]>) -> Vec<u8> {
+/// A value of a signature header: tag, type, count, bytes.
+type Signature = (u32, u32, usize, Vec<u8>);
+
+/// A signature as the older tags hold it.
+fn packet(tag: u32, bytes: &[u8]) -> Signature {
+    (tag, 7, bytes.len(), bytes.to_vec())
+}
+
+/// Signatures as rpm 6 holds them.
+fn openpgp(packets: &[&[u8]]) -> Signature {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let base64 = |bytes: &[u8]| -> Vec<u8> {
+        let three = |part: &[u8]| {
+            let bits = part.iter().chain(&[0; 2]).take(3).fold(0, |bits, byte| bits << 8 | usize::from(*byte));
+            let digit = move |at: usize| if at <= part.len() { DIGITS[bits >> (18 - 6 * at) & 63] } else { b'=' };
+            (0..4).map(digit).collect::<Vec<_>>()
+        };
+        bytes.chunks(3).flat_map(three).chain([0]).collect()
+    };
+    (278, 8, packets.len(), packets.iter().flat_map(|packet| base64(packet)).collect())
+}
+
+/// These bytes behind a prefix that has no digest of them: their size, and perhaps signatures.
+fn unvouched(header_and_payload: &[u8], signatures: &[Signature]) -> Vec<u8> {
     let (mut index, mut store) = (Vec::new(), Vec::new());
-    for (tag, kind, count, value) in signature.map(|bytes| (268, 7, bytes.len(), bytes.to_vec())).into_iter().chain([(
-        1000,
-        4,
-        1,
-        u32::try_from(header_and_payload.len()).unwrap().to_be_bytes().to_vec(),
-    )]) {
+    let size = (1000, 4, 1, u32::try_from(header_and_payload.len()).unwrap().to_be_bytes().to_vec());
+    for (tag, kind, count, value) in signatures.iter().cloned().chain([size]) {
         store.resize(store.len().next_multiple_of(4), 0);
         index.extend([tag, kind, u32::try_from(store.len()).unwrap(), u32::try_from(count).unwrap()]);
         store.extend(value);
@@ -362,21 +380,112 @@ fn unvouched(header_and_payload: &[u8], signature: Option<&[u8]>) -> Vec<u8> {
     bytes
 }
 
+/// A key that the shop's repository knows.
+fn upstream(shop: &Shop, name: &str) -> Key {
+    let key = Key::load_or_make(&shop.dir.path().join(name), "Upstream", Algorithm::Rsa3072, i64::from(DATE)).unwrap();
+    shop.repo.add_key(key.public()).unwrap();
+    key
+}
+
+/// A package's header and payload, and the signature of that key over its header.
+fn with_signature(shop: &Shop, key: &str, name: &str) -> (Vec<u8>, Vec<u8>) {
+    let mut signed = rpm(name, "1.0", "hello", |_| ());
+    signed.sign(rpm::signature::pgp::Signer::from_asc(&std::fs::read_to_string(shop.dir.path().join(key)).unwrap()).unwrap()).unwrap();
+    let signature = signed.raw_signatures().unwrap()[0].to_vec();
+    let bytes = bytes(&signed);
+    (bytes[prefix(&bytes)..].to_vec(), signature)
+}
+
 #[test]
 fn a_signature_that_belongs_to_another_package_is_refused() {
     let shop = Shop::new();
-    let path = shop.dir.path().join("upstream.asc");
-    let upstream = Key::load_or_make(&path, "Upstream", Algorithm::Rsa3072, i64::from(DATE)).unwrap();
-    shop.repo.add_key(upstream.public()).unwrap();
-    let mut signed = rpm("greet", "1.0", "hello", |_| ());
-    signed.sign(rpm::signature::pgp::Signer::from_asc(&std::fs::read_to_string(&path).unwrap()).unwrap()).unwrap();
-    let signature = signed.raw_signatures().unwrap()[0].to_vec();
-    let (own, other) = (bytes(&signed), plain("other", "1.0", "evil"));
-    let good = shop.repo.ingest(&unvouched(&own[prefix(&own)..], Some(&signature))[..], "good").unwrap();
+    upstream(&shop, "upstream.asc");
+    let (own, signature) = with_signature(&shop, "upstream.asc", "greet");
+    let other = plain("other", "1.0", "evil");
+    let good = shop.repo.ingest(&unvouched(&own, &[packet(268, &signature)])[..], "good").unwrap();
     shop.publish("main", "g", &[&good]).unwrap();
-    let forged = shop.repo.ingest(&unvouched(&other[prefix(&other)..], Some(&signature))[..], "forged").unwrap();
+    let forged = shop.repo.ingest(&unvouched(&other[prefix(&other)..], &[packet(268, &signature)])[..], "forged").unwrap();
     let refused = shop.publish("main", "g", &[&forged]).unwrap_err();
     assert!(refused.what().contains("is not that of the key"), "{refused}");
+}
+
+/// What rpm 6 writes: a list, each of which must be good.
+#[test]
+fn signatures_in_rpm_6s_form_are_verified_as_the_older_ones_are() {
+    let shop = Shop::new();
+    let keys = ["one.asc", "two.asc"].map(|name| upstream(&shop, name));
+    let ((own, one), (_, two)) = (with_signature(&shop, "one.asc", "greet"), with_signature(&shop, "two.asc", "greet"));
+    let (_, others) = with_signature(&shop, "one.asc", "other");
+    for (what, signatures, reason) in [
+        ("another package's", vec![openpgp(&[&others])], "is not that of the key"),
+        ("a good one before another package's", vec![openpgp(&[&one, &others])], "is not that of the key"),
+        ("another package's beside a good one of the older form", vec![packet(268, &one), openpgp(&[&others])], "is not that of the key"),
+        ("no signature at all", vec![openpgp(&[b"nothing"])], "names no key"),
+    ] {
+        // (A new repository each time: of one package the first signature stays.)
+        let again = Shop::new();
+        keys.iter().for_each(|key| drop(again.repo.add_key(key.public()).unwrap()));
+        let forged = again.repo.ingest(&unvouched(&own, &signatures)[..], what).unwrap();
+        let refused = again.publish("main", "g", &[&forged]).unwrap_err();
+        assert!(refused.what().contains(reason), "{what}: {refused}");
+    }
+    let signed = unvouched(&own, &[openpgp(&[&one, &two])]);
+    let package = shop.repo.ingest(&signed[..], "good").unwrap();
+    shop.publish("main", "g", &[&package]).unwrap();
+    let served = Served::new(&shop.repo);
+    let href = hrefs(&metadata(&served, "/main", "primary"))[0].clone();
+    assert_eq!(served.get(&format!("/main/{href}"), &[]).body, signed);
+    let client = served.get("/main.repo", &[]).text();
+    assert!(keys.iter().all(|key| client.contains(key.fingerprint())), "clients are told of every signer: {client}");
+    served.stop();
+}
+
+/// The first to come with one header and payload stays, so a bad signature around good ones must not be that.
+#[test]
+fn a_file_whose_signature_is_refused_is_not_kept_and_stands_in_nobodys_way() {
+    let shop = Shop::new();
+    upstream(&shop, "upstream.asc");
+    let (own, signature) = with_signature(&shop, "upstream.asc", "greet");
+    let (_, others) = with_signature(&shop, "upstream.asc", "other");
+    let stranger = Shop::new();
+    upstream(&stranger, "stranger.asc");
+    let (_, unknown) = with_signature(&stranger, "stranger.asc", "greet");
+    let path = shop.dir.path().join("greet.rpm");
+    for (signatures, reason) in [
+        (vec![packet(268, &unknown)], "does not know"),
+        (vec![packet(268, &others)], "is not that of the key"),
+        (vec![openpgp(&[&others])], "is not that of the key"),
+        (vec![packet(1002, &signature)], "not over its header"),
+    ] {
+        std::fs::write(&path, unvouched(&own, &signatures)).unwrap();
+        let refused = shop.repo.ingest_file(&path).unwrap_err();
+        assert!(refused.what().contains(reason), "{refused}");
+        assert!(!shop.repo.root().join("pool").exists() && !shop.repo.root().join("meta").exists(), "{reason}");
+    }
+    assert!(!shop.repo.key_path().exists(), "no key was made for that");
+    std::fs::write(&path, unvouched(&own, &[packet(268, &signature)])).unwrap();
+    let package = shop.repo.ingest_file(&path).unwrap();
+    shop.publish("main", "g", &[&package]).unwrap();
+}
+
+/// As rpm since 4.14 has it: only what is over the header alone says that the header is good.
+#[test]
+fn a_signature_over_header_and_payload_alone_is_no_proof() {
+    let shop = Shop::new();
+    let key = upstream(&shop, "upstream.asc");
+    let (own, signature) = with_signature(&shop, "upstream.asc", "greet");
+    for tag in [1002, 1005, 1006] {
+        let again = Shop::new();
+        again.repo.add_key(key.public()).unwrap();
+        let claimed = again.repo.ingest(&unvouched(&own, &[packet(tag, &signature)])[..], "claimed").unwrap();
+        let refused = again.publish("main", "g", &[&claimed]).unwrap_err();
+        assert!(refused.what().contains("is signed, and not over its header"), "tag {tag}: {refused}");
+        assert!(again.repo.check_signature(&claimed, now()).is_err(), "tag {tag}");
+        assert!(again.repo.channel("main").unwrap().is_none());
+    }
+    // Beside one over the header, as rpm 4 wrote them both for many years, it stays.
+    let both = shop.repo.ingest(&unvouched(&own, &[packet(268, &signature), packet(1002, &signature)])[..], "both").unwrap();
+    shop.publish("main", "g", &[&both]).unwrap();
 }
 
 #[test]
@@ -387,6 +496,6 @@ fn a_package_that_our_signature_could_not_cover_is_refused() {
     // PAYLOADDIGEST becomes a tag that nobody knows, as with what rpm before 4.14 writes.
     let entry = rest[16..].chunks(16).position(|entry| entry[..4] == 5092_u32.to_be_bytes()).unwrap();
     rest[16 + 16 * entry..][..4].copy_from_slice(&5999_u32.to_be_bytes());
-    let refused = shop.repo.ingest(&unvouched(&rest, None)[..], "old.rpm").unwrap_err();
+    let refused = shop.repo.ingest(&unvouched(&rest, &[])[..], "old.rpm").unwrap_err();
     assert!(refused.what().contains("old.rpm is refused: it is not signed, and has no digest of its payload"), "{refused}");
 }

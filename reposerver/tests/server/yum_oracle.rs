@@ -6,13 +6,13 @@
 use crate::common::{self, Dnf, Served, Shop, count, has, now, run, tool, try_run};
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use twostage_model::project::YumCompression;
 use twostage_reposerver::sign::Algorithm;
-use twostage_reposerver::{PoolPackage, Repository, Settings};
+use twostage_reposerver::{Extra, PoolPackage, Repository, Settings};
 
 /// A shop with an RSA key, which every rpm takes.
 fn shop() -> Shop {
@@ -57,7 +57,7 @@ const REAL: usize = 160;
 /// What rpmbuild can make of a matrix of specs, 1,100 packages of one spec, and what is in real packages.
 #[test]
 fn metadata_is_createrepo_cs_field_by_field() {
-    if !has(&["rpmbuild", "createrepo_c", "python3", "dpkg-deb"]) {
+    if !has(&["rpmbuild", "rpm", "createrepo_c", "python3", "dpkg-deb", "zstd"]) {
         return;
     }
     count("createrepo_c");
@@ -79,31 +79,67 @@ fn metadata_is_createrepo_cs_field_by_field() {
     let members: Vec<&PoolPackage> = packages.iter().map(AsRef::as_ref).collect();
     shop.publish("main", "g", &members).unwrap();
 
-    let (ours, theirs) = (shop.dir.path().join("ours"), shop.dir.path().join("theirs"));
-    fs::create_dir_all(&ours).unwrap();
-    fs::create_dir_all(&theirs).unwrap();
+    let theirs = shop.dir.path().join("theirs");
     let served = Served::new(&shop.repo);
-    let repomd = String::from_utf8(get(&served, "/main/repodata/repomd.xml")).unwrap();
-    fs::write(ours.join("repomd.xml"), &repomd).unwrap();
-    for href in values(&repomd, "<location href=\"") {
-        let body = get(&served, &format!("/main/{href}"));
-        fs::write(ours.join(href.rsplit('/').next().unwrap()), &body).unwrap();
-        if !href.ends_with("primary.xml.gz") {
-            continue;
-        }
-        let primary = unzipped(&body);
-        for (href, time) in values(&primary, "<location href=\"").iter().zip(values(&primary, "<time file=\"")) {
-            let file = theirs.join(href.rsplit('/').next().unwrap());
-            fs::write(&file, get(&served, &format!("/main/{href}"))).unwrap();
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time.parse().unwrap());
-            fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
-        }
-    }
+    let gzip = fetch_metadata(&served, &shop.dir.path().join("gzip"));
+    let primary = gzip.iter().find(|path| path.to_string_lossy().ends_with("-primary.xml.gz")).unwrap();
+    fetch_packages(&served, &unzipped(&fs::read(primary).unwrap()), &theirs);
     served.stop();
     println!("{}", run(Command::new("createrepo_c").args(["--no-database", "--workers", "2"]).arg(&theirs)));
-    let (equal, said) = try_run(Command::new(tool("compare_yum.py")).arg(&ours).arg(theirs.join("repodata")).args(["--extra", "control"]));
-    println!("{said}");
-    assert!(equal, "{said}");
+
+    // The same snapshot, packed in the other way.
+    let settings = Settings { yum_compression: YumCompression::Zstd, ..shop.repo.settings().clone() };
+    let repo = Arc::new(Repository::open(shop.repo.root(), settings).unwrap());
+    common::publish(&repo, "main", "g", &members, now()).unwrap();
+    let served = Served::new(&repo);
+    let zstd = fetch_metadata(&served, &shop.dir.path().join("zstd"));
+    assert!(zstd.len() == 3 && zstd.iter().all(|path| path.to_string_lossy().ends_with(".xml.zst")), "{zstd:?}");
+    served.stop();
+    for ours in ["gzip", "zstd"] {
+        let ours = shop.dir.path().join(ours);
+        let (equal, said) =
+            try_run(Command::new(tool("compare_yum.py")).arg(&ours).arg(theirs.join("repodata")).args(["--extra", "control"]));
+        println!("{said}");
+        assert!(equal, "{}: {said}", ours.display());
+    }
+}
+
+/// Writes repomd.xml and what it lists into a folder. Gives the paths of the latter.
+fn fetch_metadata(served: &Served, folder: &Path) -> Vec<PathBuf> {
+    fs::create_dir_all(folder).unwrap();
+    let repomd = String::from_utf8(get(served, "/main/repodata/repomd.xml")).unwrap();
+    fs::write(folder.join("repomd.xml"), &repomd).unwrap();
+    let fetch = |href: &str| {
+        let path = folder.join(href.rsplit('/').next().unwrap());
+        fs::write(&path, get(served, &format!("/main/{href}"))).unwrap();
+        path
+    };
+    values(&repomd, "<location href=\"").into_iter().map(fetch).collect()
+}
+
+/// Writes the packages that this primary names into a folder, for createrepo_c: under the names and with the
+/// times that rpm finds in their headers, so that it takes neither from us.
+fn fetch_packages(served: &Served, primary: &str, folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let mut fetched = Vec::new();
+    for (number, href) in values(primary, "<location href=\"").into_iter().enumerate() {
+        let path = folder.join(format!("{number}.rpm"));
+        fs::write(&path, get(served, &format!("/main/{href}"))).unwrap();
+        fetched.push(path);
+    }
+    let format = "%{BUILDTIME} %{NAME}-%{VERSION}-%{RELEASE}.%|SOURCERPM?{%{ARCH}}:{src}|.rpm\n";
+    let said = run(Command::new("rpm").args(["-qp", "--nosignature", "--nodigest", "--qf", format]).args(&fetched));
+    let mut times = HashSet::new();
+    for (path, line) in fetched.iter().zip(said.lines()) {
+        let (time, name) = line.split_once(' ').unwrap();
+        let named = folder.join(name);
+        assert!(!named.exists(), "two are called {name}");
+        fs::rename(path, &named).unwrap();
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(time.parse().unwrap());
+        fs::File::options().write(true).open(&named).unwrap().set_modified(modified).unwrap();
+        times.insert(time.to_string());
+    }
+    assert!(times.len() > 10, "packages of different times: {times:?}");
 }
 
 /// Two packages for dnf, one of them for each architecture.
@@ -271,6 +307,93 @@ fn zypper(root: &Path, client: &str, args: &[&str]) -> (bool, String) {
         command.env_remove(name);
     }
     try_run(&mut command)
+}
+
+const COMPS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE comps PUBLIC "-//Red Hat, Inc.//DTD Comps info//EN" "comps.dtd">
+<comps>
+  <group>
+    <id>odd-ones</id>
+    <name>Odd ones</name>
+    <description>Packages with something odd</description>
+    <default>true</default>
+    <uservisible>true</uservisible>
+    <packagelist>
+      <packagereq type="mandatory">versions</packagereq>
+      <packagereq type="optional">kinds</packagereq>
+    </packagelist>
+  </group>
+</comps>
+"#;
+
+const UPDATEINFO: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<updates>
+  <update from="security@example.invalid" status="final" type="security" version="1">
+    <id>DEMO-2026:0001</id>
+    <title>versions is no candidate any more</title>
+    <severity>Important</severity>
+    <issued date="2026-01-02 03:04:05"/>
+    <updated date="2026-01-02 03:04:05"/>
+    <description>It was odd.</description>
+    <references>
+      <reference href="https://example.invalid/CVE-2026-0001" id="CVE-2026-0001" title="CVE-2026-0001" type="cve"/>
+    </references>
+    <pkglist>
+      <collection short="demo">
+        <name>Demo</name>
+        <package name="versions" version="1.0" release="1" epoch="4000000" arch="noarch" src="versions-1.0-1.src.rpm">
+          <filename>versions-1.0-1.noarch.rpm</filename>
+        </package>
+      </collection>
+    </pkglist>
+  </update>
+</updates>
+"#;
+
+/// What `publish` passes on as it is, dnf understands, in both of the metadata's forms.
+#[test]
+fn real_dnf_lists_the_groups_and_advisories_that_were_published() {
+    if !has(&["dnf", "rpmbuild"]) {
+        return;
+    }
+    let made = shop();
+    let rpms = made.dir.path().join("rpms");
+    small(&rpms);
+    for compression in [YumCompression::Gzip, YumCompression::Zstd] {
+        let settings = Settings { yum_compression: compression, ..made.repo.settings().clone() };
+        let repo = Arc::new(Repository::open(made.repo.root(), settings).unwrap());
+        let shop = Shop { dir: tempfile::TempDir::new().unwrap(), repo };
+        let mut packages = ingest(&shop, &rpms);
+        packages.push(shop.repo.ingest_extra(Extra::Group, COMPS.as_bytes()).unwrap());
+        packages.push(shop.repo.ingest_extra(Extra::UpdateInfo, UPDATEINFO.as_bytes()).unwrap());
+        let members: Vec<&PoolPackage> = packages.iter().map(AsRef::as_ref).collect();
+        shop.publish("main", "g", &members).unwrap();
+        let served = Served::new(&shop.repo);
+        let dnf = Dnf::new(&served.get("/main.repo", &[]).text());
+        for (arguments, lines) in [
+            (&["group", "list", "--available"][..], &["Available Groups:", "Odd ones"][..]),
+            (
+                &["group", "info", "odd-ones"],
+                &[
+                    "Group: Odd ones",
+                    "Description: Packages with something odd",
+                    "Mandatory Packages:",
+                    "versions",
+                    "Optional Packages:",
+                    "kinds",
+                ],
+            ),
+            // Advisories are of what is installed.
+            (&["install", "--setopt=tsflags=noscripts", "versions-1.0~rc1"], &["Complete!"]),
+            (&["updateinfo", "list"], &["DEMO-2026:0001 Important/Sec. versions-4000000:1.0-1.noarch"]),
+            (&["updateinfo", "info"], &["Update ID: DEMO-2026:0001", "CVEs: CVE-2026-0001", "Description: It was odd."]),
+        ] {
+            let (good, said) = dnf.run(arguments);
+            let said_lines: Vec<&str> = said.lines().map(str::trim).collect();
+            assert!(good && lines.iter().all(|line| said_lines.contains(line)), "{arguments:?}: {said}");
+        }
+        served.stop();
+    }
 }
 
 fn shop_of_another_key() -> Shop {
