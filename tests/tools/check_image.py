@@ -2,10 +2,11 @@
 """The second opinion on a runtime image: reads `docker save` output with nothing but Python's own
 tar and sqlite3 modules, shares no code with `twostage audit`, and knows nothing of its rules.
 
-    check_image.py SAVED.tar BASE_LAYERS [--forbid TEXT]... [--key KEY.asc]
+    check_image.py SAVED.tar BASE_LAYERS [--forbid TEXT]... [--key KEY.asc] [--made-base]
 
 Prints one line a finding and exits 1 if there is any. KEY.asc is an armored RSA key: neither its armor's lines
-nor its own bytes may be anywhere.
+nor its own bytes may be anywhere, in the base neither. --made-base: the base is of our making, too, so that it may
+have no package files, lists, caches, logs and ids either (but logs that are empty, as packages make them).
 
 What may be whiteouts or below /run is the list that the README publishes: an opaque marker in a
 folder that the base does not have, and nothing else.
@@ -46,6 +47,10 @@ FORBIDDEN_PATHS = [
     (r"(.*/)?\.?twostage(/.*)?", "a file of ours"),
     (r".*\.(c|h|dsc|orig\.tar\..*|debian\.tar\..*)$", "a source file"),
 ]
+
+
+# What a base of our making has for its own reasons.
+OF_A_BASE = {"apt configuration", "a package source or its key", "a source file"}
 
 
 def pieces_of_key(path):
@@ -213,22 +218,33 @@ def main():
     parser.add_argument("base_layers", type=int)
     parser.add_argument("--forbid", action="append", default=[])
     parser.add_argument("--key")
+    parser.add_argument("--made-base", action="store_true")
     arguments = parser.parse_args()
     config, layers = layers_of(arguments.archive)
     findings = []
     if len(layers) != arguments.base_layers + 1:
         findings.append(f"{len(layers) - arguments.base_layers} layers above the base instead of one")
 
-    # The base: what is below, to tell a file put back as it was from a new one.
-    below, listed = {}, set()
-    for layer in layers[: arguments.base_layers]:
-        for member, name, content in entries_of(layer):
-            below[name] = content
     needles = [text.encode() for text in arguments.forbid]
     pieces = []
     if arguments.key:
         lines, pieces = pieces_of_key(arguments.key)
         needles += lines
+
+    # The base: what is below, to tell a file put back as it was from a new one.
+    below = {}
+    for layer in layers[: arguments.base_layers]:
+        for member, name, content in entries_of(layer):
+            below[name] = content
+            if any(needle in content for needle in needles) or any(piece in content for piece in pieces):
+                findings.append(f"/{name}: what is forbidden or of the key, in the base")
+            if not arguments.made_base or member.isdir() or name.startswith("root/"):
+                continue
+            for pattern, what in FORBIDDEN_PATHS:
+                if re.fullmatch(pattern, name) and what not in OF_A_BASE and not (what == "a log" and not content):
+                    findings.append(f"/{name}: {what}, in the base")
+            if name == "etc/machine-id" and content.strip() not in (b"", b"uninitialized"):
+                findings.append("/etc/machine-id: has content, in the base")
 
     for layer in layers[arguments.base_layers :]:
         for member, name, content in entries_of(layer):
