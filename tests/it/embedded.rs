@@ -81,7 +81,7 @@ fn a_command_may_be_given_less_time_than_any_and_a_daemon_is_not_asked_for_that(
     assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
     place.run(&["run", "--time-limit", "1m", "--memory", "1G", "app", "sh", "-c", "exit 0"]).ok();
     place.run(&["run", "--memory", "much", "app"]).fails_with(2).says("4G");
-    let docker = twostage().args(["compile", "--engine", "docker", "--memory", "1G", "."]).output().expect("it runs");
+    let docker = twostage().args(["flatten", "--engine", "docker", "--memory", "1G", "app"]).output().expect("it runs");
     assert_eq!(docker.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&docker.stderr).contains("limits its containers itself"), "{docker:?}");
 }

@@ -166,6 +166,20 @@ fn where_no_mirror_is(family: Family, test: &str, packages: &str, expected: &[&s
     let backing = engine.docker(&["info", "--format", "{{.DriverStatus}}"]).ok().out;
     assert!(backing.contains("tmpfs"), "another file system: {backing}");
 
+    // A component that has changed is built there, too: what it is built with is in the export. (By the engine that needs
+    // no daemon, with a store that has nothing yet.)
+    let alone = |arguments: &[&str]| {
+        let mut command = namespace.command(env!("CARGO_BIN_EXE_twostage"));
+        command.env("TWOSTAGE_ENGINE", "embedded").env("TWOSTAGE_STORE", there.join("store")).env("NO_COLOR", "1");
+        run(command.arg("--project").arg(there.path()).args(arguments))
+    };
+    there.edit("greet/greet.c", |text| text.replace("stranger", "visitor"));
+    let outcomes = Project::outcomes(&alone(&["--json", "repo", "--locked"]).ok());
+    let words = |name: &str| outcomes.get(name).map(String::as_str);
+    assert_eq!((words("greet"), words("libgreet")), (Some("done"), Some("unchanged")), "{outcomes:?}");
+    alone(&["runtime"]).ok();
+    assert_eq!(there.read("twostage.lock"), lock);
+
     // The first engine has another key and another snapshot's server: nothing of it is in the layers.
     let (one, two) = (public_key(here.path()), public_key(there.path()));
     assert_ne!(one, two, "each machine signs with a key of its own");
