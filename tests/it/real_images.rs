@@ -52,7 +52,8 @@ fn images() -> Vec<(&'static str, String)> {
             "RUN ln -s usr/share /s && mkdir -p /usr/share && echo x > /s/x && ln -s loop /loop && ln -s /nowhere /dangling\nRUN rm /s && mkdir /s && echo y > /s/x\n",
         ),
     ];
-    steps.into_iter().map(|(name, steps)| (name, steps.replace("SIZE", sparse()))).collect()
+    let size = sparse();
+    steps.into_iter().map(|(name, steps)| (name, steps.replace("SIZE", size))).collect()
 }
 
 /// One program of Debian's, which has all that the steps need.
