@@ -1,7 +1,11 @@
 //! One layer's tar in an archive that is right about everything else: digests, and the checksums of headers.
 #![no_main]
 
+#[path = "../mend.rs"]
+mod mend;
+
 use libfuzzer_sys::fuzz_target;
+use mend::mend;
 use twostage_image::archive::read_archive_within;
 use twostage_image::{Base, Limits, Tree, audit, flatten, wanted};
 use twostage_model::Sha256;
@@ -25,19 +29,12 @@ fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     tar
 }
 
-fn mend(bytes: &mut [u8]) {
-    for block in bytes.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
-        block[148..156].fill(b' ');
-        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    }
-}
-
 fuzz_target!(|bytes: &[u8]| {
     let mut layer = bytes.to_vec();
     layer.resize(layer.len().next_multiple_of(512) + 1024, 0);
     mend(&mut layer);
-    let config = format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#, Sha256::of(&layer));
+    let config =
+        format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#, Sha256::of(&layer));
     let manifest = br#"[{"Config":"config.json","RepoTags":[],"Layers":["layer.tar"]}]"#;
     let archive = tar(&[("config.json", config.as_bytes()), ("manifest.json", manifest), ("layer.tar", &layer)]);
     let limits = Limits { layer_bytes: 16 << 20, ..Limits::default() };

@@ -2,21 +2,17 @@
 //! the layer is packed.
 #![no_main]
 
+#[path = "../mend.rs"]
+mod mend;
+
 use libfuzzer_sys::fuzz_target;
+use mend::mend;
 use std::io::Read as _;
 use std::path::Path;
 use twostage_image::{Base, Compression, Image, Limits, NewImage, Store, Tree, audit, flatten, wanted};
 use twostage_model::{Result, Sha256};
 
 const LAYER_BYTES: u64 = 16 << 20;
-
-fn mend(bytes: &mut [u8]) {
-    for block in bytes.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
-        block[148..156].fill(b' ');
-        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    }
-}
 
 /// The layer's blob, and the digest of its tar.
 fn layer(how: u8, bytes: &[u8]) -> (Vec<u8>, Sha256) {
