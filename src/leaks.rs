@@ -19,17 +19,18 @@ pub fn of(session: &Session, image: Option<&str>) -> Result<Leaks> {
     let images = images.into_iter().filter(|(of, _)| ours.as_ref().is_none_or(|ours| *of == ours));
     let installed = images.flat_map(|(_, closure)| closure.packages.iter().map(|package| &package.id.name).chain(&closure.own));
     let installed: BTreeSet<&String> = installed.collect();
-    let mut leaks = Leaks::default();
+    let (mut leaks, mut digests) = (Leaks::default(), BTreeSet::new());
     for package in builds.iter().flat_map(|(_, closure)| &closure.packages) {
-        if !installed.contains(&package.id.name) && !session.repository.contains(&package.sha256) {
+        if session.repository.contains(&package.sha256) {
+            digests.insert(package.sha256);
+        } else if !installed.contains(&package.id.name) {
             leaks.add_name(session.project.format, &package.id.name);
         }
     }
-    let needed = builds.iter().flat_map(|(_, closure)| closure.packages.iter().map(|package| package.sha256));
     let channel = session.repository.channel(&session.project.repository.channel)?;
     let members = channel.iter().flat_map(|channel| &channel.members).filter(|(group, _)| group.starts_with("component:"));
-    let digests: BTreeSet<Sha256> = needed.chain(members.flat_map(|(_, members)| members.iter().copied())).collect();
-    let digests: Vec<Sha256> = digests.into_iter().filter(|digest| session.repository.contains(digest)).collect();
+    digests.extend(members.flat_map(|(_, members)| members.iter().copied()).filter(|digest| session.repository.contains(digest)));
+    let digests: Vec<Sha256> = digests.into_iter().collect();
 
     let found = in_parallel(&digests, |digest| {
         let package = session.repository.package(digest)?;

@@ -130,9 +130,11 @@ impl Tree {
     /// When the source was last changed, in seconds since 1970: the commit's time if the folder is the team's,
     /// under git and as committed, else the newest time of its files.
     pub fn date(&self) -> i64 {
-        Some(self.made)
-            .filter(|made| *made == Made::Here)
-            .and_then(|_| committed(&self.root, "."))
+        let committed = match self.made {
+            Made::Here => committed(&self.root, "."),
+            Made::Elsewhere => None,
+        };
+        committed
             .unwrap_or_else(|| self.nodes.iter().filter(|n| matches!(n.kind, NodeKind::File { .. })).map(|n| n.mtime).max().unwrap_or(0))
     }
 

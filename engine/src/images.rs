@@ -2,7 +2,7 @@
 
 use crate::stream::pipe;
 use crate::{Engine, Pending, Within, blocking};
-use std::fmt;
+use std::any::Any;
 use std::io::Write as _;
 use twostage_image::{NewImage, Store, Written};
 use twostage_model::error::OrFail as _;
@@ -18,17 +18,12 @@ pub struct Saved {
 }
 
 /// A temporary place of an image's files.
-pub struct SavedAt(#[expect(dead_code, reason = "it is removed when this is dropped")] Box<dyn Send + Sync>);
+#[derive(Debug)]
+pub struct SavedAt(#[expect(dead_code, reason = "it is removed when this is dropped")] Box<dyn Any + Send + Sync>);
 
 impl SavedAt {
     pub(crate) fn new(place: impl Send + Sync + 'static) -> SavedAt {
         SavedAt(Box::new(place))
-    }
-}
-
-impl fmt::Debug for SavedAt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SavedAt")
     }
 }
 

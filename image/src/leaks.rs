@@ -3,15 +3,15 @@
 
 use crate::image::{Entry, Kind};
 use serde::Serialize;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use twostage_model::{Format, Sha256};
 use twostage_package::rpmdb::Expected;
 
 /// Packages that builders have and no image may, with the digests of their files.
 #[derive(Debug, Clone, Default)]
 pub struct Leaks {
-    packages: BTreeSet<(Format, String)>,
-    by_name: BTreeSet<(Format, String)>,
+    /// Each, and whether its files are known.
+    packages: BTreeMap<(Format, String), bool>,
     files: HashMap<Digest, Brought>,
 }
 
@@ -41,7 +41,7 @@ struct Brought {
 impl Leaks {
     /// Adds a package, and what it brings: each path without its slash, with what is known of its content.
     pub fn add(&mut self, format: Format, name: &str, version: &str, files: impl IntoIterator<Item = (String, Expected)>) {
-        self.packages.insert((format, name.to_string()));
+        self.packages.insert((format, name.to_string()), true);
         for (path, expected) in files {
             if let Some(digest) = digest(&expected) {
                 self.files.entry(digest).or_insert_with(|| Brought { package: format!("{name} {version}"), path });
@@ -51,30 +51,26 @@ impl Leaks {
 
     /// Adds a package whose files are not known.
     pub fn add_name(&mut self, format: Format, name: &str) {
-        self.packages.insert((format, name.to_string()));
-        self.by_name.insert((format, name.to_string()));
+        self.packages.entry((format, name.to_string())).or_insert(false);
     }
 
     /// How much is looked for; none without any.
     pub fn looked_for(&self) -> Option<LookedFor> {
-        let size = LookedFor { packages: self.packages.len(), by_name: self.by_name.len(), files: self.files.len() };
+        let by_name = self.packages.values().filter(|known| !**known).count();
+        let size = LookedFor { packages: self.packages.len(), by_name, files: self.files.len() };
         (!self.packages.is_empty()).then_some(size)
     }
 
     /// Whether the package is one of them.
     pub(crate) fn has(&self, format: Format, name: &str) -> bool {
         // (Nearly every image is judged without any.)
-        !self.packages.is_empty() && self.packages.contains(&(format, name.to_string()))
+        !self.packages.is_empty() && self.packages.contains_key(&(format, name.to_string()))
     }
 
     /// Takes out contents that images may well have, because packages that they may have bring them too.
     pub(crate) fn without(&self, allowed: &Allowed) -> Leaks {
         let files = self.files.iter().filter(|(digest, _)| !allowed.0.contains(digest));
-        Leaks {
-            packages: self.packages.clone(),
-            by_name: self.by_name.clone(),
-            files: files.map(|(digest, brought)| (*digest, brought.clone())).collect(),
-        }
+        Leaks { packages: self.packages.clone(), files: files.map(|(digest, brought)| (*digest, brought.clone())).collect() }
     }
 
     /// Whose file this is, by its content: "package version" and the path there.

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 /// Arguments of `curl` that let it take all else from what [`curl_config`] gives, and nothing from the user's own
-/// configuration.
+/// configuration: `--disable` counts only as the first.
 pub const CURL_ARGUMENTS: [&str; 3] = ["--disable", "--config", "-"];
 
 /// Redirects that are followed; as Docker does.

@@ -169,6 +169,8 @@ fn stopped_or_not_ours(on: On, family: Family, test: &str, reasons: &[[&str; 2];
 
 #[test]
 fn a_package_that_nobody_has_or_that_is_virtual_is_named() {
+    uses(Used::Engine);
+    uses(Used::Apt);
     let virtuals: [(&str, &[&str]); 2] = [
         // Many packages provide the one; only one the other, and the base has it already.
         ("mail-transport-agent", &["mail-transport-agent is a virtual package", "postfix", "exim4-daemon-light", "hint:"]),
@@ -181,6 +183,8 @@ fn a_package_that_nobody_has_or_that_is_virtual_is_named() {
 
 #[test]
 fn an_rpm_that_nobody_has_or_that_is_virtual_is_named() {
+    uses(Used::Engine);
+    uses(Used::Dnf);
     let virtuals: [(&str, &[&str]); 3] = [
         // One of the project's own packages provides it; two of them; one of the base.
         ("missing", &["missing is a virtual package; these of the project provide it: missing-demo", "hint: name the one"]),
@@ -192,8 +196,6 @@ fn an_rpm_that_nobody_has_or_that_is_virtual_is_named() {
 
 /// `nobody`: what is said of a package that nobody has. `virtuals`: what of names that others provide.
 fn missing_or_virtual(on: On, family: Family, test: &str, nobody: &str, virtuals: &[(&str, &[&str])]) {
-    uses(Used::Engine);
-    family.uses();
     let project = Project::quick_on(on, family, test, "missing-demo");
     if family == Family::Rpm {
         project.add_quick("missing-other");
@@ -230,18 +232,20 @@ fn missing_or_virtual(on: On, family: Family, test: &str, nobody: &str, virtuals
 
 #[test]
 fn a_base_that_has_a_newer_version_of_a_named_package_is_refused() {
+    uses(Used::Engine);
+    uses(Used::Apt);
     newer_in_the_base(On::Docker, Family::Deb, "newer", "newer-demo 9.9", "dpkg -i");
     newer_in_the_base(EMBEDDED, Family::Deb, "newer-alone", "newer-demo 9.9", "dpkg -i");
 }
 
 #[test]
 fn a_base_that_has_a_newer_version_of_a_named_rpm_is_refused() {
+    uses(Used::Engine);
+    uses(Used::Dnf);
     newer_in_the_base(EMBEDDED, Family::Rpm, "newer-rpm", "newer-demo 9.9-1", "rpm -i");
 }
 
 fn newer_in_the_base(on: On, family: Family, test: &str, installed: &str, install: &str) {
-    uses(Used::Engine);
-    family.uses();
     let project = Project::quick_on(on, family, test, "newer-demo");
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
@@ -265,6 +269,8 @@ fn newer_in_the_base(on: On, family: Family, test: &str, installed: &str, instal
 
 #[test]
 fn our_own_package_wins_over_a_newer_one_of_the_distribution() {
+    uses(Used::Engine);
+    uses(Used::Apt);
     // Debian's is 2.10.
     let query = ["dpkg-query", "--show", "hello"];
     let reasons = ["wins-demo : Depends: hello (>= 2.0), and the project's own hello is 1.0+ts", "hint: no other hello is taken"];
@@ -273,6 +279,8 @@ fn our_own_package_wins_over_a_newer_one_of_the_distribution() {
 
 #[test]
 fn our_own_rpm_wins_over_a_newer_one_of_the_distribution() {
+    uses(Used::Engine);
+    uses(Used::Dnf);
     // The stand-in's is 1.6.
     let reasons = ["wins-demo requires jq >= 1.5, and the project's own jq is 1.0-1.ts", "hint: no other jq is taken"];
     own_wins(EMBEDDED, Family::Rpm, "wins-rpm", "jq", &["rpm", "-q", "jq"], "jq-1.0-1.ts", &reasons);
@@ -280,8 +288,6 @@ fn our_own_rpm_wins_over_a_newer_one_of_the_distribution() {
 
 /// `ours` is called as a package of the distribution is.
 fn own_wins(on: On, family: Family, test: &str, ours: &str, query: &[&str], shown: &str, reasons: &[&str]) {
-    uses(Used::Engine);
-    family.uses();
     let project = Project::quick_on(on, family, test, ours);
     // The package manager itself is to choose.
     project.edit("twostage.lock", |lock| lock.split("\n[[closure]]\nof = \"runtime:").next().unwrap_or_default().to_string());
@@ -356,18 +362,20 @@ fn an_rpm_without_a_signature_fails_the_runtime_build() {
 
 #[test]
 fn an_image_with_residue_or_a_failing_check_is_removed() {
+    uses(Used::Engine);
+    uses(Used::Apt);
     residue_or_failing_check(On::Docker, Family::Deb, "residue");
     residue_or_failing_check(EMBEDDED, Family::Deb, "residue-alone");
 }
 
 #[test]
 fn an_image_of_rpms_with_residue_or_a_failing_check_is_removed() {
+    uses(Used::Engine);
+    uses(Used::Dnf);
     residue_or_failing_check(EMBEDDED, Family::Rpm, "residue-rpm");
 }
 
 fn residue_or_failing_check(on: On, family: Family, test: &str) {
-    uses(Used::Engine);
-    family.uses();
     let project = Project::quick_on(on, family, test, "residue-demo");
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
@@ -407,18 +415,19 @@ fn residue_or_failing_check(on: On, family: Family, test: &str) {
 
 #[test]
 fn what_a_hostile_builder_leaves_is_refused_by_name() {
+    uses(Used::Engine);
     hostile_builder(On::Docker, Family::Deb, "hostile", "_1_all.deb");
     hostile_builder(EMBEDDED, Family::Deb, "hostile-alone", "_1_all.deb");
 }
 
 #[test]
 fn what_a_hostile_builder_of_rpms_leaves_is_refused_by_name() {
+    uses(Used::Engine);
     hostile_builder(On::Docker, Family::Rpm, "hostile-rpm", "-1-1.noarch.rpm");
 }
 
 /// `ending`: how the names of packages end.
 fn hostile_builder(on: On, family: Family, test: &str, ending: &str) {
-    uses(Used::Engine);
     let project = Project::quick_on(on, family, test, "hostile-demo");
     let named = |text: &str| text.replace("_1_all.deb", ending).replace(".deb", &ending[ending.len() - 4..]);
     project.run(&["repo"]).ok();

@@ -85,7 +85,7 @@ impl Session {
         if let Some(input) = run.input.take() {
             let what = format!("cannot copy files into a container of {}", run.image);
             let input = from_start(input).or_fail(Class::System, || what.clone())?;
-            let put = container.with_root(move |inner, root| inner.sandbox.put(root, std::io::BufReader::new(input), true)).await;
+            let put = container.with_root(move |inner, root| inner.sandbox.put(root, input, true)).await;
             put.map_err(|error| about(what, error))?;
         }
         let config = &mut container.config.config;

@@ -136,13 +136,8 @@ impl Session {
     /// What commands are run with.
     fn sandbox(&self) -> Sandbox {
         let sandbox = self.inner.sandbox.clone();
-        match self.memory {
-            Some(memory) => {
-                let limits = Limits { memory: Some(memory), ..sandbox.limits() };
-                sandbox.with_limits(limits)
-            }
-            None => sandbox,
-        }
+        let usual = sandbox.limits();
+        sandbox.with_limits(Limits { memory: self.memory.or(usual.memory), ..usual })
     }
 
     pub(crate) fn fetching(&self, fetch: Arc<dyn Fetch>) -> Session {

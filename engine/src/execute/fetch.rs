@@ -20,6 +20,7 @@ use twostage_model::{Class, Error, HashWrite, Result, Sha256, date};
 const MAX_BYTES: u64 = super::files::MAX_BYTES;
 /// Bytes of what a server says before the file, at most; all redirects together.
 const MAX_HEAD: u64 = 1 << 20;
+
 /// What was fetched so far.
 #[derive(Default)]
 pub struct Remote {
