@@ -370,8 +370,8 @@ pub fn rpm_header(repository: &Repository, package: &PoolPackage) -> Result<rpm:
 }
 
 impl PackageSink for Publisher {
-    fn put(&self, package: &mut dyn Read, name: &str) -> Result<Stored> {
-        stored(&self.repository, self.repository.ingest(package, name)?.as_ref())
+    fn put(&self, package: &Path) -> Result<Stored> {
+        stored(&self.repository, self.repository.ingest_unpublished(package)?.as_ref())
     }
 
     fn put_source(&self, folder: &Path, dsc: &str) -> Result<Sha256> {

@@ -212,13 +212,7 @@ async fn fetch(
 
 async fn store(context: &Arc<Context>, collected: Collected) -> Result<Vec<Stored>> {
     let packages = context.packages.clone();
-    Context::blocking(move || {
-        in_parallel(&collected.packages, |path| {
-            let mut file = std::fs::File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
-            packages.put(&mut file, &path.file_name().unwrap_or_default().to_string_lossy())
-        })
-    })
-    .await
+    Context::blocking(move || in_parallel(&collected.packages, |path| packages.put(path))).await
 }
 
 /// A package of a base that the distribution has newer.

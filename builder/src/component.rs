@@ -273,11 +273,11 @@ fn store(sink: &dyn crate::PackageSink, collected: &Collected, suffix: &str) -> 
     let mut packages = Vec::new();
     let mut content = BTreeMap::new();
     for path in &collected.packages {
-        let open = || fs::File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()));
-        let package = sink.put(&mut open()?, &path.file_name().unwrap_or_default().to_string_lossy())?;
+        let package = sink.put(path)?;
         // The text of the sources, for debuggers: as little a reason to build others again as a `.dsc`.
         if !package.id.name.ends_with("-debugsource") {
-            let digest = tools::content_digest(path, open()?, suffix)?;
+            let file = fs::File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+            let digest = tools::content_digest(path, file, suffix)?;
             content.insert(format!("{} {}", package.id.name, package.id.arch), digest);
         }
         packages.push(package);

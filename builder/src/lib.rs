@@ -48,11 +48,11 @@ pub struct Stored {
 
 /// Where packages go and come from: the repository, as the build stage sees it.
 pub trait PackageSink: Send + Sync {
-    /// Checks and stores one package. `name` is for messages.
+    /// Checks and stores one package. One that is there already is only hashed.
     ///
     /// # Errors
     /// It is not what it claims to be; the reason is named and nothing is stored.
-    fn put(&self, package: &mut dyn Read, name: &str) -> Result<Stored>;
+    fn put(&self, package: &std::path::Path) -> Result<Stored>;
     /// Checks and stores a source package: its `.dsc` and the files that it lists, all in `folder`.
     ///
     /// # Errors

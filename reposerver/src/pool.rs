@@ -208,6 +208,19 @@ impl Repository {
     /// # Errors
     /// As [`Repository::ingest`] and [`Repository::check_signature`], and the file cannot be read.
     pub fn ingest_file(&self, path: &Path) -> Result<Arc<PoolPackage>> {
+        self.ingest_path(path, |file, package| self.check_incoming(file, package))
+    }
+
+    /// The same of what a builder or the distribution's package manager left: whoever signed it, that is looked at when it
+    /// is published.
+    ///
+    /// # Errors
+    /// As [`Repository::ingest`], and the file cannot be read.
+    pub fn ingest_unpublished(&self, path: &Path) -> Result<Arc<PoolPackage>> {
+        self.ingest_path(path, |_, _| Ok(()))
+    }
+
+    fn ingest_path(&self, path: &Path, check: impl FnOnce(&mut File, &PoolPackage) -> Result<()>) -> Result<Arc<PoolPackage>> {
         let failed = || format!("cannot read {}", path.display());
         let mut file = File::open(path).or_fail(Class::Repository, failed)?;
         let digest = match rpms::identity(&mut file).or_fail(Class::Repository, failed)? {
@@ -224,7 +237,7 @@ impl Repository {
         }
         file.rewind().or_fail(Class::Repository, failed)?;
         let (mut file, package) = self.receive(file, &path.file_name().unwrap_or_default().to_string_lossy())?;
-        self.check_incoming(file.as_file_mut(), &package)?;
+        check(file.as_file_mut(), &package)?;
         self.admit(file, package)
     }
 

@@ -39,8 +39,7 @@ pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
     let mut packages = 0;
     for (digest, path) in &pool {
         if is_package(path)? {
-            let file = File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
-            if session.repository.ingest(file, "imported package")?.sha256 != *digest {
+            if session.repository.ingest_unpublished(path)?.sha256 != *digest {
                 return Err(wrong(&format!("{digest} is not what its name says")));
             }
             packages += 1;

@@ -1,12 +1,9 @@
 //! Real apt of this host in folders of its own, and a project that publishes ready packages.
 
-use crate::support::{Done, run, twostage};
+use crate::support::{Done, give_key, run, twostage};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
-use twostage_reposerver::{Repository, Settings};
 
 /// A project of no components: what is in its channel was given to `publish`.
 pub struct Shop(tempfile::TempDir);
@@ -16,16 +13,7 @@ impl Shop {
         let folder = tempfile::Builder::new().prefix(test).tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let project = "[project]\nname = \"shop\"\n[base]\nbootstrap = \"debian:bookworm\"\n";
         fs::write(folder.path().join("twostage.toml"), project).expect("a project file");
-        // To make a key takes seconds, and whose it is matters to no test of a shop: the first one's is everybody's.
-        static KEY: OnceLock<Vec<u8>> = OnceLock::new();
-        let repository = Repository::open(&folder.path().join(".twostage/repository"), Settings::new("shop")).expect("a repository");
-        let key = KEY.get_or_init(|| {
-            repository.key(0).expect("a key");
-            fs::read(repository.key_path()).expect("the key")
-        });
-        fs::create_dir_all(repository.key_path().parent().expect("its folder")).expect("its folder");
-        fs::write(repository.key_path(), key).expect("the key");
-        fs::set_permissions(repository.key_path(), PermissionsExt::from_mode(0o600)).expect("a mode");
+        give_key(folder.path());
         Shop(folder)
     }
 

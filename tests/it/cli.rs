@@ -1,6 +1,6 @@
 //! What a person types, and what they read.
 
-use crate::support::{root, run, tool, twostage};
+use crate::support::{give_key, root, run, tool, twostage};
 use std::path::Path;
 use std::process::Command;
 
@@ -83,6 +83,7 @@ fn an_import_keeps_what_was_published_on_this_machine() {
     let machines = ["1", "2"].map(|version| {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("twostage.toml"), "[project]\nname = \"demo\"\n[base]\nimage = \"debian\"\n").expect("a file");
+        give_key(folder.path());
         run(twostage().arg("--project").arg(folder.path()).args(["publish", &deb(folder.path(), version)])).ok();
         folder
     });
@@ -98,6 +99,7 @@ fn channels_are_listed_and_one_is_moved_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     std::fs::write(path("twostage.toml"), "[project]\nname = \"demo\"\n[base]\nimage = \"debian\"\n").expect("a project file");
+    give_key(folder.path());
     let twostage = |arguments: &[&str]| run(twostage().arg("--project").arg(folder.path()).args(arguments));
     let says = |arguments: &[&str], text: &str| assert!(twostage(arguments).ok().out.contains(text), "{arguments:?}: {text}");
     says(&["channel"], "no channel yet");

@@ -13,10 +13,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use twostage_model::Sha256;
 
-/// Kills of a running command that each has to survive, and how often that is tried: a delay may
-/// turn out longer than the run.
-const KILLS: u32 = 20;
+/// How often a delay is tried at most: one may turn out longer than the run.
 const ROUNDS: u32 = 45;
+
+/// How many kills of a running command it has to survive.
+fn kills() -> u32 {
+    if long() { 20 } else { 7 }
+}
 
 /// The same points in every run of the test.
 struct Dice(u64);
@@ -327,7 +330,7 @@ fn repo_killed(on: On, family: Family, test: &str) {
     };
     touch(0);
     let mut whole = finish();
-    let mut dice = Dice(2);
+    let (kills, mut dice) = (kills(), Dice(2));
     touch(ROUNDS + 1);
     check_found(on, &[Of::Project(&project)], || project.command(&["repo"]));
     finish();
@@ -336,7 +339,7 @@ fn repo_killed(on: On, family: Family, test: &str) {
     assert_eq!(old, listed(family, &server), "a client gets what the metadata lists");
     let (mut alive, mut new_seen) = (0, 0);
     for round in 1..=ROUNDS {
-        if alive == KILLS {
+        if alive == kills {
             break;
         }
         touch(round);
@@ -358,7 +361,7 @@ fn repo_killed(on: On, family: Family, test: &str) {
     }
     assert_eq!(old, client.read(&server), "a client gets what the metadata lists");
     eprintln!("{alive} killed while running, over {whole:?}; {new_seen} had published already");
-    assert_eq!(alive, KILLS, "too few were still running");
+    assert_eq!(alive, kills, "too few were still running");
 }
 
 #[test]
@@ -392,6 +395,7 @@ fn runtime_killed(on: On, family: Family, test: &str) {
     let server = Serving::of(project.path());
     let client = Client::of(family, &project);
     let channel = client.read(&server);
+    assert_eq!(channel, listed(family, &server), "a client gets what the metadata lists");
     let toml = project.read("twostage.toml");
     let mark = &format!("org.example.{}", project.image);
     // Another label is another Dockerfile, so that something has to be made.
@@ -411,10 +415,10 @@ fn runtime_killed(on: On, family: Family, test: &str) {
     check_found(on, &containers, || project.command(&["runtime", "--no-cache"]));
     let (_, mut old) = finish(&[]);
     let mut named = vec![first, old.clone()];
-    let mut dice = Dice(8);
+    let (kills, mut dice) = (kills(), Dice(8));
     let (mut alive, mut new_seen) = (0, 0);
     for round in 1..=ROUNDS {
-        if alive == KILLS {
+        if alive == kills {
             break;
         }
         touch(round);
@@ -424,7 +428,7 @@ fn runtime_killed(on: On, family: Family, test: &str) {
         let was_running = killed(on, project.command(&["runtime", "--no-cache"]), step, delay);
         let seen = id_of();
         assert_eq!(project.diff_ids(), layers, "round {round}: the name is an image that is whole");
-        assert_eq!(client.read(&server), channel, "round {round}: the channel is as it was");
+        assert_eq!(listed(family, &server), channel, "round {round}: the channel is as it was");
         // Sometimes all anew, mostly what the engine's cache allows.
         let anew = round.is_multiple_of(5);
         let (_, new) = finish(if anew { &["--no-cache"] } else { &[] });
@@ -439,8 +443,9 @@ fn runtime_killed(on: On, family: Family, test: &str) {
         check_none(on, &containers);
         old = new;
     }
+    assert_eq!(client.read(&server), channel, "the channel is as it was");
     eprintln!("{alive} killed while running, over {whole:?}; {new_seen} had named their image already");
-    assert_eq!(alive, KILLS, "too few were still running");
+    assert_eq!(alive, kills, "too few were still running");
     assert_eq!(on.run(&project.image, &["cat", "/usr/share/kill-runtime-demo/content"]), "first\n");
     if on != On::Docker {
         return;

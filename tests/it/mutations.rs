@@ -2,7 +2,7 @@
 
 use crate::apt::{Apt, Shop};
 use crate::mutants::{self, Id};
-use crate::support::{Serving, Used, root, tool, uses};
+use crate::support::{Serving, Used, root, step, tool, uses};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 fn a_mutated_package_is_refused_with_its_reason_or_readable_to_apt() {
     uses(Used::Apt);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let mutants = mutants::make("mutate_debs.py", folder.path(), 2000, "1");
+    let mutants = mutants::make("mutate_debs.py", folder.path(), 2000 / step(4), "1");
     let parts = mutants::publish_each(&mutants);
     let wrong: String = parts.iter().map(|(shop, part)| judge(shop, &part.taken)).collect();
     assert!(wrong.is_empty(), "{wrong}");

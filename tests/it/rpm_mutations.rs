@@ -2,7 +2,7 @@
 
 use crate::apt::Shop;
 use crate::mutants;
-use crate::support::{Done, Serving, Used, http_get, run, tool, uses};
+use crate::support::{Done, Serving, Used, http_get, run, step, tool, uses};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -16,7 +16,7 @@ use std::process::Command;
 fn a_mutated_rpm_is_refused_with_its_reason_or_readable_to_dnf() {
     uses(Used::Dnf);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let mutants = mutants::make("mutate_rpms.py", folder.path(), 2000, "1");
+    let mutants = mutants::make("mutate_rpms.py", folder.path(), 2000 / step(4), "1");
     let parts = mutants::publish_each(&mutants);
     let survivors: Vec<&PathBuf> = parts.iter().flat_map(|(_, part)| part.taken.iter().map(|(path, _)| path)).collect();
     let ids: BTreeSet<String> =

@@ -67,7 +67,7 @@ fn advisory(names: &[&str]) -> String {
 fn tells_what_is_newer(manager: Manager) {
     uses(Used::Engine);
     let test = format!("outdated-{manager:?}").to_lowercase();
-    let project = Project::example(Family::Rpm, &test).with_key();
+    let project = Project::example(Family::Rpm, &test);
     let mirror = project.join("mirror");
     fs::create_dir(&mirror).expect("a folder");
     let index = || tool("createrepo_c", &["--quiet", "--no-database", &mirror.to_string_lossy()]).ok();

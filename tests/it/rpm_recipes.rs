@@ -74,7 +74,7 @@ fn a_source_rpm_is_patched_and_built_and_a_dockerfile_leaves_rpms() {
 /// `examples/hello-rpm` on a base that has this package manager: builds, lock, image and audit.
 fn whole_project_with(manager: Manager, test: &str) -> Project {
     uses(Used::Engine);
-    let project = Project::example(Family::Rpm, test).with_key();
+    let project = Project::example(Family::Rpm, test);
     for (made, name) in manager.bases().iter().zip(["base.tar", "builder.tar"]) {
         fs::remove_file(project.join(name)).expect("the other manager's");
         fs::hard_link(made, project.join(name)).expect("a link");

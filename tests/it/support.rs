@@ -93,6 +93,11 @@ pub fn long() -> bool {
     long
 }
 
+/// How many steps there are from one of many like cases to the next that is tried: one for `make test-all`.
+pub fn step(short: usize) -> usize {
+    if long() { 1 } else { short }
+}
+
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> Done {
     let shown = format!("{command:?}");
@@ -189,6 +194,22 @@ pub fn rpm_bases() -> &'static Path {
     })
 }
 
+/// Gives a project the key that all tests share, since to make one takes seconds. (Where a test is about two, it removes
+/// this one.)
+pub fn give_key(project: &Path) {
+    static KEY: OnceLock<PathBuf> = OnceLock::new();
+    let key = KEY.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shared-{}-key", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("twostage.toml"), "[project]\nname = \"demo\"\n[base]\nimage = \"debian\"\n").expect("a file");
+        run(twostage().arg("--project").arg(&folder).arg("export").arg(folder.join("export.tar"))).ok();
+        folder.join(".twostage/repository/key")
+    });
+    let repository = project.join(".twostage/repository");
+    fs::create_dir_all(&repository).expect("a folder");
+    tool("cp", &["-a", &key.to_string_lossy(), &repository.to_string_lossy()]).ok();
+}
+
 /// A project in a folder of its own. Its images are removed when it goes.
 pub struct Project {
     folder: tempfile::TempDir,
@@ -227,16 +248,8 @@ impl Project {
         }
         let runtime = format!("[runtime.{}]", project.image);
         project.edit("twostage.toml", |text| text.replace(&format!("[runtime.{}]", family.example()), &runtime));
+        give_key(project.path());
         project
-    }
-
-    /// The same with a key, since to make one takes seconds.
-    pub fn with_key(self) -> Project {
-        let into = self.join(".twostage/repository");
-        fs::create_dir_all(&into).expect("a folder");
-        let key = shared_build(self.family).join(".twostage/repository/key");
-        tool("cp", &["-a", &key.to_string_lossy(), &into.to_string_lossy()]).ok();
-        self
     }
 
     /// A copy of `examples/hello` with everything built already.
@@ -257,8 +270,7 @@ impl Project {
         project.write("twostage.lock", &lock.replace("runtime:twostage-test-shared", &format!("runtime:{}", project.image)));
         fs::create_dir_all(project.join(".twostage/repository")).expect("a folder");
         for entry in fs::read_dir(shared.join(".twostage/repository")).expect("the shared repository").flatten() {
-            // The bases of rpms are files of the project; others, which nobody writes to again, are large. (The key goes
-            // along: to make one takes seconds.)
+            // The bases of rpms are files of the project; others, which nobody writes to again, are large.
             let (is_blobs, from) = (entry.file_name() == "blobs", entry.path());
             if !is_blobs || family == Family::Deb {
                 let into = project.join(".twostage/repository");
