@@ -73,6 +73,7 @@ fn refuses_flips(suite: &str) {
     uses(Used::Engine);
     uses(Used::Apt);
     let (started, step) = (std::time::Instant::now(), step(5));
+    let spread = |from, to, count: usize| spread(from, to, if step == 1 { count } else { count / 2 });
     let project = Project::built_hello(&format!("flips-{suite}"));
     let serving = Serving::of(project.path());
     let variants = project.join("variants");

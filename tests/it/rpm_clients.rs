@@ -217,7 +217,8 @@ fn installs(manager: Manager, script: &str) {
 /// gets the very same packages.
 fn refuses_flips(manager: Manager) {
     manager.uses();
-    let started = std::time::Instant::now();
+    let (started, step) = (std::time::Instant::now(), step(5));
+    let spread = |from, to, count: usize| spread(from, to, if step == 1 { count } else { count / 2 });
     let name = manager.name();
     let serving = Serving::of(built());
     let variants = folder();
@@ -293,7 +294,7 @@ fn refuses_flips(manager: Manager) {
     assert!(wrong.is_empty(), "{name}\n{wrong}");
     let flipped: usize = String::from_utf8_lossy(&crate::support::http_get(&proxy.address, "/flips")).trim().parse().expect("a number");
     assert!(flipped >= flips_in_transit, "{flipped} bodies were flipped for {flips_in_transit} clients");
-    let signed = every_signed_byte(&container, &serving, variants, step(5));
+    let signed = every_signed_byte(&container, &serving, variants, step);
     eprintln!(
         "{name}: {} files fetched; {refused} of {} clients refused a flip, {} took the same packages {same:?}; \
          gpgv refused each of {signed} bytes of text and signature; {:.0} s",

@@ -157,7 +157,7 @@ pub fn twostage() -> Command {
 }
 
 /// The two examples, which are the same program: as debs and as rpms.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
     Deb,
     Rpm,
