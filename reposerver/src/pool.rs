@@ -211,8 +211,8 @@ impl Repository {
         self.ingest_path(path, |file, package| self.check_incoming(file, package))
     }
 
-    /// The same of what a builder or the distribution's package manager left: whoever signed it, that is looked at when it
-    /// is published.
+    /// The same of what a builder or the distribution's package manager left, or an export holds: whoever signed it, that
+    /// is looked at when it is published.
     ///
     /// # Errors
     /// As [`Repository::ingest`], and the file cannot be read.

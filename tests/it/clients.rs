@@ -73,7 +73,7 @@ fn refuses_flips(suite: &str) {
     uses(Used::Engine);
     uses(Used::Apt);
     let (started, step) = (std::time::Instant::now(), step(5));
-    let spread = |from, to, count: usize| spread(from, to, if step == 1 { count } else { count / 2 });
+    let spread = spread_by(step);
     let project = Project::built_hello(&format!("flips-{suite}"));
     let serving = Serving::of(project.path());
     let variants = project.join("variants");
@@ -155,10 +155,13 @@ fn refuses_flips(suite: &str) {
     );
 }
 
-/// `count` places from `from` on, below `to`, the first and the last among them.
-pub fn spread(from: usize, to: usize, count: usize) -> BTreeSet<usize> {
-    let last = to - from - 1;
-    (0..count).map(|n| from + n * last / (count - 1)).collect()
+/// Gives `count` places from the first number on, below the second, the first and the last among them; half as many where
+/// not every step is made.
+pub fn spread_by(step: usize) -> impl Fn(usize, usize, usize) -> BTreeSet<usize> {
+    move |from, to, count| {
+        let (count, last) = (if step == 1 { count } else { count / 2 }, to - from - 1);
+        (0..count).map(|n| from + n * last / (count - 1)).collect()
+    }
 }
 
 /// The bytes of a client file that are the base64 of the public key itself: its packet is the

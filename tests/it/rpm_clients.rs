@@ -1,7 +1,7 @@
 //! Real dnf and zypper in containers: what a person does with `/<channel>.repo`, and what they do
 //! when a byte of what they are sent is another, or a package bears no signature.
 
-use crate::clients::{Armored, Client, Container, Proxy, others, spread};
+use crate::clients::{Armored, Client, Container, Proxy, others, spread_by};
 use crate::support::{Family, Serving, Used, docker, root, rpm_bases, run, shared_build, step, tool, uses};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -218,7 +218,7 @@ fn installs(manager: Manager, script: &str) {
 fn refuses_flips(manager: Manager) {
     manager.uses();
     let (started, step) = (std::time::Instant::now(), step(5));
-    let spread = |from, to, count: usize| spread(from, to, if step == 1 { count } else { count / 2 });
+    let spread = spread_by(step);
     let name = manager.name();
     let serving = Serving::of(built());
     let variants = folder();
