@@ -18,7 +18,9 @@ all: repo runtime
 repo: setup base $(TWOSTAGE)
 	@$(TWOSTAGE) --project $(PROJECT) repo
 
+# (A project that has published nothing yet is built first.)
 runtime: setup base $(TWOSTAGE)
+	@ls $(PROJECT)/.twostage/repository/channels/*.json > /dev/null 2>&1 || $(TWOSTAGE) --project $(PROJECT) repo
 	@$(TWOSTAGE) --project $(PROJECT) runtime
 
 serve: $(TWOSTAGE)

@@ -2,7 +2,8 @@
 
 use crate::Stored;
 use crate::tools::{Chosen, newer_in_base};
-use twostage_model::Result;
+use std::collections::BTreeSet;
+use twostage_model::{Result, Sha256};
 use twostage_package::control::Control;
 use twostage_package::version::compare;
 
@@ -12,6 +13,9 @@ pub(crate) fn bare_name(clause: &str) -> &str {
     let end = clause.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c))).unwrap_or(clause.len());
     &clause[..end]
 }
+
+/// How a line of `closure.sh` begins that has the digest of a package which was not downloaded.
+pub(crate) const KNOWN: &str = "twostage: known ";
 
 /// What `apt-get --simulate` says: `Inst name [old] (version origin[, origin] [arch])`.
 #[derive(Debug, Default)]
@@ -27,6 +31,8 @@ pub(crate) struct Simulation {
     downgraded: Vec<(String, String, String)>,
     /// `greet : Depends: libgreet1 (>= 2)`.
     unmet: Vec<String>,
+    /// Packages that belong to the answer and were not downloaded, as the repository has them.
+    pub(crate) known: BTreeSet<Sha256>,
 }
 
 impl Simulation {
@@ -54,7 +60,7 @@ impl Simulation {
                     self.unmet.push(line.trim().to_string());
                 }
             }
-            _ => {}
+            line => self.known.extend(line.strip_prefix(KNOWN).and_then(|digest| digest.parse::<Sha256>().ok())),
         }
     }
 
@@ -160,6 +166,18 @@ mod tests {
         );
         assert_eq!(parse_inst("Conf libc6 (2.36-9 Debian:12.15/oldstable [amd64])"), None);
         assert_eq!(parse_inst("Inst libc6"), None);
+    }
+
+    #[test]
+    fn what_the_repository_has_is_known_by_its_digest_and_only_outside_of_the_simulation() {
+        let mut simulation = Simulation::default();
+        let digest = Sha256::of(b"package");
+        for line in ["twostage: simulation begins", &format!("{KNOWN}{}", Sha256::of(b"other")), "twostage: simulation ends"] {
+            simulation.line(line);
+        }
+        simulation.line(&format!("{KNOWN}{digest}"));
+        simulation.line(&format!("{KNOWN}not-a-digest"));
+        assert_eq!(simulation.known, BTreeSet::from([digest]));
     }
 
     #[test]

@@ -108,6 +108,11 @@ async fn solve(
     if !offered.is_empty() {
         offer(context, &mut input, &offered)?;
     }
+    let pooled = pooled(context, own)?;
+    if let Some(file) = tools.known_file {
+        let lines: String = pooled.keys().map(|digest| format!("{digest}\n")).collect();
+        add_file(&mut input, file, 0o644, 0, lines.as_bytes())?;
+    }
     let arguments: Vec<String> = match question {
         Question::Build { control } => {
             add_file(&mut input, tools.question_file, 0o644, 0, control.as_bytes())?;
@@ -124,7 +129,8 @@ async fn solve(
                 None => cause,
             }
         })?;
-    let stored = store(context, collected).await?;
+    let mut stored = store(context, collected).await?;
+    stored.extend(answer.known().iter().filter_map(|digest| pooled.get(digest)).cloned());
     if let Some(reason) = answer.objection(of, own, matches!(question, Question::Install(_))) {
         return Err(told(reason));
     }
@@ -151,6 +157,19 @@ async fn solve(
         ));
     }
     Ok((packages, chosen.into_iter().map(|(name, _)| name).collect()))
+}
+
+/// What is in the pool already of all that the lock names, and the project's own, by digest: no package manager has to
+/// download it.
+fn pooled(context: &Context, own: &[Stored]) -> Result<BTreeMap<Sha256, Stored>> {
+    let mut pooled: BTreeMap<Sha256, Stored> = own.iter().map(|package| (package.sha256, package.clone())).collect();
+    let locked: Vec<Sha256> = context.lock().packages().into_keys().collect();
+    for digest in locked {
+        if let Some(package) = context.packages.get(&digest)? {
+            pooled.insert(digest, package);
+        }
+    }
+    Ok(pooled)
 }
 
 /// Packs the client files of a snapshot of these packages, for a container to install them from.
@@ -187,8 +206,11 @@ async fn fetch(
                 ..Run::new(&base.reference, &cmd)
             },
             &mut |line| {
-                last.push(line);
-                context.events.log(subject(of), line);
+                // (What was not downloaded is for us, and many lines.)
+                if !line.starts_with(apt::KNOWN) {
+                    last.push(line);
+                    context.events.log(subject(of), line);
+                }
                 on_line(line);
             },
         )

@@ -28,6 +28,8 @@ pub(crate) struct Tools {
     /// Where the build dependencies go, and the words that ask for them.
     pub(crate) question_file: &'static str,
     pub(crate) question: [&'static str; 2],
+    /// Where it looks for the digests of what need not be downloaded, one a line, in order.
+    pub(crate) known_file: Option<&'static str>,
     /// The variable that takes a component's `options`.
     pub(crate) options: &'static str,
 }
@@ -43,6 +45,7 @@ const DEB: Tools = Tools {
     upgrades: include_str!("../scripts/deb/upgrades.sh"),
     question_file: "var/cache/twostage/control/debian/control",
     question: ["build-dep", "/var/cache/twostage/control"],
+    known_file: Some("var/cache/twostage/known"),
     options: "DEB_BUILD_OPTIONS",
 };
 
@@ -61,6 +64,7 @@ const RPM: Tools = Tools {
     upgrades: include_str!("../scripts/rpm/upgrades.sh"),
     question_file: "var/cache/twostage/control/twostage.spec",
     question: ["build-dep", "/var/cache/twostage/control/twostage.spec"],
+    known_file: None,
     options: "RPM_BUILD_OPTIONS",
 };
 
@@ -300,6 +304,14 @@ impl Answer {
         match self {
             Answer::Apt(answer) => &answer.chosen,
             Answer::Dnf(answer) => &answer.chosen,
+        }
+    }
+
+    /// The packages that it did not download, of those that it was told are here.
+    pub(crate) fn known(&self) -> BTreeSet<Sha256> {
+        match self {
+            Answer::Apt(answer) => answer.known.clone(),
+            Answer::Dnf(_) => BTreeSet::new(),
         }
     }
 

@@ -16,6 +16,18 @@ fn init_writes_a_project_that_reads_back() {
 }
 
 #[test]
+fn make_runtime_builds_first_what_was_never_published() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run(twostage().arg("init").arg(folder.path())).ok();
+    let make = || tool("make", &["--silent", "--directory", &folder.path().to_string_lossy(), "TWOSTAGE=echo", "runtime"]).ok().out;
+    assert_eq!(make(), "repo\nruntime\n");
+    let channels = folder.path().join(".twostage/repository/channels");
+    std::fs::create_dir_all(&channels).expect("a folder");
+    std::fs::write(channels.join("main.json"), "").expect("a channel");
+    assert_eq!(make(), "runtime\n");
+}
+
+#[test]
 fn a_mistake_in_the_project_file_names_line_and_edit() {
     let folder = tempfile::tempdir().expect("a folder");
     let project =

@@ -19,7 +19,7 @@ const ROUNDS: u32 = 45;
 /// How many kills of a running command it has to survive: `KILLS`, or few.
 const KILLS: u32 = 20;
 fn kills() -> u32 {
-    if long() { KILLS } else { 7 }
+    if long() { KILLS } else { 6 }
 }
 
 /// The same points in every run of the test.

@@ -2,7 +2,7 @@
 //! when a byte of what they are sent is another, or a package bears no signature.
 
 use crate::clients::{Armored, Client, Container, Proxy, others, spread_by};
-use crate::support::{Family, Serving, Used, docker, root, rpm_bases, run, shared_build, step, tool, uses};
+use crate::support::{Family, Serving, Used, docker, long, root, rpm_bases, run, shared_build, step, tool, uses};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -132,7 +132,9 @@ fn zypper_installs_from_a_snapshots_client_file() {
     let script = "rm -f /etc/zypp/repos.d/*
          zypper --non-interactive addrepo SERVER/SNAPSHOT.repo
          zypper --non-interactive --gpg-auto-import-keys install greet";
-    installs(Manager::Zypper, script);
+    if long() {
+        installs(Manager::Zypper, script);
+    }
 }
 
 #[test]

@@ -1,14 +1,30 @@
-# Asks apt what "$@" needs beyond this base, and downloads it. The simulation between the two
+# Asks apt what "$@" needs beyond this base, and downloads what the repository has not. The simulation between the two
 # marks tells where each package comes from, and what would be downgraded (which is then refused).
 # Only when it is not quiet does apt say that it takes another package than the one that was named.
 if [ -d /etc/apt/sources.list.d ]; then cp -a /etc/apt/sources.list.d/. "$T/sources"; fi
 if [ -d /etc/apt/preferences.d ]; then cp -a /etc/apt/preferences.d/. "$T/preferences"; fi
 # What the project built, and what was locked before, goes first.
 printf 'Package: *\nPin: origin "repository.twostage.invalid"\nPin-Priority: 1001\n' > "$T/preferences/zz-twostage"
-set -- -o Dir::Etc::sourceparts="$T/sources" -o Dir::Etc::preferencesparts="$T/preferences" --no-install-recommends "$@"
-apt-get update -o Dir::Etc::sourceparts="$T/sources" -o APT::Update::Error-Mode=any
+cat >> "$APT_CONFIG" << END
+Dir::Etc::sourceparts "$T/sources"; Dir::Etc::preferencesparts "$T/preferences";
+END
+apt-get update
 echo 'twostage: simulation begins'
 apt-get -o quiet=0 --simulate --allow-downgrades "$@"
 echo 'twostage: simulation ends'
-apt-get --download-only "$@"
-find "$T/cache/archives" -name '*.deb' -exec mv {} "$T/out" \;
+# What the repository has, by its digest in $T/known, does not come again: of the lines "'URI' FILE SIZE SHA256:DIGEST"
+# those that are left are downloaded.
+apt-get -o Acquire::ForceHash=SHA256 --print-uris "$@" > "$T/uris"
+sed -n "s/^'[^ ]*' \([^ ]*\) [0-9]* SHA256:\([0-9a-f]*\) *\$/\2 \1/p" "$T/uris" | sort > "$T/needed"
+if [ "$(grep -c "^'" "$T/uris")" != "$(grep -c . "$T/needed")" ]; then
+    # (A source that has no such digests.)
+    apt-get --download-only "$@"
+    find "$T/cache/archives" -name '*.deb' -exec mv {} "$T/out" \;
+    exit
+fi
+join "$T/needed" "$T/known" | sed 's/^\([0-9a-f]*\) .*/twostage: known \1/'
+join -v 1 "$T/needed" "$T/known" | sed 's/^[0-9a-f]* \([^_]*\)_\([^_]*\)_\([^_]*\)[.]deb$/\1:\3=\2/; s/:all=/=/; s/%3a/:/g' > "$T/wanted"
+if [ -s "$T/wanted" ]; then
+    cd "$T/out"
+    apt-get -o APT::Sandbox::User=root download $(cat "$T/wanted")
+fi
