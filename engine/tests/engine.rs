@@ -391,6 +391,36 @@ fn a_sweep_removes_what_a_killed_run_left() {
 }
 
 #[test]
+fn a_run_that_somebody_stops_has_not_succeeded() {
+    with_engine(|engine, image| async move {
+        // (Nobody but us reaches the embedded engine's containers.)
+        if is_embedded(&engine) {
+            return;
+        }
+        let labels = BTreeMap::from([("engtest".to_string(), image.clone())]);
+        // Between the signal that it does not heed and the one that ends it there are two seconds.
+        let cmd = shell("trap '' TERM; echo started; for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 1; done");
+        let stop = |line: &str| {
+            assert_eq!(line, "started");
+            let image = image.clone();
+            std::thread::spawn(move || {
+                let docker = |arguments: &[&str]| {
+                    let host = podman_host().into_iter().flat_map(|host| ["--host", host]);
+                    let output = Command::new("docker").args(host).args(arguments).output().expect("docker");
+                    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                    String::from_utf8_lossy(&output.stdout).trim().to_string()
+                };
+                let id = docker(&["ps", "--quiet", "--filter", &format!("label=engtest={image}")]);
+                docker(&["stop", "--time", "2", &id])
+            });
+        };
+        let container = engine.run(Run { labels: &labels, ..Run::new(&image, &cmd) }, &mut |line| stop(line)).await.expect("it ran");
+        assert_eq!(container.exit_code, 137);
+        container.remove().await.expect("removed");
+    });
+}
+
+#[test]
 fn a_run_that_nobody_waits_for_any_more_is_removed() {
     with_engine(|engine, image| async move {
         let labels = BTreeMap::from([("engtest".to_string(), image.clone())]);

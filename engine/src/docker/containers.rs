@@ -201,9 +201,10 @@ impl Session {
                 .because("the engine stopped telling while the container ran".to_string())
                 .hint("see whether the engine was restarted, and try again"));
         }
-        // One that somebody removes has an exit status of 0 meanwhile, whatever became of its program.
-        if matches!(state.status, Some(ContainerStateStatusEnum::REMOVING | ContainerStateStatusEnum::DEAD)) {
-            return Err(Error::new(Class::Engine, format!("a container of {} was removed before it had ended", run.image))
+        // One that somebody stops or removes has an exit status of 0 meanwhile, whatever becomes of its program.
+        let meanwhile = [ContainerStateStatusEnum::STOPPING, ContainerStateStatusEnum::REMOVING, ContainerStateStatusEnum::DEAD];
+        if state.status.is_some_and(|status| meanwhile.contains(&status)) {
+            return Err(Error::new(Class::Engine, format!("a container of {} was stopped or removed before it had ended", run.image))
                 .hint("leave the engine's containers alone while this runs, and try again"));
         }
         container.exit_code = state.exit_code.unwrap_or_default();
@@ -221,12 +222,20 @@ impl Session {
                 Some(Ok(_)) | None => Ok(()),
             };
         };
+        // What is ending may take its time, but not for ever.
+        let most = CLEANUP.as_millis() / pause.as_millis();
         let mut ending = 0;
         loop {
             match self.quick().inspect_container(id, None::<InspectContainerOptions>).await {
-                Ok(found) if found.state.as_ref().is_none_or(|state| !state.running.unwrap_or_default()) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if self.dialect().is_ending(&error) && ending < CLEANUP.as_millis() / pause.as_millis() => ending += 1,
+                Ok(found) => {
+                    let state = found.state.unwrap_or_default();
+                    let stopping = state.status == Some(ContainerStateStatusEnum::STOPPING) && ending < most;
+                    if !state.running.unwrap_or_default() && !stopping {
+                        return Ok(());
+                    }
+                    ending += u128::from(stopping);
+                }
+                Err(error) if self.dialect().is_ending(&error) && ending < most => ending += 1,
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(pause).await;

@@ -16,6 +16,7 @@
 //! | layers | no names of users and groups beside their numbers, and new folders are not marked opaque, so other diff_ids than Docker's for the same files | see `docs/decisions/podman.md` |
 //! | wait | asks in a loop without a pause, and so takes a whole core while a container runs | [`Dialect::polls`] |
 //! | inspect | says `stopped` until the container is cleaned up, a word that Docker's API does not have | [`Dialect::is_ending`] |
+//! | inspect | of one that somebody stops (`stopping`) says that it does not run, with an exit status of 0, while its program still does | asked on (`containers.rs`) |
 //! | copy out | a folder's entry has no slash at its end | readers look at the entry's type |
 //! | networks | `bridge` is its default network, whatever that is called; its address is there only while, or once, a container is on it | host networking is tried first (`reach.rs`) |
 
