@@ -109,6 +109,15 @@ fn killed(on: On, command: Command, step: Option<&str>, delay: Duration) -> bool
     running.kill(on)
 }
 
+/// Kills the command as soon as something is so. Whether it was still running then.
+fn killed_when(on: On, command: Command, so: impl Fn() -> bool) -> bool {
+    let mut running = Running::start(command, None);
+    while !so() && running.0.try_wait().expect("our child").is_none() {
+        std::thread::yield_now();
+    }
+    running.kill(on)
+}
+
 /// A real client of the channel, which knows nothing of it but its client file.
 enum Client {
     Apt,
@@ -340,14 +349,19 @@ fn repo_killed(on: On, family: Family, test: &str) {
     assert_eq!(old, listed(family, &server), "a client gets what the metadata lists");
     let (mut alive, mut new_seen) = (0, 0);
     for round in 1..=ROUNDS {
-        if alive == kills {
+        if alive >= kills && new_seen > 0 {
             break;
         }
         touch(round);
         // Most anywhere; every third where the channel moves.
         let step = round.is_multiple_of(3).then_some("publishing its packages");
         let delay = dice.part_of(if step.is_some() { whole / 3 } else { whole });
-        let was_running = killed(on, project.command(&["repo"]), step, delay);
+        // And every fifth as soon as it has moved.
+        let (command, before) = (project.command(&["repo"]), project.snapshot());
+        let was_running = match round.is_multiple_of(5) {
+            true => killed_when(on, command, || project.snapshot() != before),
+            false => killed(on, command, step, delay),
+        };
         let seen = client.read(&server);
         finish();
         let new = listed(family, &server);
@@ -362,7 +376,8 @@ fn repo_killed(on: On, family: Family, test: &str) {
     }
     assert_eq!(old, client.read(&server), "a client gets what the metadata lists");
     eprintln!("{alive} killed while running, over {whole:?}; {new_seen} had published already");
-    assert_eq!(alive, kills, "too few were still running");
+    assert!(alive >= kills, "too few were still running");
+    assert!((1..alive).contains(&new_seen), "of {alive} kills {new_seen} came after the channel had moved");
 }
 
 #[test]
