@@ -98,19 +98,15 @@ async fn solve(
     earlier: &[LockedPackage],
 ) -> Result<(Vec<LockedPackage>, Vec<String>)> {
     let mut input = packing(context)?;
+    let pooled = pooled(context, own)?;
     let mut offered: Vec<Sha256> = own.iter().map(|package| package.sha256).collect();
-    for package in earlier {
-        if context.packages.get(&package.sha256)?.is_some() {
-            offered.push(package.sha256);
-        }
-    }
+    offered.extend(earlier.iter().map(|package| package.sha256).filter(|digest| pooled.contains_key(digest)));
     let tools = Tools::of(context.project.format);
     if !offered.is_empty() {
         offer(context, &mut input, &offered)?;
     }
-    let pooled = pooled(context, own)?;
     if let Some(file) = tools.known_file {
-        let lines: String = pooled.keys().map(|digest| format!("{digest}\n")).collect();
+        let lines: String = pooled.keys().map(|digest| format!("SHA256:{digest}\n")).collect();
         add_file(&mut input, file, 0o644, 0, lines.as_bytes())?;
     }
     let arguments: Vec<String> = match question {

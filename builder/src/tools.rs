@@ -28,7 +28,7 @@ pub(crate) struct Tools {
     /// Where the build dependencies go, and the words that ask for them.
     pub(crate) question_file: &'static str,
     pub(crate) question: [&'static str; 2],
-    /// Where it looks for the digests of what need not be downloaded, one a line, in order.
+    /// Where it looks for the digests of what need not be downloaded, `SHA256:…`, one a line, in order.
     pub(crate) known_file: Option<&'static str>,
     /// The variable that takes a component's `options`.
     pub(crate) options: &'static str,

@@ -12,19 +12,9 @@ apt-get update
 echo 'twostage: simulation begins'
 apt-get -o quiet=0 --simulate --allow-downgrades "$@"
 echo 'twostage: simulation ends'
-# What the repository has, by its digest in $T/known, does not come again: of the lines "'URI' FILE SIZE SHA256:DIGEST"
-# those that are left are downloaded.
+# Of the lines "'URI' FILE SIZE SHA256:DIGEST", what the repository has by its digest in $T/known does not come again.
 apt-get -o Acquire::ForceHash=SHA256 --print-uris "$@" > "$T/uris"
-sed -n "s/^'[^ ]*' \([^ ]*\) [0-9]* SHA256:\([0-9a-f]*\) *\$/\2 \1/p" "$T/uris" | sort > "$T/needed"
-if [ "$(grep -c "^'" "$T/uris")" != "$(grep -c . "$T/needed")" ]; then
-    # (A source that has no such digests.)
-    apt-get --download-only "$@"
-    find "$T/cache/archives" -name '*.deb' -exec mv {} "$T/out" \;
-    exit
-fi
-join "$T/needed" "$T/known" | sed 's/^\([0-9a-f]*\) .*/twostage: known \1/'
-join -v 1 "$T/needed" "$T/known" | sed 's/^[0-9a-f]* \([^_]*\)_\([^_]*\)_\([^_]*\)[.]deb$/\1:\3=\2/; s/:all=/=/; s/%3a/:/g' > "$T/wanted"
-if [ -s "$T/wanted" ]; then
-    cd "$T/out"
-    apt-get -o APT::Sandbox::User=root download $(cat "$T/wanted")
-fi
+awk "/^'/ { print \$4 ? \$4 : \"none\", \$2 }" "$T/uris" | sort > "$T/needed"
+join -o 1.1 "$T/needed" "$T/known" | sed 's/^SHA256:/twostage: known /'
+join -v 1 -o 1.2 "$T/needed" "$T/known" | sed 's/^\([^_]*\)_\([^_]*\)_\([^_]*\)[.]deb$/\1:\3=\2/; s/:all=/=/; s/%3a/:/g' > "$T/wanted"
+if [ -s "$T/wanted" ]; then download $(cat "$T/wanted"); fi

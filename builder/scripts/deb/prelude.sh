@@ -15,6 +15,11 @@ Dpkg::Options { "--force-unsafe-io"; "--force-confnew"; };
 END
 # An engine whose containers have one user says there that apt cannot become another one.
 if [ -e /dev/twostage-apt.conf ]; then cat /dev/twostage-apt.conf >> "$APT_CONFIG"; fi
+# download name:arch=version…: exactly these packages, into $T/out.
+download() {
+    cd "$T/out"
+    apt-get -o APT::Sandbox::User=root download "$@"
+}
 # only_snapshot: from here on apt knows no source but the snapshot in $T/sources.
 only_snapshot() {
     cat >> "$APT_CONFIG" <<END

@@ -202,8 +202,8 @@ impl Session {
                 .hint("see whether the engine was restarted, and try again"));
         }
         // One that somebody stops or removes has an exit status of 0 meanwhile, whatever becomes of its program.
-        let meanwhile = [ContainerStateStatusEnum::STOPPING, ContainerStateStatusEnum::REMOVING, ContainerStateStatusEnum::DEAD];
-        if state.status.is_some_and(|status| meanwhile.contains(&status)) {
+        use ContainerStateStatusEnum::{DEAD, REMOVING, STOPPING};
+        if matches!(state.status, Some(STOPPING | REMOVING | DEAD)) {
             return Err(Error::new(Class::Engine, format!("a container of {} was stopped or removed before it had ended", run.image))
                 .hint("leave the engine's containers alone while this runs, and try again"));
         }
