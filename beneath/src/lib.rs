@@ -29,6 +29,11 @@
 //! # Ok(()) }
 //! ```
 
+mod leftovers;
+mod real;
+
+pub use leftovers::{Mark, is_scratch_name};
+
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};

@@ -247,3 +247,89 @@ fn whoever_exchanges_the_file_for_a_link_gets_nothing() {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+const MARK: Mark = Mark { name: "ours", text: "This is ours.\n", known: &["lock", "tmp", "key"], proof: &["lock", "key/secret"] };
+
+#[test]
+fn a_folder_is_claimed_only_if_it_is_empty_marked_or_was_made_by_us() {
+    let whole = tempfile::tempdir().expect("a folder");
+    let make = |name: &str, entries: &[&str]| {
+        let folder = whole.path().join(name);
+        for entry in entries {
+            fs::create_dir_all(folder.join(entry).parent().expect("a folder")).expect("a folder");
+            if !entry.ends_with('/') {
+                fs::write(folder.join(entry), "x").expect("a file");
+            }
+        }
+        fs::create_dir_all(&folder).expect("a folder");
+        folder
+    };
+    for (name, entries) in
+        [("empty", &[][..]), ("marked", &["ours", "else"]), ("older", &["lock", "tmp/x"]), ("given-a-key", &["key/secret"])]
+    {
+        let folder = make(name, entries);
+        MARK.claim(&folder).expect(name);
+        MARK.claim(&folder).expect(name);
+        assert!(folder.join("ours").is_file(), "{name}");
+    }
+    assert_eq!(fs::read_to_string(whole.path().join("empty/ours")).expect("the mark"), "This is ours.\n");
+    for (name, entries, named) in [
+        ("theirs", &["thesis.txt"][..], "thesis.txt"),
+        ("mixed", &["lock", "tmp/x", "thesis.txt"], "thesis.txt"),
+        ("only-tmp", &["tmp/thesis.txt"], "tmp"),
+        ("a-folder-of-that-name", &["ours/x"], "ours"),
+        ("key-without-secret", &["key/x"], "key"),
+    ] {
+        let folder = make(name, entries);
+        let error = MARK.claim(&folder).expect_err(name).to_string();
+        assert!(error.contains(&format!("holds `{named}`, which is not twostage's")), "{name}: {error}");
+        assert!(!folder.join("ours").is_file(), "{name} was marked");
+    }
+    let folder = make("links", &[]);
+    symlink("/etc/passwd", folder.join("lock")).expect("a link");
+    assert!(MARK.claim(&folder).is_err(), "a link proves nothing");
+    symlink(make("other", &["lock"]).join("lock"), folder.join("ours")).expect("a link");
+    assert!(MARK.claim(&folder).is_err(), "nor does a mark that is one");
+}
+
+#[test]
+fn leftovers_are_removed_by_our_names_only_and_never_through_a_link() {
+    let trap = Trap::new();
+    let outside = trap.whole.path().join("outside");
+    for folder in ["writer-abcDE1/deep/er", "writer-keep", "writer-toolong1", "else-abcdef"] {
+        fs::create_dir_all(trap.at(folder)).expect("a folder");
+    }
+    symlink(&outside, trap.at("writer-abcDE1/deep/out")).expect("a link");
+    symlink(outside.join("secret"), trap.at("writer-abcDE1/secret")).expect("a link");
+    fs::write(trap.at("writer-file00"), "half").expect("a file");
+    fs::write(trap.at("writer-alive0"), "held").expect("a file");
+    symlink(&outside, trap.at("writer-link00")).expect("a link");
+    assert!(Command::new("mkfifo").arg(trap.at("writer-pipe00")).status().expect("mkfifo").success());
+    let removed = trap.open().remove_scratch("writer-", |_, name| name != "writer-alive0").expect("removed");
+    assert_eq!(removed, 2);
+    let left: Vec<String> = trap.open().entries().expect("a list").into_iter().map(|e| e.name.to_string_lossy().into_owned()).collect();
+    let left: Vec<&str> = left.iter().map(String::as_str).filter(|name| name.contains('-')).collect();
+    assert_eq!(left, ["else-abcdef", "writer-alive0", "writer-keep", "writer-link00", "writer-pipe00", "writer-toolong1"]);
+    assert_eq!(fs::read_to_string(outside.join("secret")).expect("it is there"), "the host's");
+    for name in ["", ".", "..", "conf/greet"] {
+        assert!(trap.open().remove(OsStr::new(name)).is_err(), "{name}");
+    }
+    assert!(trap.open().remove(OsStr::new("none")).is_ok());
+}
+
+#[test]
+fn a_folder_with_a_link_anywhere_is_not_one_of_ours() {
+    let trap = Trap::new();
+    let check = |enter: &dyn Fn(&Path) -> bool| trap.open().only_files_and_folders(enter).map_err(|error| error.to_string());
+    assert_eq!(check(&|_| true), Ok(()));
+    trap.link(".twostage/key/link", "secret");
+    let refused = check(&|_| true).expect_err("a link");
+    assert!(refused.ends_with("/.twostage/key/link is a symbolic link, which twostage does not make there"), "{refused}");
+    assert_eq!(check(&|path| path != Path::new(".twostage/key")), Ok(()), "what is not entered is not looked at");
+    fs::remove_file(trap.at(".twostage/key/link")).expect("removed");
+    assert!(Command::new("mkfifo").arg(trap.at("conf/pipe")).status().expect("mkfifo").success());
+    assert!(check(&|_| true).is_err_and(|error| error.contains("conf/pipe is a pipe")));
+    fs::remove_file(trap.at("conf/pipe")).expect("removed");
+    fs::create_dir_all(trap.at(&"d/".repeat(60))).expect("folders");
+    assert!(check(&|_| true).is_err_and(|error| error.contains("in too many others")));
+}
