@@ -1,6 +1,6 @@
 //! What a killed run left: removed only where its name is one that we give, and never through a link.
 
-use crate::{EntryKind, Folder, Identity, identity, open_in, shown};
+use crate::{EntryKind, Folder, FolderEntry, Identity, identity, open_in, shown};
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -29,11 +29,10 @@ impl Folder {
     ///
     /// # Errors
     /// One cannot be removed.
-    pub fn remove_scratch(&self, prefix: &str, dead: impl Fn(&Folder, &OsStr) -> bool) -> Result<usize> {
+    pub fn remove_scratch(&self, prefix: &str, dead: impl Fn(&Folder, &FolderEntry) -> bool) -> Result<usize> {
         let mut removed = 0;
-        for entry in self.entries()? {
-            if is_scratch_name(&entry.name, prefix) && matches!(entry.kind, EntryKind::File | EntryKind::Folder) && dead(self, &entry.name)
-            {
+        for entry in self.entries_where(|name| is_scratch_name(name, prefix))? {
+            if matches!(entry.kind, EntryKind::File | EntryKind::Folder) && dead(self, &entry) {
                 self.remove(&entry.name)?;
                 removed += 1;
             }

@@ -90,6 +90,8 @@ pub struct FolderEntry {
     pub mtime: i64,
     /// Names that the file has.
     pub links: u64,
+    /// The id of the user that it belongs to.
+    pub owner: u32,
 }
 
 /// Where a name led.
@@ -208,27 +210,32 @@ impl Folder {
     /// # Errors
     /// It cannot be read.
     pub fn entries(&self) -> Result<Vec<FolderEntry>> {
+        self.entries_where(|_| true)
+    }
+
+    /// The same, of some names only.
+    fn entries_where(&self, wanted: impl Fn(&OsStr) -> bool) -> Result<Vec<FolderEntry>> {
         let fail = || format!("cannot list {}", self.path.display());
         let mut entries = Vec::new();
         for found in Dir::read_from(&*self.handle).or_fail(Class::Project, fail)? {
             let found = found.or_fail(Class::Project, fail)?;
-            let name = found.file_name().to_bytes();
-            if name == b"." || name == b".." {
+            let name = OsStr::from_bytes(found.file_name().to_bytes());
+            if name == "." || name == ".." || !wanted(name) {
                 continue;
             }
-            let name = OsStr::from_bytes(name).to_os_string();
-            let stat = match rustix::fs::statat(&*self.handle, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            let stat = match rustix::fs::statat(&*self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
                 // Somebody removed it meanwhile.
                 Err(Errno::NOENT) => continue,
-                found => found.or_fail(Class::Project, || self.cannot_read(Path::new(&name)))?,
+                found => found.or_fail(Class::Project, || self.cannot_read(Path::new(name)))?,
             };
             entries.push(FolderEntry {
+                name: name.to_os_string(),
                 kind: kind_of(&stat),
                 mode: stat.st_mode & 0o7777,
                 size: u64::try_from(stat.st_size).unwrap_or(0),
                 mtime: stat.st_mtime,
                 links: stat.st_nlink as u64,
-                name,
+                owner: stat.st_uid,
             });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -274,6 +281,34 @@ impl Folder {
             rustix::fs::fsync(&*parent.handle).or_fail(Class::System, fail)?;
         }
         self.folder(path)
+    }
+
+    /// Opens a folder directly in this one that only its owner may look into; it is made if nothing is there. Neither a
+    /// link nor anything else does for it.
+    ///
+    /// # Errors
+    /// What is there is no folder; or it cannot be made, or opened.
+    pub fn private_folder(&self, name: &str) -> Result<Folder> {
+        let fail = || format!("cannot make the folder {}", self.named(Path::new(name)));
+        match rustix::fs::mkdirat(&*self.handle, name, Mode::RWXU) {
+            Ok(()) => rustix::fs::fsync(&*self.handle).or_fail(Class::System, fail)?,
+            Err(Errno::EXIST) => {}
+            Err(cause) => return Err(Error::new(Class::System, fail()).because(io::Error::from(cause))),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let handle = match open_in(self.as_fd(), OsStr::new(name), flags) {
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                return Err(Error::new(Class::Project, format!("{} is not a folder, but a link or a file", self.named(Path::new(name))))
+                    .hint("remove it: a folder is made there; what it leads to is not touched"));
+            }
+            opened => opened.or_fail(Class::System, fail)?,
+        };
+        let stat = rustix::fs::fstat(&handle).or_fail(Class::System, fail)?;
+        if stat.st_mode & 0o7777 != 0o700 {
+            // (Where it belongs to somebody else, or the disk is read-only, it stays as it is.)
+            let _ = rustix::fs::fchmod(&handle, Mode::RWXU);
+        }
+        Ok(Folder { handle: Arc::new(handle), path: self.path.join(name), closed: Arc::clone(&self.closed) })
     }
 
     /// What is at `path`, which must be there.

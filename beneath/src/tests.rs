@@ -305,7 +305,7 @@ fn leftovers_are_removed_by_our_names_only_and_never_through_a_link() {
     fs::write(trap.at("writer-alive0"), "held").expect("a file");
     symlink(&outside, trap.at("writer-link00")).expect("a link");
     assert!(Command::new("mkfifo").arg(trap.at("writer-pipe00")).status().expect("mkfifo").success());
-    let removed = trap.open().remove_scratch("writer-", |_, name| name != "writer-alive0").expect("removed");
+    let removed = trap.open().remove_scratch("writer-", |_, entry| entry.name != "writer-alive0").expect("removed");
     assert_eq!(removed, 2);
     let left: Vec<String> = trap.open().entries().expect("a list").into_iter().map(|e| e.name.to_string_lossy().into_owned()).collect();
     let left: Vec<&str> = left.iter().map(String::as_str).filter(|name| name.contains('-')).collect();
@@ -332,4 +332,22 @@ fn a_folder_with_a_link_anywhere_is_not_one_of_ours() {
     fs::remove_file(trap.at("conf/pipe")).expect("removed");
     fs::create_dir_all(trap.at(&"d/".repeat(60))).expect("folders");
     assert!(check(&|_| true).is_err_and(|error| error.contains("in too many others")));
+}
+
+#[test]
+fn a_private_folder_is_a_real_one_that_only_its_owner_looks_into() {
+    let trap = Trap::new();
+    trap.link("state", "../outside").link("dangling", "none");
+    fs::write(trap.at("file"), "x").expect("a file");
+    fs::set_permissions(trap.at("src"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    for name in ["new", "new", "src"] {
+        assert_eq!(trap.open().private_folder(name).expect(name).path(), trap.at(name));
+        assert_eq!(fs::metadata(trap.at(name)).expect("it is there").permissions().mode() & 0o7777, 0o700, "{name}");
+    }
+    let before = fs::metadata(trap.whole.path().join("outside")).expect("it is there").permissions();
+    for name in ["state", "dangling", "file"] {
+        let refused = trap.open().private_folder(name).expect_err(name).to_string();
+        assert!(refused.ends_with("is not a folder, but a link or a file"), "{refused}");
+    }
+    assert_eq!(fs::metadata(trap.whole.path().join("outside")).expect("it is there").permissions(), before);
 }

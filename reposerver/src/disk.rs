@@ -2,7 +2,6 @@
 
 use crate::lock;
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::hash::Hash;
 use std::io::{self, Write};
@@ -10,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::{NamedTempFile, TempDir, TempPath};
-use twostage_beneath::Folder;
+use twostage_beneath::{Folder, FolderEntry};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result};
 
@@ -81,8 +80,8 @@ impl Drop for Scratch {
 
 /// Removes the folders of writers that are no more, by the names that we give them. What else is there is not ours.
 fn sweep(tmp: &Path) -> Result<()> {
-    let dead = |tmp: &Folder, name: &OsStr| {
-        let alive = tmp.folder(name).and_then(|writer| writer.file("alive"));
+    let dead = |tmp: &Folder, writer: &FolderEntry| {
+        let alive = tmp.folder(&writer.name).and_then(|writer| writer.file("alive"));
         !alive.is_ok_and(|file| file.try_lock().is_err())
     };
     Folder::open(tmp)?.remove_scratch(SCRATCH, dead).map(drop)
