@@ -259,12 +259,11 @@ fn check_state(folder: &Folder) -> Result<()> {
 
 /// The folder as the project may use it: its state, repository and key are not among what it can name.
 fn open_to_project(project: &Project, folder: Folder) -> Result<Folder> {
-    let mut folder = folder;
-    for closed in [Some(STATE), Some(&project.repository.path.value), project.repository.key.as_ref().map(|key| key.value.as_str())] {
-        // (What is in the state is closed with it.)
-        if let Some(closed) = closed.filter(|closed| *closed == STATE || !in_state(closed)) {
-            folder = folder.closing(closed)?;
-        }
+    let mut folder = folder.closing(STATE)?;
+    // (What is in the state is closed with it.)
+    let own = [Some(&project.repository.path), project.repository.key.as_ref()];
+    for closed in own.into_iter().flatten().filter(|closed| !in_state(&closed.value)) {
+        folder = folder.closing(&closed.value).map_err(|error| project.refused(closed.line, &error))?;
     }
     Ok(folder)
 }

@@ -38,8 +38,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -127,7 +127,8 @@ impl Folder {
     /// What is there cannot be looked at.
     pub fn closing(mut self, closed: impl AsRef<Path>) -> Result<Folder> {
         let closed = closed.as_ref();
-        if let Some(place) = self.find(closed)? {
+        let open = Folder { closed: Arc::default(), ..self.clone() };
+        if let Some(place) = open.find(closed)? {
             let list = Arc::make_mut(&mut self.closed);
             list.push((identity(&place.stat), shown(closed)));
         }
@@ -281,6 +282,45 @@ impl Folder {
             rustix::fs::fsync(&*parent.handle).or_fail(Class::System, fail)?;
         }
         self.folder(path)
+    }
+
+    /// Writes a new file directly in this folder, durably: it has its name when it is whole. False if something has that
+    /// name already, which stays as it is. Whoever is killed leaves nothing.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put_new(&self, name: &OsStr, bytes: &[u8], mode: u32) -> Result<bool> {
+        let fail = || format!("cannot write {}", self.named(Path::new(name)));
+        let mode = Mode::from_raw_mode(mode);
+        let write = |file: OwnedFd| {
+            let mut file = File::from(file);
+            file.write_all(bytes).and_then(|()| file.sync_all()).map(|()| file)
+        };
+        let nameless = rustix::fs::openat(&*self.handle, ".", OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode);
+        let linked = match nameless {
+            Ok(file) => {
+                let file = write(file).or_fail(Class::System, fail)?;
+                let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+                rustix::fs::linkat(rustix::fs::CWD, from, &*self.handle, name, AtFlags::SYMLINK_FOLLOW)
+            }
+            // A file system that has no nameless files.
+            Err(_) => {
+                let own = format!(".twostage-incoming-{}", std::process::id());
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                let file = rustix::fs::openat(&*self.handle, &own, flags, mode).or_fail(Class::System, fail)?;
+                let linked = match write(file) {
+                    Ok(_) => rustix::fs::linkat(&*self.handle, &own, &*self.handle, name, AtFlags::empty()),
+                    Err(cause) => Err(Errno::from_io_error(&cause).unwrap_or(Errno::IO)),
+                };
+                let _ = rustix::fs::unlinkat(&*self.handle, &own, AtFlags::empty());
+                linked
+            }
+        };
+        match linked {
+            Ok(()) => rustix::fs::fsync(&*self.handle).or_fail(Class::System, fail).map(|()| true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(cause) => Err(Error::new(Class::System, fail()).because(io::Error::from(cause))),
+        }
     }
 
     /// Opens a folder directly in this one that only its owner may look into; it is made if nothing is there. Neither a

@@ -152,8 +152,7 @@ fn what_is_closed_is_not_read_by_any_way() {
     // A folder in it knows that, too; and a file is closed by any of its names.
     let whole = trap.open().folder(".").expect("the same folder");
     assert!(whole.read("key", 1000).is_err());
-    let closed = trap.open().closing(".twostage/key/secret").map(|_| ());
-    assert!(closed.is_err(), "it cannot be closed again, being closed");
+    assert!(trap.open().closing(".twostage/key/secret").and_then(|again| again.closing(".twostage")).is_ok(), "twice is fine");
     let folder = Folder::open(&trap.at("")).and_then(|folder| folder.closing(".twostage/key/secret")).expect("a file is closed");
     assert!(folder.read("other-name", 1000).is_err());
     // What is not there is no error.
@@ -350,4 +349,19 @@ fn a_private_folder_is_a_real_one_that_only_its_owner_looks_into() {
         assert!(refused.ends_with("is not a folder, but a link or a file"), "{refused}");
     }
     assert_eq!(fs::metadata(trap.whole.path().join("outside")).expect("it is there").permissions(), before);
+}
+
+#[test]
+fn a_new_file_takes_nobodys_name_and_leaves_nothing_else() {
+    let trap = Trap::new();
+    trap.link("conf/link", "../../outside/new");
+    let conf = trap.open().folder("conf").expect("a folder");
+    assert!(conf.put_new(OsStr::new("key"), b"secret", 0o600).expect("written"));
+    assert_eq!(fs::metadata(trap.at("conf/key")).expect("it is there").permissions().mode() & 0o7777, 0o600);
+    for name in ["key", "link", "greet"] {
+        assert!(!conf.put_new(OsStr::new(name), b"other", 0o600).expect("it is there already"), "{name}");
+    }
+    assert_eq!(fs::read_to_string(trap.at("conf/key")).expect("a file"), "secret");
+    assert_eq!(conf.entries().expect("a list").len(), 3);
+    assert!(!trap.whole.path().join("outside/new").exists());
 }

@@ -10,6 +10,7 @@ mod bases;
 mod cli;
 mod clients;
 mod compile;
+mod confined;
 mod differential;
 mod embedded;
 mod engines;
