@@ -16,6 +16,7 @@ mod embedded;
 mod engines;
 mod failures;
 mod hello;
+mod hostile;
 mod images;
 mod kills;
 mod mutants;
