@@ -124,6 +124,7 @@ for what in "$@"; do
         need dnf dnf
         need zypper zypper
         need ip iproute2
+        need strace strace
         need git git
         need curl curl
         need skopeo skopeo

@@ -18,9 +18,8 @@ use twostage_model::Result;
     4 a build failed, 5 a package or the repository is wrong, 6 the engine, 7 a runtime image\n\
     could not be made, 8 this machine said no.")]
 pub struct Cli {
-    /// The project file, or the folder that it is in
-    #[arg(short, long, global = true, default_value = ".", value_name = "PATH")]
-    pub project: PathBuf,
+    #[command(flatten)]
+    pub project: ProjectArgs,
     /// Write one JSON object a line: events while working, the result at the end
     #[arg(long, global = true)]
     pub json: bool,
@@ -32,6 +31,21 @@ pub struct Cli {
     pub verbose: bool,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Where the project is, and what of it is elsewhere. Only a person says that something is outside of its folder:
+/// the project file cannot.
+#[derive(Args)]
+pub struct ProjectArgs {
+    /// The project file, or the folder that it is in
+    #[arg(short, long = "project", global = true, default_value = ".", value_name = "PATH")]
+    pub path: PathBuf,
+    /// The folder of its repository, wherever it is (default: `path` of the project file)
+    #[arg(long, global = true, value_name = "DIR", env = "TWOSTAGE_REPOSITORY", hide_env_values = true)]
+    pub repository: Option<PathBuf>,
+    /// The file of its signing key, wherever it is (default: `key` of the project file, or one in the repository)
+    #[arg(long, global = true, value_name = "FILE", env = "TWOSTAGE_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]

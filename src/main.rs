@@ -31,7 +31,7 @@ async fn run() -> ExitCode {
     let project = &cli.project;
     let mut status = ExitCode::SUCCESS;
     let result = match cli.command {
-        Command::Init(arguments) => commands::init::run(&arguments, project, &output),
+        Command::Init(arguments) => commands::init::run(&arguments, &project.path, &output),
         Command::Lock(arguments) => commands::lock::run(&arguments, project, &output).await,
         Command::Outdated(arguments) => commands::outdated::run(&arguments, project, &output).await,
         Command::Update(arguments) => commands::update::run(&arguments, project, &output).await,
@@ -41,8 +41,8 @@ async fn run() -> ExitCode {
         Command::Serve(arguments) => commands::serve::run(&arguments, project, &output).await,
         Command::Runtime(arguments) => commands::runtime::run(&arguments, project, &output).await,
         Command::Run(arguments) => commands::run::run(&arguments, &output).await.map(|ended| status = ended),
-        Command::Load(arguments) => commands::load::run(&arguments, project, &output).await,
-        Command::Push(arguments) => commands::push::run(&arguments, project, &output).await,
+        Command::Load(arguments) => commands::load::run(&arguments, &project.path, &output).await,
+        Command::Push(arguments) => commands::push::run(&arguments, &project.path, &output).await,
         Command::Audit(arguments) => commands::audit::run(&arguments, project, &output).await,
         Command::Compile(arguments) => commands::compile::run(&arguments, &output).await,
         Command::Flatten(arguments) => commands::flatten::run(&arguments, &output).await,
@@ -50,7 +50,7 @@ async fn run() -> ExitCode {
         Command::Plan(arguments) => commands::plan::run(&arguments, &output).await,
         Command::Export(arguments) => commands::export::run(&arguments, project, &output),
         Command::Import(arguments) => commands::import::run(&arguments, project, &output),
-        Command::Doctor(_) => commands::doctor::run(project, &output).await,
+        Command::Doctor(_) => commands::doctor::run(&project.path, &output).await,
         Command::Completions(arguments) => commands::completions::run(&arguments),
     };
     output.close();

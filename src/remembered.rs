@@ -3,10 +3,12 @@
 //! `$XDG_CACHE_HOME/twostage/compile/<key>`, else below `~/.cache`: `{"id":"…","layer":"…","kept":1,"bytes":42}`. Not in
 //! the engine, since the image's configuration is to be the one that docker would write. Whatever is here may be removed.
 
-use crate::session::write_atomically;
+use crate::session::{UNFINISHED, write_atomically};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use twostage_beneath::is_scratch_name;
 use twostage_engine::execute::Image;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Result, Sha256};
@@ -48,7 +50,8 @@ pub fn keep(folder: &Path, key: &Sha256, image: &Image) -> Result<()> {
 
 /// Forgets the oldest of more than `most`. (Another run may do the same at the same time.)
 fn forget(folder: &Path, most: usize) {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let ours = |name: &OsStr| is_scratch_name(name, UNFINISHED) || name.to_string_lossy().parse::<Sha256>().is_ok();
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().filter(|file| ours(&file.file_name()));
     let mut files: Vec<(SystemTime, PathBuf)> =
         files.filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file.path()))).collect();
     files.sort();

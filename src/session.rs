@@ -1,23 +1,26 @@
 //! What every command of a project works with: the project, its lock, its repository, and, where
 //! containers are needed, the engine with the repository's server beside it.
 
-use crate::cli::EngineArgs;
+use crate::cli::{EngineArgs, ProjectArgs};
 use crate::output::Output;
 use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use tempfile::NamedTempFile;
 use tokio::sync::OnceCell;
+use twostage_beneath::{EntryKind, Folder, FolderEntry};
 use twostage_builder::record::Records;
 use twostage_builder::{Context, PackageSink, Reaching, Stored, graph, tools};
 use twostage_engine::{Engine, Probe, Reach, reach};
 use twostage_model::error::OrFail as _;
 use twostage_model::names::FIXED_HOST;
-use twostage_model::project::{Base, Expect, Release};
+use twostage_model::project::{Base, Expect, Release, STATE};
 use twostage_model::{Class, Error, Format, Lock, Project, Result, Sha256, Sink, SnapshotId};
 use twostage_package::control::Control;
 use twostage_package::rpm;
@@ -28,11 +31,16 @@ pub const PROJECT_FILE: &str = "twostage.toml";
 /// The name of a lock, beside the project file.
 pub const LOCK_FILE: &str = "twostage.lock";
 
+/// Bytes of a project file or a lock, at most.
+const MAX_TEXT: u64 = 64 << 20;
+
 /// A project that is being worked on.
 pub struct Session {
     pub project: Project,
     /// The folder of the project file.
     pub folder: PathBuf,
+    /// The same, to open what the project names.
+    pub files: Folder,
     /// `.twostage/` in it.
     pub state: PathBuf,
     pub repository: Arc<Repository>,
@@ -44,55 +52,68 @@ pub struct Session {
 
 impl Session {
     /// Opens a project to change its state: one process at a time.
-    pub fn open(path: &Path, output: &Output) -> Result<Session> {
-        Session::new(path, output, true)
+    pub fn open(project: &ProjectArgs, output: &Output) -> Result<Session> {
+        Session::new(project, output, true)
     }
 
     /// Opens a project to look at it or serve it.
-    pub fn open_shared(path: &Path, output: &Output) -> Result<Session> {
-        Session::new(path, output, false)
+    pub fn open_shared(project: &ProjectArgs, output: &Output) -> Result<Session> {
+        Session::new(project, output, false)
     }
 
-    fn new(path: &Path, output: &Output, exclusive: bool) -> Result<Session> {
-        let (project, folder) = project_of(path)?;
-        check_paths(&project, &folder)?;
-        let state = folder.join(".twostage");
-        fs::create_dir_all(&state).or_fail(Class::System, || format!("cannot make {}", state.display()))?;
+    fn new(arguments: &ProjectArgs, output: &Output, exclusive: bool) -> Result<Session> {
+        let (project, whole) = open_project(&arguments.path)?;
+        let folder = whole.path().to_path_buf();
+        let kept = whole.private_folder(STATE)?;
+        let files = open_to_project(&project, whole.clone())?;
+        check_paths(&project, &files)?;
+        let state = kept.path().to_path_buf();
         let lock = exclusive.then(|| take_turn(&state, output)).transpose()?;
         if exclusive {
-            sweep(&folder, &state)?;
+            sweep(&kept)?;
             twostage_builder::base::sweep(&folder);
         }
         let mut settings = Settings::new(project.name.clone());
-        settings.key = project.repository.key.as_ref().map(|key| folder.join(key));
+        settings.key = key_place(&project, arguments, &whole)?;
         settings.keep = project.repository.keep;
         settings.yum_compression = project.repository.yum_compression;
         if !project.architectures.is_empty() {
             settings.architectures.clone_from(&project.architectures);
         }
-        let repository = Arc::new(Repository::open(&folder.join(&project.repository.path), settings)?);
+        let repository = Arc::new(Repository::open(&repository_place(&project, arguments, &whole)?, settings)?);
+        // Only now is there surely something to close.
+        let files = open_to_project(&project, files)?;
         if exclusive {
             twostage_builder::record::sweep(&repository.root().join("builds"))?;
-            twostage_reposerver::sign::sweep(&repository.key_path())?;
         }
-        Ok(Session { project, folder, state, repository, now: twostage_model::date::now(), output: output.clone(), _exclusive: lock })
+        let now = twostage_model::date::now();
+        Ok(Session { project, folder, files, state, repository, now, output: output.clone(), _exclusive: lock })
     }
 
     /// Reads the lock; an empty one if there is none yet.
     pub fn read_lock(&self) -> Result<Lock> {
-        read_lock(&self.folder)
+        read_lock(&self.files)
     }
 
     /// Writes the lock if it differs from the file. Says so.
     pub fn write_lock(&self, lock: &Lock) -> Result<()> {
-        let path = self.folder.join(LOCK_FILE);
         let text = lock.to_string();
-        if fs::read_to_string(&path).is_ok_and(|before| before == text) {
+        if self.files.read_text(LOCK_FILE, MAX_TEXT).is_ok_and(|before| before == text) {
             return Ok(());
         }
-        write_atomically(&path, text.as_bytes())?;
+        let path = self.folder.join(LOCK_FILE);
+        write_into(self.unfinished(&path)?, &path, text.as_bytes())?;
         self.output.sink().note("lock", format!("wrote {LOCK_FILE}; commit it"));
         Ok(())
+    }
+
+    /// A file that becomes `path` when it is whole. Until then it is in the state, where leftovers are swept, and not among
+    /// the files of others; where that is another disk, beside `path`.
+    pub fn unfinished(&self, path: &Path) -> Result<NamedTempFile> {
+        let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let disk = |folder: &Path| fs::metadata(folder).map(|found| std::os::unix::fs::MetadataExt::dev(&found));
+        let same = matches!((disk(beside), disk(&self.state)), (Ok(one), Ok(other)) if one == other);
+        unfinished_in(if same { &self.state } else { beside }).or_fail(Class::System, || format!("cannot write {}", path.display()))
     }
 
     /// Connects to the engine and starts the repository's server beside it, on loopback.
@@ -116,6 +137,7 @@ impl Session {
             events: self.output.sink(),
             project: self.project.clone(),
             folder: self.folder.clone(),
+            files: self.files.clone(),
             state: self.state.clone(),
             records: self.repository.root().join("builds"),
             lock: Mutex::new(self.read_lock()?),
@@ -189,16 +211,20 @@ impl Session {
     }
 }
 
-/// The project file and its folder, from what `--project` says.
-pub fn locate(path: &Path) -> Result<(PathBuf, PathBuf)> {
-    let file = if path.is_dir() { path.join(PROJECT_FILE) } else { path.to_path_buf() };
-    if !file.is_file() {
-        return Err(Error::new(Class::Project, format!("there is no project file {}", file.display()))
-            .hint("`twostage init` writes one; `--project DIR` names another folder"));
+/// The folder of the project, which a person named, and the name of the project file in it.
+fn locate(path: &Path) -> Result<(Folder, OsString)> {
+    let (folder, name) = match path.file_name() {
+        _ if path.is_dir() => (path, OsStr::new(PROJECT_FILE)),
+        Some(name) => (path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")), name),
+        None => (path, OsStr::new(PROJECT_FILE)),
+    };
+    let hint = "`twostage init` writes one; `--project DIR` names another folder";
+    let none = || Error::new(Class::Project, format!("there is no project file {}", folder.join(name).display())).hint(hint);
+    let folder = Folder::open(&folder.canonicalize().map_err(|_| none())?).map_err(|_| none())?;
+    match folder.kind(name)? {
+        Some(EntryKind::File) => Ok((folder, name.to_os_string())),
+        _ => Err(none()),
     }
-    let file = file.canonicalize().or_fail(Class::Project, || format!("cannot find {}", file.display()))?;
-    let folder = file.parent().unwrap_or(Path::new("/")).to_path_buf();
-    Ok((file, folder))
 }
 
 /// Whether there is a project where `--project` says.
@@ -208,24 +234,88 @@ pub fn is_project(path: &Path) -> bool {
 
 /// The project file that `--project` says, as it is written, and its folder: for who only wants to know its names.
 pub fn project_of(path: &Path) -> Result<(Project, PathBuf)> {
-    let (file, folder) = locate(path)?;
-    let text = fs::read_to_string(&file).or_fail(Class::Project, || format!("cannot read {}", file.display()))?;
-    let project = Project::parse(&text, &file.file_name().unwrap_or_default().to_string_lossy(), &|| release(&folder))?;
+    let (project, folder) = open_project(path)?;
+    Ok((project, folder.path().to_path_buf()))
+}
+
+/// The project, and its folder. What twostage keeps in there is as twostage makes it.
+fn open_project(path: &Path) -> Result<(Project, Folder)> {
+    let (folder, file) = locate(path)?;
+    check_state(&folder)?;
+    let text = folder.read_text(&file, MAX_TEXT)?;
+    let project = Project::parse(&text, &file.to_string_lossy(), &|| release(&folder))?;
     Ok((project, folder))
 }
 
-fn read_lock(folder: &Path) -> Result<Lock> {
-    let path = folder.join(LOCK_FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => Lock::parse(&text, LOCK_FILE),
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(Lock::default()),
-        Err(cause) => Err(Error::new(Class::Project, format!("cannot read {}", path.display())).because(cause)),
+/// Refuses a state with a link in it: all that is kept there is read, written and removed by its path. Whoever gave us
+/// the project could have put one there. (Of a source that was fetched, links are a part.)
+fn check_state(folder: &Folder) -> Result<()> {
+    if folder.entries()?.iter().all(|entry| entry.name != STATE) {
+        return Ok(());
+    }
+    let entered = |path: &Path| path.parent() != Some(Path::new("sources"));
+    folder.private_folder(STATE)?.only_files_and_folders(&entered)
+}
+
+/// The folder as the project may use it: its state, repository and key are not among what it can name.
+fn open_to_project(project: &Project, folder: Folder) -> Result<Folder> {
+    let mut folder = folder.closing(STATE)?;
+    // (What is in the state is closed with it.)
+    let own = [Some(&project.repository.path), project.repository.key.as_ref()];
+    for closed in own.into_iter().flatten().filter(|closed| !in_state(&closed.value)) {
+        folder = folder.closing(&closed.value).map_err(|error| project.refused(closed.line, &error))?;
+    }
+    Ok(folder)
+}
+
+fn in_state(path: &str) -> bool {
+    path.split('/').find(|part| !part.is_empty() && *part != ".") == Some(STATE)
+}
+
+/// Where the repository is: as the command line says, else where the project file says, which is below its folder.
+fn repository_place(project: &Project, arguments: &ProjectArgs, folder: &Folder) -> Result<PathBuf> {
+    if let Some(named) = &arguments.repository {
+        return std::path::absolute(named).or_fail(Class::Usage, || format!("cannot use {}", named.display()));
+    }
+    let path = &project.repository.path;
+    let refused = |error: Error| match error.class() {
+        Class::Project => project.refused(path.line, &error),
+        _ => error,
+    };
+    let place = folder.make_folder(&path.value).map_err(refused)?;
+    if !in_state(&path.value) {
+        place.only_files_and_folders(&|_| true).map_err(refused)?;
+    }
+    Ok(place.path().to_path_buf())
+}
+
+/// Where the key is, or will be made: the same. None: in the repository.
+fn key_place(project: &Project, arguments: &ProjectArgs, folder: &Folder) -> Result<Option<PathBuf>> {
+    if let Some(named) = &arguments.key {
+        return std::path::absolute(named).map(Some).or_fail(Class::Usage, || format!("cannot use {}", named.display()));
+    }
+    let Some(key) = &project.repository.key else { return Ok(None) };
+    let refused = |error: Error| project.refused(key.line, &error);
+    let path = Path::new(&key.value);
+    let above = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match folder.kind(path).map_err(refused)? {
+        Some(EntryKind::File) => drop(folder.file(path).map_err(refused)?),
+        Some(_) => return Err(project.error_at(key.line, format!("`{}` is no file", key.value)).hint("name a file for the key")),
+        None => drop(folder.make_folder(above).map_err(refused)?),
+    }
+    Ok(Some(folder.path().join(path)))
+}
+
+fn read_lock(folder: &Folder) -> Result<Lock> {
+    match folder.kind(LOCK_FILE)? {
+        None => Ok(Lock::default()),
+        Some(_) => Lock::parse(&folder.read_text(LOCK_FILE, MAX_TEXT)?, LOCK_FILE),
     }
 }
 
 /// What `bootstrap = "host"` means: the release that is locked, so that a project stays what it is on a
 /// machine of another one; before there is a lock, this machine's.
-fn release(folder: &Path) -> Result<Release> {
+fn release(folder: &Folder) -> Result<Release> {
     let lock = read_lock(folder)?;
     match lock.bases.iter().find_map(|(name, base)| name.strip_prefix("bootstrap ").filter(|_| base.of_host)) {
         Some(locked) => locked.parse(),
@@ -233,25 +323,22 @@ fn release(folder: &Path) -> Result<Release> {
     }
 }
 
-fn check_paths(project: &Project, folder: &Path) -> Result<()> {
+/// Looks at all that the project names, before anything is done: it is there, it is what it must be, and no link leads out.
+fn check_paths(project: &Project, folder: &Folder) -> Result<()> {
     for (path, expect) in project.paths() {
-        let full = folder.join(&path.value);
+        let found = folder.kind(&path.value).map_err(|error| project.refused(path.line, &error))?;
         let (there, what) = match expect {
-            Expect::Folder => (full.is_dir(), "folder"),
-            Expect::File => (full.is_file(), "file"),
+            Expect::Folder => (found == Some(EntryKind::Folder), "folder"),
+            Expect::File => (found == Some(EntryKind::File), "file"),
         };
         if !there {
-            let siblings: Vec<String> = full
-                .parent()
-                .and_then(|parent| fs::read_dir(parent).ok())
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                .collect();
+            let full = Path::new(&path.value);
+            let above = full.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let siblings = folder.folder(above).and_then(|above| above.entries()).unwrap_or_default();
+            let siblings: Vec<String> = siblings.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect();
             let name = full.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let hint = twostage_model::project::near_miss(&name, siblings.iter().map(String::as_str))
-                .filter(|_| !full.exists())
+                .filter(|_| found.is_none())
                 .unwrap_or_else(|| format!("make the {what}, or correct the path in this line"));
             return Err(project.error_at(path.line, format!("there is no {what} `{}`", path.value)).hint(hint));
         }
@@ -296,21 +383,25 @@ pub fn tell_cost(engine: &Engine, events: &Sink) {
 /// What a file or folder that is being written is called, until it is whole.
 pub const UNFINISHED: &str = ".twostage-incoming-";
 
-/// Removes what a killed run left half-done beside the project file and in the state folder.
-fn sweep(project: &Path, state: &Path) -> Result<()> {
-    let mut folders = vec![project.to_path_buf(), state.to_path_buf(), state.join("sources")];
-    folders.extend([state.join("images"), state.join("images/blobs/sha256")]);
-    folders.extend(fs::read_dir(state.join("images")).into_iter().flatten().flatten().map(|image| image.path()));
-    for folder in folders {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let ours = folder.starts_with(state) && (name.starts_with("collected-") || name.starts_with("incoming-"));
-            if ours || name.starts_with(UNFINISHED) {
-                let path = entry.path();
-                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                removed.or_fail(Class::System, || format!("cannot remove {}", path.display()))?;
-            }
+/// Removes what a killed run left half-done in the state folder, by the names that we give it. Nowhere else: what is
+/// beside the project file is the team's, whatever it is called.
+fn sweep(state: &Folder) -> Result<()> {
+    let all = |_: &Folder, _: &FolderEntry| true;
+    for prefix in [UNFINISHED, "collected-", "incoming-"] {
+        state.remove_scratch(prefix, all)?;
+    }
+    let below = |path: &Path| (state.kind(path).ok().flatten() == Some(EntryKind::Folder)).then(|| state.folder(path)).transpose();
+    if let Some(sources) = below(Path::new("sources"))? {
+        sources.remove_scratch("incoming-", all)?;
+    }
+    if let Some(images) = below(Path::new("images"))? {
+        images.remove_scratch(UNFINISHED, all)?;
+        for image in images.entries()?.iter().filter(|entry| entry.kind == EntryKind::Folder) {
+            images.folder(&image.name)?.remove_scratch(UNFINISHED, all)?;
         }
+    }
+    if let Some(blobs) = below(Path::new("images/blobs/sha256"))? {
+        blobs.remove_scratch(UNFINISHED, all)?;
     }
     Ok(())
 }
@@ -318,12 +409,27 @@ fn sweep(project: &Path, state: &Path) -> Result<()> {
 /// Writes a file so that a crash leaves the old or the new one, whole.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     let failed = || format!("cannot write {}", path.display());
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).or_fail(Class::System, failed)?;
-    let mut builder = tempfile::Builder::new();
+    write_into(unfinished_in(folder).or_fail(Class::System, failed)?, path, content)
+}
+
+fn unfinished_in(folder: &Path) -> std::io::Result<NamedTempFile> {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    let mut file = builder.prefix(UNFINISHED).permissions(mode).tempfile_in(folder).or_fail(Class::System, failed)?;
+    tempfile::Builder::new().prefix(UNFINISHED).permissions(mode).tempfile_in(folder)
+}
+
+/// Gives a file its content and its name, durably.
+fn write_into(mut file: NamedTempFile, path: &Path, content: &[u8]) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
     file.write_all(content).or_fail(Class::System, failed)?;
+    keep(file, path)
+}
+
+/// Gives a finished file its name, durably.
+pub fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     file.as_file().sync_all().or_fail(Class::System, failed)?;
     file.persist(path).or_fail(Class::System, failed)?;
     File::open(folder).and_then(|folder| folder.sync_all()).or_fail(Class::System, failed)

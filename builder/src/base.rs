@@ -4,15 +4,19 @@ use crate::Context;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use twostage_beneath::{EntryKind, Folder, FolderEntry};
 use twostage_engine::{ImageInfo, Pending, file_stream};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::LockedBase;
 use twostage_model::project::{Base, Release};
 use twostage_model::url::has_password;
 use twostage_model::{Class, Error, Result, Sha256, chain_id};
+
+/// Bytes of a document of an OCI layout, at most.
+const MAX_DOCUMENT: u64 = 4 << 20;
 
 /// A base image that the engine has.
 #[derive(Debug, Clone)]
@@ -53,17 +57,16 @@ async fn ensure_now(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<
             (imported(context, &name, locked.as_ref(), || bootstrap(context, release, mirrors)).await?, None)
         }
         Base::Rootfs(path) => {
-            let path = context.folder.join(path);
-            (imported(context, &name, locked.as_ref(), || rootfs(&path)).await?, None)
+            let open = || Ok(rootfs(context.files.file(path)?, context.folder.join(path)));
+            (imported(context, &name, locked.as_ref(), open).await?, None)
         }
         Base::Archive(path) => {
-            let path = context.folder.join(path);
-            let file = tokio::fs::File::open(&path).await.or_fail(Class::Project, || format!("cannot read {}", path.display()))?;
+            let file = tokio::fs::File::from_std(context.files.file(path)?);
             (loaded(context, &name, context.engine.load(file_stream(file)).await?).await?, None)
         }
         Base::Layout(path) => {
-            let path = context.folder.join(path);
-            let archive = Context::blocking(move || layout_as_archive(&path)).await?;
+            let layout = context.files.folder(path)?;
+            let archive = Context::blocking(move || layout_as_archive(&layout)).await?;
             (loaded(context, &name, context.engine.load(file_stream(tokio::fs::File::from_std(archive))).await?).await?, None)
         }
     };
@@ -235,15 +238,13 @@ fn scratch(project: &Path) -> Result<tempfile::TempDir> {
         .or_fail(Class::System, || format!("cannot write in {}", std::env::temp_dir().display()))
 }
 
-/// Removes what a killed bootstrap of this project left. What cannot be removed (as a rule because
-/// it belongs to others) stays, and is in nobody's way.
+/// Removes what a killed bootstrap of this project left: folders of this user by the names that we give. What cannot be
+/// removed (as a rule because something in it belongs to others) stays, and is in nobody's way.
 pub fn sweep(project: &Path) {
-    let prefix = scratch_prefix(project);
-    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
-        let a_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if a_folder && entry.file_name().to_string_lossy().starts_with(&prefix) {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
+    let user = rustix::process::geteuid().as_raw();
+    let ours = |_: &Folder, entry: &FolderEntry| entry.kind == EntryKind::Folder && entry.owner == user;
+    if let Ok(scratch) = Folder::open(&std::env::temp_dir()) {
+        let _ = scratch.remove_scratch(&scratch_prefix(project), ours);
     }
 }
 
@@ -442,11 +443,9 @@ fn translate_sources(targets: &str, codename: &str, suite: &str) -> Vec<String> 
 }
 
 /// A rootfs tar, uncompressed if need be.
-fn rootfs(path: &Path) -> Result<impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static + use<>> {
-    let path = path.to_path_buf();
-    Ok(move |out: &mut dyn Write| {
+fn rootfs(mut file: File, path: PathBuf) -> impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static {
+    move |out: &mut dyn Write| {
         let what = || format!("cannot read {}", path.display());
-        let mut file = File::open(&path).or_fail(Class::Project, what)?;
         let mut magic = [0; 4];
         let count = file.read(&mut magic).or_fail(Class::Project, what)?;
         std::io::Seek::rewind(&mut file).or_fail(Class::Project, what)?;
@@ -460,31 +459,31 @@ fn rootfs(path: &Path) -> Result<impl FnOnce(&mut dyn Write) -> Result<()> + Sen
         };
         std::io::copy(&mut reader, out).or_fail(Class::Project, what)?;
         Ok(())
-    })
+    }
 }
 
 /// An OCI layout as an archive that every engine loads: the same blobs, with docker's own
-/// `manifest.json` beside them.
-fn layout_as_archive(folder: &Path) -> Result<File> {
-    let what = || format!("{} is not an OCI layout", folder.display());
-    let read = |path: &Path| -> Result<serde_json::Value> {
-        let text = std::fs::read(path).or_fail(Class::Project, what)?;
-        serde_json::from_slice(&text).or_fail(Class::Project, what)
+/// `manifest.json` beside them. No file of it is reached by a link that leads out of it.
+fn layout_as_archive(folder: &Folder) -> Result<File> {
+    let shown = folder.path().display();
+    let what = || format!("{shown} is not an OCI layout");
+    let read = |path: &str| -> Result<serde_json::Value> {
+        serde_json::from_slice(&folder.read(path, MAX_DOCUMENT)?).or_fail(Class::Project, what)
     };
     let blob = |digest: &serde_json::Value| -> Result<String> {
         let digest: Sha256 = digest.as_str().unwrap_or_default().parse().or_fail(Class::Project, what)?;
         Ok(format!("blobs/sha256/{digest}"))
     };
-    let mut document = read(&folder.join("index.json"))?;
+    let mut document = read("index.json")?;
     let mut blobs = Vec::new();
     let (config, layers) = loop {
         if let Some(next) = document["manifests"].as_array() {
-            let chosen = next.first().ok_or_else(|| Error::new(Class::Project, format!("{}: it holds no image", folder.display())))?;
+            let chosen = next.first().ok_or_else(|| Error::new(Class::Project, format!("{shown}: it holds no image")))?;
             let name = blob(&chosen["digest"])?;
-            document = read(&folder.join(&name))?;
+            document = read(&name)?;
             blobs.push(name);
             if blobs.len() > 8 {
-                return Err(Error::new(Class::Project, format!("{}: its indexes are nested too deep", folder.display())));
+                return Err(Error::new(Class::Project, format!("{shown}: its indexes are nested too deep")));
             }
             continue;
         }
@@ -496,11 +495,9 @@ fn layout_as_archive(folder: &Path) -> Result<File> {
     let manifest = serde_json::json!([{ "Config": config, "RepoTags": null, "Layers": layers }]).to_string();
     let file = tempfile::tempfile().or_fail(Class::System, || "cannot write a temporary file".into())?;
     let mut tar = tar::Builder::new(file);
-    for name in std::iter::once(&config).chain(&layers).chain(&blobs).collect::<std::collections::BTreeSet<_>>() {
-        tar.append_path_with_name(folder.join(name), name).or_fail(Class::Project, what)?;
-    }
-    for name in ["index.json", "oci-layout"] {
-        tar.append_path_with_name(folder.join(name), name).or_fail(Class::Project, what)?;
+    let names = std::iter::once(&config).chain(&layers).chain(&blobs).map(String::as_str).collect::<std::collections::BTreeSet<_>>();
+    for name in names.into_iter().chain(["index.json", "oci-layout"]) {
+        tar.append_file(name, &mut folder.file(name)?).or_fail(Class::Project, what)?;
     }
     crate::source::add_file(&mut tar, "manifest.json", 0o644, 0, manifest.as_bytes())?;
     let mut file = tar.into_inner().or_fail(Class::System, || "cannot write a temporary file".into())?;

@@ -23,6 +23,9 @@ use twostage_model::{Class, Error, Format, Hasher, Result, Sha256};
 /// Counts up when the way we build changes so that old results no longer stand for new ones.
 const RECIPE: &str = "1";
 
+/// Bytes of a patch, at most.
+const MAX_PATCH: u64 = 64 << 20;
+
 /// A component's packages, built now or earlier.
 #[derive(Debug, Clone)]
 pub struct Built {
@@ -188,9 +191,7 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
     let (tree, locked_source, control) = read_source(context, component, base).await?;
     let mut patches = Vec::new();
     for patch in &component.patches {
-        let path = context.folder.join(&patch.value);
-        let content = fs::read(&path)
-            .map_err(|cause| context.project.error_at(patch.line, format!("patch `{}` cannot be read", patch.value)).because(cause))?;
+        let content = context.files.read(&patch.value, MAX_PATCH).map_err(|cause| context.project.refused(patch.line, &cause))?;
         let file = Path::new(&patch.value).file_name().unwrap_or_default().to_string_lossy().into_owned();
         patches.push((format!("{:03}-{file}", patches.len()), content));
     }

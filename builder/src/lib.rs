@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use twostage_beneath::Folder;
 use twostage_engine::{Engine, Reach};
 use twostage_model::package::PackageId;
 use twostage_model::{Lock, Project, Result, Sha256, Sink, SnapshotId};
@@ -93,6 +94,8 @@ pub struct Context {
     pub project: Project,
     /// The folder of the project file.
     pub folder: PathBuf,
+    /// The same, to open what the project names: nothing outside of it, and neither state nor key.
+    pub files: Folder,
     /// `.twostage/`: logs, fetched sources.
     pub state: PathBuf,
     /// Where records of builds are kept.

@@ -8,8 +8,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use twostage_beneath::{EntryKind, Folder};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Result, Sha256};
+
+/// What the name of a record starts with, until it is whole.
+const UNFINISHED: &str = "incoming-";
 
 /// One finished build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +77,7 @@ impl Records {
         let path = self.folder.join(name);
         let failed = || format!("cannot write {}", path.display());
         fs::create_dir_all(&self.folder).or_fail(Class::System, failed)?;
-        let mut file = tempfile::Builder::new().prefix("incoming-").tempfile_in(&self.folder).or_fail(Class::System, failed)?;
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder).or_fail(Class::System, failed)?;
         file.write_all(text).or_fail(Class::System, failed)?;
         file.as_file().sync_all().or_fail(Class::System, failed)?;
         file.persist(&path).or_fail(Class::System, failed)?;
@@ -86,12 +90,9 @@ impl Records {
 /// # Errors
 /// A leftover cannot be removed.
 pub fn sweep(root: &Path) -> Result<()> {
-    for component in fs::read_dir(root).into_iter().flatten().flatten() {
-        for entry in fs::read_dir(component.path()).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with("incoming-") {
-                fs::remove_file(entry.path()).or_fail(Class::System, || format!("cannot remove {}", entry.path().display()))?;
-            }
-        }
+    let Ok(records) = Folder::open(root) else { return Ok(()) };
+    for component in records.entries()?.into_iter().filter(|entry| entry.kind == EntryKind::Folder) {
+        records.folder(&component.name)?.remove_scratch(UNFINISHED, |_, entry| entry.kind == EntryKind::File)?;
     }
     Ok(())
 }

@@ -140,11 +140,11 @@ pub enum Recipe {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositorySettings {
     /// Folder, relative to the project file.
-    pub path: String,
+    pub path: At<String>,
     /// The channel that `twostage repo` moves.
     pub channel: String,
     /// Signing key file, relative to the project file; none means one inside the repository.
-    pub key: Option<String>,
+    pub key: Option<At<String>>,
     /// Address that `twostage serve` listens on.
     pub listen: String,
     /// How many earlier states a channel remembers.
@@ -229,12 +229,19 @@ impl Project {
     pub fn parse(text: &str, file: &str, host: &dyn Fn() -> Result<Release>) -> Result<Project> {
         let project = raw::parse(text, file, host)?;
         project.check_components()?;
+        project.check_repository()?;
         Ok(project)
     }
 
     /// An error about one line of the project file.
     pub fn error_at(&self, line: usize, what: impl std::fmt::Display) -> Error {
         error_at(&self.file, line, what)
+    }
+
+    /// The same for an error of what the line names: its sentence and its hint.
+    pub fn refused(&self, line: usize, cause: &Error) -> Error {
+        let causes: Vec<String> = std::iter::once(cause.to_string()).chain(cause.causes()).collect();
+        self.error_at(line, causes.join(": ")).hint(cause.hint_or_class())
     }
 
     /// The component of that name.
@@ -247,7 +254,8 @@ impl Project {
         image.base.as_ref().unwrap_or(&self.base)
     }
 
-    /// The folder of `component`'s source, if it is one in this project.
+    /// Every file and folder that the project's tables name and that is there before anything is built; the key and the
+    /// repository are not.
     pub fn paths(&self) -> Vec<(At<String>, Expect)> {
         let mut paths = Vec::new();
         let at = |line: usize, path: &str| At { line, value: path.to_string() };
@@ -276,6 +284,53 @@ impl Project {
             paths.extend(image.files.values().map(|file| (file.source.clone(), Expect::File)));
         }
         paths
+    }
+
+    /// The repository has a folder to itself, and neither it nor the key is a part of what is built or published.
+    fn check_repository(&self) -> Result<()> {
+        let settings = &self.repository;
+        let path = parts(&settings.path.value);
+        let refuse = |at: &At<String>, key: &str, why: &str, hint: &str| {
+            Err(self.error_at(at.line, format!("`{key} = \"{}\"` {why}", at.value)).hint(hint))
+        };
+        let elsewhere = "name a folder that is for the repository alone, such as \".twostage/repository\"";
+        match path.as_slice() {
+            [] => return refuse(&settings.path, "path", "is the project's own folder", elsewhere),
+            [STATE, rest @ ..] if rest.first() != Some(&"repository") => {
+                return refuse(&settings.path, "path", "is in twostage's own folder", elsewhere);
+            }
+            _ => {}
+        }
+        let mut files: Vec<At<String>> = self.paths().into_iter().map(|(path, _)| path).collect();
+        files.extend([self.file.as_str(), "twostage.lock"].map(|name| At { line: 1, value: name.to_string() }));
+        if let Some(file) = files.iter().find(|file| parts(&file.value).starts_with(&path)) {
+            return refuse(&settings.path, "path", &format!("holds `{}`, which is the project's", file.value), elsewhere);
+        }
+        for (key, at) in [("path", Some(&settings.path)), ("key", settings.key.as_ref())] {
+            let Some(at) = at else { continue };
+            let named = parts(&at.value);
+            if let Some(part) = named.iter().find(|part| VERSION_CONTROL.contains(part)) {
+                return refuse(at, key, &format!("is in {part}, which is version control's"), "name a place that is twostage's alone");
+            }
+            for component in &self.components {
+                let Source::Folder(folder) = &component.source.value else { continue };
+                // (No source has the state in it, whatever its folder.)
+                if named.strip_prefix(parts(folder).as_slice()).is_some_and(|rest| !rest.contains(&STATE)) {
+                    let why = format!("is in the source of component `{}`: builders would get it", component.name.value);
+                    return refuse(at, key, &why, "name a place outside of every source, such as one in \".twostage/repository\"");
+                }
+            }
+        }
+        if let Some(key) = &settings.key {
+            let named = parts(&key.value);
+            if named.is_empty() || key.value.ends_with('/') {
+                return refuse(key, "key", "is a folder", "name a file, such as \"keys/signing.asc\"");
+            }
+            if let Some(file) = files.iter().find(|file| parts(&file.value) == named) {
+                return refuse(key, "key", &format!("is a file of the project: line {} names it", file.line), "name another file");
+            }
+        }
+        Ok(())
     }
 
     fn check_components(&self) -> Result<()> {
@@ -315,6 +370,16 @@ impl Project {
         path.pop();
         Ok(())
     }
+}
+
+/// The folder beside the project file that is twostage's own.
+pub const STATE: &str = ".twostage";
+/// Folders that version control keeps for itself.
+const VERSION_CONTROL: [&str; 4] = [".git", ".hg", ".svn", ".bzr"];
+
+/// The parts of a path below the project's folder. (It has no `..`.)
+fn parts(path: &str) -> Vec<&str> {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect()
 }
 
 /// An error about one line of a file of the user's.

@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::{NamedTempFile, TempDir, TempPath};
+use twostage_beneath::{Folder, FolderEntry};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result};
 
@@ -22,6 +23,9 @@ pub(crate) fn publish_lock(root: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// What the name of a folder of a process under `tmp/` starts with.
+const SCRATCH: &str = "writer-";
+
 /// A folder of this process under `tmp/`, with a lock that tells the sweep that we are alive.
 pub(crate) struct Scratch {
     folder: PathBuf,
@@ -34,10 +38,17 @@ impl Scratch {
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let tmp = root.join("tmp");
         let _guard = publish_lock(root)?;
-        make_folder(&tmp)?;
+        match fs::symlink_metadata(&tmp) {
+            // It could lead anywhere, and whoever follows it sweeps there.
+            Ok(found) if !found.is_dir() => {
+                return Err(Error::new(Class::Repository, format!("{} is not a folder but a link, or something else", tmp.display()))
+                    .hint("remove it; twostage makes a folder there"));
+            }
+            _ => make_folder(&tmp)?,
+        }
         sweep(&tmp)?;
         let failed = || format!("cannot make a folder in {}", tmp.display());
-        let folder = tempfile::Builder::new().prefix("writer-").tempdir_in(&tmp).or_fail(Class::System, failed)?.keep();
+        let folder = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&tmp).or_fail(Class::System, failed)?.keep();
         let alive = File::create(folder.join("alive")).or_fail(Class::System, failed)?;
         alive.lock().or_fail(Class::System, failed)?;
         Ok(Scratch { folder, _alive: alive })
@@ -67,17 +78,13 @@ impl Drop for Scratch {
     }
 }
 
+/// Removes the folders of writers that are no more, by the names that we give them. What else is there is not ours.
 fn sweep(tmp: &Path) -> Result<()> {
-    let failed = || format!("cannot sweep {}", tmp.display());
-    for entry in fs::read_dir(tmp).or_fail(Class::System, failed)? {
-        let path = entry.or_fail(Class::System, failed)?.path();
-        let alive = File::open(path.join("alive")).is_ok_and(|file| file.try_lock().is_err());
-        if !alive {
-            let removed = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.or_fail(Class::System, failed)?;
-        }
-    }
-    Ok(())
+    let dead = |tmp: &Folder, writer: &FolderEntry| {
+        let alive = tmp.folder(&writer.name).and_then(|writer| writer.file("alive"));
+        !alive.is_ok_and(|file| file.try_lock().is_err())
+    };
+    Folder::open(tmp)?.remove_scratch(SCRATCH, dead).map(drop)
 }
 
 /// Makes a folder and its parents, durably.

@@ -23,6 +23,7 @@
 //! key/signing.asc         the secret key, mode 0600, made on first use
 //! lock                    held by whoever publishes
 //! tmp/                    files being written; leftovers are swept by the next who opens
+//! twostage-repository     says that the folder is a repository
 //! ```
 //!
 //! Everything is written to `tmp/`, synced and renamed, so that a reader, or whoever comes after a
@@ -33,6 +34,7 @@
 
 pub mod apt;
 mod channel;
+mod claim;
 mod disk;
 pub mod http;
 mod pool;
@@ -118,13 +120,15 @@ pub struct Repository {
 
 impl Repository {
     /// Opens the repository in `root`, which is made when it is not there, and sweeps what killed
-    /// writers left. A folder that may only be read can still be opened and served.
+    /// writers left. A folder that may only be read can still be opened and served. A folder that holds anything
+    /// else than a repository is not touched.
     ///
     /// # Errors
-    /// The origin is not one plain line, or the folder cannot be made.
+    /// The origin is not one plain line, the folder cannot be made, or it is no repository.
     pub fn open(root: &Path, settings: Settings) -> Result<Self> {
         check_origin(&settings.origin)?;
         disk::make_folder(root)?;
+        claim::claim(root)?;
         let repository = Repository {
             root: root.to_path_buf(),
             settings,

@@ -16,9 +16,10 @@ use pgp::packet::{
 };
 use pgp::types::{KeyDetails, KeyVersion, Password, SecretParams, SignedUser, SigningKey, Timestamp};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use twostage_beneath::Folder;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result};
 
@@ -47,27 +48,6 @@ pub struct Key {
 enum Signer {
     Primary,
     Subkey(usize),
-}
-
-/// What a key's file is called until it is whole. The folder may hold files of others, so the word
-/// is for keys only.
-const UNFINISHED: &str = ".twostage-incoming-key-";
-
-/// Removes what a killed maker of the key in `path` left beside it.
-///
-/// # Errors
-/// It cannot be removed.
-pub fn sweep(path: &Path) -> Result<()> {
-    // While there is no key somebody may be making it.
-    if !path.is_file() {
-        return Ok(());
-    }
-    for entry in path.parent().map(fs::read_dir).into_iter().flatten().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            fs::remove_file(entry.path()).or_fail(Class::System, || format!("cannot remove {}", entry.path().display()))?;
-        }
-    }
-    Ok(())
 }
 
 impl Key {
@@ -105,21 +85,13 @@ impl Key {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).or_fail(Class::System, failed)?;
         }
         let key = Key::make(user, algorithm, created)?;
-        // Not in the repository's tmp/: the key may be in another file system, and is 0600 from its first byte.
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder).or_fail(Class::System, failed)?;
-        file.write_all(key.secret()?.as_bytes()).or_fail(Class::System, failed)?;
-        file.as_file().sync_all().or_fail(Class::System, failed)?;
-        match file.persist_noclobber(path) {
-            Ok(_) => {
-                disk::sync_folder(folder)?;
-                Ok(key)
-            }
-            // Two processes made a key at once; the first one's is the repository's.
-            Err(lost) if lost.error.kind() == io::ErrorKind::AlreadyExists => {
-                Key::load(path)?.ok_or_else(|| Error::new(Class::System, format!("{} came and went", path.display())))
-            }
-            Err(lost) => Err(Error::system(failed(), lost.error)),
+        // Not by way of the repository's tmp/: the key may be in another file system, and in a folder of others.
+        let name = path.file_name().ok_or_else(|| Error::new(Class::Repository, failed()))?;
+        if Folder::open(folder)?.put_new(name, key.secret()?.as_bytes(), 0o600)? {
+            return Ok(key);
         }
+        // Two processes made a key at once; the first one's is the repository's.
+        Key::load(path)?.ok_or_else(|| Error::new(Class::System, format!("{} came and went", path.display())))
     }
 
     fn load(path: &Path) -> Result<Option<Self>> {

@@ -1,23 +1,22 @@
 //! `twostage audit IMAGE`: every file above the base, accounted for or named.
 
-use crate::cli::Audit;
+use crate::cli::{Audit, ProjectArgs};
 use crate::images::Place;
 use crate::leaks;
 use crate::output::Output;
 use crate::session::{Session, is_project, write_atomically};
-use std::path::Path;
 use twostage_builder::Context;
 use twostage_engine::Engine;
 use twostage_image::{Base, Image, Known, Leaks, Report, audit};
 use twostage_model::{Class, Error, Result};
 
-pub async fn run(arguments: &Audit, project: &Path, output: &Output) -> Result<()> {
+pub async fn run(arguments: &Audit, project: &ProjectArgs, output: &Output) -> Result<()> {
     // Where there is a project, what its builders need is looked for.
     let name = match &arguments.image {
         Place::Engine(_, name) => Some(name.strip_suffix(":latest").unwrap_or(name)),
         _ => None,
     };
-    let leaks = if is_project(project) { leaks::of(&Session::open_shared(project, output)?, name)? } else { Leaks::default() };
+    let leaks = if is_project(&project.path) { leaks::of(&Session::open_shared(project, output)?, name)? } else { Leaks::default() };
     let known = Known { leaks, ..Known::default() };
     let base = arguments.base_layers.map_or(Base::Label, Base::Layers);
     let engine = arguments.image.engine(&arguments.engine).await?;

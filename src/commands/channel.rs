@@ -1,21 +1,20 @@
 //! `twostage channel`: lists the channels and their snapshots, and moves one back (or forward again).
 
-use crate::cli::Channel;
+use crate::cli::{Channel, ProjectArgs};
 use crate::output::Output;
 use crate::session::Session;
 use std::collections::BTreeSet;
-use std::path::Path;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
 use twostage_reposerver::Repository;
 
-pub fn run(arguments: &Channel, project: &Path, output: &Output) -> Result<()> {
+pub fn run(arguments: &Channel, project: &ProjectArgs, output: &Output) -> Result<()> {
     match (&arguments.name, &arguments.to) {
         (Some(name), Some(to)) => move_to(name, to, project, output),
         (name, _) => list(name.as_deref(), project, output),
     }
 }
 
-fn list(name: Option<&str>, project: &Path, output: &Output) -> Result<()> {
+fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()> {
     let repository = Session::open_shared(project, output)?.repository;
     let names = match name {
         Some(name) => vec![name.to_string()],
@@ -42,7 +41,7 @@ fn list(name: Option<&str>, project: &Path, output: &Output) -> Result<()> {
     Ok(())
 }
 
-fn move_to(name: &str, to: &str, project: &Path, output: &Output) -> Result<()> {
+fn move_to(name: &str, to: &str, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let repository = &session.repository;
     // A mistyped name would make a channel.

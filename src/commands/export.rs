@@ -1,8 +1,8 @@
 //! `twostage export ARCHIVE`: what another machine needs to rebuild the images, without a mirror.
 
-use crate::cli::Export;
+use crate::cli::{Export, ProjectArgs};
 use crate::output::{Output, bytes};
-use crate::session::{Session, UNFINISHED};
+use crate::session::{Session, keep};
 use std::fs::{self, File};
 use std::io::{Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -15,13 +15,11 @@ use twostage_model::{Class, Result};
 /// another one the same image would have other bytes.
 pub const FOLDERS: [&str; 5] = ["pool", "blobs", "builds", "keys", "channels"];
 
-pub fn run(arguments: &Export, project: &Path, output: &Output) -> Result<()> {
+pub fn run(arguments: &Export, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let archive = &arguments.archive;
     let failed = || format!("cannot write {}", archive.display());
-    let folder = archive.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder).or_fail(Class::System, failed)?;
-    let mut tar = tar::Builder::new(file);
+    let mut tar = tar::Builder::new(session.unfinished(archive)?);
     tar.mode(tar::HeaderMode::Deterministic);
     tar.follow_symlinks(false);
     let mut count = 0;
@@ -43,10 +41,8 @@ pub fn run(arguments: &Export, project: &Path, output: &Output) -> Result<()> {
         }
     }
     let file = tar.into_inner().or_fail(Class::System, failed)?;
-    file.as_file().sync_all().or_fail(Class::System, failed)?;
     let size = file.as_file().metadata().or_fail(Class::System, failed)?.len();
-    file.persist(archive).or_fail(Class::System, failed)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).or_fail(Class::System, failed)?;
+    keep(file, archive)?;
     output.result(
         &format!("{}  {count} files, {}; take it in with `twostage import`", archive.display(), bytes(size)),
         &serde_json::json!({ "event": "exported", "archive": archive, "files": count, "bytes": size }),

@@ -3,7 +3,7 @@
 //! believed: which build made which packages, what a channel holds, and whose keys sign rpms. So an archive
 //! is taken from people one would take packages from.
 
-use crate::cli::Import;
+use crate::cli::{Import, ProjectArgs};
 use crate::commands::export::FOLDERS;
 use crate::commands::publish;
 use crate::output::Output;
@@ -24,7 +24,7 @@ use twostage_reposerver::{Extra, Members};
 /// larger is neither.
 const LARGEST_TEXT: u64 = 64 << 20;
 
-pub fn run(arguments: &Import, project: &Path, output: &Output) -> Result<()> {
+pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let archive = &arguments.archive;
     let wrong = |why: &str| Error::new(Class::Repository, format!("{} is not taken: {why}", archive.display()));

@@ -1,16 +1,15 @@
 //! `twostage lock`: pins what the project takes from the distribution, keeping what is pinned.
 
-use crate::cli::Lock;
+use crate::cli::{Lock, ProjectArgs};
 use crate::commands::repo::lock_images;
 use crate::output::Output;
 use crate::session::Session;
-use std::path::Path;
 use std::sync::Arc;
 use twostage_builder::closure::Freshness;
 use twostage_builder::{Context, component};
 use twostage_model::Result;
 
-pub async fn run(arguments: &Lock, project: &Path, output: &Output) -> Result<()> {
+pub async fn run(arguments: &Lock, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let context = session.context(&arguments.engine, true).await?;
     let result = relock(&context, &session, Freshness::Keep, false).await;

@@ -1,13 +1,12 @@
 //! `twostage outdated`: what the distribution has newer than the lock, security first.
 
-use crate::cli::Outdated;
+use crate::cli::{Outdated, ProjectArgs};
 use crate::commands::lock::relock;
 use crate::output::Output;
 use crate::session::Session;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 use twostage_builder::closure::{Freshness, Newer, newer};
 use twostage_builder::tools;
 use twostage_model::{Class, Error, Format, Lock, Result};
@@ -50,7 +49,7 @@ impl fmt::Display for Change {
     }
 }
 
-pub async fn run(arguments: &Outdated, project: &Path, output: &Output) -> Result<()> {
+pub async fn run(arguments: &Outdated, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let context = session.context(&arguments.engine, true).await?;
     let before = context.lock().clone();

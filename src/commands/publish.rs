@@ -1,6 +1,6 @@
 //! `twostage publish FILES…`: packages that someone else built, into the channel.
 
-use crate::cli::Publish;
+use crate::cli::{ProjectArgs, Publish};
 use crate::output::Output;
 use crate::session::Session;
 use std::fs;
@@ -14,7 +14,7 @@ use twostage_reposerver::{Extra, PoolPackage, Repository};
 /// The group of a channel's members that `publish` adds to and `repo` leaves alone.
 pub const GROUP: &str = "published";
 
-pub fn run(arguments: &Publish, project: &Path, output: &Output) -> Result<()> {
+pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let repository = &session.repository;
     // Keys first: rpms that came signed are published only when it is known by whom.

@@ -1,11 +1,10 @@
 //! `twostage repo`: build what changed, lock what the images install, publish one snapshot.
 
-use crate::cli::Repo;
+use crate::cli::{ProjectArgs, Repo};
 use crate::commands::publish;
 use crate::output::Output;
 use crate::session::{Session, stored};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use twostage_builder::closure::{Freshness, Question, closure};
 use twostage_builder::component::Built;
@@ -22,7 +21,7 @@ use twostage_reposerver::Kind;
 /// (1980-01-01, the first that every archive format can write.)
 const CONFIG_DATE: i64 = 315_532_800;
 
-pub async fn run(arguments: &Repo, project: &Path, output: &Output) -> Result<()> {
+pub async fn run(arguments: &Repo, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let context = session.context(&arguments.engine, !arguments.locked).await?;
     let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -153,6 +152,9 @@ pub fn own_packages(session: &Session, built: &BTreeMap<String, Built>) -> Resul
     Ok(newest.into_values().collect())
 }
 
+/// Bytes of a file of an image's `files`, at most: larger ones are for a component to package.
+const MAX_FILE: u64 = 256 << 20;
+
 /// The name of an image's config package.
 pub fn config_name(image: &str) -> String {
     format!("{image}-config")
@@ -165,9 +167,8 @@ fn config_package(session: &Session, image: &RuntimeImage, replaced: BTreeSet<St
     let mut files = Vec::new();
     let mut conffiles = Vec::new();
     for (path, file) in &image.files {
-        let source = session.folder.join(&file.source.value);
-        let content = std::fs::read(&source)
-            .map_err(|cause| session.project.error_at(file.source.line, format!("cannot read `{}`", file.source.value)).because(cause))?;
+        let content =
+            session.files.read(&file.source.value, MAX_FILE).map_err(|cause| session.project.refused(file.source.line, &cause))?;
         if path.starts_with("/etc/") {
             conffiles.push(path.clone());
         }

@@ -1,6 +1,6 @@
 //! `twostage runtime`: snapshot → Dockerfile → one RUN → image → audit → tag.
 
-use crate::cli::Runtime;
+use crate::cli::{ProjectArgs, Runtime};
 use crate::commands::audit::audit_engine_image;
 use crate::commands::repo::{asked, closure_name, config_name, not_published, own_packages};
 use crate::layout::Layout;
@@ -9,7 +9,6 @@ use crate::output::{Output, bytes};
 use crate::session::{Session, stored, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use twostage_builder::base::BaseImage;
@@ -40,7 +39,7 @@ struct Plan {
     dockerfile: String,
 }
 
-pub async fn run(arguments: &Runtime, project: &Path, output: &Output) -> Result<()> {
+pub async fn run(arguments: &Runtime, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let images = chosen(&session, &arguments.images)?;
     let context = session.context(&arguments.engine, false).await?;

@@ -1,15 +1,14 @@
 //! `twostage serve`: the repository over HTTP, until it is told to stop.
 
-use crate::cli::Serve;
+use crate::cli::{ProjectArgs, Serve};
 use crate::output::Output;
 use crate::session::Session;
-use std::path::Path;
 use std::sync::Arc;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Result};
 use twostage_reposerver::Server;
 
-pub async fn run(arguments: &Serve, project: &Path, output: &Output) -> Result<()> {
+pub async fn run(arguments: &Serve, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open_shared(project, output)?;
     let listen = match arguments.listen {
         Some(listen) => listen,

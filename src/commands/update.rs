@@ -1,14 +1,13 @@
 //! `twostage update`: moves the lock to what the distribution has now.
 
-use crate::cli::Update;
+use crate::cli::{ProjectArgs, Update};
 use crate::commands::lock::{relock, report};
 use crate::output::Output;
 use crate::session::Session;
-use std::path::Path;
 use twostage_builder::closure::Freshness;
 use twostage_model::Result;
 
-pub async fn run(arguments: &Update, project: &Path, output: &Output) -> Result<()> {
+pub async fn run(arguments: &Update, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let context = session.context(&arguments.engine, true).await?;
     let before = context.lock().clone();

@@ -64,20 +64,29 @@ fn completions_are_written_for_the_usual_shells() {
 }
 
 #[test]
-fn what_a_killed_making_of_a_key_left_is_removed_where_the_project_file_has_the_key_too() {
+fn a_key_in_a_folder_of_the_team_is_made_without_touching_what_else_is_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let project = "[project]\nname = \"demo\"\n[base]\nimage = \"debian\"\n[repository]\nkey = \"keys/team.asc\"\n";
     std::fs::write(folder.path().join("twostage.toml"), project).expect("a project file");
-    let export = || run(twostage().arg("--project").arg(folder.path()).arg("export").arg(folder.path().join("export.tar"))).ok();
-    export();
     let keys = folder.path().join("keys");
-    for name in [".twostage-incoming-key-AbCdEf", "of-others"] {
-        std::fs::write(keys.join(name), "half of a secret").expect("a leftover");
+    std::fs::create_dir(&keys).expect("a folder");
+    // It looks like something of ours that is not whole; nothing proves it.
+    for name in [".twostage-incoming-key-AbCdEf", ".twostage-incoming-AbCdEf", "of-others"] {
+        std::fs::write(keys.join(name), "three years of work").expect("a file");
+        std::fs::write(folder.path().join(name), "three years of work").expect("a file");
     }
-    export();
-    let mut left: Vec<_> = std::fs::read_dir(&keys).expect("the key's folder").flatten().map(|entry| entry.file_name()).collect();
-    left.sort();
-    assert_eq!(left, ["of-others", "team.asc"]);
+    for _ in 0..2 {
+        run(twostage().arg("--project").arg(folder.path()).arg("export").arg(folder.path().join("export.tar"))).ok();
+    }
+    let list = |folder: &Path| {
+        let mut names: Vec<_> = std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(list(&keys), [".twostage-incoming-AbCdEf", ".twostage-incoming-key-AbCdEf", "of-others", "team.asc"]);
+    let beside =
+        [".twostage", ".twostage-incoming-AbCdEf", ".twostage-incoming-key-AbCdEf", "export.tar", "keys", "of-others", "twostage.toml"];
+    assert_eq!(list(folder.path()), beside);
 }
 
 /// An empty package, by dpkg-deb itself.

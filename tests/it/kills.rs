@@ -504,9 +504,8 @@ fn a_bootstrap_that_is_killed_leaves_nothing_to_the_next_run() {
     assert_eq!(scratch().len(), 1, "what it had begun is there");
     check_none(On::Docker, &[Of::Project(&project)]);
     // What a run that died while it wrote would leave: nothing of it may stay.
-    for name in
-        [".twostage-incoming-x", ".twostage/.twostage-incoming-x", ".twostage/images/hello/.twostage-incoming-x", ".twostage/incoming-x"]
-    {
+    for name in [".twostage-incoming-AbCdE1", "images/hello/.twostage-incoming-AbCdE1", "incoming-AbCdE1", "collected-AbCdE1"] {
+        let name = &format!(".twostage/{name}");
         fs::create_dir_all(project.join(name).parent().expect("a folder")).expect("a folder");
         project.write(name, "half");
     }

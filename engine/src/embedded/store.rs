@@ -10,6 +10,7 @@
 //! incoming/<id>/      what somebody is making
 //! trash/<id>/         what is being removed
 //! lock                held while any of that changes
+//! twostage-store      says that the folder is a store
 //! ```
 //!
 //! Nothing in `images`, `layers` or `init` changes once it has its name. What is made is made in `incoming`, made
@@ -25,8 +26,9 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use twostage_beneath::Mark;
 use twostage_model::error::OrFail as _;
-use twostage_model::{Class, Result, Sha256};
+use twostage_model::{Class, Error, Result, Sha256};
 
 /// What a file is called that is being written.
 const UNFINISHED: &str = ".twostage-incoming-";
@@ -34,6 +36,14 @@ const UNFINISHED: &str = ".twostage-incoming-";
 const PATIENCE: u32 = 20;
 /// Places that hold what somebody is working on.
 const WORKED_ON: [&str; 2] = ["incoming", "containers"];
+
+/// How a store is told from other folders.
+const MARK: Mark = Mark {
+    name: "twostage-store",
+    text: "Images and containers of twostage's embedded engine, which removes what nobody needs any more.\n",
+    known: &["caches", "containers", "images", "incoming", "init", "layers", "lock", "steps", "trash"],
+    proof: &["lock", "images/oci-layout"],
+};
 
 /// Removes a folder whose files may belong to users that only a user namespace has.
 pub(super) type Remover = Arc<dyn Fn(&Path) -> Result<()> + Send + Sync>;
@@ -69,11 +79,20 @@ impl Store {
         let hint = "name another folder with --engine-host or TWOSTAGE_STORE";
         let mut builder = DirBuilder::new();
         // Images hold programs that run as root for whoever starts them: nobody else may look in.
-        let made = builder.recursive(true).mode(0o700).create(root).and_then(|()| {
+        builder.recursive(true).mode(0o700).create(root).or_fail(Class::System, fail).map_err(|error| error.hint(hint))?;
+        // What is removed here must be ours: the folder is not one that somebody named by mistake.
+        MARK.claim(root).map_err(|error| match error.class() {
+            Class::Project => Error::new(Class::Engine, error.what()).hint(format!(
+                "{hint}, which is new or empty; if this one holds images, make the file {} in it",
+                root.join(MARK.name).display()
+            )),
+            _ => error.hint(hint),
+        })?;
+        let made = {
             ["images/blobs/sha256", "layers", "init", "containers", "incoming", "trash", "steps", "caches"]
                 .iter()
                 .try_for_each(|folder| builder.create(root.join(folder)))
-        });
+        };
         made.or_fail(Class::System, fail).map_err(|error| error.hint(hint))?;
         let root = root.canonicalize().or_fail(Class::System, fail)?;
         let store = Store { root, remover };

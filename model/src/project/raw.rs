@@ -12,6 +12,9 @@ use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// Bytes of a path, at most (Linux's PATH_MAX).
+const MAX_PATH: usize = 4095;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -39,9 +42,9 @@ struct ProjectTable {
 struct BaseTable {
     image: Option<String>,
     bootstrap: Option<Spanned<String>>,
-    layout: Option<String>,
-    archive: Option<String>,
-    rootfs: Option<String>,
+    layout: Option<Spanned<String>>,
+    archive: Option<Spanned<String>>,
+    rootfs: Option<Spanned<String>>,
     #[serde(default)]
     mirrors: Vec<String>,
 }
@@ -82,9 +85,9 @@ struct SourceTable {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RepositoryTable {
-    path: Option<String>,
+    path: Option<Spanned<String>>,
     channel: Option<Spanned<String>>,
-    key: Option<String>,
+    key: Option<Spanned<String>>,
     listen: Option<Spanned<String>>,
     keep: Option<usize>,
     #[serde(default)]
@@ -282,9 +285,13 @@ impl Reader<'_> {
         let At { line, value: raw } = self.at(raw);
         let mut bases = Vec::new();
         bases.extend(raw.image.map(Base::Image));
-        bases.extend(raw.layout.map(Base::Layout));
-        bases.extend(raw.archive.map(Base::Archive));
-        bases.extend(raw.rootfs.map(Base::Rootfs));
+        let files: [(_, fn(String) -> Base); 3] = [(raw.layout, Base::Layout), (raw.archive, Base::Archive), (raw.rootfs, Base::Rootfs)];
+        for (path, kind) in files {
+            if let Some(path) = path.map(|path| self.at(path)) {
+                self.check_relative(&path)?;
+                bases.push(kind(path.value));
+            }
+        }
         let bootstrapped = raw.bootstrap.is_some();
         if let Some(bootstrap) = raw.bootstrap {
             let bootstrap = self.at(bootstrap);
@@ -461,9 +468,9 @@ impl Reader<'_> {
                 .hint("write it like \"127.0.0.1:8417\""));
         }
         Ok(RepositorySettings {
-            path: raw.path.unwrap_or_else(|| ".twostage/repository".into()),
+            path: self.own_place(raw.path)?.unwrap_or_else(|| At { line: 1, value: ".twostage/repository".into() }),
             channel: channel.value,
-            key: raw.key,
+            key: self.own_place(raw.key)?,
             listen: listen.value,
             keep: raw.keep.unwrap_or(16),
             yum_compression: raw.yum_compression,
@@ -472,6 +479,12 @@ impl Reader<'_> {
 
     fn image(&self, name: At<String>, raw: RuntimeTable) -> Result<RuntimeImage> {
         self.check_name("image", &name)?;
+        // Its folder in `.twostage/images` lies beside them.
+        if ["blobs", "index.json", "oci-layout"].contains(&name.value.as_str()) {
+            return Err(self
+                .error(name.line, format!("`{}` is not a name for an image: OCI layouts use it", name.value))
+                .hint("rename it"));
+        }
         let packages: Vec<At<String>> = raw.packages.into_iter().map(|package| self.at(package)).collect();
         if packages.is_empty() {
             return Err(self
@@ -590,12 +603,36 @@ impl Reader<'_> {
             .hint("use two or more lower-case letters, digits, dots and dashes"))
     }
 
-    /// A path below the project's folder: absolute ones and `..` would not exist on another machine.
+    /// A path of a file of the project: one below its folder that is not twostage's own. What it leads to by links is
+    /// looked at when it is opened.
     fn check_relative(&self, path: &At<String>) -> Result<()> {
-        if path.value.is_empty() || path.value.starts_with('/') || path.value.split('/').any(|part| part == "..") {
+        self.check_below(path).map_err(|error| error.hint("move it there and write the path relative to the project file"))?;
+        if super::parts(&path.value).first() == Some(&super::STATE) {
             return Err(self
-                .error(path.line, format!("`{}` is not a path below the project file's folder", path.value))
-                .hint("move it there and write the path relative to the project file"));
+                .error(path.line, format!("`{}` is in {}, which is twostage's own", path.value, super::STATE))
+                .hint("copy it out of there, and name the copy"));
+        }
+        Ok(())
+    }
+
+    /// Where the project keeps its repository or its key.
+    fn own_place(&self, path: Option<Spanned<String>>) -> Result<Option<At<String>>> {
+        let Some(path) = path.map(|path| self.at(path)) else { return Ok(None) };
+        self.check_below(&path).map_err(|error| {
+            error.hint(
+                "write it relative to the project file; one elsewhere is named with --repository and --key, or in the environment \
+                        by TWOSTAGE_REPOSITORY and TWOSTAGE_KEY",
+            )
+        })?;
+        Ok(Some(path))
+    }
+
+    /// A path below the project's folder: absolute ones and `..` would not exist on another machine.
+    fn check_below(&self, path: &At<String>) -> Result<()> {
+        let fine = !path.value.is_empty() && !path.value.starts_with('/') && !path.value.split('/').any(|part| part == "..");
+        if !fine || path.value.chars().any(char::is_control) || path.value.len() > MAX_PATH {
+            let shown: String = path.value.chars().take(100).flat_map(char::escape_debug).collect();
+            return Err(self.error(path.line, format!("`{shown}` is not a path below the project file's folder")));
         }
         Ok(())
     }

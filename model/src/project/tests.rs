@@ -197,3 +197,120 @@ fn a_bootstrap_names_a_release_or_leaves_it_to_the_host() {
     assert_eq!(base("host"), Ok(bootstrap("ubuntu:noble", true)));
     assert_eq!(base("fedora:41"), Err("twostage.toml:4: `fedora:41` cannot be bootstrapped".into()));
 }
+
+/// What a project names lies below its folder: there is no key whose value leads out by its text.
+#[test]
+fn paths_lead_nowhere_but_below_the_projects_folder() {
+    let text = |key: &str, path: &str| {
+        let table = |text: &str| format!("{HEAD}{text}");
+        let source = "[[component]]\nname = \"greet\"\nsource = ";
+        match key {
+            "archive" | "layout" | "rootfs" => format!("[project]\nname = \"demo\"\n[base]\n{key} = {path}\n"),
+            "image's base" => table(&format!("[runtime.demo]\npackages = [\"greet\"]\nbase = {{ rootfs = {path} }}\n")),
+            "source" => table(&format!("{source}{path}\n")),
+            "folder" => table(&format!("{source}{{ folder = {path} }}\n")),
+            "patches" => table(&format!("{source}\"greet\"\npatches = [{path}]\n")),
+            "dockerfile" => table(&format!("{source}\"greet\"\npackages = \"/p\"\ndockerfile = {path}\n")),
+            "path" | "key" => table(&format!("[repository]\n{key} = {path}\n")),
+            "files" => table(&format!("[runtime.demo]\npackages = [\"greet\"]\nfiles = {{ \"/etc/x\" = {path} }}\n")),
+            _ => table(&format!("[runtime.demo]\npackages = [\"greet\"]\nfiles = {{ \"/etc/x\" = {{ source = {path} }} }}\n")),
+        }
+    };
+    let keys = [
+        "archive",
+        "layout",
+        "rootfs",
+        "image's base",
+        "source",
+        "folder",
+        "patches",
+        "dockerfile",
+        "path",
+        "key",
+        "files",
+        "files' table",
+    ];
+    let bad = ["", "/", "/etc/shadow", "..", "../x", "a/../../x", "a/..", "./..", "x\\u0000y", "x\\u001B[2J", "x\\ny"].map(String::from);
+    for key in keys {
+        for path in bad.iter().chain([&"x/".repeat(3000)]) {
+            let text = text(key, &format!("\"{path}\""));
+            let line = text.lines().take_while(|line| !line.contains(&format!("\"{path}\""))).count() + 1;
+            let error = Project::parse(&text, "twostage.toml", &noble).expect_err(&text);
+            let what = error.to_string();
+            assert!(
+                what.starts_with("twostage.toml:") && what.contains(" is not a path below the project file's folder"),
+                "{key} {path}: {what}"
+            );
+            assert!(path.is_empty() || what.starts_with(&format!("twostage.toml:{line}: ")), "{key} {path}: {what}");
+            assert!(!what.contains(char::is_control) && what.len() < 300, "{what:?}");
+            assert!(error.hint_text().is_some_and(|hint| hint.starts_with("move it there") || hint.contains("--repository")), "{key}");
+        }
+        if !["path", "key"].contains(&key) {
+            for path in [".twostage/repository/key/signing.asc", "./.twostage//x", ".twostage"] {
+                let error = Project::parse(&text(key, &format!("\"{path}\"")), "twostage.toml", &noble).expect_err(key).to_string();
+                assert!(error.ends_with(&format!("`{path}` is in .twostage, which is twostage's own")), "{key}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_repository_has_a_folder_to_itself() {
+    let project = |settings: &str| {
+        refuse(&format!(
+            "[[component]]\nname = \"greet\"\nsource = \"src/greet\"\npatches = [\"patches/a.patch\"]\n\
+             [runtime.demo]\npackages = [\"greet\"]\nfiles = {{ \"/etc/x\" = \"conf/x\" }}\n[repository]\n{settings}\n"
+        ))
+    };
+    for path in [".", "./", "./."] {
+        assert!(project(&format!("path = \"{path}\"")).contains(&format!(":13: `path = \"{path}\"` is the project's own folder")));
+    }
+    for (path, why) in [
+        ("src", "holds `src/greet`, which is the project's"),
+        ("src/greet/", "holds `src/greet`"),
+        ("./src//greet/./debian", "holds `src/greet/debian/control`"),
+        ("src/greet/out", "is in the source of component `greet`: builders would get it"),
+        ("patches", "holds `patches/a.patch`"),
+        ("conf", "holds `conf/x`"),
+        ("conf/x", "holds `conf/x`"),
+        ("twostage.toml", "holds `twostage.toml`"),
+        ("twostage.lock", "holds `twostage.lock`"),
+        (".twostage", "is in twostage's own folder"),
+        (".twostage/images", "is in twostage's own folder"),
+        (".git/refs/tags", "is in .git, which is version control's"),
+    ] {
+        let refused = project(&format!("path = \"{path}\""));
+        assert!(refused.starts_with("twostage.toml:13: `path = ") && refused.contains(why), "{path}: {refused}");
+        assert!(refused.contains("| name a "), "{path}: {refused}");
+    }
+    for (key, why) in [
+        ("src/greet/key.asc", "is in the source of component `greet`"),
+        ("conf/x", "is a file of the project: line 11 names it"),
+        ("twostage.lock", "is a file of the project"),
+        ("keys/", "is a folder"),
+        (".", "is a folder"),
+        (".git/key", "is in .git"),
+    ] {
+        let refused = project(&format!("key = \"{key}\""));
+        assert!(refused.starts_with("twostage.toml:13: `key = ") && refused.contains(why), "{key}: {refused}");
+    }
+    for fine in [
+        "path = \"repo\"",
+        "path = \"out/repo\"\nkey = \"keys/team.asc\"",
+        "key = \".twostage/repository/key/other.asc\"",
+        "path = \".twostage/repository\"",
+    ] {
+        assert_eq!(project(fine), "taken", "{fine}");
+    }
+    let whole = "[[component]]\nname = \"greet\"\nsource = \".\"\n[repository]\n";
+    assert!(refuse(&format!("{whole}path = \"repo\"")).contains("is in the source of component `greet`"));
+    assert!(refuse(&format!("{whole}key = \"key.asc\"")).contains("is in the source of component `greet`"));
+    assert_eq!(refuse(whole), "taken", "the state is in no source");
+}
+
+#[test]
+fn an_image_is_not_called_like_a_part_of_an_oci_layout() {
+    for name in ["blobs", "\"index.json\"", "oci-layout"] {
+        assert!(refuse(&format!("[runtime.{name}]\npackages = [\"greet\"]\n")).contains("OCI layouts use it"), "{name}");
+    }
+}

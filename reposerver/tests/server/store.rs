@@ -213,16 +213,73 @@ fn what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not() {
     let shop = Shop::new();
     let package = shop.add("greet", "1", "x");
     let tmp = shop.repo.root().join("tmp");
-    fs::create_dir_all(tmp.join("writer-dead/half/dists")).unwrap();
-    fs::write(tmp.join("writer-dead/alive"), "").unwrap();
-    fs::write(tmp.join("writer-dead/half/dists/Packages"), "half").unwrap();
-    fs::write(tmp.join("stray"), "half").unwrap();
+    for dead in ["writer-deadAA", "writer-deadBB"] {
+        fs::create_dir_all(tmp.join(dead).join("half/dists")).unwrap();
+        fs::write(tmp.join(dead).join("half/dists/Packages"), "half").unwrap();
+    }
+    fs::write(tmp.join("writer-deadAA/alive"), "").unwrap();
     let other = shop.again();
     let left: Vec<_> = fs::read_dir(&tmp).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(left.len(), 2, "the two living writers' folders: {left:?}");
     publish(&other, "main", "g", &[&package], now()).unwrap();
     drop(other);
     shop.publish("testing", "g", &[&package]).unwrap();
+}
+
+#[test]
+fn only_our_own_names_are_swept_and_no_link_is_followed() {
+    let shop = Shop::new();
+    let (tmp, theirs) = (shop.repo.root().join("tmp"), shop.dir.path().join("theirs"));
+    fs::create_dir_all(theirs.join("writer-AbCdEf")).unwrap();
+    fs::create_dir_all(tmp.join("writer-notours")).unwrap();
+    for file in [theirs.join("thesis.txt"), theirs.join("writer-AbCdEf/thesis.txt"), tmp.join("thesis.txt"), tmp.join("writer-notours/x")] {
+        fs::write(file, "three years of work").unwrap();
+    }
+    std::os::unix::fs::symlink(&theirs, tmp.join("writer-linkAA")).unwrap();
+    let before = tree(&theirs);
+    drop(shop.again());
+    assert_eq!(tree(&theirs), before, "what a link leads to");
+    assert!(tmp.join("thesis.txt").exists() && tmp.join("writer-notours/x").exists() && tmp.join("writer-linkAA").is_symlink());
+    // A tmp that is itself a link: nothing is written or removed where it leads.
+    let root = shop.repo.root().to_path_buf();
+    drop(shop.repo);
+    fs::rename(&tmp, root.join("names-it-had")).unwrap();
+    std::os::unix::fs::symlink(&theirs, &tmp).unwrap();
+    let repo = Repository::open(&root, settings()).unwrap();
+    let refused = repo.ingest(&deb("greet", "1", "all", "", "x")[..], "greet").unwrap_err();
+    assert!(refused.to_string().contains("tmp is not a folder but a link"), "{refused}");
+    assert_eq!(tree(&theirs), before);
+}
+
+#[test]
+fn a_folder_with_anything_else_in_it_is_no_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = |name: &str, files: &[&str]| {
+        for file in files {
+            let path = dir.path().join(name).join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "three years of work").unwrap();
+        }
+        dir.path().join(name)
+    };
+    for (name, files) in [
+        ("theirs", &["tmp/thesis.txt"][..]),
+        ("tmp-of-ours", &["tmp/writer-AbCdEf/thesis.txt"]),
+        ("home", &["thesis.txt", "tmp/writer-AbCdEf/thesis.txt"]),
+        ("looks-alike", &["lock", "pool/x", "tmp/writer-AbCdEf/x", "thesis.txt"]),
+    ] {
+        let (folder, before) = (make(name, files), tree(&dir.path().join(name)));
+        let refused = Repository::open(&folder, settings()).unwrap_err();
+        assert!(refused.to_string().contains("which is not twostage's: nothing is written there"), "{name}: {refused}");
+        assert!(refused.hint_text().unwrap().contains("--repository"));
+        assert_eq!(tree(&folder), before, "{name}");
+    }
+    // One that an earlier twostage made has no mark, and gets one; one with a mark may hold more.
+    let older = make("older", &["lock", "names", "channels/x", "builds/x"]);
+    drop(Repository::open(&older, settings()).unwrap());
+    make("older", &["README"]);
+    drop(Repository::open(&older, settings()).unwrap());
+    assert!(older.join("twostage-repository").is_file());
 }
 
 #[test]
