@@ -191,8 +191,7 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
         let path = context.folder.join(&patch.value);
         let content = fs::read(&path)
             .map_err(|cause| context.project.error_at(patch.line, format!("patch `{}` cannot be read", patch.value)).because(cause))?;
-        let file = Path::new(&patch.value).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        patches.push((format!("{:03}-{file}", patches.len()), content));
+        patches.push((patch_name(patches.len(), &patch.value), content));
     }
     let closure = match &control {
         Some(control) => Some(build_closure(context, name, base, control, needs, Freshness::Keep).await?),
@@ -237,6 +236,13 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
         field("needs", digest.as_bytes());
     }
     Ok(Inputs { tree, locked_source, patches, control, closure, key: hasher.finish() })
+}
+
+/// What a patch is called in the builder container, where its name gets into a line of a series file and of a spec file.
+fn patch_name(number: usize, path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._+~-".contains(c) { c } else { '_' };
+    format!("{number:03}-{}", file.chars().map(plain).collect::<String>())
 }
 
 fn earlier(context: &Context, records: &Records, key: &Sha256) -> Result<Option<Built>> {
@@ -501,5 +507,17 @@ impl Log {
 
     fn hint(&self) -> String {
         format!("the whole log is in {}", self.shown.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_patch_is_one_plain_word() {
+        assert_eq!(patch_name(0, "patches/fix-1.0+b~2.patch"), "000-fix-1.0+b~2.patch");
+        assert_eq!(patch_name(12, "a b\n$(id);&\\`\"'#.patch"), "012-a_b___id________.patch");
+        assert_eq!(patch_name(1, "-x"), "001--x");
     }
 }
