@@ -8,7 +8,7 @@
 
 PROJECT ?= examples/hello
 TWOSTAGE = $(or $(CARGO_TARGET_DIR),target)/release/twostage
-SOURCES := $(shell find Cargo.toml Cargo.lock src model package image engine builder reposerver runtime-templates -type f \
+SOURCES := $(shell find Cargo.toml Cargo.lock src model beneath package image engine builder reposerver runtime-templates -type f \
 	-not -path '*/tests/*' -not -path '*/target/*')
 
 .NOTPARALLEL:
