@@ -4,7 +4,7 @@ use crate::base::{BaseImage, ensure};
 use crate::closure::{self, Freshness, Question, closure};
 use crate::collect::{Collected, collect};
 use crate::record::{Record, Records};
-use crate::source::{Made, Packing, Tree, add_file, file_date, folder_of, packed, packing};
+use crate::source::{Packing, Tree, add_file, file_date, folder_of, packed, packing, project_folder};
 use crate::tools::{self, Tools, exact_locked};
 use crate::{Context, Stored};
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ use twostage_model::{Class, Error, Format, Hasher, Result, Sha256};
 
 /// Counts up when the way we build changes so that old results no longer stand for new ones.
 const RECIPE: &str = "1";
+/// Bytes of a patch, at most.
+const MAX_PATCH: u64 = 64 << 20;
 
 /// A component's packages, built now or earlier.
 #[derive(Debug, Clone)]
@@ -68,7 +70,8 @@ pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Store
         .tempdir_in(&context.state)
         .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
     let mut log = Log::create(context, name)?;
-    let patched = component.patches.iter().map(|patch| file_date(&context.folder.join(&patch.value)));
+    let project = project_folder(&context.folder)?;
+    let patched = component.patches.iter().map(|patch| file_date(&project, &patch.value));
     let date = inputs.tree.as_ref().map(Tree::date).into_iter().chain(patched).fold(0, i64::max);
     let suffix = tools::version_suffix(context.project.format, date, &inputs.key);
     let collected = match &component.recipe {
@@ -161,8 +164,9 @@ async fn read_source(
     let (fetching, source) = (context.clone(), component.source.value.clone());
     let subject = name.to_string();
     let tree = Context::blocking(move || {
-        let (root, made) = folder_of(&fetching, &subject, &source)?.unwrap_or((PathBuf::new(), Made::Elsewhere));
-        Tree::read(&root, made)
+        let found = folder_of(&fetching, &subject, &source)?;
+        let (root, made) = found.ok_or_else(|| Error::new(Class::Project, format!("{subject}: it has no folder")))?;
+        Tree::read(root, made)
     })
     .await?;
     let control = match component.recipe {
@@ -188,8 +192,8 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
     let (tree, locked_source, control) = read_source(context, component, base).await?;
     let mut patches = Vec::new();
     for patch in &component.patches {
-        let path = context.folder.join(&patch.value);
-        let content = fs::read(&path)
+        let content = project_folder(&context.folder)
+            .and_then(|project| project.read(&patch.value, MAX_PATCH))
             .map_err(|cause| context.project.error_at(patch.line, format!("patch `{}` cannot be read", patch.value)).because(cause))?;
         patches.push((patch_name(patches.len(), &patch.value), content));
     }
