@@ -283,3 +283,6 @@ impl Read for Object<'_> {
         self.out.read(buffer)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -538,6 +538,63 @@ mod tests {
         assert!(tree.text("large").is_err_and(|why| why.to_string().contains("more than")));
     }
 
+    #[test]
+    fn what_is_read_stays_in_the_folder_whatever_changes_after_it_was_listed() {
+        let changed = |change: &dyn Fn(&Path)| {
+            let source = tree(&[("a/x", "inside"), ("b", "inside")]);
+            let listed = read(source.path(), Made::Elsewhere).expect("read");
+            change(source.path());
+            let mut tar = tar::Builder::new(Vec::new());
+            (listed.digest().map_err(|e| e.to_string()), listed.pack(&mut tar, "src", 0).map_err(|e| e.to_string()))
+        };
+        let link = |target: &str, at: &Path| {
+            if at.is_dir() { fs::remove_dir_all(at) } else { fs::remove_file(at) }.expect("it goes");
+            std::os::unix::fs::symlink(target, at).expect("a link");
+        };
+        let (digest, packed) = changed(&|folder| link("/etc/passwd", &folder.join("b")));
+        assert!(digest.is_err_and(|e| e.contains("leads out")) && packed.is_err());
+        let (digest, packed) = changed(&|folder| link("/etc", &folder.join("a")));
+        assert!(digest.is_err_and(|e| e.contains("leads out")) && packed.is_err());
+        let (digest, packed) = changed(&|folder| {
+            fs::remove_file(folder.join("b")).expect("it goes");
+            assert!(Command::new("mkfifo").arg(folder.join("b")).status().is_ok_and(|s| s.success()));
+        });
+        assert!(digest.is_err_and(|e| e.contains("a pipe")) && packed.is_err());
+        assert!(changed(&|_| ()).0.is_ok());
+    }
+
+    #[test]
+    fn a_tarball_of_this_machine_has_to_lie_in_the_project() {
+        let made = tree(&[("project/in/a.c", "int a;"), ("outside/a.c", "int a;")]);
+        let path = |name: &str| made.path().join(name).display().to_string();
+        for folder in ["project", "outside"] {
+            let done = Command::new("tar").args(["-C", &path("outside"), "-czf", &path(&format!("{folder}/demo.tar.gz")), "a.c"]).status();
+            assert!(done.is_ok_and(|status| status.success()));
+        }
+        std::os::unix::fs::symlink("../outside/demo.tar.gz", path("project/link.tar.gz")).expect("a link");
+        std::os::unix::fs::symlink("demo.tar.gz", path("project/inside.tar.gz")).expect("a link");
+        let fetch = |url: &str| {
+            let sha256 = fs::read(path("project/demo.tar.gz")).map(|bytes| Sha256::of(&bytes)).expect("the tarball");
+            let folder = made.path().join("sources").join(Sha256::of(url.as_bytes()).to_string());
+            let said = |e: Error| std::iter::once(e.to_string()).chain(e.causes()).collect::<Vec<_>>().join(": ");
+            fetch_tarball(&made.path().join("project"), url, &sha256, &folder).map_err(said)
+        };
+        assert_eq!(fetch(&format!("file://{}", path("project/demo.tar.gz"))), Ok(()));
+        assert_eq!(fetch(&format!("file://{}", path("project/inside.tar.gz"))), Ok(()));
+        for url in [
+            format!("file://{}", path("outside/demo.tar.gz")),
+            format!("file://{}", path("project/../outside/demo.tar.gz")),
+            format!("file://{}", path("project/link.tar.gz")),
+            "file:///etc/shadow".into(),
+            format!("file://{}x/demo.tar.gz", path("project")),
+        ] {
+            let said = fetch(&url).expect_err("outside");
+            assert!(said.contains("not below the project's folder") || said.contains("leads out"), "{url}: {said}");
+        }
+        assert!(fetch(&format!("file://{}", path("project"))).is_err());
+        assert_eq!(fs::read_dir(path("sources")).expect("the folder").count(), 2, "nothing of a refused one is left");
+    }
+
     /// Both have seen that it is not there, and fetch it.
     #[test]
     fn two_components_of_one_source_may_fetch_it_at_the_same_time() {

@@ -34,3 +34,4 @@ mod rpm_mutations;
 mod rpm_outdated;
 mod rpm_recipes;
 mod support;
+mod words;
