@@ -11,7 +11,7 @@ use twostage_beneath::{EntryKind, Folder, FolderEntry};
 use twostage_engine::{ImageInfo, Pending, file_stream};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::LockedBase;
-use twostage_model::project::{Base, Release};
+use twostage_model::project::{Base, Mirror, Release};
 use twostage_model::url::has_password;
 use twostage_model::{Class, Error, Result, Sha256, chain_id};
 
@@ -277,9 +277,12 @@ const KEPT_OPTIONS: &str = "etc/dpkg/dpkg.cfg.d/99mmdebstrap";
 fn bootstrap(
     context: &Context,
     release: &Release,
-    mirrors: &[String],
+    mirrors: &[Mirror],
 ) -> Result<impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static + use<>> {
-    let sources = if mirrors.is_empty() { host_sources(&context.folder, release)? } else { mirrors.to_vec() };
+    let sources = match mirrors {
+        [] => host_sources(&context.folder, release)?,
+        _ => mirrors.iter().flat_map(Mirror::lines).cloned().collect(),
+    };
     let suite = release.codename.clone();
     let now = context.now;
     let scratch = scratch(&context.folder)?;
@@ -289,7 +292,7 @@ fn bootstrap(
             .args(["-c", IN_ITS_OWN_GROUP, "mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"])
             .args(SLIM.map(|option| format!("--dpkgopt={option}")))
             .args(Path::new(MERGED_USR).is_dir().then(|| format!("--hook-dir={MERGED_USR}")))
-            .args([&suite, "-"])
+            .args(["--", &suite, "-"])
             .args(&sources)
             .process_group(0)
             // The same day's mirror gives the same base.

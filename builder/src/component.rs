@@ -4,7 +4,7 @@ use crate::base::{BaseImage, ensure};
 use crate::closure::{self, Freshness, Question, closure};
 use crate::collect::{Collected, collect};
 use crate::record::{Record, Records};
-use crate::source::{Made, Packing, Tree, add_file, file_date, folder_of, packed, packing};
+use crate::source::{Packing, Tree, add_file, file_date, folder_of, packed, packing};
 use crate::tools::{self, Tools, exact_locked};
 use crate::{Context, Stored};
 use std::collections::BTreeMap;
@@ -22,7 +22,6 @@ use twostage_model::{Class, Error, Format, Hasher, Result, Sha256};
 
 /// Counts up when the way we build changes so that old results no longer stand for new ones.
 const RECIPE: &str = "1";
-
 /// Bytes of a patch, at most.
 const MAX_PATCH: u64 = 64 << 20;
 
@@ -71,7 +70,7 @@ pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Store
         .tempdir_in(&context.state)
         .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
     let mut log = Log::create(context, name)?;
-    let patched = component.patches.iter().map(|patch| file_date(&context.folder.join(&patch.value)));
+    let patched = component.patches.iter().map(|patch| file_date(&context.files, &patch.value));
     let date = inputs.tree.as_ref().map(Tree::date).into_iter().chain(patched).fold(0, i64::max);
     let suffix = tools::version_suffix(context.project.format, date, &inputs.key);
     let collected = match &component.recipe {
@@ -164,8 +163,9 @@ async fn read_source(
     let (fetching, source) = (context.clone(), component.source.value.clone());
     let subject = name.to_string();
     let tree = Context::blocking(move || {
-        let (root, made) = folder_of(&fetching, &subject, &source)?.unwrap_or((PathBuf::new(), Made::Elsewhere));
-        Tree::read(&root, made)
+        let found = folder_of(&fetching, &subject, &source)?;
+        let (root, made) = found.ok_or_else(|| Error::new(Class::Project, format!("{subject}: it has no folder")))?;
+        Tree::read(root, made)
     })
     .await?;
     let control = match component.recipe {
@@ -192,8 +192,7 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
     let mut patches = Vec::new();
     for patch in &component.patches {
         let content = context.files.read(&patch.value, MAX_PATCH).map_err(|cause| context.project.refused(patch.line, &cause))?;
-        let file = Path::new(&patch.value).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        patches.push((format!("{:03}-{file}", patches.len()), content));
+        patches.push((patch_name(patches.len(), &patch.value), content));
     }
     let closure = match &control {
         Some(control) => Some(build_closure(context, name, base, control, needs, Freshness::Keep).await?),
@@ -238,6 +237,13 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
         field("needs", digest.as_bytes());
     }
     Ok(Inputs { tree, locked_source, patches, control, closure, key: hasher.finish() })
+}
+
+/// What a patch is called in the builder container, where its name gets into a line of a series file and of a spec file.
+fn patch_name(number: usize, path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._+~-".contains(c) { c } else { '_' };
+    format!("{number:03}-{}", file.chars().map(plain).collect::<String>())
 }
 
 fn earlier(context: &Context, records: &Records, key: &Sha256) -> Result<Option<Built>> {
@@ -502,5 +508,17 @@ impl Log {
 
     fn hint(&self) -> String {
         format!("the whole log is in {}", self.shown.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_patch_is_one_plain_word() {
+        assert_eq!(patch_name(0, "patches/fix-1.0+b~2.patch"), "000-fix-1.0+b~2.patch");
+        assert_eq!(patch_name(12, "a b\n$(id);&\\`\"'#.patch"), "012-a_b___id________.patch");
+        assert_eq!(patch_name(1, "-x"), "001--x");
     }
 }

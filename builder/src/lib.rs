@@ -12,16 +12,19 @@
 
 mod apt;
 pub mod base;
+mod checkout;
 pub mod closure;
 pub mod collect;
 pub mod component;
 mod dnf;
+mod git;
 pub mod graph;
 pub mod members;
 pub mod parallel;
 pub mod record;
 pub mod source;
 pub mod tools;
+mod unpack;
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -3,15 +3,16 @@
 //! What counts as a tree's content is each file's path, bytes, kind and whether it can be
 //! executed. Times and owners do not: they differ from clone to clone.
 
-use crate::Context;
+use crate::checkout::committed;
+use crate::{Context, git, unpack};
 use std::fs;
 use std::io::{BufWriter, Read, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use twostage_beneath::{EntryKind, Folder};
 use twostage_model::error::OrFail as _;
 use twostage_model::project::Source;
-use twostage_model::url::{CURL_ARGUMENTS, curl_config, shown};
+use twostage_model::url::{CURL_ARGUMENTS, Place, curl_config, shown, tarball_place};
 use twostage_model::{Class, Error, HashWrite, Hasher, Result, Sha256};
 
 /// Folders that version control and twostage itself keep in a tree.
@@ -21,6 +22,10 @@ const NOT_SOURCE: [&str; 5] = [".git", ".hg", ".svn", ".bzr", ".twostage"];
 const MAX_TARBALL: u64 = 4 << 30;
 /// Bytes of a file that is read here and not only in a container: a control or spec file, at most.
 const MAX_TEXT: u64 = 16 << 20;
+/// Files, folders and links of a tree, at most.
+const MAX_NODES: usize = 2_000_000;
+/// Bytes of a path in a tree, at most: Linux' PATH_MAX.
+const MAX_PATH: usize = 4096;
 
 /// One file, link or folder of a tree.
 #[derive(Debug)]
@@ -42,59 +47,52 @@ enum NodeKind {
 pub enum Made {
     /// The team: it is a part of the project, or the project's own checkout.
     Here,
-    /// Somebody else: it was fetched. What git finds in there could be a configuration that names programs to run, so
-    /// git is not run in there.
+    /// Somebody else: it was fetched. A commit that is found around it is not its own.
     Elsewhere,
 }
 
-/// A source tree on disk.
+/// A source tree on disk. Nothing outside of its folder is read, whatever its links say and whatever changes in it
+/// meanwhile.
 #[derive(Debug)]
 pub struct Tree {
-    root: PathBuf,
+    root: Folder,
     nodes: Vec<Node>,
     made: Made,
 }
 
 impl Tree {
-    /// Lists a folder. Nothing is followed out of it.
+    /// Lists a folder. No link is followed, and nothing but folders is opened.
     ///
     /// # Errors
-    /// It cannot be read, or holds a device, socket, pipe or a name that is not UTF-8.
-    pub fn read(root: &Path, made: Made) -> Result<Tree> {
+    /// It cannot be read, holds a device, socket, pipe or a name that is not UTF-8, or is too deep or too large.
+    pub fn read(root: Folder, made: Made) -> Result<Tree> {
         let mut nodes = Vec::new();
-        list(root, "", &mut nodes)?;
+        let mut left = vec![String::new()];
+        while let Some(below) = left.pop() {
+            list(&root, &below, &mut nodes, &mut left)?;
+        }
         nodes.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Tree { root: root.to_path_buf(), nodes, made })
+        Ok(Tree { root, nodes, made })
     }
 
     /// The text of a file of the tree. A link may lead to it, but not out of the tree.
     ///
     /// # Errors
     /// There is no such file, or it is no text of at most 16 MiB.
-    pub fn text(&self, path: &str) -> std::io::Result<String> {
-        let root = fs::canonicalize(&self.root)?;
-        let path = fs::canonicalize(root.join(path))?;
-        if !path.starts_with(&root) || !path.is_file() {
-            return Err(std::io::Error::other("it is no file of the source"));
-        }
-        let mut text = String::new();
-        fs::File::open(&path)?.take(MAX_TEXT + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > MAX_TEXT {
-            return Err(std::io::Error::other(format!("it has more than {MAX_TEXT} bytes")));
-        }
-        Ok(text)
+    pub fn text(&self, path: &str) -> Result<String> {
+        self.root.read_text(path, MAX_TEXT)
     }
 
     /// The one spec file at the top of the tree.
     ///
     /// # Errors
     /// There is none, or more than one.
-    pub fn spec(&self) -> std::io::Result<&str> {
+    pub fn spec(&self) -> Result<&str> {
         let mut specs = self.nodes.iter().map(|node| node.path.as_str()).filter(|path| !path.contains('/') && path.ends_with(".spec"));
         match (specs.next(), specs.next()) {
             (Some(spec), None) => Ok(spec),
-            (None, _) => Err(std::io::Error::new(std::io::ErrorKind::NotFound, "there is no *.spec at its top")),
-            (Some(_), Some(_)) => Err(std::io::Error::other("there is more than one *.spec at its top")),
+            (None, _) => Err(Error::new(Class::Project, "there is no *.spec at its top")),
+            (Some(_), Some(_)) => Err(Error::new(Class::Project, "there is more than one *.spec at its top")),
         }
     }
 
@@ -104,6 +102,7 @@ impl Tree {
     /// A file cannot be read.
     pub fn digest(&self) -> Result<Sha256> {
         let mut hasher = Hasher::default();
+        let mut files = Opener::of(&self.root);
         for node in &self.nodes {
             match &node.kind {
                 // Version control does not know empty folders, so folders do not count.
@@ -112,9 +111,8 @@ impl Tree {
                     hasher.field(if *executable { b"x" } else { b"f" });
                     hasher.field(node.path.as_bytes());
                     let mut file_hasher = Hasher::default();
-                    let path = self.root.join(&node.path);
-                    let mut file = fs::File::open(&path).or_fail(Class::Project, || format!("cannot read {}", path.display()))?;
-                    std::io::copy(&mut file, &mut file_hasher).or_fail(Class::Project, || format!("cannot read {}", path.display()))?;
+                    let mut file = files.open(&node.path)?;
+                    std::io::copy(&mut file, &mut file_hasher).or_fail(Class::Project, || self.cannot_read(node))?;
                     hasher.field(file_hasher.finish().as_bytes());
                 }
                 NodeKind::Link { target } => {
@@ -127,11 +125,15 @@ impl Tree {
         Ok(hasher.finish())
     }
 
+    fn cannot_read(&self, node: &Node) -> String {
+        format!("cannot read {}", self.root.path().join(&node.path).display())
+    }
+
     /// When the source was last changed, in seconds since 1970: the commit's time if the folder is the team's,
     /// under git and as committed, else the newest time of its files.
     pub fn date(&self) -> i64 {
         let committed = match self.made {
-            Made::Here => committed(&self.root, "."),
+            Made::Here => committed(self.root.path(), "."),
             Made::Elsewhere => None,
         };
         committed
@@ -143,6 +145,7 @@ impl Tree {
     /// # Errors
     /// A file cannot be read.
     pub fn pack<W: std::io::Write>(&self, tar: &mut tar::Builder<W>, prefix: &str, date: i64) -> Result<()> {
+        let mut files = Opener::of(&self.root);
         for node in &self.nodes {
             let path = format!("{prefix}/{}", node.path);
             let mut header = header(date);
@@ -154,13 +157,12 @@ impl Tree {
                     tar.append_data(&mut header, path, std::io::empty())
                 }
                 NodeKind::File { executable } => {
-                    let source = self.root.join(&node.path);
-                    let file = fs::File::open(&source).or_fail(Class::Project, || format!("cannot read {}", source.display()))?;
-                    let size = file.metadata().or_fail(Class::Project, || format!("cannot read {}", source.display()))?.len();
+                    let file = files.open(&node.path)?;
+                    let size = file.metadata().or_fail(Class::Project, || self.cannot_read(node))?.len();
                     header.set_mode(if *executable { 0o755 } else { 0o644 });
                     header.set_size(size);
-                    // A file that grows while it is read must not shift the rest of the tar.
-                    tar.append_data(&mut header, path, file.take(size))
+                    // A file that grows while it is read must not shift the rest of the tar, nor one that shrinks.
+                    tar.append_data(&mut header, path, file.chain(std::io::repeat(0)).take(size))
                 }
                 NodeKind::Link { target } => {
                     header.set_entry_type(tar::EntryType::Symlink);
@@ -169,9 +171,34 @@ impl Tree {
                     tar.append_link(&mut header, path, target)
                 }
             };
-            result.or_fail(Class::Project, || format!("cannot pack {}/{}", self.root.display(), node.path))?;
+            result.or_fail(Class::Project, || format!("cannot pack {}/{}", self.root.path().display(), node.path))?;
         }
         Ok(())
+    }
+}
+
+/// Opens files one after another: those of one folder from that folder.
+struct Opener<'a> {
+    root: &'a Folder,
+    last: Option<(String, Folder)>,
+}
+
+impl<'a> Opener<'a> {
+    fn of(root: &'a Folder) -> Opener<'a> {
+        Opener { root, last: None }
+    }
+
+    fn open(&mut self, path: &str) -> Result<fs::File> {
+        let Some((folder, name)) = path.rsplit_once('/') else { return self.root.file(path) };
+        match &self.last {
+            Some((last, opened)) if last == folder => opened.file(name),
+            _ => {
+                let opened = self.root.folder(folder)?;
+                let file = opened.file(name);
+                self.last = Some((folder.to_string(), opened));
+                file
+            }
+        }
     }
 }
 
@@ -221,59 +248,51 @@ pub fn add_file<W: std::io::Write>(tar: &mut tar::Builder<W>, path: &str, mode: 
     tar.append_data(&mut header, path, content).or_fail(Class::System, || format!("cannot pack {path}"))
 }
 
-fn list(root: &Path, below: &str, nodes: &mut Vec<Node>) -> Result<()> {
-    let folder = root.join(below);
-    let unreadable = || format!("cannot read {}", folder.display());
-    for entry in fs::read_dir(&folder).or_fail(Class::Project, unreadable)? {
-        let entry = entry.or_fail(Class::Project, unreadable)?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else {
-            return Err(Error::new(Class::Project, format!("{} has a name that is not UTF-8", entry.path().display())).hint("rename it"));
+fn list(root: &Folder, below: &str, nodes: &mut Vec<Node>, left: &mut Vec<String>) -> Result<()> {
+    let folder = if below.is_empty() { root.clone() } else { root.folder(below)? };
+    for entry in folder.entries()? {
+        let shown = folder.path().join(&entry.name);
+        let Some(name) = entry.name.to_str() else {
+            return Err(Error::new(Class::Project, format!("{} has a name that is not UTF-8", shown.display())).hint("rename it"));
         };
         if NOT_SOURCE.contains(&name) {
             continue;
         }
         let path = if below.is_empty() { name.to_string() } else { format!("{below}/{name}") };
-        let meta = entry.path().symlink_metadata().or_fail(Class::Project, unreadable)?;
-        let kind = if meta.is_dir() {
-            list(root, &path, nodes)?;
-            NodeKind::Folder
-        } else if meta.is_file() {
-            NodeKind::File { executable: meta.permissions().mode() & 0o111 != 0 }
-        } else if meta.is_symlink() {
-            let target = fs::read_link(entry.path()).or_fail(Class::Project, unreadable)?;
-            let target = target
-                .to_str()
-                .ok_or_else(|| Error::new(Class::Project, format!("{} points to a name that is not UTF-8", entry.path().display())))?;
-            NodeKind::Link { target: target.to_string() }
-        } else {
-            return Err(Error::new(Class::Project, format!("{} is neither file, folder nor link", entry.path().display()))
-                .hint("remove it: sources hold no devices, sockets or pipes"));
+        if path.len() > MAX_PATH || nodes.len() >= MAX_NODES {
+            let what = format!("{} is one too many, or too deep", root.path().display());
+            return Err(
+                Error::new(Class::Project, what).because(format!("a source has at most {MAX_NODES} files, with paths of {MAX_PATH} bytes"))
+            );
+        }
+        let kind = match entry.kind {
+            EntryKind::Folder => {
+                left.push(path.clone());
+                NodeKind::Folder
+            }
+            EntryKind::File => NodeKind::File { executable: entry.mode & 0o111 != 0 },
+            EntryKind::Link => {
+                let target = folder.link(name)?.into_string();
+                let target =
+                    target.map_err(|_| Error::new(Class::Project, format!("{} points to a name that is not UTF-8", shown.display())))?;
+                NodeKind::Link { target }
+            }
+            EntryKind::Other => {
+                return Err(Error::new(Class::Project, format!("{} is neither file, folder nor link", shown.display()))
+                    .hint("remove it: sources hold no devices, sockets or pipes"));
+            }
         };
-        nodes.push(Node { path, kind, mtime: std::os::unix::fs::MetadataExt::mtime(&meta) });
+        nodes.push(Node { path, kind, mtime: entry.mtime });
     }
     Ok(())
 }
 
-/// When a file was last changed, by the same rule as a tree.
-pub fn file_date(path: &Path) -> i64 {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mtime = || path.metadata().map_or(0, |meta| std::os::unix::fs::MetadataExt::mtime(&meta));
-    path.parent().and_then(|folder| committed(folder, &name)).unwrap_or_else(mtime)
-}
-
-/// The time of the last commit that touched `what` in `folder`, if git knows it and it is as
-/// committed.
-fn committed(folder: &Path, what: &str) -> Option<i64> {
-    let git = |arguments: &[&str]| {
-        // Of what is committed nothing is run: not where a folder below the checkout looks like a bare repository either.
-        let safe = ["-c", "core.fsmonitor=false", "-c", "safe.bareRepository=explicit"];
-        let output =
-            Command::new("git").args(safe).arg("-C").arg(folder).args(arguments).args(["--", what]).env("LC_ALL", "C").output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
-    };
-    git(&["status", "--porcelain"]).filter(String::is_empty)?;
-    git(&["log", "-1", "--format=%ct"])?.parse().ok()
+/// When a file of the project was last changed, by the same rule as a tree.
+pub fn file_date(project: &Folder, path: &str) -> i64 {
+    let mtime = || project.file(path).and_then(|file| file.metadata().or_fail(Class::Project, String::new));
+    let mtime = || mtime().map_or(0, |meta| std::os::unix::fs::MetadataExt::mtime(&meta));
+    let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
+    project.folder(folder).ok().and_then(|folder| committed(folder.path(), name)).unwrap_or_else(mtime)
 }
 
 /// The folder that holds a component's source, fetched first if it is not there, and who has made what is in it.
@@ -281,48 +300,46 @@ fn committed(folder: &Path, what: &str) -> Option<i64> {
 ///
 /// # Errors
 /// It cannot be fetched, or is not what the project file says it is.
-pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Option<(PathBuf, Made)>> {
+pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Option<(Folder, Made)>> {
     let fetched = context.state.join("sources");
     match source {
-        Source::Folder(folder) => Ok(Some((context.folder.join(folder), Made::Here))),
+        Source::Folder(folder) => Ok(Some((context.files.folder(folder)?, Made::Here))),
         Source::Distribution { .. } => Ok(None),
         Source::Tarball { url, sha256 } => {
             let folder = fetched.join(sha256.to_string());
             if !folder.exists() {
                 context.events.started(subject, "fetching its tarball");
-                fetch_tarball(url, sha256, &folder)?;
+                fetch_tarball(&context.files, url, sha256, &folder)?;
             }
-            Ok(Some((folder, Made::Elsewhere)))
+            Ok(Some((Folder::open(&folder)?, Made::Elsewhere)))
         }
         Source::Git { url, revision } => {
             let folder = fetched.join(format!("git-{revision}"));
             if !folder.exists() {
                 context.events.started(subject, "fetching its revision");
-                fetch_git(url, revision, &folder)?;
+                git::fetch(&context.files, url, revision, &folder)?;
             }
-            Ok(Some((folder, Made::Elsewhere)))
+            Ok(Some((Folder::open(&folder)?, Made::Elsewhere)))
         }
     }
 }
 
-/// A temporary folder beside `folder`, to be renamed to it when complete.
-fn beside(folder: &Path) -> Result<tempfile::TempDir> {
+/// A temporary folder beside `folder`, to be renamed to it when complete. Only its owner may enter the folder that both
+/// are in.
+pub(crate) fn beside(folder: &Path) -> Result<tempfile::TempDir> {
+    use std::os::unix::fs::DirBuilderExt as _;
     let parent = folder.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).or_fail(Class::System, || format!("cannot make {}", parent.display()))?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
+    made.or_fail(Class::System, || format!("cannot make {}", parent.display()))?;
     tempfile::Builder::new()
         .prefix("incoming-")
         .tempdir_in(parent)
         .or_fail(Class::System, || format!("cannot write in {}", parent.display()))
 }
 
-fn run(command: &mut Command, what: &str) -> Result<()> {
-    let output = command.output();
-    check(command, what, output)
-}
-
 /// Fetches a URL into a file; gives the digest of what came, or none if it is too large.
 fn curl(url: &str, file: &Path, what: &str) -> Result<Option<Sha256>> {
-    let told = curl_config(url, "http,https,file", MAX_TARBALL);
+    let told = curl_config(url, "http,https", MAX_TARBALL);
     let mut command = Command::new("curl");
     command.args(CURL_ARGUMENTS).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut found = None;
@@ -332,20 +349,25 @@ fn curl(url: &str, file: &Path, what: &str) -> Result<Option<Sha256>> {
             let _ = stdin.write_all(told.as_bytes());
         }
         if let Some(out) = child.stdout.take() {
-            // Not every curl knows the length that it refuses: it is written here, and no more than that.
-            let mut file = HashWrite::new(fs::File::create(file)?);
-            let bytes = std::io::copy(&mut out.take(MAX_TARBALL + 1), &mut file)?;
-            found = Some(file.finish().1).filter(|_| bytes <= MAX_TARBALL);
+            found = keep(out, file)?;
         }
         child.wait_with_output()
     });
     match found {
         None if output.is_ok() => Ok(None),
-        _ => check(&command, what, output).map(|()| found),
+        _ => check_output(&command, what, output).map(|()| found),
     }
 }
 
-fn check(command: &Command, what: &str, output: std::io::Result<Output>) -> Result<()> {
+/// Writes a tarball into a file, and no more than it may have: not every program knows the length that it refuses.
+fn keep(from: impl Read, file: &Path) -> std::io::Result<Option<Sha256>> {
+    let mut file = HashWrite::new(fs::File::create_new(file)?);
+    let bytes = std::io::copy(&mut from.take(MAX_TARBALL + 1), &mut file)?;
+    Ok(Some(file.finish().1).filter(|_| bytes <= MAX_TARBALL))
+}
+
+/// An error of a program: that it cannot be run, or what it said last.
+pub(crate) fn check_output(command: &Command, what: &str, output: std::io::Result<Output>) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = output.map_err(|cause| {
         let missing = cause.kind() == std::io::ErrorKind::NotFound;
@@ -360,11 +382,21 @@ fn check(command: &Command, what: &str, output: std::io::Result<Output>) -> Resu
     Err(Error::new(Class::Project, what.to_string()).because(last.into_iter().rev().collect::<Vec<_>>().join("; ")))
 }
 
-fn fetch_tarball(url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
+fn fetch_tarball(project: &Folder, url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
+    let what = format!("cannot fetch {}", shown(url));
+    let within = |cause: Error| Error::new(cause.class(), what.clone()).because(cause);
+    let place = tarball_place(url).map_err(|why| within(Error::new(Class::Project, format!("it {why}"))))?;
     let temporary = beside(folder)?;
     let download = temporary.path().join("download");
-    let what = format!("cannot fetch {}", shown(url));
-    let Some(found) = curl(url, &download, &what)? else {
+    let found = match place {
+        Place::Remote => curl(url, &download, &what)?,
+        // What lies elsewhere on this machine is nobody's source.
+        Place::Local(path) => {
+            let path = git::in_project(project, path).map_err(within)?;
+            keep(project.file(path).map_err(within)?, &download).or_fail(Class::System, || what.clone())?
+        }
+    };
+    let Some(found) = found else {
         return Err(Error::new(Class::Project, what).because(format!("it has more than {MAX_TARBALL} bytes")));
     };
     if found != *expected {
@@ -373,8 +405,9 @@ fn fetch_tarball(url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
     }
     let unpacked = temporary.path().join("tree");
     fs::create_dir(&unpacked).or_fail(Class::System, || format!("cannot make {}", unpacked.display()))?;
-    // GNU tar knows every compression, refuses `..` and, as one of its defaults, absolute names.
-    run(Command::new("tar").arg("-xf").arg(&download).args(["--no-same-owner", "--no-same-permissions", "-C"]).arg(&unpacked), &what)?;
+    let file = fs::File::open(&download).or_fail(Class::System, || what.clone())?;
+    let size = file.metadata().or_fail(Class::System, || what.clone())?.len();
+    unpack::tarball(file, size, &unpacked).map_err(within)?;
     // A tarball with one top folder is that folder.
     let mut top = fs::read_dir(&unpacked).or_fail(Class::System, || what.clone())?.flatten();
     let tree = match (top.next(), top.next()) {
@@ -385,28 +418,9 @@ fn fetch_tarball(url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
     put_in_place(&tree, folder)
 }
 
-fn fetch_git(url: &str, revision: &str, folder: &Path) -> Result<()> {
-    let temporary = beside(folder)?;
-    let (clone, tree) = (temporary.path().join("clone"), temporary.path().join("tree"));
-    let what = format!("cannot fetch revision {revision} of {}", shown(url));
-    let git = |arguments: &[&str]| run(Command::new("git").arg("-C").arg(&clone).args(arguments), &what);
-    run(Command::new("git").args(["init", "--quiet", "--bare"]).arg(&clone), &what)?;
-    // One commit is enough; a server that does not give single commits gives everything.
-    git(&["fetch", "--quiet", "--depth", "1", "--", url, revision])
-        .or_else(|_| git(&["fetch", "--quiet", "--", url, "+refs/*:refs/fetched/*"]))?;
-    fs::create_dir(&tree).or_fail(Class::System, || format!("cannot make {}", tree.display()))?;
-    git(&["--work-tree", &tree.to_string_lossy(), "checkout", "--quiet", "--force", revision, "--", "."])?;
-    // The source is as old as its commit, not as its checkout.
-    let date = Command::new("git").arg("-C").arg(&clone).args(["log", "-1", "--format=%ct", revision]).output();
-    let date = date.or_fail(Class::Project, || what.clone())?.stdout;
-    let date: u64 = String::from_utf8_lossy(&date).trim().parse().or_fail(Class::Project, || what.clone())?;
-    set_times(&tree, std::time::UNIX_EPOCH + std::time::Duration::from_secs(date))?;
-    put_in_place(&tree, folder)
-}
-
 /// Gives a fetched tree the name under which it is trusted from then on: everything in it is on the
 /// disk before.
-fn put_in_place(tree: &Path, folder: &Path) -> Result<()> {
+pub(crate) fn put_in_place(tree: &Path, folder: &Path) -> Result<()> {
     let failed = || format!("cannot make {}", folder.display());
     // One sync of the file system: a tree has more files than are worth a sync each.
     fs::File::open(tree).and_then(|tree| rustix::fs::syncfs(&tree).map_err(Into::into)).or_fail(Class::System, failed)?;
@@ -419,24 +433,15 @@ fn put_in_place(tree: &Path, folder: &Path) -> Result<()> {
     fs::File::open(parent).and_then(|parent| parent.sync_all()).or_fail(Class::System, failed)
 }
 
-/// Gives every regular file of a tree one time.
-fn set_times(folder: &Path, time: std::time::SystemTime) -> Result<()> {
-    let failed = || format!("cannot set times in {}", folder.display());
-    for entry in fs::read_dir(folder).or_fail(Class::System, failed)? {
-        let entry = entry.or_fail(Class::System, failed)?;
-        let kind = entry.file_type().or_fail(Class::System, failed)?;
-        if kind.is_dir() {
-            set_times(&entry.path(), time)?;
-        } else if kind.is_file() {
-            fs::File::open(entry.path()).and_then(|file| file.set_modified(time)).or_fail(Class::System, failed)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+
+    fn read(folder: &Path, made: Made) -> Result<Tree> {
+        Tree::read(Folder::open(folder)?, made)
+    }
 
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -452,7 +457,7 @@ mod tests {
     fn the_digest_is_of_content_not_of_times_or_version_control() {
         let one = tree(&[("a.c", "int a;"), ("debian/rules", "x")]);
         let two = tree(&[("debian/rules", "x"), ("a.c", "int a;"), (".git/HEAD", "ref")]);
-        let digest = |folder: &tempfile::TempDir| Tree::read(folder.path(), Made::Here).and_then(|t| t.digest()).expect("digest");
+        let digest = |folder: &tempfile::TempDir| read(folder.path(), Made::Here).and_then(|t| t.digest()).expect("digest");
         assert_eq!(digest(&one), digest(&two));
         fs::set_permissions(two.path().join("debian/rules"), fs::Permissions::from_mode(0o755)).expect("chmod");
         assert_ne!(digest(&one), digest(&two), "a file that became executable is a change");
@@ -463,7 +468,7 @@ mod tests {
         let source = tree(&[("b", "2"), ("a", "1"), ("dir/c", "3")]);
         let pack = || {
             let mut tar = tar::Builder::new(Vec::new());
-            Tree::read(source.path(), Made::Here).and_then(|t| t.pack(&mut tar, "src", 1_700_000_000)).expect("pack");
+            read(source.path(), Made::Here).and_then(|t| t.pack(&mut tar, "src", 1_700_000_000)).expect("pack");
             tar.into_inner().expect("finish")
         };
         assert_eq!(pack(), pack());
@@ -479,7 +484,7 @@ mod tests {
     fn a_pipe_in_the_source_is_refused_by_name() {
         let source = tree(&[("a", "1")]);
         assert!(Command::new("mkfifo").arg(source.path().join("pipe")).status().is_ok_and(|s| s.success()));
-        let refused = Tree::read(source.path(), Made::Here).map(|_| ()).map_err(|e| e.to_string());
+        let refused = read(source.path(), Made::Here).map(|_| ()).map_err(|e| e.to_string());
         assert!(refused.is_err_and(|e| e.ends_with("pipe is neither file, folder nor link")));
     }
 
@@ -499,10 +504,10 @@ mod tests {
             // The trap works: git as it is would run it.
             let _ = Command::new("git").arg("-C").arg(hostile.path()).args(["status", "--porcelain"]).output();
             assert!(fs::remove_file(&marker).is_ok(), "git ran nothing (bare: {bare})");
-            Tree::read(hostile.path(), Made::Elsewhere).expect("read").date();
+            read(hostile.path(), Made::Elsewhere).expect("read").date();
             assert!(!marker.exists(), "bare: {bare}");
             // And in the team's own checkout, whatever somebody committed to it.
-            Tree::read(hostile.path(), Made::Here).expect("read").date();
+            read(hostile.path(), Made::Here).expect("read").date();
             assert!(!marker.exists(), "bare: {bare}");
         }
     }
@@ -515,7 +520,7 @@ mod tests {
         link("/dev/zero", "zero");
         link("/etc/passwd", "passwd");
         link("../..", "up");
-        let tree = Tree::read(source.path(), Made::Elsewhere).expect("read");
+        let tree = read(source.path(), Made::Elsewhere).expect("read");
         assert_eq!(tree.text("debian/control").expect("a link inside"), "Source: a");
         assert_eq!(tree.spec().expect("one"), "b.spec");
         for path in ["zero", "passwd", "up/etc/passwd", "../etc/passwd", "packaging", "none"] {
@@ -523,6 +528,63 @@ mod tests {
         }
         fs::write(source.path().join("large"), vec![b'x'; MAX_TEXT as usize + 1]).expect("a file");
         assert!(tree.text("large").is_err_and(|why| why.to_string().contains("more than")));
+    }
+
+    #[test]
+    fn what_is_read_stays_in_the_folder_whatever_changes_after_it_was_listed() {
+        let changed = |change: &dyn Fn(&Path)| {
+            let source = tree(&[("a/x", "inside"), ("b", "inside")]);
+            let listed = read(source.path(), Made::Elsewhere).expect("read");
+            change(source.path());
+            let mut tar = tar::Builder::new(Vec::new());
+            (listed.digest().map_err(|e| e.to_string()), listed.pack(&mut tar, "src", 0).map_err(|e| e.to_string()))
+        };
+        let link = |target: &str, at: &Path| {
+            if at.is_dir() { fs::remove_dir_all(at) } else { fs::remove_file(at) }.expect("it goes");
+            std::os::unix::fs::symlink(target, at).expect("a link");
+        };
+        let (digest, packed) = changed(&|folder| link("/etc/passwd", &folder.join("b")));
+        assert!(digest.is_err_and(|e| e.contains("leads out")) && packed.is_err());
+        let (digest, packed) = changed(&|folder| link("/etc", &folder.join("a")));
+        assert!(digest.is_err_and(|e| e.contains("leads out")) && packed.is_err());
+        let (digest, packed) = changed(&|folder| {
+            fs::remove_file(folder.join("b")).expect("it goes");
+            assert!(Command::new("mkfifo").arg(folder.join("b")).status().is_ok_and(|s| s.success()));
+        });
+        assert!(digest.is_err_and(|e| e.contains("a pipe")) && packed.is_err());
+        assert!(changed(&|_| ()).0.is_ok());
+    }
+
+    #[test]
+    fn a_tarball_of_this_machine_has_to_lie_in_the_project() {
+        let made = tree(&[("project/in/a.c", "int a;"), ("outside/a.c", "int a;")]);
+        let path = |name: &str| made.path().join(name).display().to_string();
+        for folder in ["project", "outside"] {
+            let done = Command::new("tar").args(["-C", &path("outside"), "-czf", &path(&format!("{folder}/demo.tar.gz")), "a.c"]).status();
+            assert!(done.is_ok_and(|status| status.success()));
+        }
+        std::os::unix::fs::symlink("../outside/demo.tar.gz", path("project/link.tar.gz")).expect("a link");
+        std::os::unix::fs::symlink("demo.tar.gz", path("project/inside.tar.gz")).expect("a link");
+        let fetch = |url: &str| {
+            let sha256 = fs::read(path("project/demo.tar.gz")).map(|bytes| Sha256::of(&bytes)).expect("the tarball");
+            let folder = made.path().join("sources").join(Sha256::of(url.as_bytes()).to_string());
+            let said = |e: Error| std::iter::once(e.to_string()).chain(e.causes()).collect::<Vec<_>>().join(": ");
+            fetch_tarball(&Folder::open(&made.path().join("project")).expect("a folder"), url, &sha256, &folder).map_err(said)
+        };
+        assert_eq!(fetch(&format!("file://{}", path("project/demo.tar.gz"))), Ok(()));
+        assert_eq!(fetch(&format!("file://{}", path("project/inside.tar.gz"))), Ok(()));
+        for url in [
+            format!("file://{}", path("outside/demo.tar.gz")),
+            format!("file://{}", path("project/../outside/demo.tar.gz")),
+            format!("file://{}", path("project/link.tar.gz")),
+            "file:///etc/shadow".into(),
+            format!("file://{}x/demo.tar.gz", path("project")),
+        ] {
+            let said = fetch(&url).expect_err("outside");
+            assert!(said.contains("not below the project's folder") || said.contains("leads out"), "{url}: {said}");
+        }
+        assert!(fetch(&format!("file://{}", path("project"))).is_err());
+        assert_eq!(fs::read_dir(path("sources")).expect("the folder").count(), 2, "nothing of a refused one is left");
     }
 
     /// Both have seen that it is not there, and fetch it.
@@ -539,18 +601,19 @@ mod tests {
         let sha256 = Sha256::of(&fs::read(path("demo.tar.gz")).expect("the tarball"));
         let tarball = PathBuf::from(path("sources/tarball"));
         for _ in 0..2 {
-            fetch_tarball(&format!("file://{}", path("demo.tar.gz")), &sha256, &tarball).expect("fetched");
+            fetch_tarball(&Folder::open(made.path()).expect("a folder"), &format!("file://{}", path("demo.tar.gz")), &sha256, &tarball)
+                .expect("fetched");
         }
-        let git = |arguments: &[&str]| {
+        let run_git = |arguments: &[&str]| {
             command("git", &[&["-C", &path("demo-1"), "-c", "user.name=t", "-c", "user.email=t@example.invalid"], arguments].concat())
         };
-        git(&["init", "--quiet"]);
-        git(&["add", "."]);
-        git(&["commit", "--quiet", "--message", "one"]);
-        let revision = git(&["rev-parse", "HEAD"]);
+        run_git(&["init", "--quiet"]);
+        run_git(&["add", "."]);
+        run_git(&["commit", "--quiet", "--message", "one"]);
+        let revision = run_git(&["rev-parse", "HEAD"]);
         let cloned = PathBuf::from(path("sources/git"));
         for _ in 0..2 {
-            fetch_git(&path("demo-1"), &revision, &cloned).expect("fetched");
+            git::fetch(&Folder::open(made.path()).expect("a folder"), &path("demo-1"), &revision, &cloned).expect("fetched");
         }
         for folder in [tarball, cloned] {
             assert_eq!(fs::read_to_string(folder.join("a.c")).expect("the source"), "int a;");

@@ -21,10 +21,16 @@
 //!
 //! The project's own packages are not in it: a snapshot is their record.
 
+use crate::names::is_reference;
 use crate::{Class, Error, PackageId, Result, Sha256};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+
+/// Bytes of a lock: one of 100,000 packages has 20 MB.
+const MAX_BYTES: usize = 64 << 20;
+/// Bytes of a name or an origin in it.
+const MAX_TEXT: usize = 4096;
 
 /// The whole lock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -139,6 +145,9 @@ impl Lock {
             Error::new(Class::Project, format!("{file}: {what}"))
                 .hint("take the lock from version control again, or delete it and run `twostage lock`")
         };
+        if text.len() > MAX_BYTES {
+            return Err(wrong(format!("it has more than {MAX_BYTES} bytes")));
+        }
         let raw: File = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
             wrong(format!("line {line}: {}", error.message()))
@@ -147,11 +156,25 @@ impl Lock {
             return Err(Error::new(Class::Project, format!("{file}: it has version {}, this twostage reads version 1", raw.version))
                 .hint("use the twostage that wrote it, or a newer one"));
         }
+        // What is in it is a word for engines and package managers later, and a line for people.
+        let text = |what: &str, text: &str| match text.len() <= MAX_TEXT && !text.chars().any(char::is_control) {
+            true => Ok(()),
+            false => Err(wrong(format!("{:?} is no {what}", text.chars().take(80).collect::<String>()))),
+        };
         let mut lock = Lock::default();
         for base in raw.base {
+            text("name of a base", &base.name)?;
+            if let Some(pull) = base.pull.as_ref().filter(|pull| !is_pinned(pull)) {
+                return Err(wrong(format!("{pull:?} does not name an image by its digest")));
+            }
             lock.bases.insert(base.name, LockedBase { digest: base.digest, pull: base.pull, of_host: base.of_host });
         }
         for closure in raw.closure {
+            text("name of a closure", &closure.of)?;
+            closure.asked.iter().try_for_each(|asked| text("thing to ask for", asked))?;
+            for own in &closure.own {
+                any_id(own, "0-0", "noarch").map_err(|cause| wrong("a package of the project".into()).because(cause))?;
+            }
             let packages = closure
                 .packages
                 .iter()
@@ -160,6 +183,7 @@ impl Lock {
             lock.closures.insert(closure.of, Closure { base: closure.base, asked: closure.asked, own: closure.own, packages });
         }
         for source in raw.source {
+            text("name of a source", &source.of)?;
             any_id(&source.name, &source.version, "source").map_err(|cause| wrong("a locked source".into()).because(cause))?;
             let files = source
                 .files
@@ -189,8 +213,14 @@ fn parse_package(line: &str) -> Option<LockedPackage> {
         id: any_id(name, version, arch).ok()?,
         size: words.next()?.parse().ok()?,
         sha256: words.next()?.parse().ok()?,
-        origin: words.next()?.to_string(),
+        origin: words.next().filter(|origin| origin.len() <= MAX_TEXT && !origin.chars().any(char::is_control))?.to_string(),
     })
+}
+
+/// `debian@sha256:…`: what an engine pulls by this name cannot be another image.
+fn is_pinned(reference: &str) -> bool {
+    let digest = reference.split_once("@sha256:").map(|(_, digest)| digest);
+    is_reference(reference) && digest.is_some_and(|digest| digest.parse::<Sha256>().is_ok())
 }
 
 fn parse_file(line: &str) -> Option<(String, (u64, Sha256))> {
@@ -198,7 +228,9 @@ fn parse_file(line: &str) -> Option<(String, (u64, Sha256))> {
     let name = words.next()?;
     let size = words.next()?.parse().ok()?;
     let digest = words.next()?.parse().ok()?;
-    let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']) && words.next().is_none();
+    // As the builder container's own files are checked (`collect`).
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"._+-~%:".contains(&b);
+    let plain = !name.is_empty() && name.len() <= 255 && !name.starts_with(['.', '-']) && name.bytes().all(fine) && words.next().is_none();
     plain.then(|| (name.to_string(), (size, digest)))
 }
 
@@ -269,7 +301,7 @@ mod tests {
         let digest = Sha256::of(b"x");
         let mut lock = Lock::default();
         lock.bases.insert("bootstrap debian:bookworm".into(), LockedBase { digest, pull: None, of_host: true });
-        lock.bases.insert("image debian:12".into(), LockedBase { digest, pull: Some("debian@sha256:00".into()), of_host: false });
+        lock.bases.insert("image debian:12".into(), LockedBase { digest, pull: Some(format!("debian@sha256:{digest}")), of_host: false });
         let id = PackageId { name: "libicu72".into(), version: "72.1-3".into(), arch: "amd64".into() };
         let package = LockedPackage { id, size: 7, sha256: digest, origin: "Debian:12.14/oldstable, Other:1/x".into() };
         let asked = vec!["libxml2 (>= 2.9) | \"odd\\".to_string()];
@@ -306,5 +338,53 @@ mod tests {
         let text = sample().to_string().replace("libicu72 72.1-3", "../icu 72.1-3");
         assert!(Lock::parse(&text, "twostage.lock").is_err());
         assert!(Lock::parse("version = 2\n", "twostage.lock").is_err_and(|e| e.to_string().contains("version 2")));
+    }
+
+    /// A lock comes with its project, and may be as bad as that.
+    #[test]
+    fn a_lock_that_names_options_or_other_lines_is_refused() {
+        let digest = Sha256::of(b"x");
+        let package = "libicu72 72.1-3 amd64 7";
+        let origin = "Debian:12.14/oldstable, Other:1/x\",";
+        let control = [r"\n", r"\u0000", r"\u001B", r"\u0085", r"\r"].map(|c| ("Debian:12.14".to_string(), format!("{c}Debian:12.14")));
+        let changes = [
+            ("libicu72 72", "-oDir::Etc=x 72"),
+            ("libicu72 72", "--root=x 72"),
+            ("libicu72 72", "lib$(id) 72"),
+            ("libicu72 72", "lib;id 72"),
+            (package, "libicu72 -o72.1-3 amd64 7"),
+            (package, "libicu72 72.1-3=x amd64 7"),
+            (package, "libicu72 72.1-3 -amd64 7"),
+            (package, "libicu72 72.1-3 amd64 -7"),
+            (origin, "Debian\"], x = [\""),
+            ("name = \"hello\"", "name = \"--compile\""),
+            ("version = \"2.10-3\"", "version = \"2.10-3 --compile\""),
+            ("hello_2.10-3.dsc 9", "-x.dsc 9"),
+            ("hello_2.10-3.dsc 9", "../x.dsc 9"),
+            ("hello_2.10-3.dsc 9", "x\\ny.dsc 9"),
+            ("hello_2.10-3.dsc 9", "$(id).dsc 9"),
+            ("hello_2.10-3.dsc 9", "x'y.dsc 9"),
+            ("of = \"hello\"", "of = \"hello\\n\""),
+            ("of = \"runtime:hello\"", "of = \"runtime:hello\\u0007\""),
+            ("name = \"image debian:12\"", "name = \"image debian:12\\nRUN x\""),
+            ("pull = \"debian@", "pull = \"--privileged debian@"),
+            ("pull = \"debian@", "pull = \"debian\\nRUN touch /x@"),
+            ("pull = \"debian@sha256:", "pull = \"debian:12@"),
+            ("own = [\"hello\"]", "own = [\"--hello\"]"),
+            ("own = [\"hello\"]", "own = [\"hello=1\"]"),
+            ("asked = [", "asked = [\"x\\u001B[2J\", "),
+        ];
+        let changes = changes.iter().map(|(from, to)| ((*from).to_string(), (*to).to_string())).chain(control);
+        for (from, to) in changes {
+            let text = sample().to_string();
+            assert!(text.contains(&from), "{from}: {text}");
+            let refused = Lock::parse(&text.replace(&from, &to), "twostage.lock").map_err(|error| error.to_string());
+            assert!(
+                refused.as_ref().is_err_and(|what| what.starts_with("twostage.lock: ") && !what.contains('\u{1b}')),
+                "{to}: {refused:?}"
+            );
+        }
+        let unpinned = sample().to_string().replace(&format!("@sha256:{digest}"), ":12");
+        assert!(Lock::parse(&unpinned, "twostage.lock").is_err_and(|error| error.to_string().contains("by its digest")));
     }
 }

@@ -34,6 +34,16 @@ pub fn check_channel_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether a word can be a name of an image: `debian:12`, `host:5000/team/base@sha256:…`, an id. Engines know more
+/// rules, and say so; what this leaves is one word of a URL and of a FROM line, and no option.
+pub fn is_reference(word: &str) -> bool {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "._-:/@".contains(c);
+    word.len() <= 1024
+        && word.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && word.chars().all(fine)
+        && !word.split('/').any(|part| part == "..")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +55,18 @@ mod tests {
         }
         for bad in ["", "-x", "Main", "a/b", "..", "@a", "healthz", "pool", "key", "a.sources", &"x".repeat(65)] {
             assert!(check_channel_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_an_image_is_one_word_of_a_from_line() {
+        for good in ["debian", "debian:12", "host:5000/team/base:1.0_x", "debian@sha256:00ff", "sha256:00ff", "twostage-base:0011"] {
+            assert!(is_reference(good), "{good}");
+        }
+        for bad in
+            ["", "-x", "--platform=x", "a b", "a\nRUN x", "a\u{85}", "$x", "a/../b", "/a", "ä", "a`b", "a;b", "a\\", &"x".repeat(2000)]
+        {
+            assert!(!is_reference(bad), "{bad:?}");
         }
     }
 }

@@ -4,9 +4,11 @@
 //! what serde cannot (names, references, cycles). Every complaint names file, line and the edit
 //! that mends it.
 
+mod mirror;
 mod raw;
 mod release;
 
+pub use mirror::Mirror;
 pub use release::Release;
 
 use crate::{Class, Error, Format, Result};
@@ -54,8 +56,8 @@ pub enum Base {
         release: Release,
         /// The project file says `host`: what is there is the release of the machine that locked it.
         of_host: bool,
-        /// One-line apt sources to use; empty means those of this host's apt.
-        mirrors: Vec<String>,
+        /// apt's sources to use; empty means those of this host's apt.
+        mirrors: Vec<Mirror>,
     },
     /// An OCI layout folder.
     Layout(String),

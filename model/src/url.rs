@@ -1,4 +1,4 @@
-//! URLs that the program `curl` fetches.
+//! URLs of sources: what `curl` and `git` fetch, and what they may be.
 //!
 //! A URL may hold a password, and arguments are for all of the machine to see: so it is told on standard input, as a
 //! configuration (curl(1), `--config`), and shown without it.
@@ -48,6 +48,81 @@ pub fn shown(url: &str) -> String {
     }
 }
 
+/// Where a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// On a server.
+    Remote,
+    /// On this machine, where this path says.
+    Local(&'a str),
+}
+
+/// Where a tarball is.
+///
+/// # Errors
+/// Why it is no URL of http, https or file.
+pub fn tarball_place(url: &str) -> std::result::Result<Place<'_>, &'static str> {
+    if let Some(path) = local(url)? {
+        return Ok(Place::Local(path));
+    }
+    match url.split_once("://") {
+        Some(("http" | "https", rest)) if has_host(rest) => Ok(Place::Remote),
+        Some(("http" | "https", _)) => Err("names no host"),
+        _ => Err("is not an http, https or file URL"),
+    }
+}
+
+/// Where a git repository is. Git knows many more kinds of URLs, among them some that name a program to run
+/// (gitremote-helpers(7), `ext::`).
+///
+/// # Errors
+/// Why it is none of git's own four (http, https, ssh, git), nor `host:path`, nor a path.
+pub fn git_place(url: &str) -> std::result::Result<Place<'_>, &'static str> {
+    if url.starts_with('-') {
+        return Err("begins as an option does");
+    }
+    if let Some(path) = local(url)? {
+        return Ok(Place::Local(path));
+    }
+    let start = url.split('/').next().unwrap_or_default();
+    let remote = match url.split_once("://") {
+        Some(("http" | "https" | "ssh" | "git", rest)) => has_host(rest),
+        Some(_) => return Err("is not an http, https, ssh, git or file URL"),
+        None if start.contains("::") => return Err("names a program of git's to run"),
+        None => match url.split_once(':').filter(|_| start.contains(':')) {
+            Some((host, path)) => has_host(host) && !path.is_empty() && !path.starts_with('-'),
+            None if url.is_empty() => return Err("is empty"),
+            None => return Ok(Place::Local(url)),
+        },
+    };
+    match remote {
+        true if url.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Place::Remote),
+        true => Err("has a character that no URL has"),
+        false => Err("names no host"),
+    }
+}
+
+/// The path of a `file` URL.
+fn local(url: &str) -> std::result::Result<Option<&str>, &'static str> {
+    if url.chars().any(char::is_control) {
+        return Err("has a control character");
+    }
+    match url.split_once("://") {
+        Some(("file", rest)) => match rest.strip_prefix("localhost").unwrap_or(rest) {
+            path if path.starts_with('/') => Ok(Some(path)),
+            _ => Err("names a host, where a file URL has three slashes"),
+        },
+        _ => Ok(None),
+    }
+}
+
+/// Whether there is a host that no program takes for an option, in front of a path.
+fn has_host(rest: &str) -> bool {
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (user, host) = rest[..end].rsplit_once('@').unwrap_or(("x", &rest[..end]));
+    !user.starts_with('-') && host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
+}
+
 /// A URL with nothing in it that no URL holds, nor anything that ends a quoted value of `curl`'s configuration.
 fn escaped(url: &str) -> String {
     let mut escaped = String::new();
@@ -76,6 +151,66 @@ mod tests {
             ["url = \"http://h/%22%0Aoutput%20=%20%22/etc/passwd\""]
         );
         assert!(config.contains("\nmax-filesize = 5\n") && !config.contains("\noutput"), "{config}");
+    }
+
+    #[test]
+    fn a_git_repository_is_on_a_server_or_a_path_and_never_a_program() {
+        for remote in
+            ["https://h/x.git", "http://h:8080/x", "ssh://git@h:22/x.git", "git://h/x", "git@h:team/x.git", "h:x", "ssh://[::1]/x"]
+        {
+            assert_eq!(git_place(remote), Ok(Place::Remote), "{remote}");
+        }
+        for (local, path) in
+            [("file:///srv/x.git", "/srv/x.git"), ("/srv/x.git", "/srv/x.git"), ("vendor/x.git", "vendor/x.git"), ("./a:b", "./a:b")]
+        {
+            assert_eq!(git_place(local), Ok(Place::Local(path)), "{local}");
+        }
+        for bad in [
+            "",
+            "--upload-pack=touch /tmp/x",
+            "-x",
+            "ext::sh -c touch% /tmp/x",
+            "fd::17",
+            "transport::address",
+            "ext://x",
+            "EXT::sh",
+            "ftp://h/x",
+            "rsync://h/x",
+            "HTTPS://h/x",
+            "ssh://-oProxyCommand=touch/x",
+            "ssh://git@-oProxyCommand=touch/x",
+            "ssh://-l@h/x",
+            "-oProxyCommand=touch:x",
+            "git@-oProxyCommand=touch:x",
+            "h:-x",
+            "https:///x",
+            "https://h/x\n",
+            "https://h/x y",
+            "/srv/x\n.git",
+            "file://h/x",
+            "file://",
+        ] {
+            assert!(git_place(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_tarball_is_on_a_server_or_a_path() {
+        assert_eq!(tarball_place("https://h/x.tar.gz"), Ok(Place::Remote));
+        assert_eq!(tarball_place("file:///srv/x.tar.gz"), Ok(Place::Local("/srv/x.tar.gz")));
+        for bad in [
+            "/etc/shadow",
+            "-x",
+            "file://etc/shadow",
+            "FILE:///etc/shadow",
+            "scp://h/x",
+            "http://",
+            "http:///x",
+            "http://-x/",
+            "file:///a\u{85}",
+        ] {
+            assert!(tarball_place(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -412,6 +412,22 @@ pub fn unpacked<T>(mut input: impl BufRead, limit: u64, read: impl FnOnce(&mut d
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
         _ => Compression::None,
     };
+    unpacked_from(compression, input, limit, read)
+}
+
+/// As [`unpacked`], and with lzma, which has no magic number: its streams begin with the properties that all
+/// programs write, and with the size of a dictionary that is a power of two.
+///
+/// # Errors
+/// As [`unpacked`].
+pub fn unpacked_or_lzma<T>(mut input: impl BufRead, limit: u64, read: impl FnOnce(&mut dyn Read) -> T) -> io::Result<T> {
+    match input.fill_buf()? {
+        [0x5d, 0, 0, ..] => unpacked_from(Compression::Lzma, input, limit, read),
+        _ => unpacked(input, limit, read),
+    }
+}
+
+fn unpacked_from<T>(compression: Compression, input: impl BufRead, limit: u64, read: impl FnOnce(&mut dyn Read) -> T) -> io::Result<T> {
     let used = Cell::new(0);
     let mut plain = unpack(input, &used, compression, limit).map_err(io::Error::other)?;
     Ok(read(&mut plain))

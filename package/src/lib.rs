@@ -29,7 +29,7 @@ mod relation;
 #[cfg(test)]
 mod testing;
 
-pub use archive::unpacked;
+pub use archive::{unpacked, unpacked_or_lzma};
 
 /// A reason for refusing input. It becomes an [`twostage_model::Error`] once, where the input's
 /// name is known.

@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(text, render_project(""));
         assert!(!text.contains("{{"), "{text}");
         assert_eq!(text.lines().filter(|line| line.starts_with("RUN ")).count(), 1);
-        assert!(text.contains("apt-get install --download-only greet=1.0;"), "{text}");
+        assert!(text.contains("apt-get install --download-only -- greet=1.0;"), "{text}");
     }
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
         assert!(!text.contains("{{"), "{text}");
         assert_eq!(text.lines().filter(|line| line.starts_with("RUN ")).count(), 1);
         for word in
-            ["install \"$@\" greet-1.0;", "install --no-recommends \"$@\" greet=1.0 || [ $? = 102 ];", "'%_install_langs C:C.utf8' >"]
+            ["install \"$@\" greet-1.0;", "install --no-recommends \"$@\" -- greet=1.0 || [ $? = 102 ];", "'%_install_langs C:C.utf8' >"]
         {
             assert!(text.contains(word), "{word}: {text}");
         }

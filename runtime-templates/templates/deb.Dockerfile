@@ -15,13 +15,13 @@ RUN set -eu; umask 022; T=/var/cache/twostage; \
     /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file {{base_url}}/@{{snapshot}}.sources "$T/sources/twostage.sources" \
         || fail "the snapshot's server does not answer: is http_proxy the address of twostage serve?"; \
     apt-get update; \
-    apt-get install --download-only {{packages}}; \
+    apt-get install --download-only -- {{packages}}; \
 # Signatures are checked. What was chosen must also be, byte for byte, what the project locked.
     (cd "$T/cache/archives" && sha256sum *.deb 2>/dev/null || :) > "$T/chosen"; \
     [ "$(sha256sum < "$T/chosen")" = "{{closure}}  -" ] \
         || { cat "$T/chosen" >&2; fail "these are not the {{count}} packages that were locked for {{image}}"; }; \
     unset http_proxy; \
     P=/usr/sbin/policy-rc.d; if [ -e $P ]; then P=; else printf '#!/bin/sh\nexit 101\n' > $P; chmod 755 $P; fi; \
-    apt-get install --no-download {{packages}}; \
+    apt-get install --no-download -- {{packages}}; \
     if [ -n "$P" ]; then rm "$P"; fi; \
 {{finish}}{{metadata}}

@@ -17,7 +17,7 @@ RUN set -eu; umask 022; T=/var/cache/twostage; \
         if [ $MANAGER = zypper ]; then \
             ZYPP_LOGFILE="$T/log/zypper" zypper --non-interactive --gpg-auto-import-keys --reposd-dir "$T/repos" \
                 --cache-dir "$T/cache" --solv-cache-dir "$T/cache/solv" --raw-cache-dir "$T/cache/raw" --pkg-cache-dir "$T/cache/packages" \
-                install --no-recommends "$@" {{zypper_packages}} || [ $? = 102 ]; \
+                install --no-recommends "$@" -- {{zypper_packages}} || [ $? = 102 ]; \
         else \
             $MANAGER --assumeyes --setopt=reposdir="$T/repos" --setopt=cachedir="$T/cache" --setopt=logdir="$T/log" --setopt=persistdir="$T/persist" \
                 --setopt=proxy="$PROXY" --setopt=install_weak_deps=False --setopt=best=True --setopt=skip_if_unavailable=False --setopt=keepcache=True \

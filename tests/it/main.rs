@@ -36,3 +36,4 @@ mod rpm_mutations;
 mod rpm_outdated;
 mod rpm_recipes;
 mod support;
+mod words;

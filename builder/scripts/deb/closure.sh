@@ -1,4 +1,4 @@
-# Asks apt what "$@" needs beyond this base, and downloads what the repository has not. The simulation between the two
+# Asks apt what "$@" ("install NAME…" or "build-dep FOLDER") needs beyond this base, and downloads what the repository has not. The simulation between the two
 # marks tells where each package comes from, and what would be downgraded (which is then refused).
 # Only when it is not quiet does apt say that it takes another package than the one that was named.
 if [ -d /etc/apt/sources.list.d ]; then cp -a /etc/apt/sources.list.d/. "$T/sources"; fi
@@ -8,13 +8,18 @@ printf 'Package: *\nPin: origin "repository.twostage.invalid"\nPin-Priority: 100
 cat >> "$APT_CONFIG" << END
 Dir::Etc::sourceparts "$T/sources"; Dir::Etc::preferencesparts "$T/preferences";
 END
+asked=$1
+shift
 apt-get update
 echo 'twostage: simulation begins'
-apt-get -o quiet=0 --simulate --allow-downgrades "$@"
+apt-get -o quiet=0 --simulate --allow-downgrades "$asked" -- "$@"
 echo 'twostage: simulation ends'
 # Of the lines "'URI' FILE SIZE SHA256:DIGEST", what the repository has by its digest in $T/known does not come again.
-apt-get -o Acquire::ForceHash=SHA256 --print-uris "$@" > "$T/uris"
+apt-get -o Acquire::ForceHash=SHA256 --print-uris "$asked" -- "$@" > "$T/uris"
 awk "/^'/ { print \$4 ? \$4 : \"none\", \$2 }" "$T/uris" | sort > "$T/needed"
 join -o 1.1 "$T/needed" "$T/known" | sed 's/^SHA256:/twostage: known /'
 join -v 1 -o 1.2 "$T/needed" "$T/known" | sed 's/^\([^_]*\)_\([^_]*\)_\([^_]*\)[.]deb$/\1:\3=\2/; s/:all=/=/; s/%3a/:/g' > "$T/wanted"
-if [ -s "$T/wanted" ]; then download $(cat "$T/wanted"); fi
+if [ -s "$T/wanted" ]; then
+    # shellcheck disable=SC2046 # names of packages have no blanks
+    download $(cat "$T/wanted")
+fi

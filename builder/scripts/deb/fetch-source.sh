@@ -7,7 +7,7 @@ done > "$T/source-lists/twostage.list"
 for list in /etc/apt/sources.list.d/*.sources; do
     if [ -e "$list" ]; then sed 's/^Types:.*/Types: deb-src/' "$list" > "$T/source-lists/${list##*/}"; fi
 done
-set -- -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$T/source-lists" -o APT::Sandbox::User=root "$1"
 apt-get -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$T/source-lists" update
 cd "$T/out"
-apt-get source --download-only --only-source "$@"
+apt-get -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$T/source-lists" -o APT::Sandbox::User=root \
+    source --download-only --only-source -- "$1"

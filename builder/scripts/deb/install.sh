@@ -3,5 +3,5 @@ only_snapshot
 apt-get update
 printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
-apt-get install "$@"
+apt-get install -- "$@"
 rm -rf "$T"

@@ -18,7 +18,7 @@ if [ -e /dev/twostage-apt.conf ]; then cat /dev/twostage-apt.conf >> "$APT_CONFI
 # download name:arch=version…: exactly these packages, into $T/out.
 download() {
     cd "$T/out"
-    apt-get -o APT::Sandbox::User=root download "$@"
+    apt-get -o APT::Sandbox::User=root download -- "$@"
 }
 # only_snapshot: from here on apt knows no source but the snapshot in $T/sources.
 only_snapshot() {

@@ -6,17 +6,29 @@ use_dnf() {
         "$DNF" --assumeyes --setopt=reposdir="$T/repos" --setopt=cachedir="$T/cache" --setopt=logdir="$T/log" \
             --setopt=persistdir="$T/persist" --setopt=install_weak_deps=False --setopt=best=True --setopt=skip_if_unavailable=False "$@"
     }
+    # Before 5.4.3 dnf 5 takes "--" for a word like others, so what would be an option is refused.
+    plain() {
+        for argument in "$@"; do
+            case $argument in
+            -*)
+                echo "twostage: $argument begins as an option does" >&2
+                exit 2
+                ;;
+            esac
+        done
+    }
     # dnf 5 ends no line by itself, dnf 4 each one, and the \n of a format stays there as it is.
     query() { private_dnf --quiet repoquery "$@" | sed 's/\\n$//'; }
-    add() { private_dnf install "$@"; }
-    fetch() { private_dnf --setopt=destdir="$T/out" install --downloadonly "$@"; }
-    fetch_exactly() { private_dnf download --destdir="$T/out" "$@"; }
-    fetch_source() { private_dnf download --source --destdir="$T/out" "$1"; }
+    add() { plain "$@" && private_dnf install "$@"; }
+    fetch() { plain "$@" && private_dnf --setopt=destdir="$T/out" install --downloadonly "$@"; }
+    fetch_exactly() { plain "$@" && private_dnf download --destdir="$T/out" "$@"; }
+    fetch_source() { plain "$1" && private_dnf download --source --destdir="$T/out" "$1"; }
     origins() {
         # shellcheck disable=SC2046 # names of packages have no blanks
-        query --cacheonly --available --qf 'twostage: from %{repoid} %{name} %{evr}\n' $(cat "$T/chosen")
+        set -- $(cat "$T/chosen")
+        plain "$@" && query --cacheonly --available --qf 'twostage: from %{repoid} %{name} %{evr}\n' "$@"
     }
-    providers() { query --cacheonly --whatprovides "$1" --qf '%{name}\n'; }
+    providers() { plain "$1" && query --cacheonly --whatprovides "$1" --qf '%{name}\n'; }
     refresh() { private_dnf makecache; }
     newer() { query --cacheonly --upgrades --latest-limit=1 --qf '%{repoid} %{name} %{evr}\n'; }
     security() { query --cacheonly --available --security --qf '%{name} %{evr}\n'; }

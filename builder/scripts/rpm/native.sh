@@ -37,8 +37,8 @@ else
     # Sources that lie beside the spec file are taken as they are; the first one that does not is
     # the tree itself, under the name that the spec file gives it.
     find . -mindepth 1 -maxdepth 1 -type f -exec cp -a {} /build/rpm/SOURCES \;
-    name=$(rpmspec -q --srpm --qf '%{NAME}-%{VERSION}' "$spec")
-    rpmspec -P "$spec" | sed -n 's/^[Ss]ource[0-9]*:[[:space:]]*//p' | while read -r source; do
+    name=$(rpmspec -q --srpm --qf '%{NAME}-%{VERSION}' -- "$spec")
+    rpmspec -P -- "$spec" | sed -n 's/^[Ss]ource[0-9]*:[[:space:]]*//p' | while read -r source; do
         file=/build/rpm/SOURCES/${source##*/}
         case $file in
         *.tar.gz | *.tgz) compress='gzip -n' ;;
@@ -59,6 +59,7 @@ if [ -e /build/needs ]; then
     HOME=$T with_build_requires "$spec" add
 fi
 cd /build
-# shellcheck disable=SC2086 # options are words
-build -ba $RPM_BUILD_OPTIONS "$spec"
+set -f
+# shellcheck disable=SC2086 # options are words, and no patterns
+build -ba $RPM_BUILD_OPTIONS -- "$spec"
 find /build/rpm/RPMS /build/rpm/SRPMS -name '*.rpm' -exec mv {} /build/out \;

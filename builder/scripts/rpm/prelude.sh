@@ -32,7 +32,7 @@ distribution() {
 }
 # with_build_requires SPEC COMMAND...: runs the command with what a spec file needs, if it needs anything.
 with_build_requires() {
-    rpmspec -q --buildrequires "$1" > "$T/requires"
+    rpmspec -q --buildrequires -- "$1" > "$T/requires"
     sed -i '/^rpmlib(/d' "$T/requires"
     shift
     if [ ! -s "$T/requires" ]; then return; fi

@@ -3,6 +3,6 @@
 distribution
 refresh
 newer | while read -r origin name newest; do
-    if [ -n "$newest" ]; then echo "twostage: upgrade $name $(rpm -q --qf '%{EVR}\n' "$name" | tail -n 1) $newest $origin"; fi
+    if [ -n "$newest" ]; then echo "twostage: upgrade $name $(rpm -q --qf '%{EVR}\n' -- "$name" | tail -n 1) $newest $origin"; fi
 done
 security | sort -u | sed 's/^/twostage: security /'

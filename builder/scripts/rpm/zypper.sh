@@ -7,7 +7,7 @@ use_zypper() {
     }
     query() { private_zypper --quiet --xmlout "$@" | sed 's/></>\n</g'; }
     # 102: all is done, and a machine that runs should be started again.
-    add() { private_zypper install --no-recommends "$@" || [ $? = 102 ]; }
+    add() { private_zypper install --no-recommends -- "$@" || [ $? = 102 ]; }
     # Takes what was downloaded out of the cache, whose folders are the repositories.
     take_from_cache() {
         for repository in "$T/cache/packages"/*; do
@@ -17,19 +17,19 @@ use_zypper() {
         done
     }
     fetch() {
-        private_zypper install --no-recommends --download-only "$@"
+        private_zypper install --no-recommends --download-only -- "$@"
         take_from_cache
     }
     fetch_exactly() {
-        private_zypper download "$@"
+        private_zypper download -- "$@"
         take_from_cache
     }
     fetch_source() {
-        private_zypper source-install --download-only --no-build-deps "$1"
+        private_zypper source-install --download-only --no-build-deps -- "$1"
         take_from_cache
     }
     origins() { sort -u "$T/origins"; }
-    providers() { query search --match-exact --provides "$1" | sed -n 's/^<solvable .*name="\([^"]*\)".*/\1/p'; }
+    providers() { query search --match-exact --provides -- "$1" | sed -n 's/^<solvable .*name="\([^"]*\)".*/\1/p'; }
     refresh() { private_zypper refresh; }
     newer() {
         query list-updates | sed -n -e '/^<update /h' -e '/^<source /{
@@ -42,7 +42,7 @@ use_zypper() {
         advisories=$(query list-patches --all --category security | sed -n 's/^<update .*kind="patch" name="\([^"]*\)".*/\1/p')
         if [ -z "$advisories" ]; then return; fi
         # shellcheck disable=SC2086 # names of advisories have no blanks
-        query patch-info $advisories | sed -n 's/^\(Conflicts *:\)\{0,1\} *\([^ ]*\) &lt; \([^ ]*\)$/\2 \3/p' |
+        query patch-info -- $advisories | sed -n 's/^\(Conflicts *:\)\{0,1\} *\([^ ]*\) &lt; \([^ ]*\)$/\2 \3/p' |
             sed 's/\.\(noarch\|x86_64\|i[3-6]86\|aarch64\|armv7hl\|ppc64le\|riscv64\|s390x\) / /'
     }
 }

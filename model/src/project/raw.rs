@@ -1,10 +1,10 @@
 //! The project file's keys as serde sees them, and their translation into the domain types.
 
 use super::{
-    At, Base, Component, ImageFile, Project, Recipe, Release, RepositorySettings, RuntimeImage, Source, User, YumCompression, error_at,
-    near_miss,
+    At, Base, Component, ImageFile, Mirror, Project, Recipe, Release, RepositorySettings, RuntimeImage, Source, User, YumCompression,
+    error_at, near_miss,
 };
-use crate::names::check_channel_name;
+use crate::names::{check_channel_name, is_reference};
 use crate::{Format, Result, url};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
@@ -14,6 +14,8 @@ use std::fmt;
 
 /// Bytes of a path, at most (Linux's PATH_MAX).
 const MAX_PATH: usize = 4095;
+/// Entries of `mirrors`, at most.
+const MAX_MIRRORS: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -192,6 +194,11 @@ impl<'de> Deserialize<'de> for Port {
     }
 }
 
+/// A URL for a message: one line, without a password.
+fn shown_url(url: &str) -> String {
+    url::shown(url).escape_debug().to_string()
+}
+
 /// Knows the text, to turn byte offsets into lines.
 struct Reader<'a> {
     text: &'a str,
@@ -284,6 +291,13 @@ impl Reader<'_> {
     fn base(&self, raw: Spanned<BaseTable>) -> Result<At<Base>> {
         let At { line, value: raw } = self.at(raw);
         let mut bases = Vec::new();
+        if let Some(image) = &raw.image
+            && !is_reference(image)
+        {
+            return Err(self
+                .error(line, format!("`{}` is not a name of an image", image.escape_debug()))
+                .hint("write it like \"debian:bookworm\" or \"registry.example/team/base@sha256:…\""));
+        }
         bases.extend(raw.image.map(Base::Image));
         let files: [(_, fn(String) -> Base); 3] = [(raw.layout, Base::Layout), (raw.archive, Base::Archive), (raw.rootfs, Base::Rootfs)];
         for (path, kind) in files {
@@ -303,7 +317,7 @@ impl Reader<'_> {
             let of_host = bootstrap.value == "host";
             let release = if of_host { (self.host)() } else { bootstrap.value.parse() };
             let release = release.map_err(|cause| self.error(bootstrap.line, &cause).hint(cause.hint_or_class()))?;
-            bases.push(Base::Bootstrap { release, of_host, mirrors: raw.mirrors.clone() });
+            bases.push(Base::Bootstrap { release, of_host, mirrors: Vec::new() });
         }
         // What it says is the base's sources.list, which is in every image.
         if let Some(mirror) = raw.mirrors.iter().find(|mirror| mirror.split_whitespace().any(url::has_password)) {
@@ -316,6 +330,14 @@ impl Reader<'_> {
             return Err(self
                 .error(line, "`mirrors` goes with `bootstrap` only")
                 .hint("remove `mirrors`: an image brings its own apt sources"));
+        }
+        if raw.mirrors.len() > MAX_MIRRORS {
+            return Err(self.error(line, format!("a base has {MAX_MIRRORS} mirrors at most")).hint("remove those that it does not need"));
+        }
+        let understood = raw.mirrors.iter().map(|mirror| Mirror::parse(mirror)).collect::<Result<Vec<_>>>();
+        let understood = understood.map_err(|cause| self.error(line, &cause).hint(cause.hint_or_class()))?;
+        if let Some(Base::Bootstrap { mirrors, .. }) = bases.last_mut() {
+            *mirrors = understood;
         }
         match (bases.pop(), bases.is_empty()) {
             (Some(base), true) => Ok(At { line, value: base }),
@@ -333,7 +355,10 @@ impl Reader<'_> {
             (Some(dockerfile), Some(packages)) => {
                 let (dockerfile, packages) = (self.at(dockerfile), self.at(packages));
                 self.check_relative(&dockerfile)?;
-                if !packages.value.starts_with('/') || packages.value.split('/').any(|part| part == "..") {
+                if !packages.value.starts_with('/')
+                    || packages.value.split('/').any(|part| part == "..")
+                    || packages.value.chars().any(char::is_control)
+                {
                     return Err(self
                         .error(packages.line, format!("`packages = \"{}\"` is not an absolute folder of the builder image", packages.value))
                         .hint("write it with a leading slash, such as \"/packages\""));
@@ -407,8 +432,10 @@ impl Reader<'_> {
                 version: None,
             } => {
                 let sha256 = self.at(sha256);
-                if !["http://", "https://", "file://"].iter().any(|scheme| url.starts_with(scheme)) {
-                    return Err(self.error(line, format!("`{}` is not an http, https or file URL", url::shown(&url))));
+                if let Err(why) = url::tarball_place(&url) {
+                    return Err(self
+                        .error(line, format!("`{}` {why}", shown_url(&url)))
+                        .hint("write it like \"https://…/greet-1.0.tar.gz\""));
                 }
                 let digest = sha256.value.parse().map_err(|cause| self.error(sha256.line, cause).hint("write what `sha256sum` prints"))?;
                 Source::Tarball { url, sha256: digest }
@@ -428,8 +455,8 @@ impl Reader<'_> {
                         .error(revision.line, format!("revision `{}` is not a full commit id", revision.value))
                         .hint("write the 40 hex digits that `git rev-parse` prints: a branch or tag can move"));
                 }
-                if url.starts_with('-') {
-                    return Err(self.error(line, format!("`{}` is not a git URL", url::shown(&url))));
+                if let Err(why) = url::git_place(&url) {
+                    return Err(self.error(line, format!("`{}` {why}", shown_url(&url))).hint("write it like \"https://…/greet.git\""));
                 }
                 // Git passes its URL on as an argument, which is for all of the machine to see.
                 if url::has_password(&url) {
@@ -492,6 +519,11 @@ impl Reader<'_> {
                 .hint("name at least one in `packages`"));
         }
         for package in &packages {
+            if self.format == Format::Deb && package.value.ends_with('-') {
+                return Err(self
+                    .error(package.line, format!("apt would remove `{}`", package.value.trim_end_matches('-')))
+                    .hint("write the bare name of a package to install"));
+            }
             self.format.check_name(&package.value, None).map_err(|cause| {
                 self.error(package.line, cause).hint("write the bare name: versions come from the channel and the lock")
             })?;
@@ -509,7 +541,9 @@ impl Reader<'_> {
         let mut labels = BTreeMap::new();
         for (key, value) in raw.labels {
             let (key, value) = (self.at(key), self.at(value));
-            if key.value.is_empty() || !key.value.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c)) {
+            // One that begins with a dash would be a flag of LABEL.
+            let starts = key.value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+            if !starts || !key.value.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c)) {
                 return Err(self.error(key.line, format!("`{}` is not a label name", key.value)));
             }
             if key.value.starts_with("twostage.") {
@@ -548,7 +582,9 @@ impl Reader<'_> {
         };
         let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
         if name.is_empty() || name.len() > 32 || name.starts_with('-') || !name.chars().all(fine) {
-            return Err(self.error(line, format!("`{name}` is not a user name")).hint("use lower-case letters, digits, `_` and `-`"));
+            return Err(self
+                .error(line, format!("`{}` is not a user name", name.escape_debug()))
+                .hint("use lower-case letters, digits, `_` and `-`"));
         }
         if name.starts_with(|c: char| c.is_ascii_digit()) && name.parse() != Ok(uid) {
             return Err(self.error(line, format!("user `{name}` is neither a name nor a uid")).hint("a name starts with a letter"));
@@ -559,7 +595,10 @@ impl Reader<'_> {
     fn port(&self, raw: Spanned<Port>) -> Result<String> {
         let At { line, value: Port(port) } = self.at(raw);
         let (number, protocol) = port.split_once('/').unwrap_or((&port, "tcp"));
-        if number.parse::<u16>().is_ok_and(|number| number > 0) && ["tcp", "udp", "sctp"].contains(&protocol) {
+        if number.bytes().all(|b| b.is_ascii_digit())
+            && number.parse::<u16>().is_ok_and(|number| number > 0)
+            && ["tcp", "udp", "sctp"].contains(&protocol)
+        {
             return Ok(port);
         }
         Err(self.error(line, format!("`{port}` is not a port")).hint("write 8080 or \"8080/udp\""))

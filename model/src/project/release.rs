@@ -19,7 +19,7 @@ impl FromStr for Release {
     fn from_str(text: &str) -> Result<Release> {
         let parts = text.split_once(':').filter(|(distribution, codename)| {
             matches!(*distribution, "debian" | "ubuntu")
-                && !codename.is_empty()
+                && codename.starts_with(|c: char| c.is_ascii_lowercase())
                 && codename.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         });
         let (distribution, codename) = parts.ok_or_else(|| {

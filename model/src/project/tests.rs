@@ -138,6 +138,41 @@ fn a_password_in_a_url_is_refused_where_others_would_see_it_and_never_shown() {
     assert!(refused.contains("the mirror `deb http://…@host/debian bookworm main` has a password in it"), "{refused}");
 }
 
+/// What each entry may be is told in `mirror.rs`, of URLs in `url.rs`.
+#[test]
+fn a_mirror_that_is_an_option_is_refused_with_its_line() {
+    let mirrors = |value: &str| {
+        let text = format!("[project]\nname = \"demo\"\n[base]\nbootstrap = \"debian:bookworm\"\nmirrors = {value}\n");
+        let project = Project::parse(&text, "twostage.toml", &noble);
+        project.map(|project| project.base.value).map_err(|error| format!("{error} | {}", error.hint_or_class()))
+    };
+    let refused = mirrors("[\"deb http://h/debian bookworm main\", \"--setup-hook=touch /x\"]").expect_err("an option");
+    assert!(
+        refused.starts_with("twostage.toml:3: the mirror `--setup-hook=touch /x` is not taken: it is neither a `deb` line nor"),
+        "{refused}"
+    );
+    let refused = mirrors("[\"deb [trusted=yes] http://h/debian bookworm main\"]").expect_err("unsigned");
+    assert!(refused.contains("`trusted` would let packages in that nobody has signed"), "{refused}");
+    let taken = mirrors("[\"deb http://h/debian bookworm main\"]").expect("a mirror");
+    let Base::Bootstrap { mirrors, .. } = taken else { panic!("{taken:?}") };
+    assert_eq!(mirrors[0].to_string(), "deb http://h/debian bookworm main");
+}
+
+#[test]
+fn a_source_that_names_a_program_or_an_option_is_refused() {
+    let revision = format!("revision = \"{}\"", "0".repeat(40));
+    for url in ["ext::sh -c touch% /x", "--upload-pack=touch /x", "ssh://-oProxyCommand=touch/x", "https://h/a\\nb"] {
+        let refused = refuse(&format!("[[component]]\nname = \"greet\"\nsource = {{ git = \"{url}\", {revision} }}\n"));
+        assert!(refused.starts_with("twostage.toml:7: `") && refused.contains("write it like"), "{url}: {refused}");
+    }
+    for folder in ["a\\nb", "a\\u001bb"] {
+        let refused = refuse(&format!("[[component]]\nname = \"greet\"\nsource = \"{folder}\"\n"));
+        assert!(refused.contains("is not a path below"), "{refused}");
+    }
+    let refused = refuse("[runtime.demo]\npackages = [\"greet\"]\n[runtime.demo.base]\nimage = \"debian\\nRUN touch /x\"\n");
+    assert!(refused.contains("`debian\\nRUN touch /x` is not a name of an image"), "{refused}");
+}
+
 #[test]
 fn what_a_dockerfile_would_not_get_is_refused() {
     let table = "[[component]]\nname = \"tools\"\nsource = \"tools\"\ndockerfile = \"Dockerfile\"\npackages = \"/packages\"\n";
@@ -158,6 +193,10 @@ fn values_that_could_break_out_of_a_dockerfile_line_are_refused() {
         "packages = [\"greet\"]\ncmd = [\"a\\nb\"]",
         "packages = [\"greet\"]\nuser = \"root; x\"",
         "packages = [\"greet\"]\nexpose = [70000]",
+        "packages = [\"greet\"]\nexpose = [\"+80\"]",
+        "packages = [\"greet\"]\nlabels = { \"--x\" = \"c\" }",
+        "packages = [\"greet\"]\nlabels = { a = \"c\\u0085d\" }",
+        "packages = [\"greet-\"]",
     ] {
         let refused = refuse(&format!("[runtime.demo]\n{line}\n"));
         assert!(refused.starts_with("twostage.toml:"), "{line}: {refused}");
@@ -195,6 +234,9 @@ fn a_bootstrap_names_a_release_or_leaves_it_to_the_host() {
     let bootstrap = |release: &str, of_host| Base::Bootstrap { release: release.parse().expect("one"), of_host, mirrors: Vec::new() };
     assert_eq!(base("debian:trixie"), Ok(bootstrap("debian:trixie", false)));
     assert_eq!(base("host"), Ok(bootstrap("ubuntu:noble", true)));
+    for option in ["debian:-x", "debian:--setup-hook", "debian:", "debian:a/b", "debian:a\\nb", "-debian:x"] {
+        assert!(base(option).is_err(), "{option}");
+    }
     assert_eq!(base("fedora:41"), Err("twostage.toml:4: `fedora:41` cannot be bootstrapped".into()));
 }
 
