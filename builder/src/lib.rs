@@ -19,6 +19,7 @@ mod dnf;
 pub mod graph;
 pub mod members;
 pub mod parallel;
+mod rebuilt;
 pub mod record;
 pub mod source;
 pub mod tools;

@@ -273,8 +273,8 @@ fn our_own_package_wins_over_a_newer_one_of_the_distribution() {
     uses(Used::Apt);
     // Debian's is 2.10.
     let query = ["dpkg-query", "--show", "hello"];
-    let reasons = ["wins-demo : Depends: hello (>= 2.0), and the project's own hello is 1.0+ts", "hint: no other hello is taken"];
-    own_wins(On::Docker, Family::Deb, "wins", "hello", &query, "hello\t1.0+ts", &reasons);
+    let reasons = ["wins-demo : Depends: hello (>= 2.0), and the project's own hello is 1.0+bts", "hint: no other hello is taken"];
+    own_wins(On::Docker, Family::Deb, "wins", "hello", &query, "hello\t1.0+bts", &reasons);
 }
 
 #[test]
