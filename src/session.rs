@@ -117,6 +117,7 @@ impl Session {
             project: self.project.clone(),
             folder: self.folder.clone(),
             state: self.state.clone(),
+            cache: crate::remembered::cache(),
             records: self.repository.root().join("builds"),
             lock: Mutex::new(self.read_lock()?),
             may_lock,
@@ -151,7 +152,7 @@ impl Session {
                 built.insert(name.clone(), earlier);
             }
         }
-        Ok(built)
+        twostage_builder::claims::settle(&self.project, built)
     }
 
     /// Every base that the project names, once.
@@ -336,8 +337,8 @@ struct Publisher {
     now: i64,
 }
 
-/// A pool package as the build stage knows it: with its control fields, or an rpm's `Provides` and
-/// `Requires`, one a line.
+/// A pool package as the build stage knows it: with its control fields, or an rpm's `Provides`,
+/// `Requires` and `Obsoletes`, one a line.
 pub fn stored(repository: &Repository, package: &PoolPackage) -> Result<Stored> {
     let fields = match &package.rpm {
         Some(_) => {
@@ -346,7 +347,11 @@ pub fn stored(repository: &Repository, package: &PoolPackage) -> Result<Stored> 
                 let clauses = rpm::dependencies(&header, kind).into_iter().filter(|need| !need.name.starts_with("rpmlib("));
                 clauses.map(|need| tools::clause(&need)).collect::<Vec<_>>().join("\n")
             };
-            let lists = [("Provides", list(rpm::Kind::Provides)), ("Requires", list(rpm::Kind::Requires))];
+            let lists = [
+                ("Provides", list(rpm::Kind::Provides)),
+                ("Requires", list(rpm::Kind::Requires)),
+                ("Obsoletes", list(rpm::Kind::Obsoletes)),
+            ];
             lists.into_iter().map(|(name, list)| (name.to_string(), list)).collect()
         }
         None => Control::parse(&package.control)

@@ -6,7 +6,7 @@ use crate::collect::{Collected, collect};
 use crate::record::{Record, Records};
 use crate::source::{Made, Packing, Tree, add_file, file_date, folder_of, packed, packing};
 use crate::tools::{self, Tools, exact_locked};
-use crate::{Context, Stored, rebuilt};
+use crate::{Context, ROOT, Stored, rebuilt};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -336,7 +336,8 @@ async fn run_logged(
     let mut env = env.to_vec();
     env.push(("TWOSTAGE_PROXY".into(), reach.proxy.clone()));
     let input = packed(input)?;
-    let run = Run { env: &env, network: reach.network, input: Some(&input), hostname: Some("builder"), ..Run::new(image, cmd) };
+    let run =
+        Run { env: &env, network: reach.network, input: Some(&input), hostname: Some("builder"), user: Some(ROOT), ..Run::new(image, cmd) };
     context
         .engine
         .run(run, &mut |line| {

@@ -12,6 +12,8 @@
 
 mod apt;
 pub mod base;
+mod bootstrapped;
+pub mod claims;
 pub mod closure;
 pub mod collect;
 pub mod component;
@@ -31,6 +33,9 @@ use std::sync::{Arc, Mutex};
 use twostage_engine::{Engine, Reach};
 use twostage_model::package::PackageId;
 use twostage_model::{Lock, Project, Result, Sha256, Sink, SnapshotId};
+
+/// Who installs and builds packages, whatever user the base's containers run as.
+pub(crate) const ROOT: &str = "0:0";
 
 /// A package that the repository holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +101,8 @@ pub struct Context {
     pub folder: PathBuf,
     /// `.twostage/`: logs, fetched sources.
     pub state: PathBuf,
+    /// The user's cache, which projects share, if there is one.
+    pub cache: Option<PathBuf>,
     /// Where records of builds are kept.
     pub records: PathBuf,
     /// The lock as it is now; stages extend it.

@@ -155,7 +155,9 @@ mod tests {
         assert_eq!(suffix(Format::Deb, &rebuilt("1.0-1", "ts", 0, &key), &key), Some("ts19700101000000.32381523"));
         assert_eq!(suffix(Format::Rpm, &rebuilt("1.0-1", ".ts", 0, &key), &key), Some(".ts19700101000000.32381523"));
         assert_eq!(suffix(Format::Deb, &own, &Sha256::of(b"others")), None, "another build's");
-        for hostile in ["", "32381523", ".32381523", "+bts20260102030405.32381523", "1+bts2026010203040x.32381523", "1.0-1+btsé026010203040.32381523"] {
+        for hostile in
+            ["", "32381523", ".32381523", "+bts20260102030405.32381523", "1+bts2026010203040x.32381523", "1.0-1+btsé026010203040.32381523"]
+        {
             assert_eq!(suffix(Format::Deb, hostile, &key), None, "{hostile}");
         }
     }

@@ -23,6 +23,7 @@ pub(crate) struct Tools {
     pub(crate) fetch: &'static str,
     pub(crate) fetch_source: &'static str,
     pub(crate) install: &'static str,
+    pub(crate) names: &'static str,
     pub(crate) native: &'static str,
     pub(crate) upgrades: &'static str,
     /// Where the build dependencies go, and the words that ask for them.
@@ -41,6 +42,7 @@ const DEB: Tools = Tools {
     fetch: include_str!("../scripts/deb/fetch.sh"),
     fetch_source: include_str!("../scripts/deb/fetch-source.sh"),
     install: include_str!("../scripts/deb/install.sh"),
+    names: include_str!("../scripts/deb/names.sh"),
     native: include_str!("../scripts/deb/native.sh"),
     upgrades: include_str!("../scripts/deb/upgrades.sh"),
     question_file: "var/cache/twostage/control/debian/control",
@@ -60,6 +62,7 @@ const RPM: Tools = Tools {
     fetch: include_str!("../scripts/rpm/fetch.sh"),
     fetch_source: include_str!("../scripts/rpm/fetch-source.sh"),
     install: include_str!("../scripts/rpm/install.sh"),
+    names: include_str!("../scripts/rpm/names.sh"),
     native: include_str!("../scripts/rpm/native.sh"),
     upgrades: include_str!("../scripts/rpm/upgrades.sh"),
     question_file: "var/cache/twostage/control/twostage.spec",

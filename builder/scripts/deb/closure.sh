@@ -9,6 +9,7 @@ cat >> "$APT_CONFIG" << END
 Dir::Etc::sourceparts "$T/sources"; Dir::Etc::preferencesparts "$T/preferences";
 END
 apt-get update
+claims
 echo 'twostage: simulation begins'
 apt-get -o quiet=0 --simulate --allow-downgrades "$@"
 echo 'twostage: simulation ends'
