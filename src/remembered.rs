@@ -18,11 +18,16 @@ const MOST: usize = 1000;
 /// Bytes of one, at most.
 const MAX_BYTES: u64 = 4096;
 
-/// The folder, if this user has one.
+/// The folder of compiled Dockerfiles, if this user has one.
 pub fn folder() -> Option<PathBuf> {
+    cache().map(|cache| cache.join("compile"))
+}
+
+/// The folder of all that this user's projects share, if this user has one.
+pub fn cache() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))?;
-    Some(cache.join("twostage/compile"))
+    Some(cache.join("twostage"))
 }
 
 /// What a key gave. What cannot be read is not known.

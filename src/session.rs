@@ -139,6 +139,7 @@ impl Session {
             folder: self.folder.clone(),
             files: self.files.clone(),
             state: self.state.clone(),
+            cache: crate::remembered::cache(),
             records: self.repository.root().join("builds"),
             lock: Mutex::new(self.read_lock()?),
             may_lock,
@@ -173,7 +174,7 @@ impl Session {
                 built.insert(name.clone(), earlier);
             }
         }
-        Ok(built)
+        twostage_builder::claims::settle(&self.project, built)
     }
 
     /// Every base that the project names, once.
@@ -442,8 +443,8 @@ struct Publisher {
     now: i64,
 }
 
-/// A pool package as the build stage knows it: with its control fields, or an rpm's `Provides` and
-/// `Requires`, one a line.
+/// A pool package as the build stage knows it: with its control fields, or an rpm's `Provides`,
+/// `Requires` and `Obsoletes`, one a line.
 pub fn stored(repository: &Repository, package: &PoolPackage) -> Result<Stored> {
     let fields = match &package.rpm {
         Some(_) => {
@@ -452,7 +453,11 @@ pub fn stored(repository: &Repository, package: &PoolPackage) -> Result<Stored> 
                 let clauses = rpm::dependencies(&header, kind).into_iter().filter(|need| !need.name.starts_with("rpmlib("));
                 clauses.map(|need| tools::clause(&need)).collect::<Vec<_>>().join("\n")
             };
-            let lists = [("Provides", list(rpm::Kind::Provides)), ("Requires", list(rpm::Kind::Requires))];
+            let lists = [
+                ("Provides", list(rpm::Kind::Provides)),
+                ("Requires", list(rpm::Kind::Requires)),
+                ("Obsoletes", list(rpm::Kind::Obsoletes)),
+            ];
             lists.into_iter().map(|(name, list)| (name.to_string(), list)).collect()
         }
         None => Control::parse(&package.control)

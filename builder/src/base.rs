@@ -1,6 +1,7 @@
 //! The base image that both stages start from: found, pulled, or made, and pinned by the lock.
 
 use crate::Context;
+use crate::bootstrapped::Kept;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt as _;
@@ -29,6 +30,8 @@ pub struct BaseImage {
     pub top: Sha256,
     /// Bytes, unpacked.
     pub size: i64,
+    /// The user that its containers run as; empty for root. What installs packages runs as root all the same.
+    pub user: String,
 }
 
 /// The base, in the engine. When the lock names one it is exactly that; else it is found or made
@@ -54,11 +57,14 @@ async fn ensure_now(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<
     let (image, pull) = match base {
         Base::Image(reference) => pulled(context, reference, locked.as_ref(), fresh).await?,
         Base::Bootstrap { release, mirrors, .. } => {
-            (imported(context, &name, locked.as_ref(), || bootstrap(context, release, mirrors)).await?, None)
+            (imported(context, &name, locked.as_ref(), || bootstrap(context, &name, release, mirrors, fresh)).await?, None)
         }
         Base::Rootfs(path) => {
-            let open = || Ok(rootfs(context.files.file(path)?, context.folder.join(path)));
-            (imported(context, &name, locked.as_ref(), open).await?, None)
+            let make = || {
+                context.events.started("base", &format!("reading {name}"));
+                Ok(rootfs(context.files.file(path)?, context.folder.join(path)))
+            };
+            (imported(context, &name, locked.as_ref(), make).await?, None)
         }
         Base::Archive(path) => {
             let file = tokio::fs::File::from_std(context.files.file(path)?);
@@ -109,8 +115,14 @@ struct Found {
 impl Found {
     fn base_image(self, name: &str) -> Result<BaseImage> {
         let digest = chain_id(&self.info.diff_ids).ok_or_else(|| Error::new(Class::Engine, format!("{name}: the image has no layer")))?;
+        // It comes to stand in a Dockerfile.
+        let user = self.info.user;
+        if user.len() > 100 || !user.chars().all(|c| c.is_ascii_alphanumeric() || "_.:-".contains(c)) {
+            return Err(Error::new(Class::Project, format!("{name}: the image's user {user:?} is not a name or a number"))
+                .hint("take another base"));
+        }
         let top = self.info.diff_ids.last().copied().unwrap_or(digest);
-        Ok(BaseImage { reference: self.reference, digest, top, size: self.info.size })
+        Ok(BaseImage { reference: self.reference, digest, top, size: self.info.size, user })
     }
 }
 
@@ -172,7 +184,6 @@ where
                     ),
                 );
             }
-            context.events.started("base", &format!("making {name}"));
             let write = make()?;
             let packages = context.packages.clone();
             let state = context.state.clone();
@@ -193,6 +204,10 @@ where
         .hint("copy the repository from a machine that has the locked base, or move on with `twostage update`"));
     }
     let reference = tag(&digest);
+    // Another project has made the same base.
+    if let Some(info) = context.engine.image(&reference).await?.filter(|info| chain_id(&info.diff_ids) == Some(digest)) {
+        return Ok(Found { reference, info });
+    }
     let blob =
         context.packages.blob(&digest).ok_or_else(|| Error::new(Class::Repository, format!("base {name} is not in the repository")))?;
     let file = tokio::fs::File::open(&blob).await.or_fail(Class::System, || format!("cannot read {}", blob.display()))?;
@@ -273,30 +288,40 @@ const SLIM: [&str; 7] = [
 /// that its users read.
 const KEPT_OPTIONS: &str = "etc/dpkg/dpkg.cfg.d/99mmdebstrap";
 
-/// Runs mmdebstrap, and leaves out of its tar what belongs to this host.
+/// Runs mmdebstrap, and leaves out of its tar what belongs to this host; or takes what another project made today.
 fn bootstrap(
     context: &Context,
+    name: &str,
     release: &Release,
     mirrors: &[Mirror],
+    fresh: bool,
 ) -> Result<impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static + use<>> {
     let sources = match mirrors {
         [] => host_sources(&context.folder, release)?,
         _ => mirrors.iter().flat_map(Mirror::lines).cloned().collect(),
     };
     let suite = release.codename.clone();
-    let now = context.now;
+    // The same day's mirror gives the same base.
+    let day = (context.now - context.now.rem_euclid(86_400)).to_string();
+    let merged_usr = Path::new(MERGED_USR).is_dir().then(|| format!("--hook-dir={MERGED_USR}"));
+    let kept = context.cache.as_deref().map(|cache| {
+        let decides = [context.engine.architecture(), suite.as_str(), day.as_str(), merged_usr.as_deref().unwrap_or_default()];
+        Kept::at(cache, &decides.into_iter().chain(SLIM).chain(sources.iter().map(String::as_str)).collect::<Vec<_>>())
+    });
+    let found = kept.as_ref().filter(|_| !fresh).and_then(Kept::find);
+    let what = if found.is_some() { format!("taking {name}, which was made today") } else { format!("making {name}") };
+    context.events.started("base", &what);
     let scratch = scratch(&context.folder)?;
-    Ok(move |out: &mut dyn Write| {
+    let run = move |out: &mut dyn Write| {
         let what = || format!("cannot bootstrap {suite}");
         let mut child = Command::new("sh")
             .args(["-c", IN_ITS_OWN_GROUP, "mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"])
             .args(SLIM.map(|option| format!("--dpkgopt={option}")))
-            .args(Path::new(MERGED_USR).is_dir().then(|| format!("--hook-dir={MERGED_USR}")))
+            .args(merged_usr)
             .args(["--", &suite, "-"])
             .args(&sources)
             .process_group(0)
-            // The same day's mirror gives the same base.
-            .env("SOURCE_DATE_EPOCH", (now - now.rem_euclid(86_400)).to_string())
+            .env("SOURCE_DATE_EPOCH", day)
             .env("LC_ALL", "C")
             .env("TMPDIR", scratch.path())
             .stdin(Stdio::piped())
@@ -329,6 +354,11 @@ fn bootstrap(
                 .hint("can this machine reach the distribution's mirror? `mirrors` in [base] names others"));
         }
         filtered
+    };
+    Ok(move |out: &mut dyn Write| match (found, kept) {
+        (Some(mut found), _) => std::io::copy(&mut found, out).map(|_| ()).or_fail(Class::System, || "cannot copy the base".into()),
+        (None, Some(kept)) => kept.make(out, run),
+        (None, None) => run(out),
     })
 }
 

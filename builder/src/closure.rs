@@ -5,11 +5,12 @@
 //! mirror.
 
 use crate::base::BaseImage;
+use crate::claims::{self, Answers};
 use crate::collect::{Collected, collect};
 use crate::parallel::in_parallel;
 use crate::source::{Packing, add_file, packed, packing};
 use crate::tools::{Answer, Tools, exact, exact_locked, source_package};
-use crate::{Context, Stored, apt};
+use crate::{Context, ROOT, Stored, apt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use twostage_engine::{LastLines, Pending, Run};
@@ -116,15 +117,22 @@ async fn solve(
         }
         Question::Install(packages) => std::iter::once("install".to_string()).chain(packages.iter().cloned()).collect(),
     };
+    // The lists of the distribution are there: whose names the project's packages have is asked in the same breath.
+    let mut names = Answers::to(claims::unanswered(context.project.format, &context.lock(), &base.digest, own));
+    let (file, text) = names.question();
+    add_file(&mut input, file, 0o644, 0, text.as_bytes())?;
     let mut answer = Answer::of(context.project.format);
     let told = |(what, hint): (String, String)| Error::new(Class::Project, what).hint(hint);
-    let (_folder, collected) =
-        fetch(context, of, base, tools.closure, arguments, input, &mut |line| answer.line(line)).await.map_err(|cause| {
-            match answer.explain(of, own) {
-                Some(reason) => told(reason).because(cause),
-                None => cause,
-            }
-        })?;
+    let (_folder, collected) = fetch(context, of, base, tools.closure, arguments, input, &mut |line| {
+        answer.line(line);
+        names.line(line);
+    })
+    .await
+    .map_err(|cause| match answer.explain(of, own) {
+        Some(reason) => told(reason).because(cause),
+        None => cause,
+    })?;
+    names.keep(&mut context.lock(), &base.digest);
     let mut stored = store(context, collected).await?;
     stored.extend(answer.known().iter().filter_map(|digest| pooled.get(digest)).cloned());
     if let Some(reason) = answer.objection(of, own, matches!(question, Question::Install(_))) {
@@ -199,6 +207,7 @@ async fn fetch(
                 env: &[("TWOSTAGE_PROXY".into(), reach.proxy.clone())],
                 network: reach.network,
                 input: Some(&input),
+                user: Some(ROOT),
                 ..Run::new(&base.reference, &cmd)
             },
             &mut |line| {
@@ -231,6 +240,18 @@ async fn fetch(
 async fn store(context: &Arc<Context>, collected: Collected) -> Result<Vec<Stored>> {
     let packages = context.packages.clone();
     Context::blocking(move || in_parallel(&collected.packages, |path| packages.put(path))).await
+}
+
+/// Asks the base and its distribution which of the names they have.
+///
+/// # Errors
+/// Its mirror does not answer.
+pub(crate) async fn ask_names(context: &Arc<Context>, base: &BaseImage, names: &mut Answers) -> Result<()> {
+    let mut input = packing(context)?;
+    let (file, text) = names.question();
+    add_file(&mut input, file, 0o644, 0, text.as_bytes())?;
+    let script = Tools::of(context.project.format).names;
+    fetch(context, "names", base, script, [], input, &mut |line| names.line(line)).await.map(|_| ())
 }
 
 /// A package of a base that the distribution has newer.

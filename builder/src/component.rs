@@ -6,7 +6,7 @@ use crate::collect::{Collected, collect};
 use crate::record::{Record, Records};
 use crate::source::{Packing, Tree, add_file, file_date, folder_of, packed, packing};
 use crate::tools::{self, Tools, exact_locked};
-use crate::{Context, Stored};
+use crate::{Context, ROOT, Stored, rebuilt};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -21,7 +21,7 @@ use twostage_model::project::{Component, Recipe, Source};
 use twostage_model::{Class, Error, Format, Hasher, Result, Sha256};
 
 /// Counts up when the way we build changes so that old results no longer stand for new ones.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 /// Bytes of a patch, at most.
 const MAX_PATCH: u64 = 64 << 20;
 
@@ -70,11 +70,12 @@ pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Store
         .tempdir_in(&context.state)
         .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
     let mut log = Log::create(context, name)?;
-    let patched = component.patches.iter().map(|patch| file_date(&context.files, &patch.value));
-    let date = inputs.tree.as_ref().map(Tree::date).into_iter().chain(patched).fold(0, i64::max);
-    let suffix = tools::version_suffix(context.project.format, date, &inputs.key);
+    let before = records.current();
+    let patch = component.patches.iter().map(|patch| file_date(&context.files, &patch.value)).max();
+    let date = rebuilt::date(inputs.tree.as_ref().map(Tree::date), patch, before.as_ref());
+    let patched = before.map_or(0, |record| record.patched).max(patch.unwrap_or(0));
     let collected = match &component.recipe {
-        Recipe::Native => build_native(context, component, needs, &base, &inputs, &suffix, date, folder.path(), &mut log).await?,
+        Recipe::Native => build_native(context, component, needs, &base, &inputs, date, folder.path(), &mut log).await?,
         Recipe::Dockerfile { dockerfile, packages } => {
             build_dockerfile(context, component, needs, &base, &inputs, dockerfile, packages, folder.path(), &mut log).await?
         }
@@ -84,14 +85,14 @@ pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Store
     }
 
     context.events.started(name, "publishing its packages");
-    let sink = context.packages.clone();
-    let stored_build = Context::blocking(move || store(sink.as_ref(), &collected, &suffix)).await;
+    let (sink, format, key) = (context.packages.clone(), context.project.format, inputs.key);
+    let stored_build = Context::blocking(move || store(sink.as_ref(), &collected, format, &key)).await;
     let (packages, sources, content) = stored_build.map_err(|cause| match cause.class() {
         // What is wrong with a package is its builder's affair; a full disk is not.
         Class::Repository => log.not_taken(format!("{name}: what it left is not taken"), cause),
         _ => cause,
     })?;
-    let mut record = Record { packages: packages.iter().map(|p| p.sha256).collect(), sources, content };
+    let mut record = Record { packages: packages.iter().map(|p| p.sha256).collect(), sources, content, patched };
     let mut built = Built { packages, sources: record.sources.clone(), outcome: Outcome::Done };
     // The same content as before, but for its version: then before is what everybody keeps.
     if let Some(current) = records.current().filter(|current| current.content == record.content)
@@ -276,18 +277,18 @@ fn describe(packages: &[Stored]) -> String {
 
 type StoredBuild = (Vec<Stored>, Vec<Sha256>, BTreeMap<String, Sha256>);
 
-fn store(sink: &dyn crate::PackageSink, collected: &Collected, suffix: &str) -> Result<StoredBuild> {
-    let mut packages = Vec::new();
+fn store(sink: &dyn crate::PackageSink, collected: &Collected, format: Format, key: &Sha256) -> Result<StoredBuild> {
+    let packages = collected.packages.iter().map(|path| sink.put(path)).collect::<Result<Vec<_>>>()?;
+    // (A source may give some of its packages versions of their own.)
+    let suffix = packages.iter().find_map(|package| rebuilt::suffix(format, &package.id.version, key)).unwrap_or_default();
     let mut content = BTreeMap::new();
-    for path in &collected.packages {
-        let package = sink.put(path)?;
+    for (path, package) in collected.packages.iter().zip(&packages) {
         // The text of the sources, for debuggers: as little a reason to build others again as a `.dsc`.
         if !package.id.name.ends_with("-debugsource") {
             let file = fs::File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
             let digest = tools::content_digest(path, file, suffix)?;
             content.insert(format!("{} {}", package.id.name, package.id.arch), digest);
         }
-        packages.push(package);
     }
     let mut sources = Vec::new();
     for path in &collected.sources {
@@ -342,7 +343,8 @@ async fn run_logged(
     let mut env = env.to_vec();
     env.push(("TWOSTAGE_PROXY".into(), reach.proxy.clone()));
     let input = packed(input)?;
-    let run = Run { env: &env, network: reach.network, input: Some(&input), hostname: Some("builder"), ..Run::new(image, cmd) };
+    let run =
+        Run { env: &env, network: reach.network, input: Some(&input), hostname: Some("builder"), user: Some(ROOT), ..Run::new(image, cmd) };
     context
         .engine
         .run(run, &mut |line| {
@@ -359,7 +361,6 @@ async fn build_native(
     needs: &[Stored],
     base: &BaseImage,
     inputs: &Inputs,
-    suffix: &str,
     date: i64,
     folder: &Path,
     log: &mut Log,
@@ -400,13 +401,13 @@ async fn build_native(
     if context.project.format == Format::Deb {
         options.push(format!("parallel={cores}"));
     }
-    let env = [
-        ("VERSION_SUFFIX".to_string(), suffix.to_string()),
+    let mut env = rebuilt::environment(context.project.format, &inputs.key).to_vec();
+    env.extend([
         ("SOURCE_DATE_EPOCH".to_string(), date.to_string()),
         ("BUILD_KEY".to_string(), inputs.key.short()),
         (tools.options.to_string(), options.join(" ")),
         ("RPM_BUILD_NCPUS".to_string(), cores.to_string()),
-    ];
+    ]);
     let cmd = tools.command(tools.native, []);
     let container = run_logged(context, name, &image, &cmd, &env, input, log).await?;
     if container.exit_code != 0 {

@@ -12,7 +12,9 @@
 
 mod apt;
 pub mod base;
+mod bootstrapped;
 mod checkout;
+pub mod claims;
 pub mod closure;
 pub mod collect;
 pub mod component;
@@ -21,6 +23,7 @@ mod git;
 pub mod graph;
 pub mod members;
 pub mod parallel;
+mod rebuilt;
 pub mod record;
 pub mod source;
 pub mod tools;
@@ -34,6 +37,9 @@ use twostage_beneath::Folder;
 use twostage_engine::{Engine, Reach};
 use twostage_model::package::PackageId;
 use twostage_model::{Lock, Project, Result, Sha256, Sink, SnapshotId};
+
+/// Who installs and builds packages, whatever user the base's containers run as.
+pub(crate) const ROOT: &str = "0:0";
 
 /// A package that the repository holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +107,8 @@ pub struct Context {
     pub files: Folder,
     /// `.twostage/`: logs, fetched sources.
     pub state: PathBuf,
+    /// The user's cache, which projects share, if there is one.
+    pub cache: Option<PathBuf>,
     /// Where records of builds are kept.
     pub records: PathBuf,
     /// The lock as it is now; stages extend it.

@@ -25,6 +25,9 @@ pub struct Record {
     pub sources: Vec<Sha256>,
     /// `name arch` to the digest of the content without the version suffix.
     pub content: BTreeMap<String, Sha256>,
+    /// The newest date of a patch that this build or an earlier one of the component had, in seconds since 1970.
+    #[serde(default)]
+    pub patched: i64,
 }
 
 /// The records of one component.

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::LockedPackage;
-use twostage_model::{Class, Format, PackageId, Result, Sha256, date};
+use twostage_model::{Class, Format, PackageId, Result, Sha256};
 use twostage_package::rpm;
 
 /// Name and version of what was chosen, to where it comes from.
@@ -23,6 +23,7 @@ pub(crate) struct Tools {
     pub(crate) fetch: &'static str,
     pub(crate) fetch_source: &'static str,
     pub(crate) install: &'static str,
+    pub(crate) names: &'static str,
     pub(crate) native: &'static str,
     pub(crate) upgrades: &'static str,
     /// Where the build dependencies go, and the words that ask for them.
@@ -41,6 +42,7 @@ const DEB: Tools = Tools {
     fetch: include_str!("../scripts/deb/fetch.sh"),
     fetch_source: include_str!("../scripts/deb/fetch-source.sh"),
     install: include_str!("../scripts/deb/install.sh"),
+    names: include_str!("../scripts/deb/names.sh"),
     native: include_str!("../scripts/deb/native.sh"),
     upgrades: include_str!("../scripts/deb/upgrades.sh"),
     question_file: "var/cache/twostage/control/debian/control",
@@ -60,6 +62,7 @@ const RPM: Tools = Tools {
     fetch: include_str!("../scripts/rpm/fetch.sh"),
     fetch_source: include_str!("../scripts/rpm/fetch-source.sh"),
     install: include_str!("../scripts/rpm/install.sh"),
+    names: include_str!("../scripts/rpm/names.sh"),
     native: include_str!("../scripts/rpm/native.sh"),
     upgrades: include_str!("../scripts/rpm/upgrades.sh"),
     question_file: "var/cache/twostage/control/twostage.spec",
@@ -115,16 +118,6 @@ pub fn is_symbols(format: Format, name: &str) -> bool {
         Format::Deb => name.ends_with("-dbgsym"),
         Format::Rpm => name.ends_with("-debuginfo") || name.ends_with("-debugsource"),
     }
-}
-
-/// What a rebuilt version ends in: sorted by the date of its source, told apart by its inputs, above
-/// the version without it and below the next one.
-pub(crate) fn version_suffix(format: Format, source_date: i64, key: &Sha256) -> String {
-    let start = match format {
-        Format::Deb => "+ts",
-        Format::Rpm => ".ts",
-    };
-    format!("{start}{}.{}", date::compact(source_date), &key.to_string()[..8])
 }
 
 /// What a build needs by the words of its `debian/control` or spec file, and the text that asks the
@@ -371,28 +364,5 @@ pub(crate) mod tests {
             external(Format::Rpm, &["greet".into(), "make >= 4".into()], &[lib, greet]),
             ["(a or b, c)", "/bin/sh", "libc.so.6()(64bit)", "make >= 4", "own greet", "own libgreet"]
         );
-    }
-
-    /// Golden: name-version-arch means one content only while this stays as it is.
-    #[test]
-    fn the_suffix_of_a_rebuilt_version_never_changes() {
-        let key = Sha256::of(b"inputs");
-        let hex = &key.to_string()[..8];
-        assert_eq!(version_suffix(Format::Deb, 1_767_323_045, &key), format!("+ts20260102030405.{hex}"));
-        assert_eq!(version_suffix(Format::Rpm, 1_767_323_045, &key), format!(".ts20260102030405.{hex}"));
-    }
-
-    #[test]
-    fn a_newer_source_is_a_newer_version_and_below_the_next_revision() {
-        let key = Sha256::of(b"inputs");
-        for format in [Format::Deb, Format::Rpm] {
-            let version = |date| format!("1.0-1{}", version_suffix(format, date, &key));
-            let (older, newer) = (version(1), version(2));
-            for (a, b) in
-                [("1.0-1", older.as_str()), (older.as_str(), newer.as_str()), (newer.as_str(), "1.0-1.1"), (newer.as_str(), "1.0-2")]
-            {
-                assert_eq!(compare(format, a, b), Ordering::Less, "{format:?}: {a} < {b}");
-            }
-        }
     }
 }

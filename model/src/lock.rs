@@ -17,6 +17,11 @@
 //! packages = [
 //!   "libicu72 72.1-3 amd64 9376456 51a1… Debian:12.14/oldstable",
 //! ]
+//!
+//! [[names]]
+//! base = "9f2c…"
+//! free = ["hello"]
+//! taken = ["libsystemd0"]
 //! ```
 //!
 //! The project's own packages are not in it: a snapshot is their record.
@@ -41,6 +46,9 @@ pub struct Lock {
     pub closures: BTreeMap<String, Closure>,
     /// Component name to the distribution's source package that it is built from.
     pub sources: BTreeMap<String, LockedSource>,
+    /// By the digest of a base: which names that the project's packages claim are taken there, by a package of the base or
+    /// of its distribution. A name that was never asked for is missing.
+    pub names: BTreeMap<Sha256, BTreeMap<String, bool>>,
 }
 
 /// One base image.
@@ -103,6 +111,18 @@ struct File {
     closure: Vec<ClosureTable>,
     #[serde(default)]
     source: Vec<SourceTable>,
+    #[serde(default)]
+    names: Vec<NamesTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamesTable {
+    base: Sha256,
+    #[serde(default)]
+    free: Vec<String>,
+    #[serde(default)]
+    taken: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -192,6 +212,10 @@ impl Lock {
                 .collect::<Result<_>>()?;
             lock.sources.insert(source.of, LockedSource { name: source.name, version: source.version, files });
         }
+        for table in raw.names {
+            let free = table.free.into_iter().map(|name| (name, false));
+            lock.names.entry(table.base).or_default().extend(free.chain(table.taken.into_iter().map(|name| (name, true))));
+        }
         Ok(lock)
     }
 
@@ -280,14 +304,18 @@ impl fmt::Display for Lock {
             }
             writeln!(f, "]")?;
         }
+        let list = |words: &[String]| words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
         for (of, closure) in &self.closures {
-            let list = |words: &[String]| words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
             write!(f, "\n[[closure]]\nof = {}\nbase = \"{}\"\nasked = [{}]\n", quoted(of), closure.base, list(&closure.asked))?;
             write!(f, "own = [{}]\npackages = [\n", list(&closure.own))?;
             for package in &closure.packages {
                 writeln!(f, "  {},", quoted(&package.to_string()))?;
             }
             writeln!(f, "]")?;
+        }
+        for (base, names) in &self.names {
+            let of = |taken| names.iter().filter(|(_, is)| **is == taken).map(|(name, _)| name.clone()).collect::<Vec<_>>();
+            writeln!(f, "\n[[names]]\nbase = \"{base}\"\nfree = [{}]\ntaken = [{}]", list(&of(false)), list(&of(true)))?;
         }
         Ok(())
     }
@@ -308,6 +336,7 @@ mod tests {
         lock.closures.insert("runtime:hello".into(), Closure { base: digest, asked, own: vec!["hello".into()], packages: vec![package] });
         let files = BTreeMap::from([("hello_2.10-3.dsc".to_string(), (9, digest))]);
         lock.sources.insert("hello".into(), LockedSource { name: "hello".into(), version: "2.10-3".into(), files });
+        lock.names.insert(digest, BTreeMap::from([("hello".into(), false), ("libsystemd0".into(), true)]));
         lock
     }
 

@@ -90,6 +90,9 @@ pub struct Component {
     pub patches: Vec<At<String>>,
     /// Components whose packages this one is built against.
     pub needs: Vec<At<String>>,
+    /// Package names that are somebody else's (the base's, the distribution's, another component's) and that this
+    /// component's packages take.
+    pub replaces: Vec<At<String>>,
     /// How it is built.
     pub recipe: Recipe,
     /// `DEB_BUILD_OPTIONS` words, such as `nocheck`.
@@ -191,6 +194,16 @@ pub struct RuntimeImage {
     pub files: BTreeMap<String, ImageFile>,
     /// Leaves out documentation and translations of what is installed.
     pub slim: bool,
+    /// Languages whose translations `slim` keeps, as gettext names them: `de`, `pt_BR`.
+    pub locales: Vec<String>,
+    /// WORKDIR: an absolute folder that a package has.
+    pub workdir: Option<String>,
+    /// VOLUME: absolute folders.
+    pub volumes: Vec<String>,
+    /// HEALTHCHECK.
+    pub healthcheck: Option<HealthCheck>,
+    /// STOPSIGNAL: `SIGQUIT`, or its number.
+    pub stop_signal: Option<String>,
     /// A command that must succeed in a container of the image before it is tagged.
     pub check: Vec<String>,
 }
@@ -202,6 +215,18 @@ pub struct User {
     pub name: String,
     /// Its uid, and its group's gid.
     pub uid: u32,
+    /// Whether the project file says the uid. Then the image's user is `uid:gid`, which Kubernetes can tell from root
+    /// (`runAsNonRoot`).
+    pub says_uid: bool,
+}
+
+/// How an engine finds out whether a container does its work (Dockerfile reference, HEALTHCHECK).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The command, in exec form.
+    pub cmd: Vec<String>,
+    /// `--interval`, `--timeout`, `--start-period`, as `30s` or `1m30s`; `--retries`.
+    pub options: Vec<(&'static str, String)>,
 }
 
 /// A file of the generated config package.

@@ -3,8 +3,8 @@
 //! The list is a text that `sha256sum` writes and checks, sorted by file name, one line a file:
 //!
 //! ```text
-//! 5f2c…e1  greet_1.0-1+ts20260102030405.0a1b2c3d_amd64.deb
-//! 77aa…09  libgreet1_1.0-1+ts20260102030405.4d3c2b1a_amd64.deb
+//! 5f2c…e1  greet_1.0-1+bts20260102030405.0a1b2c3d_amd64.deb
+//! 77aa…09  libgreet1_1.0-1+bts20260102030405.4d3c2b1a_amd64.deb
 //! ```
 //!
 //! The id is the SHA-256 of exactly these bytes, so anyone can check it with `sha256sum`, and the

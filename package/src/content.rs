@@ -4,7 +4,7 @@
 //! leaves out what a rebuild changes by itself:
 //!
 //! ```text
-//! the suffix (+ts20260102030405.0a1b2c3d)   wherever it stands: fields, scripts, paths, contents
+//! the suffix (+bts20260102030405.0a1b2c3d)   wherever it stands: fields, scripts, paths, contents
 //! times, compression, order                 of both tars, and of gzipped documentation
 //! md5sums                                   of the control tar: they follow from the contents
 //! the rebuild's own changelog entry         usr/share/doc/*/changelog*, if its header has the suffix
@@ -298,8 +298,8 @@ mod tests {
     use crate::testing::{CONTROL, Made, Pack, gzip};
     use crate::write::{FileEntry, write_deb};
 
-    const A: &str = "+ts20260102030405.0a1b2c3d";
-    const B: &str = "+ts20270908070605.ffeeddcc";
+    const A: &str = "+bts20260102030405.0a1b2c3d";
+    const B: &str = "+bts20270908070605.ffeeddcc";
     const OLD: &str = "app (1.0-1) unstable; urgency=low\n\n  * First.\n\n -- A B <a@b>  Mon, 01 Jan 2024 00:00:00 +0000\n";
 
     fn changelog(suffix: &str) -> String {

@@ -82,6 +82,32 @@ const SLIM_PATH_OPTIONS: [&str; 4] = [
     "--path-exclude=/usr/share/gnome/help/*",
 ];
 
+/// What it keeps of them all the same: the languages that are named, each with its territories and variants, and the
+/// language of a territory, which gettext falls back to.
+fn kept_languages(locales: &[String]) -> Vec<String> {
+    let mut options = Vec::new();
+    for locale in locales {
+        let language = locale.split(['_', '@']).next().unwrap_or(locale);
+        let mut names = vec![locale.clone(), format!("{locale}_*"), format!("{locale}@*"), format!("{locale}.*")];
+        names.extend((language != locale).then(|| language.to_string()));
+        for name in names {
+            for folder in ["/usr/share/locale/", "/usr/share/help/", "/usr/share/gnome/help/*/"] {
+                let option = format!("--path-include={folder}{name}/*");
+                if !options.contains(&option) {
+                    options.push(option);
+                }
+            }
+        }
+    }
+    options
+}
+
+/// The languages that rpm installs: a file's language counts if one of these begins with it (rpm's `%_install_langs`).
+fn installed_languages(locales: &[String]) -> String {
+    let all = ["C", "C.utf8"].into_iter().chain(locales.iter().map(String::as_str));
+    format!("'%_install_langs {}' ", all.collect::<Vec<_>>().join(":"))
+}
+
 /// Everything that decides the text of a runtime Dockerfile.
 #[derive(Debug, Clone)]
 pub struct Runtime<'a> {
@@ -93,6 +119,8 @@ pub struct Runtime<'a> {
     pub project_file: &'a str,
     /// What stands behind FROM.
     pub from: &'a str,
+    /// The user that the base's containers run as; empty for root.
+    pub base_user: &'a str,
     /// The digest of the base's top layer, for [`BASE_LABEL`].
     pub base_layer: Sha256,
     /// The one source.
@@ -138,17 +166,21 @@ pub fn render(runtime: &Runtime<'_>) -> String {
     ];
     let template = parts.iter().fold(template.to_string(), |text, (placeholder, part)| text.replace(placeholder, part));
     let slim = if image.slim { SLIM_PATH_OPTIONS.as_slice() } else { &[] };
-    let path_options = PATH_OPTIONS.iter().chain(slim);
+    let kept = if image.slim { kept_languages(&image.locales) } else { Vec::new() };
+    let path_options = PATH_OPTIONS.iter().chain(slim).copied().chain(kept.iter().map(String::as_str));
+    let become_root = if is_root(runtime.base_user) { "" } else { "USER 0:0\n" };
     let values = [
         ("{{image}}", image.name.value.clone()),
         ("{{project_file}}", runtime.project_file.to_string()),
         ("{{from}}", runtime.from.to_string()),
+        ("{{become_root}}", become_root.to_string()),
+        ("{{workdir}}", image.workdir.as_deref().map(find_workdir).unwrap_or_default()),
         ("{{date}}", runtime.date.to_string()),
         ("{{folders}}", joined(&mut folders.iter().map(|folder| format!("\"$T/{folder}\"")))),
         ("{{volatile}}", volatile(runtime.format).chunks(5).map(|some| some.join(" ")).collect::<Vec<_>>().join(" \\\n        ")),
         ("{{scratch}}", scratch(runtime.format).to_string()),
         ("{{path_options}}", path_options.map(|option| format!("        'Dpkg::Options:: \"{option}\";' \\\n")).collect()),
-        ("{{macros}}", if image.slim { "'%_install_langs C:C.utf8' ".to_string() } else { String::new() }),
+        ("{{macros}}", if image.slim { installed_languages(&image.locales) } else { String::new() }),
         ("{{base_url}}", format!("http://{FIXED_HOST}")),
         ("{{keys}}", runtime.signers.iter().map(|signer| format!(" http://{FIXED_HOST}/keys/{signer}.asc")).collect()),
         ("{{snapshot}}", runtime.snapshot.to_string()),
@@ -185,10 +217,24 @@ fn make_user(user: &User) -> String {
     if user.name.starts_with(|c: char| c.is_ascii_digit()) {
         return String::new();
     }
-    let User { name, uid } = user;
-    format!(
+    let User { name, uid, says_uid } = user;
+    let made = format!(
         "    getent passwd {name} > /dev/null || useradd --no-log-init --user-group --create-home --uid {uid} --shell /bin/sh {name}; \\\n"
-    )
+    );
+    let checked = format!(
+        "    [ \"$(id -u {name}):$(id -g {name})\" = {uid}:{uid} ] \\\n        || fail \"user {name} has the ids $(id -u {name}):$(id -g {name}); the project file says {uid}\"; \\\n"
+    );
+    if *says_uid { made + &checked } else { made }
+}
+
+/// WORKDIR would make a folder in a layer of its own, which no package has.
+fn find_workdir(path: &str) -> String {
+    format!("    [ -d {path} ] || fail \"workdir {path} is no folder of this image: let a package have it\"; \\\n")
+}
+
+/// Whether a USER of an image is root.
+fn is_root(user: &str) -> bool {
+    matches!(user.split(':').next(), None | Some("" | "0" | "root"))
 }
 
 /// The instructions that only change the image's config, and so make no layer.
@@ -209,8 +255,24 @@ fn metadata(runtime: &Runtime<'_>) -> String {
         line(format!("LABEL {key}={}", dockerfile_word(value)));
     }
     line(format!("LABEL {SNAPSHOT_LABEL}=\"{}\" {BASE_LABEL}=\"sha256:{}\"", runtime.snapshot, runtime.base_layer));
-    if let Some(user) = &image.user {
-        line(format!("USER {}", user.name));
+    for volume in &image.volumes {
+        line(format!("VOLUME {}", exec_form(std::slice::from_ref(volume))));
+    }
+    if let Some(workdir) = &image.workdir {
+        line(format!("WORKDIR {workdir}"));
+    }
+    match &image.user {
+        Some(User { uid, says_uid: true, .. }) => line(format!("USER {uid}:{uid}")),
+        Some(User { name, .. }) => line(format!("USER {name}")),
+        None if is_root(runtime.base_user) => {}
+        None => line(format!("USER {}", runtime.base_user)),
+    }
+    if let Some(signal) = &image.stop_signal {
+        line(format!("STOPSIGNAL {signal}"));
+    }
+    if let Some(check) = &image.healthcheck {
+        let options: String = check.options.iter().map(|(option, value)| format!("--{option}={value} ")).collect();
+        line(format!("HEALTHCHECK {options}CMD {}", exec_form(&check.cmd)));
     }
     if !image.entrypoint.is_empty() {
         line(format!("ENTRYPOINT {}", exec_form(&image.entrypoint)));
@@ -259,6 +321,7 @@ mod tests {
             image: &project.images["demo"],
             project_file: "twostage.toml",
             from: "debian@sha256:0000",
+            base_user: "",
             base_layer: Sha256::of(b"base"),
             snapshot: SnapshotId(Sha256::of(b"snapshot")),
             packages: &[("greet".to_string(), "1.0".to_string())],

@@ -1,5 +1,5 @@
 {{intro}}FROM {{from}}
-RUN set -eu; umask 022; T=/var/cache/twostage; \
+{{become_root}}RUN set -eu; umask 022; T=/var/cache/twostage; \
     export DEBIAN_FRONTEND=noninteractive LC_ALL=C TZ=UTC HOME="$T" SOURCE_DATE_EPOCH={{date}}; \
 {{begin}}# A private apt: the snapshot is its only source, and all that it writes is below $T.
     printf '%s\n' \

@@ -1,5 +1,5 @@
 {{intro}}FROM {{from}}
-RUN set -eu; umask 022; T=/var/cache/twostage; \
+{{become_root}}RUN set -eu; umask 022; T=/var/cache/twostage; \
     export LC_ALL=C.UTF-8 TZ=UTC HOME="$T" SOURCE_DATE_EPOCH={{date}}; \
 {{begin}}# A private dnf or zypper: the snapshot is its only source, and all that it writes is below
 # $T. The key too: rpm's database would keep its bytes even after it is removed. (Scripts of packages

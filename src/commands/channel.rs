@@ -1,6 +1,7 @@
 //! `twostage channel`: lists the channels and their snapshots, and moves one back (or forward again).
 
 use crate::cli::{Channel, ProjectArgs};
+use crate::commands::repo::REPLACING;
 use crate::output::Output;
 use crate::session::Session;
 use std::collections::BTreeSet;
@@ -32,13 +33,24 @@ fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()
             lines.push(format!("{shown:width$}  @{}  {count} package{plural}  {}", snapshot.short(), date::release(dated)));
             listed.push(serde_json::json!({ "snapshot": snapshot, "date": dated, "packages": count }));
         }
-        values.push(serde_json::json!({ "channel": name, "states": listed }));
+        let replacing = replacing(&repository, &channel)?;
+        if !replacing.is_empty() {
+            lines.push(format!("{:width$}  in place of the distribution's: {}", "", replacing.join(", "), width = name.len()));
+        }
+        values.push(serde_json::json!({ "channel": name, "states": listed, "replaces": replacing }));
     }
     if lines.is_empty() {
         lines.push("no channel yet; `twostage repo` or `twostage publish FILES` makes one".into());
     }
     output.result(&lines.join("\n"), &serde_json::json!({ "event": "channels", "channels": values }));
     Ok(())
+}
+
+/// The names of a channel's packages that take the place of the base's or the distribution's.
+fn replacing(repository: &Repository, channel: &twostage_reposerver::Channel) -> Result<Vec<String>> {
+    let members = channel.members.get(REPLACING).into_iter().flatten();
+    let names: BTreeSet<String> = members.map(|digest| Ok(repository.package(digest)?.id.name.clone())).collect::<Result<_>>()?;
+    Ok(names.into_iter().collect())
 }
 
 fn move_to(name: &str, to: &str, project: &ProjectArgs, output: &Output) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `twostage lock`: pins what the project takes from the distribution, keeping what is pinned.
 
 use crate::cli::{Lock, ProjectArgs};
-use crate::commands::repo::lock_images;
+use crate::commands::repo::{check_claims, lock_images};
 use crate::output::Output;
 use crate::session::Session;
 use std::sync::Arc;
@@ -37,6 +37,7 @@ pub async fn relock(context: &Arc<Context>, session: &Session, freshness: Freshn
     }
     if all && session.project.components.iter().all(|component| built.contains_key(&component.name.value)) {
         lock_images(session, context, &built, freshness).await?;
+        check_claims(session, context, &built).await?;
     } else {
         context.events.note("lock", "not all components have been built yet: `twostage repo` will lock what the images install");
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use twostage_builder::closure::{Freshness, Question, closure};
 use twostage_builder::component::Built;
-use twostage_builder::{Context, Stored, graph, tools};
+use twostage_builder::{Context, Stored, claims, graph, tools};
 use twostage_model::error::OrFail as _;
 use twostage_model::project::RuntimeImage;
 use twostage_model::{Class, Error, Format, Result, Sha256};
@@ -40,8 +40,9 @@ async fn work(session: &Session, context: &Arc<Context>, jobs: usize, output: &O
     for base in session.bases() {
         twostage_builder::base::ensure(context, &base, false).await?;
     }
-    let built = graph::build_all(context, jobs).await?;
+    let built = claims::settle(&session.project, graph::build_all(context, jobs).await?)?;
     let configs = lock_images(session, context, &built, Freshness::Keep).await?;
+    let replacing = check_claims(session, context, &built).await?;
 
     let lock = context.lock().clone();
     let mut groups: BTreeMap<String, BTreeSet<Sha256>> = BTreeMap::new();
@@ -56,6 +57,9 @@ async fn work(session: &Session, context: &Arc<Context>, jobs: usize, output: &O
     }
     for (image, config) in &configs {
         groups.insert(format!("config:{image}"), BTreeSet::from([config.sha256]));
+    }
+    if !replacing.is_empty() {
+        groups.insert(REPLACING.to_string(), replacing);
     }
     let channel = &session.project.repository.channel;
     let published = session.repository.publish(channel, session.now, |members| {
@@ -76,6 +80,36 @@ async fn work(session: &Session, context: &Arc<Context>, jobs: usize, output: &O
     });
     output.result(&text, &value);
     Ok(())
+}
+
+/// The channel's group of those packages that take the place of the base's or the distribution's.
+pub const REPLACING: &str = "replaces";
+
+/// Checks whose names the packages of components have, on every base that an image is made of. Gives those that take the
+/// place of the distribution's.
+pub async fn check_claims(session: &Session, context: &Arc<Context>, built: &BTreeMap<String, Built>) -> Result<BTreeSet<Sha256>> {
+    let project = &session.project;
+    for image in project.images.values().filter(|image| !image.files.is_empty()) {
+        let config = config_name(&image.name.value);
+        let maker = built.iter().find(|(_, built)| built.packages.iter().any(|package| package.id.name == config));
+        if let Some(component) = maker.and_then(|(name, _)| project.component(name)) {
+            let what =
+                format!("component `{}` leaves {config}, the package of the files of image `{}`", component.name.value, image.name.value);
+            return Err(project.error_at(component.name.line, what).hint("rename the package, or the image"));
+        }
+    }
+    let mut named: Vec<&twostage_model::project::Base> = project.images.values().map(|image| &project.base_of(image).value).collect();
+    if named.is_empty() {
+        named.push(&project.base.value);
+    }
+    let mut bases: Vec<twostage_builder::base::BaseImage> = Vec::new();
+    for base in named {
+        let base = twostage_builder::base::ensure(context, base, false).await?;
+        if bases.iter().all(|known| known.digest != base.digest) {
+            bases.push(base);
+        }
+    }
+    claims::check(context, &bases, built).await
 }
 
 /// The name of an image's closure in the lock, and of its group in the channel.

@@ -8,10 +8,11 @@ use crate::leaks;
 use crate::output::{Output, bytes};
 use crate::session::{Session, stored, write_atomically};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 use twostage_builder::base::BaseImage;
+use twostage_builder::component::Built;
 use twostage_builder::{Context, Stored};
 use twostage_engine::{Build, Kind, Network, Run};
 use twostage_image::diff::{Unlike, first_difference};
@@ -21,6 +22,7 @@ use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::project::RuntimeImage;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
+use twostage_reposerver::Channel;
 use twostage_runtime_templates as templates;
 
 /// What the last successful build of an image was made of.
@@ -193,8 +195,22 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
         Error::new(Class::Runtime, format!("{name}: the lock does not say what it installs")).hint("run `twostage repo` first")
     })?;
 
-    let built = session.built(context)?;
-    let own = own_packages(session, &built)?;
+    let published = published(session, &channel)?;
+    let own = own_packages(session, &published)?;
+    // A channel that was moved back has other packages than those that were built last, and another lock goes with it.
+    let latest = session.built(context)?;
+    let digests = |built: &BTreeMap<String, Built>| -> BTreeSet<Sha256> {
+        built.values().flat_map(|built| &built.packages).map(|package| package.sha256).collect()
+    };
+    let moved = !latest.is_empty() && digests(&published) != digests(&latest);
+    let hint = if moved {
+        format!(
+            "channel {channel_name} is at @{}, which is not what was built last: take the twostage.lock of that time from version control, or publish what was built last with `twostage repo`",
+            channel.snapshot.short()
+        )
+    } else {
+        "run `twostage repo` first".to_string()
+    };
     let now_asked = asked(session.project.format, image, &own);
     if closure.asked != now_asked {
         let differs = |of: &[String], other: &[String]| of.iter().find(|word| !other.contains(word)).cloned();
@@ -202,8 +218,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
             (Some(new), _) => format!("it does not know {new}"),
             (None, gone) => format!("it still has {}", gone.unwrap_or_default()),
         };
-        return Err(Error::new(Class::Runtime, format!("{name}: the lock is not for what the image needs now: {what}"))
-            .hint("run `twostage repo` first"));
+        return Err(Error::new(Class::Runtime, format!("{name}: the lock is not for what the image needs now: {what}")).hint(hint));
     }
     let mut own: BTreeMap<String, Stored> = own.into_iter().map(|p| (p.id.name.clone(), p)).collect();
     for digest in channel.members.get(&format!("config:{name}")).into_iter().flatten() {
@@ -220,7 +235,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     // Everything that will be installed over the base.
     let mut digests = Vec::new();
     for own_name in &own_names {
-        digests.push(own.get(own_name).ok_or_else(|| not_published(own_name, channel_name))?.sha256);
+        digests.push(own.get(own_name).ok_or_else(|| not_published(own_name, channel_name).hint(&hint))?.sha256);
     }
     digests.extend(closure.packages.iter().map(|package| package.sha256));
     let members: std::collections::BTreeSet<Sha256> = channel.members.values().flatten().copied().collect();
@@ -228,7 +243,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     for digest in &digests {
         let package = session.repository.package(digest)?;
         if !members.contains(digest) {
-            return Err(not_published(&package.file_name(), channel_name));
+            return Err(not_published(&package.file_name(), channel_name).hint(&hint));
         }
         date = date.max(package.date);
         match &package.rpm {
@@ -250,6 +265,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
         image,
         project_file: &session.project.file,
         from: &base.reference,
+        base_user: &base.user,
         base_layer: base.top,
         snapshot: channel.snapshot,
         packages: &packages,
@@ -258,6 +274,26 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
         date,
     });
     Ok(Plan { snapshot: channel.snapshot, base, dockerfile })
+}
+
+/// The packages of each component as the channel has them, wherever it was moved to.
+fn published(session: &Session, channel: &Channel) -> Result<BTreeMap<String, Built>> {
+    let mut published = BTreeMap::new();
+    for component in &session.project.components {
+        let Some(members) = channel.members.get(&format!("component:{}", component.name.value)) else { continue };
+        let mut built = Built { packages: Vec::new(), sources: Vec::new(), outcome: Outcome::Unchanged };
+        for digest in members {
+            let package = session.repository.package(digest)?;
+            match package.kind {
+                twostage_reposerver::Kind::Deb | twostage_reposerver::Kind::Rpm => {
+                    built.packages.push(stored(&session.repository, &package)?)
+                }
+                _ => built.sources.push(*digest),
+            }
+        }
+        published.insert(component.name.value.clone(), built);
+    }
+    twostage_builder::claims::settle(&session.project, published)
 }
 
 async fn build(context: &Arc<Context>, name: &str, plan: &Plan, tag: &str, no_cache: bool) -> Result<String> {

@@ -273,8 +273,8 @@ fn our_own_package_wins_over_a_newer_one_of_the_distribution() {
     uses(Used::Apt);
     // Debian's is 2.10.
     let query = ["dpkg-query", "--show", "hello"];
-    let reasons = ["wins-demo : Depends: hello (>= 2.0), and the project's own hello is 1.0+ts", "hint: no other hello is taken"];
-    own_wins(On::Docker, Family::Deb, "wins", "hello", &query, "hello\t1.0+ts", &reasons);
+    let reasons = ["wins-demo : Depends: hello (>= 2.0), and the project's own hello is 1.0+bts", "hint: no other hello is taken"];
+    own_wins(On::Docker, Family::Deb, "wins", "hello", &query, "hello\t1.0+bts", &reasons);
 }
 
 #[test]
@@ -289,6 +289,8 @@ fn our_own_rpm_wins_over_a_newer_one_of_the_distribution() {
 /// `ours` is called as a package of the distribution is.
 fn own_wins(on: On, family: Family, test: &str, ours: &str, query: &[&str], shown: &str, reasons: &[&str]) {
     let project = Project::quick_on(on, family, test, ours);
+    let replaces = format!("name = \"{ours}\"\nreplaces = [\"{ours}\"]");
+    project.edit("twostage.toml", |text| text.replacen(&format!("name = \"{ours}\""), &replaces, 1));
     // The package manager itself is to choose.
     project.edit("twostage.lock", |lock| lock.split("\n[[closure]]\nof = \"runtime:").next().unwrap_or_default().to_string());
     project.run(&["repo"]).ok();

@@ -7,6 +7,7 @@
 
 mod apt;
 mod bases;
+mod claims;
 mod cli;
 mod clients;
 mod compile;

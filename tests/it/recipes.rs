@@ -61,10 +61,10 @@ fn the_distributions_own_source_is_patched_built_published_with_sources_and_inst
 
     // The date of the version is the patch's, as nothing else here has one.
     let files = published(&project);
-    for start in ["hello_2.10-3+ts20260203040506.", "hello-dbgsym_2.10-3+ts20260203040506."] {
+    for start in ["hello_2.10-3+bts20260203040506.", "hello-dbgsym_2.10-3+bts20260203040506."] {
         assert!(files.iter().any(|file| file.starts_with(start) && file.ends_with("_amd64.deb")), "{start}: {files:?}");
     }
-    assert!(files.iter().any(|file| file.starts_with("hello_2.10-3+ts20260203040506.") && file.ends_with(".dsc")), "{files:?}");
+    assert!(files.iter().any(|file| file.starts_with("hello_2.10-3+bts20260203040506.") && file.ends_with(".dsc")), "{files:?}");
 
     project.run(&["runtime"]).ok();
     assert_eq!(docker(&["run", "--rm", &project.image, "hello"]).ok().out, "Patched and built again.\n");
@@ -93,17 +93,35 @@ fn the_distributions_own_source_is_patched_built_published_with_sources_and_inst
     let again = Project::outcomes(&project.run(&["--json", "repo", "--locked"]).ok());
     assert_eq!(again["hello"], "unchanged");
 
+    // Without the patch it is newer all the same, the source that is published is the distribution's, and each package
+    // names it, as Debian's own binary rebuilds do: scanners look there for the version that a hole was mended in.
+    let patched = deb_of(&project, "hello_2.10-3+bts");
+    project.edit("twostage.toml", |text| text.replace("patches = [\"patches/greeting.patch\"]\n", ""));
+    project.run(&["repo"]).ok();
+    let plain = deb_of(&project, "hello_2.10-3+bts");
+    let field = |deb: &str, field: &str| tool("dpkg-deb", &["--field", deb, field]).ok().out.trim().to_string();
+    tool("dpkg", &["--compare-versions", &field(&plain, "Version"), "gt", &field(&patched, "Version")]).ok();
+    assert_eq!((field(&patched, "Source"), field(&plain, "Source")), (String::new(), "hello (2.10-3)".to_string()));
+    let files = published(&project);
+    let sources: Vec<&String> = files.iter().filter(|file| file.ends_with(".dsc") && file.starts_with("hello_")).collect();
+    assert_eq!(sources, ["hello_2.10-3.dsc"], "{files:?}");
+
     if long() {
-        // Without a patch the only date is that of the changelog: nothing in the package is of 1970.
-        project.edit("twostage.toml", |text| text.replace("patches = [\"patches/greeting.patch\"]\n", ""));
+        // In another repository no patch was there before: the only date is that of the changelog.
+        fs::remove_dir_all(project.join(".twostage/repository")).expect("the repository goes");
         project.run(&["repo"]).ok();
-        let list = project.read(&format!(".twostage/repository/snapshots/{}/SHA256SUMS", project.snapshot()));
-        let line =
-            list.lines().find(|line| line.contains("  hello_2.10-3+ts") && line.ends_with("_amd64.deb")).expect("hello is published");
-        let deb = project.join(&format!(".twostage/repository/pool/{}/{}", &line[..2], &line[..64]));
-        let contents = tool("dpkg-deb", &["--contents", &deb.to_string_lossy()]).ok().out;
+        let deb = deb_of(&project, "hello_2.10-3+bts");
+        let contents = tool("dpkg-deb", &["--contents", &deb]).ok().out;
         assert!(contents.contains("./usr/bin/hello\n") && !contents.contains(" 1970-"), "{contents}");
+        assert!(field(&deb, "Version").starts_with("2.10-3+bts20221226"), "{}", field(&deb, "Version"));
     }
+}
+
+/// The one package that is published under a name that starts so, as a file.
+fn deb_of(project: &Project, start: &str) -> String {
+    let list = project.read(&format!(".twostage/repository/snapshots/{}/SHA256SUMS", project.snapshot()));
+    let line = list.lines().find(|line| line.contains(&format!("  {start}")) && line.ends_with(".deb")).expect("it is published");
+    project.join(&format!(".twostage/repository/pool/{}/{}", &line[..2], &line[..64])).to_string_lossy().into_owned()
 }
 
 #[test]
@@ -151,7 +169,7 @@ fn a_tarball_and_a_git_revision_are_built_at_the_same_time() {
     let files = published(&project);
     for name in ["from-tarball", "from-git"] {
         for end in ["_all.deb", ".dsc"] {
-            let start = format!("{name}_1.0+ts");
+            let start = format!("{name}_1.0+bts");
             assert!(files.iter().any(|file| file.starts_with(&start) && file.ends_with(end)), "{start}…{end}: {files:?}");
         }
     }

@@ -375,12 +375,15 @@ impl Project {
             let (others, image) = lock.split_once("\n[[closure]]\nof = \"runtime:").expect("the image's closure");
             let base = image.lines().find(|line| line.starts_with("base = ")).expect("its base");
             let of = format!("of = \"runtime:{}\"\n{base}", project.image);
-            format!("{others}\n[[closure]]\n{of}\nasked = [\"own {component}\"]\nown = [\"{component}\"]\npackages = [\n]\n")
+            let names = image.split_once("\n[[names]]\n").map_or(String::new(), |(_, names)| format!("\n[[names]]\n{names}"));
+            format!("{others}\n[[closure]]\n{of}\nasked = [\"own {component}\"]\nown = [\"{component}\"]\npackages = [\n]\n{names}")
         });
         project
     }
 
     pub fn add_quick(&self, component: &str) {
+        // Whether the distribution has a package of that name need not be asked.
+        self.edit("twostage.lock", |lock| lock.replace("\nfree = [", &format!("\nfree = [\"{component}\", ")));
         match self.family {
             Family::Deb => self.add_quick_deb(component),
             Family::Rpm => self.add_quick_rpm(component),

@@ -11,6 +11,7 @@ END
 asked=$1
 shift
 apt-get update
+claims
 echo 'twostage: simulation begins'
 apt-get -o quiet=0 --simulate --allow-downgrades "$asked" -- "$@"
 echo 'twostage: simulation ends'

@@ -1,6 +1,6 @@
 # Builds one component from /build/src (a tree with debian/) or /build/source (a .dsc and its
-# files). VERSION_SUFFIX, SOURCE_DATE_EPOCH, DEB_BUILD_OPTIONS and BUILD_KEY come in; packages and the
-# source package go to /build/out.
+# files). VERSION_MARK, VERSION_MARK_UBUNTU, VERSION_KEY, SOURCE_DATE_EPOCH, DEB_BUILD_OPTIONS and BUILD_KEY
+# come in; packages and the source package go to /build/out.
 mkdir -p /build/out
 if [ -d /build/source ]; then dpkg-source --no-check --extract /build/source/*.dsc /build/src; cp /build/source/*.orig*.tar.* /build 2>/dev/null || :; fi
 cd /build/src
@@ -22,12 +22,20 @@ if [ -e /build/needs ]; then
     apt-get update
     apt-get --no-install-recommends build-dep /build/src
 fi
-# The distribution's own source has no date but that of its changelog.
-if [ "$SOURCE_DATE_EPOCH" = 0 ]; then SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -S Timestamp); fi
+# The distribution's own source has the date of its changelog, unless a patch is newer. So has a tree whose files
+# have no date: tar and zip write one before 1980 for none.
+changed=$(dpkg-parsechangelog -S Timestamp)
+if [ "$SOURCE_DATE_EPOCH" -lt 315532800 ] || { [ -d /build/source ] && [ "$changed" -gt "$SOURCE_DATE_EPOCH" ]; }; then
+    SOURCE_DATE_EPOCH=$changed
+fi
+export SOURCE_DATE_EPOCH
+# On Ubuntu "+" sorts above the versions that mend something: 1-2ubuntu0.1 is below 1-2+anything.
+derived=$(. /etc/os-release 2>/dev/null && echo " ${ID:-} ${ID_LIKE:-} ") || derived=
+case $derived in *" ubuntu "*) mark=$VERSION_MARK_UBUNTU ;; *) mark=$VERSION_MARK ;; esac
 source=$(dpkg-parsechangelog -S Source)
 version=$(dpkg-parsechangelog -S Version)
 {
-    echo "$source ($version$VERSION_SUFFIX) $(dpkg-parsechangelog -S Distribution); urgency=medium"
+    echo "$source ($version$mark$(date --utc --date="@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$VERSION_KEY) $(dpkg-parsechangelog -S Distribution); urgency=medium"
     printf '\n  * Built by twostage from inputs %s.\n\n' "$BUILD_KEY"
     echo " -- twostage <builder@twostage.invalid>  $(date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")"
     echo
@@ -48,8 +56,19 @@ case $format in
 esac
 export HOME=/build/home LC_ALL=C.UTF-8
 unset APT_CONFIG
-dpkg-buildpackage --unsigned-source --unsigned-changes --build=full
+if [ -d /build/source ] && [ ! -e /build/patches ]; then
+    # The distribution's own source, as it is: it is published as it is, and each package says that it comes from
+    # it, as Debian's binary rebuilds do (deb-src-control(5), "Source: name (version)").
+    mkdir /build/bin
+    printf '#!/bin/sh\nexec /usr/bin/dpkg-gencontrol "-DSource=%s (%s)" "$@"\n' "$source" "$version" > /build/bin/dpkg-gencontrol
+    chmod 755 /build/bin/dpkg-gencontrol
+    export PATH="/build/bin:$PATH"
+    dpkg-buildpackage --unsigned-changes --build=binary
+    cp /build/source/* /build/out
+else
+    dpkg-buildpackage --unsigned-source --unsigned-changes --build=full
+fi
 cd /build
 for file in *.deb *.ddeb *.udeb *.dsc *.tar.* *.diff.gz; do
-    if [ -e "$file" ]; then mv "$file" /build/out; fi
+    if [ -e "$file" ] && [ ! -e "/build/out/$file" ]; then mv "$file" /build/out; fi
 done

@@ -27,3 +27,14 @@ Dir::Etc::main "/dev/null"; Dir::Etc::parts "/dev/null"; Dir::Etc::sourcelist "/
 Dir::Etc::preferences "/dev/null"; Dir::Etc::preferencesparts "/dev/null"; Dir::Etc::netrc "/dev/null";
 END
 }
+# claims: tells which of the names in $T/claims, one a line, are those of packages that the base has or that apt knows from
+# elsewhere than the project.
+claims() {
+    if [ ! -s "$T/claims" ]; then return; fi
+    # shellcheck disable=SC2046 # names of packages have no blanks
+    {
+        dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' -- $(cat "$T/claims") 2> /dev/null | sed -n 's/^installed //p'
+        apt-cache madison -- $(cat "$T/claims") | awk '!/repository\.twostage\.invalid/ { print $1 }'
+    } | sort -u | sed 's/^/twostage: taken /'
+    echo 'twostage: claims answered'
+}

@@ -12,6 +12,7 @@ if [ "$what" = build-dep ]; then
 else
     fetch "$@"
 fi
+claims
 for file in "$T"/out/*.rpm; do
     if [ ! -e "$file" ]; then continue; fi
     rpm -qp --nosignature --qf '%{NAME}-%{EVR}.%{ARCH}\n' -- "$file" >> "$T/chosen"

@@ -29,6 +29,14 @@ use_dnf() {
         plain "$@" && query --cacheonly --available --qf 'twostage: from %{repoid} %{name} %{evr}\n' "$@"
     }
     providers() { plain "$1" && query --cacheonly --whatprovides "$1" --qf '%{name}\n'; }
+    # available "REPOSITORY..." NAME...: the names of those that are there, in these repositories.
+    available() {
+        only=
+        for id in $1; do only="$only --repo=$id"; done
+        shift
+        # shellcheck disable=SC2086 # names of repositories have no blanks
+        plain "$@" && query --cacheonly --available $only --qf '%{name}\n' "$@"
+    }
     refresh() { private_dnf makecache; }
     newer() { query --cacheonly --upgrades --latest-limit=1 --qf '%{repoid} %{name} %{evr}\n'; }
     security() { query --cacheonly --available --security --qf '%{name} %{evr}\n'; }

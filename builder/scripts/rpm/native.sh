@@ -1,6 +1,6 @@
 # Builds one component from /build/src (a tree with a spec file) or /build/source (a source rpm).
-# VERSION_SUFFIX, SOURCE_DATE_EPOCH, RPM_BUILD_OPTIONS and BUILD_KEY come in; packages and the source
-# package go to /build/out.
+# VERSION_MARK, VERSION_KEY, SOURCE_DATE_EPOCH, RPM_BUILD_OPTIONS and BUILD_KEY come in; packages and the
+# source package go to /build/out.
 export HOME=/build/home
 mkdir -p /build/out /build/home /build/rpm/SOURCES /build/rpm/SPECS
 # The release ends in what a rebuild changes; debug symbols that were named or identified by it would
@@ -14,8 +14,10 @@ build() {
 if [ -d /build/source ]; then
     rpm --define '_topdir /build/rpm' -i --nosignature /build/source/*.src.rpm
     spec=$(echo /build/rpm/SPECS/*.spec)
-    # The distribution's own source has no date but that of its package.
-    if [ "$SOURCE_DATE_EPOCH" = 0 ]; then SOURCE_DATE_EPOCH=$(rpm -qp --nosignature --qf '%{BUILDTIME}' /build/source/*.src.rpm); fi
+    # The distribution's own source has the date of its changelog, unless a patch is newer.
+    changed=$(rpm -qp --nosignature --qf '[%{CHANGELOGTIME}\n]' /build/source/*.src.rpm | head -n 1)
+    if [ -z "$changed" ]; then changed=$(rpm -qp --nosignature --qf '%{BUILDTIME}' /build/source/*.src.rpm); fi
+    if [ "$changed" -gt "$SOURCE_DATE_EPOCH" ]; then SOURCE_DATE_EPOCH=$changed; fi
     number=90000
     for patch in /build/patches/*; do
         [ -e "$patch" ] || continue
@@ -38,6 +40,11 @@ else
     # the tree itself, under the name that the spec file gives it.
     find . -mindepth 1 -maxdepth 1 -type f -exec cp -a {} /build/rpm/SOURCES \;
     name=$(rpmspec -q --srpm --qf '%{NAME}-%{VERSION}' -- "$spec")
+    # tar and zip write a date before 1980 for none: then the changelog has one.
+    if [ "$SOURCE_DATE_EPOCH" -lt 315532800 ]; then
+        changed=$(rpmspec -q --srpm --qf '[%{CHANGELOGTIME}\n]' -- "$spec" | head -n 1)
+        case $changed in "" | *[!0-9]*) SOURCE_DATE_EPOCH=315532800 ;; *) SOURCE_DATE_EPOCH=$changed ;; esac
+    fi
     rpmspec -P -- "$spec" | sed -n 's/^[Ss]ource[0-9]*:[[:space:]]*//p' | while read -r source; do
         file=/build/rpm/SOURCES/${source##*/}
         case $file in
@@ -54,7 +61,8 @@ else
 fi
 export SOURCE_DATE_EPOCH
 touch -d "@$SOURCE_DATE_EPOCH" /build/rpm/SOURCES/*
-sed -i "s/^\(Release:[[:space:]]*[^[:space:]]*\)/\1$VERSION_SUFFIX/I" "$spec"
+suffix=$VERSION_MARK$(date --utc --date="@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$VERSION_KEY
+sed -i "s/^\(Release:[[:space:]]*[^[:space:]]*\)/\1$suffix/I" "$spec"
 if [ -e /build/needs ]; then
     HOME=$T with_build_requires "$spec" add
 fi

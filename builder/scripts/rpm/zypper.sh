@@ -30,6 +30,13 @@ use_zypper() {
     }
     origins() { sort -u "$T/origins"; }
     providers() { query search --match-exact --provides -- "$1" | sed -n 's/^<solvable .*name="\([^"]*\)".*/\1/p'; }
+    available() {
+        only=
+        for id in $1; do only="$only --repo=$id"; done
+        shift
+        # shellcheck disable=SC2086 # names of repositories have no blanks
+        query search --match-exact --type package $only -- "$@" | sed -n 's/^<solvable .*name="\([^"]*\)".*/\1/p'
+    }
     refresh() { private_zypper refresh; }
     newer() {
         query list-updates | sed -n -e '/^<update /h' -e '/^<source /{

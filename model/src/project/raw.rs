@@ -1,8 +1,8 @@
 //! The project file's keys as serde sees them, and their translation into the domain types.
 
 use super::{
-    At, Base, Component, ImageFile, Mirror, Project, Recipe, Release, RepositorySettings, RuntimeImage, Source, User, YumCompression,
-    error_at, near_miss,
+    At, Base, Component, HealthCheck, ImageFile, Mirror, Project, Recipe, Release, RepositorySettings, RuntimeImage, Source, User,
+    YumCompression, error_at, near_miss,
 };
 use crate::names::{check_channel_name, is_reference};
 use crate::{Format, Result, url};
@@ -60,6 +60,8 @@ struct ComponentTable {
     patches: Vec<Spanned<String>>,
     #[serde(default)]
     needs: Vec<Spanned<String>>,
+    #[serde(default)]
+    replaces: Vec<Spanned<String>>,
     dockerfile: Option<Spanned<String>>,
     packages: Option<Spanned<String>>,
     #[serde(default)]
@@ -117,7 +119,24 @@ struct RuntimeTable {
     #[serde(default)]
     slim: bool,
     #[serde(default)]
+    locales: Vec<Spanned<String>>,
+    workdir: Option<Spanned<String>>,
+    #[serde(default)]
+    volumes: Vec<Spanned<String>>,
+    healthcheck: Option<Spanned<HealthCheckTable>>,
+    stop_signal: Option<Spanned<String>>,
+    #[serde(default)]
     check: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HealthCheckTable {
+    cmd: Vec<String>,
+    interval: Option<String>,
+    timeout: Option<String>,
+    start_period: Option<String>,
+    retries: Option<u32>,
 }
 
 enum UserValue {
@@ -397,11 +416,18 @@ impl Reader<'_> {
                 .error(first.line, format!("`{key}` is for native builds; component `{}` has a Dockerfile", name.value))
                 .hint(format!("remove `{key}`, and let the Dockerfile do that")));
         }
+        let replaces: Vec<At<String>> = raw.replaces.into_iter().map(|name| self.at(name)).collect();
+        for name in &replaces {
+            self.format
+                .check_name(&name.value, None)
+                .map_err(|cause| self.error(name.line, cause).hint("`replaces` takes bare names of packages, such as [\"libsystemd0\"]"))?;
+        }
         Ok(Component {
             name,
             source,
             patches,
             needs: raw.needs.into_iter().map(|need| self.at(need)).collect(),
+            replaces,
             recipe,
             options: options.into_iter().map(|option| option.value).collect(),
         })
@@ -566,6 +592,11 @@ impl Reader<'_> {
             labels,
             files: raw.files.into_iter().map(|(path, file)| self.file(path, file)).collect::<Result<_>>()?,
             slim: raw.slim,
+            locales: self.locales(raw.locales, raw.slim)?,
+            workdir: raw.workdir.map(|path| self.image_folder("workdir", path)).transpose()?,
+            volumes: raw.volumes.into_iter().map(|path| self.image_folder("volumes", path)).collect::<Result<_>>()?,
+            healthcheck: raw.healthcheck.map(|check| self.healthcheck(check)).transpose()?,
+            stop_signal: raw.stop_signal.map(|signal| self.stop_signal(signal)).transpose()?,
             check: raw.check,
             name,
         })
@@ -573,11 +604,11 @@ impl Reader<'_> {
 
     fn user(&self, raw: Spanned<UserValue>) -> Result<User> {
         let At { line, value } = self.at(raw);
-        let (name, uid) = match value {
-            UserValue::Table(table) => (table.name, table.uid),
+        let (name, uid, says_uid) = match value {
+            UserValue::Table(table) => (table.name, table.uid, true),
             UserValue::Name(name) => {
                 let uid = name.parse().ok();
-                (name, uid.unwrap_or(1000))
+                (name, uid.unwrap_or(1000), uid.is_some())
             }
         };
         let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
@@ -589,7 +620,77 @@ impl Reader<'_> {
         if name.starts_with(|c: char| c.is_ascii_digit()) && name.parse() != Ok(uid) {
             return Err(self.error(line, format!("user `{name}` is neither a name nor a uid")).hint("a name starts with a letter"));
         }
-        Ok(User { name, uid })
+        Ok(User { name, uid, says_uid })
+    }
+
+    /// Languages by gettext's names: `de`, `pt_BR`, `sr@latin`.
+    fn locales(&self, raw: Vec<Spanned<String>>, slim: bool) -> Result<Vec<String>> {
+        let mut locales = Vec::new();
+        for locale in raw {
+            let At { line, value } = self.at(locale);
+            let fine = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '@';
+            if value.is_empty() || value.len() > 32 || !value.starts_with(|c: char| c.is_ascii_lowercase()) || !value.chars().all(fine) {
+                return Err(self
+                    .error(line, format!("`{value}` is not a language"))
+                    .hint("write it as gettext does, such as \"de\" or \"pt_BR\""));
+            }
+            if !slim {
+                return Err(self
+                    .error(line, "`locales` says which translations `slim` keeps, and this image is not slim")
+                    .hint("add slim = true, or remove `locales`: without `slim` every translation stays"));
+            }
+            locales.push(value);
+        }
+        Ok(locales)
+    }
+
+    /// An absolute folder of the image, as WORKDIR and VOLUME take it.
+    fn image_folder(&self, key: &str, raw: Spanned<String>) -> Result<String> {
+        let path = self.at(raw);
+        let fine = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
+        let below = path.value.strip_prefix('/').filter(|below| !below.split('/').any(|part| matches!(part, "" | "." | "..")));
+        if below.is_none() || !path.value.chars().all(fine) {
+            return Err(self
+                .error(path.line, format!("`{}` in `{key}` is not an absolute folder of the image", path.value))
+                .hint("write it like \"/srv/app\", of letters, digits and / . _ - + @"));
+        }
+        Ok(path.value)
+    }
+
+    fn healthcheck(&self, raw: Spanned<HealthCheckTable>) -> Result<HealthCheck> {
+        let At { line, value: table } = self.at(raw);
+        if table.cmd.is_empty() {
+            return Err(self
+                .error(line, "`healthcheck` has no command")
+                .hint("write it like { cmd = [\"curl\", \"-f\", \"http://127.0.0.1\"] }"));
+        }
+        for word in &table.cmd {
+            self.check_line(&At { line, value: word.clone() })?;
+        }
+        let mut options = Vec::new();
+        for (option, value) in [("interval", table.interval), ("timeout", table.timeout), ("start-period", table.start_period)] {
+            let Some(value) = value else { continue };
+            if !is_duration(&value) {
+                return Err(self
+                    .error(line, format!("`{value}` is not a time for the healthcheck's {option}"))
+                    .hint("write it like \"30s\", \"1m30s\" or \"2h\""));
+            }
+            options.push((option, value));
+        }
+        options.extend(table.retries.map(|retries| ("retries", retries.to_string())));
+        Ok(HealthCheck { cmd: table.cmd, options })
+    }
+
+    fn stop_signal(&self, raw: Spanned<String>) -> Result<String> {
+        let At { line, value } = self.at(raw);
+        let named = value.strip_prefix("SIG").is_some_and(|rest| {
+            rest.starts_with(|c: char| c.is_ascii_uppercase())
+                && rest.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || "+-".contains(c))
+        });
+        if !named && !value.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number)) {
+            return Err(self.error(line, format!("`{value}` is not a signal")).hint("write it like \"SIGQUIT\" or \"3\""));
+        }
+        Ok(value)
     }
 
     fn port(&self, raw: Spanned<Port>) -> Result<String> {
@@ -683,4 +784,21 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
+
+/// A time as Dockerfiles write it: numbers with units, `1m30s`, the largest first, and not none at all.
+fn is_duration(text: &str) -> bool {
+    let units = ["h", "m", "s", "ms"];
+    let (mut rest, mut next, mut any) = (text, 0, false);
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |end| digits + end);
+        let Some(place) = units.iter().position(|unit| *unit == &rest[digits..unit_end]) else { return false };
+        if digits == 0 || digits > 9 || place < next {
+            return false;
+        }
+        any |= rest[..digits].bytes().any(|digit| digit != b'0');
+        (rest, next) = (&rest[unit_end..], place + 1);
+    }
+    any
 }

@@ -58,7 +58,7 @@ slim = true
     let image = &project.images["demo"];
     assert_eq!(image.expose, ["8080", "53/udp"]);
     assert_eq!(image.files["/usr/bin/run"].mode, 0o755);
-    assert_eq!(image.user, Some(User { name: "app".into(), uid: 1234 }));
+    assert_eq!(image.user, Some(User { name: "app".into(), uid: 1234, says_uid: true }));
     assert_eq!(project.repository.channel, "testing");
     let paths: Vec<String> = project.paths().into_iter().map(|(path, _)| path.value).collect();
     assert!(paths.contains(&"libgreet/debian/control".to_string()), "{paths:?}");

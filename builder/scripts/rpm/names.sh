@@ -1,0 +1,4 @@
+# Tells which of the names in $T/claims are taken in this base and its distribution.
+distribution
+refresh
+claims

@@ -1,0 +1,266 @@
+//! Names that packages claim: a component's package must not pass for another component's, the base's or the
+//! distribution's, unless its component says so with `replaces`.
+//!
+//! A package claims its own name, and what it says that it provides or replaces (`Provides`, `Replaces`; an rpm's
+//! `Provides` and `Obsoletes`). The distribution's package manager says which names are taken, in a container of the base,
+//! and the lock keeps its answer. Packages of the distribution's own source package are the distribution's to name.
+
+use crate::base::BaseImage;
+use crate::component::Built;
+use crate::tools::{Tools, is_symbols};
+use crate::{Context, Stored, closure};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use twostage_model::project::{Component, Source};
+use twostage_model::{Class, Error, Format, Lock, Project, Result, Sha256};
+
+/// What a line starts with that names a taken name.
+const TAKEN: &str = "twostage: taken ";
+/// The line that says that all names were looked for.
+const ANSWERED: &str = "twostage: claims answered";
+
+/// Leaves out every package that another component replaces.
+///
+/// # Errors
+/// Class `Project`: two components leave a package of one name, and neither says that its own replaces the other's.
+pub fn settle(project: &Project, built: BTreeMap<String, Built>) -> Result<BTreeMap<String, Built>> {
+    let mut made_by: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (component, built) in &built {
+        for name in built.packages.iter().map(|package| &package.id.name).collect::<BTreeSet<_>>() {
+            made_by.entry(name.clone()).or_default().push(component);
+        }
+    }
+    let mut replaced: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, makers) in made_by.iter().filter(|(_, makers)| makers.len() > 1) {
+        let declared: Vec<&str> = makers.iter().copied().filter(|maker| replaces(project.component(maker), name)).collect();
+        let [taken] = declared[..] else {
+            let (first, second) = (makers[0], makers[1]);
+            let line = project.component(second).map_or(1, |component| component.name.line);
+            return Err(project.error_at(line, format!("component `{second}` leaves {name}, which component `{first}` makes, too")).hint(
+                format!("rename one of the two packages, or add `replaces = [\"{name}\"]` to the one component whose package is meant"),
+            ));
+        };
+        for maker in makers.iter().filter(|maker| **maker != taken) {
+            replaced.entry((*maker).to_string()).or_default().insert(name.clone());
+        }
+    }
+    let left = |(component, mut built): (String, Built)| {
+        if let Some(names) = replaced.get(&component) {
+            built.packages.retain(|package| !names.contains(&package.id.name));
+        }
+        (component, built)
+    };
+    Ok(built.into_iter().map(left).collect())
+}
+
+fn replaces(component: Option<&Component>, name: &str) -> bool {
+    component.is_some_and(|component| component.replaces.iter().any(|replaced| replaced.value == name))
+}
+
+/// The names that a package claims, in the form that its package manager takes.
+fn claimed(format: Format, package: &Stored) -> BTreeSet<String> {
+    let (fields, separator) = match format {
+        Format::Deb => (["Provides", "Replaces"], ','),
+        Format::Rpm => (["Provides", "Obsoletes"], '\n'),
+    };
+    let listed = fields.iter().filter_map(|field| package.fields.get(*field)).flat_map(|list| list.split(separator));
+    let bare = listed.filter_map(|clause| match format {
+        Format::Deb => clause.trim().split([' ', '(', ':']).next(),
+        // Sonames, configurations, architectures have a bracket: `libc.so.6()(64bit)`, `bash(x86-64)` beside `bash`.
+        Format::Rpm => clause.trim().split(' ').next().filter(|name| !name.contains('(')),
+    });
+    let names = std::iter::once(package.id.name.clone()).chain(bare.map(str::to_string));
+    // (A file that an rpm provides is no name of a package.)
+    names.filter(|name| format.check_name(name, None).is_ok()).collect()
+}
+
+/// The names that are not answered yet on a base.
+pub(crate) fn unanswered(format: Format, lock: &Lock, base: &Sha256, packages: &[Stored]) -> Vec<String> {
+    let answered = lock.names.get(base);
+    let all: BTreeSet<String> =
+        packages.iter().filter(|package| !is_symbols(format, &package.id.name)).flat_map(|package| claimed(format, package)).collect();
+    all.into_iter().filter(|name| answered.is_none_or(|answered| !answered.contains_key(name))).collect()
+}
+
+/// What the scripts answer about names.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    asked: Vec<String>,
+    taken: BTreeSet<String>,
+    answered: bool,
+}
+
+impl Answers {
+    pub(crate) fn to(asked: Vec<String>) -> Answers {
+        Answers { asked, ..Answers::default() }
+    }
+
+    /// The file that the scripts read the names from, below the root, and its text.
+    pub(crate) fn question(&self) -> (&'static str, String) {
+        ("var/cache/twostage/claims", self.asked.iter().map(|name| format!("{name}\n")).collect())
+    }
+
+    pub(crate) fn line(&mut self, line: &str) {
+        let line = line.trim_end();
+        self.answered |= line == ANSWERED;
+        self.taken.extend(line.strip_prefix(TAKEN).map(str::to_string));
+    }
+
+    /// Keeps the answers in the lock, if the names were looked for.
+    pub(crate) fn keep(self, lock: &mut Lock, base: &Sha256) -> bool {
+        if self.answered {
+            let answers = self.asked.into_iter().map(|name| (self.taken.contains(&name), name)).map(|(taken, name)| (name, taken));
+            lock.names.entry(*base).or_default().extend(answers);
+        }
+        self.answered
+    }
+}
+
+/// Checks that no package claims a name of the base or its distribution without its component's saying so. Gives the
+/// packages that replace one.
+///
+/// # Errors
+/// Class `Project`: one does; or the lock has no answer and may not change.
+pub async fn check(context: &Arc<Context>, bases: &[BaseImage], built: &BTreeMap<String, Built>) -> Result<BTreeSet<Sha256>> {
+    let (project, format) = (&context.project, context.project.format);
+    let mut replacing = BTreeSet::new();
+    let packages: Vec<Stored> = own(project, built).map(|(_, package)| package.clone()).collect();
+    // What nobody claims any more leaves the lock.
+    let all: BTreeSet<String> = packages.iter().flat_map(|package| claimed(format, package)).collect();
+    context.lock().names.retain(|base, names| {
+        names.retain(|name, _| all.contains(name));
+        bases.iter().any(|known| known.digest == *base)
+    });
+    for base in bases {
+        let asked = unanswered(format, &context.lock(), &base.digest, &packages);
+        if !asked.is_empty() {
+            ask(context, base, asked).await?;
+        }
+        let taken: BTreeSet<String> = {
+            let lock = context.lock();
+            lock.names.get(&base.digest).into_iter().flatten().filter(|(_, taken)| **taken).map(|(name, _)| name.clone()).collect()
+        };
+        for (component, package) in own(project, built) {
+            for name in claimed(format, package).intersection(&taken) {
+                if !replaces(Some(component), name) {
+                    return Err(impersonation(project, component, package, name));
+                }
+                replacing.insert(package.sha256);
+            }
+        }
+        // The distribution's own source package needs no such word.
+        for (component, built) in built {
+            let of_distribution = project.component(component).is_some_and(is_distributions);
+            replacing.extend(built.packages.iter().filter(|_| of_distribution).map(|package| package.sha256));
+        }
+    }
+    Ok(replacing)
+}
+
+fn impersonation(project: &Project, component: &Component, package: &Stored, name: &str) -> Error {
+    let component_name = &component.name.value;
+    let how = if package.id.name == *name {
+        format!("component `{component_name}` leaves {}, a package that the base or its distribution has", package.id)
+    } else {
+        format!(
+            "component `{component_name}` leaves {}, which takes the place of {name}, a package that the base or its distribution has",
+            package.id
+        )
+    };
+    project
+        .error_at(component.name.line, how)
+        .hint(format!("rename the package, or, if it is meant to take that place, add `replaces = [\"{name}\"]` to the component"))
+}
+
+fn is_distributions(component: &Component) -> bool {
+    matches!(component.source.value, Source::Distribution { .. })
+}
+
+/// Every package, except those of the distribution's own sources.
+fn own<'a>(project: &'a Project, built: &'a BTreeMap<String, Built>) -> impl Iterator<Item = (&'a Component, &'a Stored)> {
+    let components = project.components.iter().filter(|component| !is_distributions(component));
+    components.flat_map(|component| {
+        let packages = built.get(&component.name.value).into_iter().flat_map(|built| &built.packages);
+        packages.map(move |package| (component, package))
+    })
+}
+
+/// Asks in a container of its own, for names that no closure has answered.
+async fn ask(context: &Arc<Context>, base: &BaseImage, asked: Vec<String>) -> Result<()> {
+    if !context.may_lock {
+        return Err(Error::new(Class::Project, format!("the lock does not say whether the distribution has {}", asked.join(", ")))
+            .hint("run `twostage lock` and commit twostage.lock"));
+    }
+    let manager = Tools::of(context.project.format).manager;
+    context.events.started("names", &format!("asking {manager} which of {} names it has", asked.len()));
+    let mut answers = Answers::to(asked);
+    let heard = closure::ask_names(context, base, &mut answers).await;
+    let answered = answers.keep(&mut context.lock(), &base.digest);
+    match heard {
+        Err(cause) if !answered => {
+            let why = std::iter::once(cause.to_string()).chain(cause.causes()).collect::<Vec<_>>().join(": ");
+            context.events.note("names", format!("{manager} cannot say which names the distribution has: {why}"));
+            Ok(())
+        }
+        heard => heard,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twostage_model::PackageId;
+    use twostage_model::event::Outcome;
+
+    fn package(name: &str, fields: &[(&str, &str)]) -> Stored {
+        let fields = fields.iter().map(|(field, value)| ((*field).to_string(), (*value).to_string())).collect();
+        let id = PackageId::new(name, "1-1", "amd64").expect("an id");
+        Stored { id, sha256: Sha256::of(name.as_bytes()), size: 0, date: 0, fields }
+    }
+
+    fn project(replaces: &str) -> Project {
+        let text = format!(
+            "[project]\nname = \"demo\"\n[base]\nimage = \"debian\"\n[[component]]\nname = \"aa\"\nsource = \"aa\"\n\
+             [[component]]\nname = \"bb\"\nsource = \"bb\"\n{replaces}\n"
+        );
+        Project::parse(&text, "twostage.toml", &|| unreachable!("no bootstrap")).expect("a project")
+    }
+
+    fn built(names: &[&str]) -> Built {
+        Built { packages: names.iter().map(|name| package(name, &[])).collect(), sources: Vec::new(), outcome: Outcome::Done }
+    }
+
+    #[test]
+    fn two_components_may_not_leave_a_package_of_one_name() {
+        let both = || BTreeMap::from([("aa".to_string(), built(&["tool", "libx"])), ("bb".to_string(), built(&["tool"]))]);
+        let refused = settle(&project(""), both()).expect_err("two tools");
+        assert!(refused.to_string().contains("twostage.toml:9: component `bb` leaves tool, which component `aa` makes, too"), "{refused}");
+        let settled = settle(&project("replaces = [\"tool\"]"), both()).expect("bb's is meant");
+        let names = |component: &str| settled[component].packages.iter().map(|p| p.id.name.clone()).collect::<Vec<_>>();
+        assert_eq!((names("aa"), names("bb")), (vec!["libx".to_string()], vec!["tool".to_string()]));
+    }
+
+    #[test]
+    fn a_package_claims_what_it_provides_and_replaces() {
+        let fields = [("Provides", "libsystemd0 (= 999), awk"), ("Replaces", "libc6:amd64, util-linux (<< 3)"), ("Depends", "bash")];
+        let names: Vec<String> = claimed(Format::Deb, &package("evil", &fields)).into_iter().collect();
+        assert_eq!(names, ["awk", "evil", "libc6", "libsystemd0", "util-linux"]);
+        let fields =
+            [("Provides", "evil = 1-1\nlibc.so.6()(64bit)\nbash = 999\nbash(x86-64) = 999\n/bin/sh"), ("Obsoletes", "systemd-libs < 999")];
+        let names: Vec<String> = claimed(Format::Rpm, &package("evil", &fields)).into_iter().collect();
+        assert_eq!(names, ["bash", "evil", "systemd-libs"]);
+    }
+
+    #[test]
+    fn only_what_was_looked_for_is_answered() {
+        let (mut lock, base) = (Lock::default(), Sha256::of(b"base"));
+        let mut silent = Answers::to(vec!["tool".into()]);
+        silent.line("twostage: taken tool\n");
+        assert!(!silent.keep(&mut lock, &base) && lock.names.is_empty());
+        let mut heard = Answers::to(vec!["libsystemd0".into(), "tool".into()]);
+        ["twostage: taken libsystemd0", "twostage: taken other", "twostage: claims answered"].iter().for_each(|line| heard.line(line));
+        assert!(heard.keep(&mut lock, &base));
+        assert_eq!(lock.names[&base], BTreeMap::from([("libsystemd0".into(), true), ("tool".into(), false)]));
+        assert_eq!(unanswered(Format::Deb, &lock, &base, &[package("tool", &[]), package("new", &[])]), ["new"]);
+    }
+}
