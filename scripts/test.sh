@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 cargo_test() { # cargo_test WORD...
-    cargo test --workspace --features registry --locked "$@"
+    cargo test --workspace --locked "$@"
 }
 # The tests of the whole command, `it`, spend much of their time waiting for an engine or a disk. The libraries'
 # own, whose names are longer, are run beside them and shown after them.

@@ -140,8 +140,13 @@ impl Output {
     /// A line that stays, above the status line.
     fn line(&self, text: &str) {
         let clear = if self.0.terminal { "\r\x1b[2K" } else { "" };
-        // Standard error that is gone is no reason to end a build.
-        let _ = writeln!(std::io::stderr(), "{clear}{text}");
+        // Standard error that is gone is no reason to end a build. (One write, so that lines of two do not mix.)
+        let _ = std::io::stderr().write_all(format!("{clear}{text}\n").as_bytes());
+    }
+
+    /// A line of the log.
+    pub fn log_line(&self, text: &str) {
+        self.line(text);
     }
 
     fn status(&self, running: &mut Running) {

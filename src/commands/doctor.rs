@@ -280,11 +280,6 @@ fn machine(project: &Path) -> Vec<Check> {
         Some(path) => Check::good("mmdebstrap", format!("{}, for bases that are made by `bootstrap`", path.display())),
         None => Check::other("mmdebstrap", Mark::Poor, "not there: no base can be made by `bootstrap`", "apt-get install mmdebstrap"),
     });
-    checks.push(if cfg!(feature = "registry") {
-        Check::good("registries", "docker:// is read and written")
-    } else {
-        Check::other("registries", Mark::Poor, "built without docker://", "cargo build --release --features registry")
-    });
     checks
 }
 

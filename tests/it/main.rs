@@ -33,4 +33,5 @@ mod rpm_clients;
 mod rpm_mutations;
 mod rpm_outdated;
 mod rpm_recipes;
+mod serving;
 mod support;

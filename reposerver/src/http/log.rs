@@ -56,8 +56,10 @@ impl Log {
         let AccessEntry { peer, method, target, agent, status, problem, sent, time } = entry;
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         match problem {
-            Some(problem) => tracing::error!(target: TARGET, %peer, method, target, status, sent, millis, agent, problem, "request failed"),
-            None => tracing::info!(target: TARGET, %peer, method, target, status, sent, millis, agent, "request"),
+            Some(problem) => {
+                tracing::error!(target: TARGET, %peer, method, uri = target, status, sent, millis, agent, problem = printable(problem), "request failed")
+            }
+            None => tracing::info!(target: TARGET, %peer, method, uri = target, status, sent, millis, agent, "request"),
         }
     }
 
@@ -83,6 +85,11 @@ impl Log {
 fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
     shown(&causes.collect::<Vec<_>>().join(": "))
+}
+
+/// What went wrong, in our own words, without what could move a cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A target without its query and without a user's name and password.
