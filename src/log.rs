@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
@@ -34,10 +35,10 @@ pub fn start(level: LevelFilter, format: LogFormat, output: &Output) -> Result<(
         Ok(text) if !text.trim().is_empty() => filter(&text)?,
         _ => Targets::new().with_target(OURS, level),
     };
-    let layer = fmt::layer().with_ansi(false).with_writer(Lines(output.clone()));
+    let layer = fmt::layer().with_ansi(false).with_span_events(FmtSpan::CLOSE).with_writer(Lines(output.clone()));
     let layer = match format {
         LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
     };
     // (There is one already only where a test runs two commands in a process.)
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();

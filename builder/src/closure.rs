@@ -12,6 +12,7 @@ use crate::tools::{Answer, Tools, exact, exact_locked, source_package};
 use crate::{Context, Stored, apt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tracing::Instrument as _;
 use twostage_engine::{LastLines, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::{Closure, LockedPackage, LockedSource};
@@ -118,12 +119,13 @@ async fn solve(
     };
     let mut answer = Answer::of(context.project.format);
     let told = |(what, hint): (String, String)| Error::new(Class::Project, what).hint(hint);
-    let (_folder, collected) =
-        fetch(context, of, base, tools.closure, arguments, input, &mut |line| answer.line(line)).await.map_err(|cause| {
-            match answer.explain(of, own) {
-                Some(reason) => told(reason).because(cause),
-                None => cause,
-            }
+    let span = tracing::debug_span!("solve", of);
+    let (_folder, collected) = fetch(context, of, base, tools.closure, arguments, input, &mut |line| answer.line(line))
+        .instrument(span)
+        .await
+        .map_err(|cause| match answer.explain(of, own) {
+            Some(reason) => told(reason).because(cause),
+            None => cause,
         })?;
     let mut stored = store(context, collected).await?;
     stored.extend(answer.known().iter().filter_map(|digest| pooled.get(digest)).cloned());

@@ -45,7 +45,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use twostage_model::error::OrFail;
-use twostage_model::{Class, Result};
+use twostage_model::{Class, Error, Result};
 
 /// How long connections may take to finish their response at a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,10 +100,13 @@ impl Server {
     /// It cannot be listened on.
     pub async fn add_listener(&self, address: SocketAddr) -> Result<SocketAddr> {
         let failed = || format!("cannot listen on {address}");
-        let listener = TcpListener::bind(address)
-            .await
-            .or_fail(Class::System, failed)
-            .map_err(|error| error.hint("choose another port, or 0 for a free one"))?;
+        let listener = match TcpListener::bind(address).await {
+            Ok(listener) => listener,
+            Err(cause) => {
+                let hint = listen_hint(cause.kind());
+                return Err(Error::new(Class::System, failed()).because(cause).hint(hint));
+            }
+        };
         let address = listener.local_addr().or_fail(Class::System, failed)?;
         crate::lock(&self.addresses).push(address);
         let (state, stop) = (Arc::clone(&self.state), self.stop.subscribe());
@@ -129,6 +132,16 @@ impl Server {
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Server").field(&self.addresses()).finish()
+    }
+}
+
+fn listen_hint(why: std::io::ErrorKind) -> &'static str {
+    match why {
+        std::io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; `ip address` lists those that it has, 0.0.0.0 is all of them"
+        }
+        std::io::ErrorKind::PermissionDenied => "only root may listen on ports below 1024; choose another one",
+        _ => "choose another port, or 0 for a free one",
     }
 }
 

@@ -13,6 +13,7 @@ mod compile;
 mod differential;
 mod embedded;
 mod engines;
+mod errors;
 mod failures;
 mod hello;
 mod images;

@@ -102,12 +102,14 @@ pub fn step(short: usize) -> usize {
 pub fn run(command: &mut Command) -> Done {
     let shown = format!("{command:?}");
     let Output { status, stdout, stderr } = command.output().unwrap_or_else(|cause| panic!("cannot run {shown}: {cause}"));
-    Done {
+    let done = Done {
         status: status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&stdout).into_owned(),
         err: String::from_utf8_lossy(&stderr).into_owned(),
         shown,
-    }
+    };
+    crate::errors::keep(&done);
+    done
 }
 
 /// Runs a tool with arguments.

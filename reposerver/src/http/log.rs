@@ -94,10 +94,7 @@ fn printable(text: &str) -> String {
 
 /// A target without its query and without a user's name and password.
 pub(crate) fn shown_target(target: &str) -> String {
-    let (path, query) = target.split_once('?').map_or((target, ""), |(path, _)| (path, "?…"));
-    let mut shown = shown(&twostage_model::url::shown(path));
-    shown.push_str(query);
-    shown
+    shown(&twostage_model::url::logged(target))
 }
 
 /// Words of a stranger, in printable ASCII: nothing in them ends a line, or is obeyed by a terminal. (What writes a line
