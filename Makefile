@@ -52,7 +52,7 @@ bench: $(TWOSTAGE)
 
 lint:
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features registry --locked -- --deny warnings
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
 
 clean:
 	cargo clean

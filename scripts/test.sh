@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 cargo_test() { # cargo_test WORD...
-    cargo test --workspace --features registry --locked "$@"
+    cargo test --workspace --locked "$@"
 }
 # The tests of the whole command, `it`, spend much of their time waiting for an engine or a disk. The libraries'
 # own, whose names are longer, are run beside them and shown after them.
@@ -18,8 +18,10 @@ fi
 
 scratch=$(mktemp -d)
 TWOSTAGE_TEST_COUNTS=$scratch/counts
-export TWOSTAGE_TEST_COUNTS
+TWOSTAGE_TEST_ERRORS=$scratch/errors
+export TWOSTAGE_TEST_COUNTS TWOSTAGE_TEST_ERRORS
 : > "$TWOSTAGE_TEST_COUNTS"
+: > "$TWOSTAGE_TEST_ERRORS"
 started=$(date +%s)
 # What runs beside this is a session of its own, so that all of it can be ended.
 beside=
@@ -54,6 +56,10 @@ echo "tests that used a real zypper: $(count zypper)"
 echo "tests left to \`make test-all\`, or shorter here than there: $(count short)"
 echo "tests skipped for want of a tool: $skipped"
 passed=$(awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 " passed, " failed + 0 " failed" }' "$scratch/it" "$scratch/libraries")
+# What went wrong on purpose, for people: whether each hint follows from its cause, no program can say.
+errors=${CARGO_TARGET_DIR:-target}/errors.md
+{ printf '| status | what | why | hint |\n|---|---|---|---|\n'; LC_ALL=C sort -u "$TWOSTAGE_TEST_ERRORS"; } > "$errors"
+echo "errors that the tests caused, with their hints: $(LC_ALL=C sort -u "$TWOSTAGE_TEST_ERRORS" | wc -l), in $errors"
 seconds=$(($(date +%s) - started))
 echo "$passed, $skipped skipped, in $((seconds / 60)) min $((seconds % 60)) s"
 [ ! -e "$scratch/failed" ] || exit 1

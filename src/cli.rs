@@ -1,9 +1,11 @@
 //! The command line: what can be said, and the help that teaches it.
 
 use crate::images::{Place, SYNTAX};
+use crate::log::LogFormat;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
+use tracing::level_filters::LevelFilter;
 use twostage_engine::{Engine, Kind, Network};
 use twostage_model::Result;
 
@@ -26,9 +28,12 @@ pub struct Cli {
     /// Say only what went wrong, and the result
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Show what builders and package managers say, too
-    #[arg(short, long, global = true)]
-    pub verbose: bool,
+    /// Show what builders and package managers say, too; twice, also log where time goes (TWOSTAGE_LOG says of what)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// How the log is written, to standard error
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -48,6 +53,17 @@ pub struct ProjectArgs {
     pub key: Option<PathBuf>,
 }
 
+impl Cli {
+    /// What is logged unless `TWOSTAGE_LOG` says otherwise: what went wrong; of a server also its requests.
+    pub fn log_level(&self) -> LevelFilter {
+        match (&self.command, self.verbose) {
+            (_, 2..) => LevelFilter::DEBUG,
+            (Command::Serve(_), _) if !self.quiet => LevelFilter::INFO,
+            _ => LevelFilter::ERROR,
+        }
+    }
+}
+
 #[derive(Subcommand)]
 pub enum Command {
     /// Write a commented twostage.toml and a Makefile into an empty folder
@@ -64,7 +80,7 @@ pub enum Command {
     Publish(Publish),
     /// List the channels and their snapshots, or move a channel to another snapshot
     Channel(Channel),
-    /// Serve the repository over HTTP
+    /// Serve the repository over HTTP; what it answers is logged to standard error
     Serve(Serve),
     /// Build the runtime images from the channel's snapshot, and audit them
     Runtime(Runtime),
@@ -173,9 +189,7 @@ impl EngineArgs {
             EngineKind::Embedded => Kind::Embedded,
         });
         let engine = Engine::connect(kind, self.engine_host.as_deref()).await?.limited(self.memory, self.time_limit)?;
-        #[cfg(feature = "registry")]
-        let engine = engine.fetching(std::sync::Arc::new(crate::registry::Fetcher));
-        Ok(engine)
+        Ok(engine.fetching(std::sync::Arc::new(crate::registry::Fetcher)))
     }
 }
 

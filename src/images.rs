@@ -1,7 +1,6 @@
 //! Images, wherever they are: one syntax for every command, skopeo's transports.
 
 use crate::cli::{EngineArgs, EngineKind};
-#[cfg(feature = "registry")]
 use crate::registry::{RegistryOperation, Remote};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -213,7 +212,6 @@ pub fn whole_name(name: &str) -> String {
     if last.contains([':', '@']) { name.to_string() } else { format!("{name}:latest") }
 }
 
-#[cfg(feature = "registry")]
 async fn pull(name: &str) -> Result<TempDir> {
     Ok(Remote::open(name, RegistryOperation::Pull).await?.pull().await?.layout)
 }
@@ -221,30 +219,9 @@ async fn pull(name: &str) -> Result<TempDir> {
 /// Pushes one image of a layout, byte for byte.
 ///
 /// # Errors
-/// The registry does not take it, or this program was built without registries.
-#[cfg(feature = "registry")]
+/// The registry does not take it.
 pub async fn push_layout(name: &str, layout: &Path, manifest: &Sha256) -> Result<()> {
     Remote::open(name, RegistryOperation::Push).await?.push(layout, manifest).await
-}
-
-#[cfg(not(feature = "registry"))]
-async fn pull(name: &str) -> Result<TempDir> {
-    Err(without_registries(name))
-}
-
-/// Says that this program was built without registries.
-///
-/// # Errors
-/// Always.
-#[cfg(not(feature = "registry"))]
-pub async fn push_layout(name: &str, _: &Path, _: &Sha256) -> Result<()> {
-    Err(without_registries(name))
-}
-
-#[cfg(not(feature = "registry"))]
-fn without_registries(name: &str) -> Error {
-    Error::new(Class::Usage, format!("this twostage was built without registries, so it cannot reach docker://{name}"))
-        .hint("build it with `cargo build --release --features registry`, or let skopeo copy the image to oci:FOLDER")
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ mod commands;
 mod images;
 mod layout;
 mod leaks;
+mod log;
 mod output;
-#[cfg(feature = "registry")]
 mod registry;
 mod remembered;
 mod session;
@@ -27,7 +27,10 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run() -> ExitCode {
     let cli = Cli::parse();
-    let output = Output::new(cli.json, cli.quiet, cli.verbose);
+    let output = Output::new(cli.json, cli.quiet, cli.verbose > 0);
+    if let Err(error) = log::start(cli.log_level(), cli.log_format, &output) {
+        return output.error(&error);
+    }
     let project = &cli.project;
     let mut status = ExitCode::SUCCESS;
     let result = match cli.command {

@@ -140,8 +140,13 @@ impl Output {
     /// A line that stays, above the status line.
     fn line(&self, text: &str) {
         let clear = if self.0.terminal { "\r\x1b[2K" } else { "" };
-        // Standard error that is gone is no reason to end a build.
-        let _ = writeln!(std::io::stderr(), "{clear}{text}");
+        // Standard error that is gone is no reason to end a build. (One write, so that lines of two do not mix.)
+        let _ = std::io::stderr().write_all(format!("{clear}{text}\n").as_bytes());
+    }
+
+    /// A line of the log.
+    pub fn log_line(&self, text: &str) {
+        self.line(text);
     }
 
     fn status(&self, running: &mut Running) {
@@ -251,28 +256,9 @@ fn print_out(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// `1.2 MB`, in powers of ten as registries and disks count.
-pub fn bytes(count: u64) -> String {
-    let units = ["B", "kB", "MB", "GB", "TB"];
-    #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < units.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 || value >= 99.95 { format!("{value:.0} {}", units[unit]) } else { format!("{value:.1} {}", units[unit]) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_read_as_people_write_them() {
-        let shown: Vec<String> = [0, 999, 1000, 1_234_567, 99_960_000, 170_401_280, 999_999_999].map(bytes).to_vec();
-        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "1.2 MB", "100 MB", "170 MB", "1.0 GB"]);
-    }
 
     #[test]
     fn a_builder_cannot_move_the_cursor() {

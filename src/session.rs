@@ -369,7 +369,7 @@ pub fn lock(file: &File, path: &Path, say: impl FnOnce()) -> Result<()> {
 pub async fn sweep_containers(engine: &Engine, label: &(String, String), events: &Sink) -> Result<()> {
     let left = engine.sweep(&format!("{}={}", label.0, label.1)).await?;
     if left > 0 {
-        events.note("engine", format!("removed {left} containers that an interrupted run left"));
+        events.note("engine", format!("removed {} that an interrupted run left", twostage_model::shown::count(left, "container")));
     }
     Ok(())
 }

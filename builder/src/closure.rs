@@ -13,6 +13,7 @@ use crate::tools::{Answer, Tools, exact, exact_locked, source_package};
 use crate::{Context, ROOT, Stored, apt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tracing::Instrument as _;
 use twostage_engine::{LastLines, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::{Closure, LockedPackage, LockedSource};
@@ -123,10 +124,12 @@ async fn solve(
     add_file(&mut input, file, 0o644, 0, text.as_bytes())?;
     let mut answer = Answer::of(context.project.format);
     let told = |(what, hint): (String, String)| Error::new(Class::Project, what).hint(hint);
+    let span = tracing::debug_span!("solve", of);
     let (_folder, collected) = fetch(context, of, base, tools.closure, arguments, input, &mut |line| {
         answer.line(line);
         names.line(line);
     })
+    .instrument(span)
     .await
     .map_err(|cause| match answer.explain(of, own) {
         Some(reason) => told(reason).because(cause),

@@ -13,11 +13,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use tracing::Instrument as _;
 use twostage_engine::{Build, LastLines, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::lock::{Closure, LockedSource};
 use twostage_model::project::{Component, Recipe, Source};
+use twostage_model::shown::count;
 use twostage_model::{Class, Error, Format, Hasher, Result, Sha256};
 
 /// Counts up when the way we build changes so that old results no longer stand for new ones.
@@ -54,6 +56,10 @@ struct Inputs {
 /// # Errors
 /// Class `Build`, with the last lines of the log and where the rest is.
 pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Stored]) -> Result<Built> {
+    build_now(context, component, needs).instrument(tracing::debug_span!("component", name = component.name.value)).await
+}
+
+async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Stored]) -> Result<Built> {
     let start = Instant::now();
     let name = component.name.value.as_str();
     let base = ensure(context, &context.project.base.value, false).await?;
@@ -272,7 +278,7 @@ pub fn stored(context: &Context, record: &Record) -> Result<Option<Built>> {
 fn describe(packages: &[Stored]) -> String {
     let versions: std::collections::BTreeSet<&str> = packages.iter().map(|package| package.id.version.as_str()).collect();
     let versions: Vec<&str> = versions.into_iter().collect();
-    format!("{} package{} {}", packages.len(), if packages.len() == 1 { "" } else { "s" }, versions.join(", "))
+    format!("{} {}", count(packages.len(), "package"), versions.join(", "))
 }
 
 type StoredBuild = (Vec<Stored>, Vec<Sha256>, BTreeMap<String, Sha256>);
@@ -313,7 +319,7 @@ async fn builder_image(context: &Arc<Context>, name: &str, base: &BaseImage, clo
     if context.engine.image(&reference).await?.is_some() {
         return Ok(reference);
     }
-    context.events.started(name, &format!("making a builder image of {} packages", closure.packages.len()));
+    context.events.started(name, &format!("making a builder image of {}", count(closure.packages.len(), "package")));
     let members: Vec<Sha256> = closure.packages.iter().map(|package| package.sha256).collect();
     let tools = Tools::of(context.project.format);
     let mut input = packing(context)?;

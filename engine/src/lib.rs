@@ -40,6 +40,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
+use tracing::{Instrument as _, debug_span};
 use twostage_model::{Class, Error, Result, Sha256, Sink};
 
 /// Work that is not done yet. Boxed, so that it is compiled here, once, and not again in every
@@ -549,8 +550,8 @@ impl Engine {
     /// No registry answers, or it has no such image.
     pub fn pull<'a>(&'a self, reference: &'a str, sink: &'a Sink, subject: &'a str) -> Pending<'a, Result<()>> {
         match &self.0 {
-            Within::Docker(session) => Box::pin(session.pull(reference, sink, subject)),
-            Within::Embedded(session) => Box::pin(session.pull(reference, sink, subject)),
+            Within::Docker(session) => Box::pin(session.pull(reference, sink, subject).instrument(debug_span!("pull", reference))),
+            Within::Embedded(session) => Box::pin(session.pull(reference, sink, subject).instrument(debug_span!("pull", reference))),
         }
     }
 
@@ -587,7 +588,8 @@ impl Engine {
     /// Class `Build` when a step failed, with the step, its exit status and what the engine said;
     /// nothing is tagged then.
     pub fn build<'a>(&'a self, build: Build<'a>, on_line: &'a mut (dyn FnMut(&str) + Send)) -> Pending<'a, Result<String>> {
-        ask!(self, session => session.build(build, on_line))
+        let span = debug_span!("build", tag = build.tag);
+        ask!(self, session => session.build(build, on_line).instrument(span))
     }
 
     /// Runs a command to its end; `on_line` gets each line that it writes. A command that fails is
@@ -609,9 +611,11 @@ impl Engine {
     /// # Errors
     /// As [`Engine::run`].
     pub fn run_raw<'a>(&'a self, run: Run<'a>, on_piece: &'a mut (dyn FnMut(Piece<'_>) + Send)) -> Pending<'a, Result<Container>> {
+        // (What it is given may be secret: the words and the environment are not logged.)
+        let span = debug_span!("run", image = run.image);
         match &self.0 {
-            Within::Docker(session) => Box::pin(async move { session.run(run, on_piece).await.map(Container::from) }),
-            Within::Embedded(session) => Box::pin(async move { session.run(run, on_piece).await.map(Container::from) }),
+            Within::Docker(session) => Box::pin(async move { session.run(run, on_piece).instrument(span).await.map(Container::from) }),
+            Within::Embedded(session) => Box::pin(async move { session.run(run, on_piece).instrument(span).await.map(Container::from) }),
         }
     }
 
@@ -632,9 +636,10 @@ impl Engine {
     /// # Errors
     /// The engine has no such image.
     pub fn hold<'a>(&'a self, hold: Hold<'a>) -> Pending<'a, Result<Container>> {
+        let span = debug_span!("start", image = hold.image);
         match &self.0 {
-            Within::Docker(session) => Box::pin(async move { session.hold(hold).await.map(Container::from) }),
-            Within::Embedded(session) => Box::pin(async move { session.hold(hold).await.map(Container::from) }),
+            Within::Docker(session) => Box::pin(async move { session.hold(hold).instrument(span).await.map(Container::from) }),
+            Within::Embedded(session) => Box::pin(async move { session.hold(hold).instrument(span).await.map(Container::from) }),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::image::{Entry, Image, Kind, Layer, Want};
 use crate::leaks::{Allowed, Leaks};
 use crate::page::{self, Seen};
 use crate::path::{self, join, name, parent, shown};
-use crate::report::{self, LayerReport, PackageShare, Report, Residue, RuleShare, Share};
+use crate::report::{LayerReport, PackageShare, Report, Residue, RuleShare, Share};
 use crate::rules::{self, Check, RESIDUE, Rule, WHITEOUTS_ALLOWED};
 use crate::tree::{Node, Tree};
 use crate::waste::Waste;
@@ -23,6 +23,7 @@ use installed::{Installed, Package};
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use twostage_model::names::BASE_LABEL;
+use twostage_model::shown::{count, size};
 use twostage_model::{Class, Error, Format, Result, Sha256};
 use twostage_package::rpmdb::Expected;
 
@@ -542,10 +543,7 @@ fn whiteout(entry: &Entry, lower: &Tree<'_>) -> Verdict {
         return Verdict::Folder;
     }
     let bytes: u64 = hidden.iter().filter_map(|node| node.entry).map(Entry::size).sum();
-    Verdict::Residue(
-        "whiteout",
-        format!("deletes what a layer below still ships ({}, {bytes} bytes)", report::count(hidden.len() as u64, "path")),
-    )
+    Verdict::Residue("whiteout", format!("deletes what a layer below still ships ({}, {})", count(hidden.len(), "path"), size(bytes)))
 }
 
 /// Real paths of many files; each folder is looked up once.

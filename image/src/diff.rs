@@ -3,11 +3,12 @@
 use crate::audit::installed::{Installed, Package};
 use crate::image::{Entry, Image, Kind, Layer};
 use crate::path::{self, shown};
-use crate::report::{Share, count};
+use crate::report::Share;
 use crate::tree::{Node, Tree};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use twostage_model::shown::{count, size};
 use twostage_model::{Format, Result};
 
 /// Files of one kind that a table for people names.
@@ -139,7 +140,7 @@ impl Difference {
                     (None, None) => String::new(),
                 };
                 let sign = if package.bytes < 0 { "-" } else { "+" };
-                let bytes = crate::report::size(package.bytes.unsigned_abs());
+                let bytes = size(package.bytes.unsigned_abs());
                 let _ = writeln!(
                     text,
                     "  {} {} {versions}  ({}, {sign}{bytes})",
@@ -163,7 +164,7 @@ impl Difference {
                 files.iter().take(SHOWN).for_each(|file| file.write(&mut text));
                 if files.len() > SHOWN {
                     let bytes = files[SHOWN..].iter().map(|file| file.before.max(file.after)).sum();
-                    let _ = writeln!(text, "  {} {} more, {}", change.sign(), files.len() - SHOWN, crate::report::size(bytes));
+                    let _ = writeln!(text, "  {} {} more, {}", change.sign(), files.len() - SHOWN, size(bytes));
                 }
             }
         }
@@ -178,7 +179,7 @@ impl Difference {
         if self.is_empty() {
             text.push_str("no difference\n");
         } else {
-            let _ = writeln!(text, "{} packages and {} paths differ", self.packages.len(), self.files.len());
+            let _ = writeln!(text, "{} and {} differ", count(self.packages.len(), "package"), count(self.files.len(), "path"));
         }
         text
     }
@@ -260,9 +261,9 @@ impl FileChange {
     fn write(&self, text: &mut String) {
         let bytes = match self.change {
             Change::Changed if self.before != self.after => {
-                format!("{} -> {}", crate::report::size(self.before), crate::report::size(self.after))
+                format!("{} -> {}", size(self.before), size(self.after))
             }
-            _ => crate::report::size(self.before.max(self.after)),
+            _ => size(self.before.max(self.after)),
         };
         let what = if self.what.is_empty() { String::new() } else { format!("  {}", self.what.join(", ")) };
         let of = self.package.as_ref().map(|name| format!("  (of {name})")).unwrap_or_default();

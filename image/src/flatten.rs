@@ -33,7 +33,7 @@ pub fn onto(diff_ids: &[Sha256], parent: &[Sha256], named: &str) -> Result<Paren
     let same = diff_ids.iter().zip(parent).take_while(|(a, b)| a == b).count();
     let what = match same {
         0 => "the image shares no layer with it".to_string(),
-        same => format!("the image shares only {same} of its {} layers", parent.len()),
+        same => format!("the image shares only {same} of its {}", twostage_model::shown::count(parent.len(), "layer")),
     };
     Err(Error::new(Class::Usage, format!("{named} is not the parent of this image: {what}"))
         .hint("name the image that it was built on, or flatten everything with --all"))
@@ -159,7 +159,7 @@ impl Flat<'_> {
 
 /// What the history says of the one layer: how many it was, of which image.
 pub fn remark(layers: usize, image: &Sha256) -> String {
-    format!("{} of sha256:{image} in one", crate::report::count(layers as u64, "layer"))
+    format!("{} of sha256:{image} in one", twostage_model::shown::count(layers, "layer"))
 }
 
 fn set_empty(step: &mut Value) {

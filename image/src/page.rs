@@ -3,12 +3,13 @@
 
 use crate::image::{Image, Kind};
 use crate::path::shown;
-use crate::report::{Report, count, size};
+use crate::report::Report;
 use crate::waste::Why;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use twostage_model::Result;
 use twostage_model::error::OrFail as _;
+use twostage_model::shown::{count, size};
 
 const TEMPLATE: &str = include_str!("page/page.html");
 /// What is smaller than this part of its layer is shown as one with its neighbours.

@@ -7,11 +7,11 @@
 use crate::audit::installed::Installed;
 use crate::image::{Entry, Image, Kind};
 use crate::pack;
-use crate::report::{count, size};
 use crate::tree::Tree;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
+use twostage_model::shown::{count, size};
 use twostage_model::{Result, Sha256};
 
 /// One image, and what one byte of each of its layers is on the wire.
@@ -247,7 +247,7 @@ impl Plan {
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         let (images, base) = (count(self.images.len() as u64, "image"), count(self.base_layers as u64, "layer"));
-        let _ = writeln!(text, "{images}; they share {base} below; at most {} layers an image\n", self.budget);
+        let _ = writeln!(text, "{images}; they share {base} below; at most {} an image\n", count(self.budget, "layer"));
         let _ = writeln!(text, "{:<14}{:>12}{:>14}{:>9}", "", "on a node", "on the wire", "layers");
         for (number, choice) in self.choices.iter().enumerate() {
             let note = match (number == self.best, choice.fits) {

@@ -7,6 +7,7 @@ use crate::waste::{Unseen, Waste};
 use serde::Serialize;
 use std::fmt::Write as _;
 use twostage_model::Format;
+use twostage_model::shown::{count, size};
 
 /// Packages named in the table for people; the rest are summed up.
 const TOP: usize = 12;
@@ -266,34 +267,5 @@ fn table(text: &mut String, title: &str, rows: &[(String, Share)]) {
         let name = shown(name);
         let pad = " ".repeat(first - name.chars().count());
         let _ = writeln!(text, "    {name}{pad}  {:>6}  {:>9}", share.files, size(share.bytes));
-    }
-}
-
-pub(crate) fn count(number: u64, word: &str) -> String {
-    let many = word.strip_suffix('y').map_or(format!("{word}s"), |stem| format!("{stem}ies"));
-    let word = if number == 1 { word.to_string() } else { many };
-    format!("{number} {word}")
-}
-
-/// `312 B`, `4.2 kB`, `17.0 MB`: powers of ten, as engines write sizes.
-pub(crate) fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "kB", "MB", "GB"] {
-        if value < 999.95 || unit == "GB" {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1000.0;
-    }
-    format!("{bytes} B")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_counts() {
-        assert_eq!([size(0), size(999), size(4200), size(17_000_000)], ["0 B", "999 B", "4.2 kB", "17.0 MB"]);
-        assert_eq!([count(1, "entry"), count(2, "entry"), count(0, "file")], ["1 entry", "2 entries", "0 files"]);
     }
 }

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod names;
 pub mod package;
 pub mod project;
+pub mod shown;
 pub mod snapshot;
 pub mod url;
 

@@ -123,6 +123,14 @@ fn has_host(rest: &str) -> bool {
     !user.starts_with('-') && host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
 }
 
+/// A URL, or the target of a request, for a log: also without its query, where tokens are.
+pub fn logged(url: &str) -> String {
+    match url.split_once(['?', '#']) {
+        Some((path, _)) => format!("{}?…", shown(path)),
+        None => shown(url),
+    }
+}
+
 /// A URL with nothing in it that no URL holds, nor anything that ends a quoted value of `curl`'s configuration.
 fn escaped(url: &str) -> String {
     let mut escaped = String::new();
@@ -218,6 +226,8 @@ mod tests {
         assert_eq!(shown("https://me:secret@h:1/x@y"), "https://…@h:1/x@y");
         assert_eq!(shown("http://h/x@y"), "http://h/x@y");
         assert_eq!(shown("me@h:x"), "me@h:x");
+        assert_eq!(logged("https://me:secret@h/x?token=secret#secret"), "https://…@h/x?…");
+        assert_eq!((logged("/x?secret"), logged("/x")), ("/x?…".into(), "/x".into()));
         assert!(has_password("https://token@h/x") && has_password("HTTP://me:secret@h"));
         assert!(!has_password("https://h/x@y") && !has_password("ssh://git@h/x") && !has_password("git@h:x"));
     }

@@ -131,6 +131,7 @@ impl Repository {
     /// it cannot be written. The channel stays as it was then.
     pub fn publish(&self, channel: &str, now: i64, change: impl FnOnce(&mut Members)) -> Result<Published> {
         check_channel_name(channel)?;
+        let _span = tracing::debug_span!("publish", channel).entered();
         // Both take the lock, or long, themselves.
         let (_, key) = (self.scratch()?, self.key(now)?);
         let _guard = disk::publish_lock(&self.root)?;

@@ -16,58 +16,44 @@
 
 mod answer;
 mod body;
-mod patience;
+mod conditions;
+mod crowd;
+mod log;
+mod stream;
 mod target;
+
+pub use crowd::Limits;
+pub use log::{Access, AccessEntry};
 
 use crate::Repository;
 use answer::Resource;
 use body::Body;
+use conditions::Range;
+use crowd::{Crowd, Place};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use log::Log;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use stream::{Answered, Stream};
 use target::Target;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use twostage_model::error::OrFail;
-use twostage_model::{Class, Result};
+use twostage_model::{Class, Error, Result};
 
-/// Connections at once; more wait to be accepted.
-const MOST_CONNECTIONS: usize = 1024;
-/// How long a client may take to send the head of a request, or keep an idle connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may take nothing of its response.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long connections may take to finish their response at a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One answered request.
-#[derive(Debug, Clone)]
-pub struct AccessEntry {
-    /// Who asked.
-    pub peer: SocketAddr,
-    /// `GET`, `HEAD`, …
-    pub method: String,
-    /// The target as it was sent, a path or an absolute URL.
-    pub target: String,
-    /// The `User-Agent`, empty without one.
-    pub agent: String,
-    /// The status.
-    pub status: u16,
-    /// What went wrong here, for the operator (it may name paths); the client is told less.
-    pub problem: Option<String>,
-    /// Bytes of the body that went to the connection; less than the length when it broke.
-    pub sent: u64,
-}
-
-/// Called for each request when its response is over.
-pub type Access = Arc<dyn Fn(&AccessEntry) + Send + Sync>;
+/// Bytes that the head of a request may have.
+const MAX_HEAD: usize = 64 << 10;
+/// Bytes of a response that wait in the kernel unsent: few, so that it is soon seen how much a reader takes.
+const UNSENT: u32 = 128 << 10;
 
 /// A running server. Dropping it closes its listeners; [`Server::stop`] also waits for what runs.
 pub struct Server {
@@ -79,24 +65,27 @@ pub struct Server {
 
 struct State {
     repository: Arc<Repository>,
-    access: Option<Access>,
-    slots: Arc<Semaphore>,
-    graceful: Mutex<Option<GracefulShutdown>>,
+    log: Log,
+    crowd: Arc<Crowd>,
 }
 
 impl Server {
-    /// Listens on each of `listen` (port 0 takes a free one) and serves until stopped. Must be
-    /// called in a tokio runtime.
+    /// Listens on each of `listen` (port 0 takes a free one) and serves until stopped. Requests are told to `access`, or
+    /// without that to the log (`tracing`): what went well at `info`, what did not at `error`. Must be called in a tokio
+    /// runtime.
     ///
     /// # Errors
     /// An address cannot be listened on.
     pub async fn start(repository: Arc<Repository>, listen: &[SocketAddr], access: Option<Access>) -> Result<Server> {
-        let state = State {
-            repository,
-            access,
-            slots: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
-            graceful: Mutex::new(Some(GracefulShutdown::new())),
-        };
+        Server::limited(repository, listen, access, Limits::default()).await
+    }
+
+    /// The same, with limits of its own.
+    ///
+    /// # Errors
+    /// As of [`Server::start`].
+    pub async fn limited(repository: Arc<Repository>, listen: &[SocketAddr], access: Option<Access>, limits: Limits) -> Result<Server> {
+        let state = State { repository, log: Log(access), crowd: Crowd::new(limits) };
         let server =
             Server { state: Arc::new(state), addresses: Mutex::default(), listeners: Mutex::default(), stop: watch::Sender::new(false) };
         for address in listen {
@@ -111,10 +100,13 @@ impl Server {
     /// It cannot be listened on.
     pub async fn add_listener(&self, address: SocketAddr) -> Result<SocketAddr> {
         let failed = || format!("cannot listen on {address}");
-        let listener = TcpListener::bind(address)
-            .await
-            .or_fail(Class::System, failed)
-            .map_err(|error| error.hint("choose another port, or 0 for a free one"))?;
+        let listener = match TcpListener::bind(address).await {
+            Ok(listener) => listener,
+            Err(cause) => {
+                let hint = listen_hint(cause.kind());
+                return Err(Error::new(Class::System, failed()).because(cause).hint(hint));
+            }
+        };
         let address = listener.local_addr().or_fail(Class::System, failed)?;
         crate::lock(&self.addresses).push(address);
         let (state, stop) = (Arc::clone(&self.state), self.stop.subscribe());
@@ -132,11 +124,8 @@ impl Server {
         self.stop.send_replace(true);
         let mut listeners = std::mem::take(&mut *crate::lock(&self.listeners));
         while listeners.join_next().await.is_some() {}
-        let graceful = crate::lock(&self.state.graceful).take();
-        if let Some(graceful) = graceful {
-            // Whoever still reads then is cut off when the runtime ends.
-            let _ = tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await;
-        }
+        // Whoever still reads then is cut off when the runtime ends.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, self.state.crowd.close()).await;
     }
 }
 
@@ -146,86 +135,140 @@ impl std::fmt::Debug for Server {
     }
 }
 
+fn listen_hint(why: std::io::ErrorKind) -> &'static str {
+    match why {
+        std::io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; `ip address` lists those that it has, 0.0.0.0 is all of them"
+        }
+        std::io::ErrorKind::PermissionDenied => "only root may listen on ports below 1024; choose another one",
+        _ => "choose another port, or 0 for a free one",
+    }
+}
+
 async fn accept(listener: TcpListener, state: Arc<State>, mut stop: watch::Receiver<bool>) {
+    let mut refused = false;
     loop {
         let next = async {
-            let slot = Arc::clone(&state.slots).acquire_owned().await.ok()?;
-            Some((slot, listener.accept().await))
+            state.crowd.room().await;
+            listener.accept().await
         };
         let accepted = tokio::select! {
             accepted = next => accepted,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Some((slot, Ok((stream, peer)))) => {
-                let state = Arc::clone(&state);
-                tokio::spawn(async move {
-                    serve(stream, peer, state).await;
-                    drop(slot);
-                });
+            Ok((stream, peer)) => {
+                refused = false;
+                let place = Arc::new(state.crowd.enter(peer.ip()));
+                tokio::spawn(serve(stream, peer, Arc::clone(&state), place));
             }
             // Out of file descriptors, or a client that was gone already: neither ends the server.
-            Some((_, Err(_))) => tokio::time::sleep(Duration::from_millis(50)).await,
-            None => return,
+            Err(why) => {
+                if !std::mem::replace(&mut refused, true) {
+                    tracing::error!(%why, "cannot accept a connection");
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, state: Arc<State>) {
+async fn serve(stream: TcpStream, peer: SocketAddr, state: Arc<State>, place: Arc<Place>) {
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
+    let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
+    if !place.turn().await {
+        return;
+    }
+    let limits = *state.crowd.limits();
+    let answered = Arc::new(Answered::default());
     let service = {
-        let state = Arc::clone(&state);
+        let (state, place, answered) = (Arc::clone(&state), Arc::clone(&place), Arc::clone(&answered));
         service_fn(move |request| {
-            let state = Arc::clone(&state);
-            async move { Ok::<_, Infallible>(respond(request, local, peer, &state).await) }
+            let (state, answered) = (Arc::clone(&state), Arc::clone(&answered));
+            answered.set(false);
+            place.busy();
+            async move { Ok::<_, Infallible>(respond(request, local, peer, &state, answered).await) }
         })
     };
+    let mut stream = TokioIo::new(Stream::new(stream, limits, Some((Arc::clone(&place), answered))));
     // Never pipeline_flush(true): hyper then collects bodies in memory for slow readers.
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(64 << 10)
+        .half_close(true)
+        .header_read_timeout(limits.head)
+        .max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD)
         .max_headers(64)
-        .serve_connection(TokioIo::new(patience::Patient::new(stream, STALL_TIMEOUT)), service);
-    let watched = crate::lock(&state.graceful).as_ref().map(|graceful| graceful.watcher());
-    // An error here is the client's: it broke off, or sent what is no HTTP and was told so.
-    let _ = match watched {
-        Some(watcher) => watcher.watch(connection).await,
-        None => return,
+        .serve_connection(&mut stream, service);
+    let result = tokio::select! {
+        result = connection => result,
+        () = place.has_to_leave() => return,
     };
+    match result {
+        Ok(()) => {}
+        Err(error) => {
+            state.log.broken(peer, &error);
+            if !error.is_parse() {
+                return;
+            }
+        }
+    }
+    tokio::select! {
+        () = stream.into_inner().linger() => {},
+        () = place.has_to_leave() => {},
+    }
 }
 
-async fn respond(request: Request<hyper::body::Incoming>, local: SocketAddr, peer: SocketAddr, state: &Arc<State>) -> Response<Body> {
+async fn respond(
+    request: Request<hyper::body::Incoming>,
+    local: SocketAddr,
+    peer: SocketAddr,
+    state: &Arc<State>,
+    answered: Arc<Answered>,
+) -> Response<Body> {
+    let start = Instant::now();
     let (parts, _) = request.into_parts();
     let mut wrong = None;
-    let mut response = match target::parse(&parts.method, &parts.uri, &parts.headers, local) {
+    let mut response = match target::parse(&parts, local) {
         Err(refusal) => problem(refusal.status, &refusal.text),
         Ok(target) => match find(target, state).await {
             Ok(Some(resource)) => dress(resource, &parts.method, &parts.headers),
             Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such file here\n"),
             Err(error) => {
                 wrong = Some(std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": "));
-                problem(StatusCode::INTERNAL_SERVER_ERROR, "the repository cannot be read; its log says why\n")
+                problem(StatusCode::INTERNAL_SERVER_ERROR, "the repository cannot be read; the server's log says why\n")
             }
         },
     };
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED => _ = response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD")),
+        // Where one end of a connection reads requests otherwise than the other, it is better ended.
+        StatusCode::BAD_REQUEST => _ = response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close")),
+        _ => {}
     }
     response.headers_mut().insert(header::SERVER, HeaderValue::from_static("twostage"));
-    if parts.method == Method::HEAD {
+    if parts.method == Method::HEAD && response.status() != StatusCode::NOT_MODIFIED {
         // hyper sends the length of the body that a GET would have had, and no body.
         let length = hyper::body::Body::size_hint(response.body()).exact().unwrap_or(0);
         response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         *response.body_mut() = Body::empty();
     }
-    if let Some(access) = &state.access {
-        let agent = parts.headers.get(header::USER_AGENT).map(|a| String::from_utf8_lossy(a.as_bytes()).into_owned()).unwrap_or_default();
-        let (method, target) = (parts.method.to_string(), parts.uri.to_string());
-        let entry = AccessEntry { peer, method, target, agent, status: response.status().as_u16(), problem: wrong, sent: 0 };
-        response.body_mut().log_to(Arc::clone(access), entry);
-    }
+    let entry = (wrong.is_some() || state.log.is_read()).then(|| AccessEntry {
+        peer,
+        method: log::shown(parts.method.as_str()),
+        target: log::shown_target(&parts.uri.to_string()),
+        agent: parts
+            .headers
+            .get(header::USER_AGENT)
+            .map(|agent| log::shown(&String::from_utf8_lossy(agent.as_bytes())))
+            .unwrap_or_default(),
+        status: response.status().as_u16(),
+        problem: wrong,
+        sent: 0,
+        time: Duration::ZERO,
+    });
+    response.body_mut().when_over(answered, start, state.log.clone(), entry);
     response
 }
 
@@ -251,21 +294,26 @@ fn dress(resource: Resource, method: &Method, headers: &HeaderMap) -> Response<B
         let modified = resource.modified.map(twostage_model::date::http);
         out.extend(modified.and_then(|date| HeaderValue::from_str(&date).ok()).map(|value| (header::LAST_MODIFIED, value)));
     }
-    if target::not_modified(headers, &etag, resource.modified) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return response;
+    match conditions::precondition(headers, &etag, resource.modified) {
+        Some(StatusCode::PRECONDITION_FAILED) => {
+            return problem(StatusCode::PRECONDITION_FAILED, "the file is not the one that is asked for\n");
+        }
+        Some(status) => {
+            *response.status_mut() = status;
+            return response;
+        }
+        None => {}
     }
     let length = resource.body.remaining();
-    let range = if method == Method::GET { target::range(headers, &etag, resource.modified, length) } else { target::Range::Whole };
-    match range {
-        target::Range::Whole => *response.body_mut() = resource.body,
-        target::Range::Part(first, last) => {
+    match conditions::range(method, headers, &etag, resource.modified, length) {
+        Range::Whole => *response.body_mut() = resource.body,
+        Range::Part(first, last) => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let shown = HeaderValue::from_str(&format!("bytes {first}-{last}/{length}"));
             response.headers_mut().extend(shown.map(|value| (header::CONTENT_RANGE, value)));
             *response.body_mut() = resource.body.part(first, last);
         }
-        target::Range::Beyond => {
+        Range::Beyond => {
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
             let shown = HeaderValue::from_str(&format!("bytes */{length}"));
             response.headers_mut().extend(shown.map(|value| (header::CONTENT_RANGE, value)));

@@ -5,6 +5,7 @@ use crate::commands::repo::REPLACING;
 use crate::output::Output;
 use crate::session::Session;
 use std::collections::BTreeSet;
+use twostage_model::shown::count;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
 use twostage_reposerver::Repository;
 
@@ -27,11 +28,11 @@ fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()
         let states = std::iter::once((channel.snapshot, channel.date)).chain(channel.history.iter().map(|e| (e.snapshot, e.date)));
         let mut listed = Vec::new();
         for (place, (snapshot, dated)) in states.enumerate() {
-            let count = repository.snapshot_info(&snapshot)?.map_or(0, |info| info.manifest.len());
+            let packages = repository.snapshot_info(&snapshot)?.map_or(0, |info| info.manifest.len());
             let shown = if place == 0 { name.as_str() } else { "" };
-            let (width, plural) = (name.len(), if count == 1 { "" } else { "s" });
-            lines.push(format!("{shown:width$}  @{}  {count} package{plural}  {}", snapshot.short(), date::release(dated)));
-            listed.push(serde_json::json!({ "snapshot": snapshot, "date": dated, "packages": count }));
+            let width = name.len();
+            lines.push(format!("{shown:width$}  @{}  {}  {}", snapshot.short(), count(packages, "package"), date::release(dated)));
+            listed.push(serde_json::json!({ "snapshot": snapshot, "date": dated, "packages": packages }));
         }
         let replacing = replacing(&repository, &channel)?;
         if !replacing.is_empty() {

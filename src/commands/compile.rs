@@ -2,7 +2,7 @@
 
 use crate::cli::Compile;
 use crate::images::whole_name;
-use crate::output::{Output, bytes};
+use crate::output::Output;
 use crate::remembered;
 use crate::session::{lock, sweep_containers, tell_cost};
 use serde::Serialize;
@@ -17,6 +17,7 @@ use twostage_engine::execute::{Context, Image, Job, Remote, id, ready};
 use twostage_engine::{Engine, Reference};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
+use twostage_model::shown::size;
 use twostage_model::{Class, Error, Result, Sha256, date};
 
 /// The label of a run's containers.
@@ -140,7 +141,7 @@ async fn known(engine: &Engine, image: &Image, name: Option<&str>) -> Result<boo
 /// The id is the last line, for scripts.
 fn to_text(done: &Done, image: &Image) -> String {
     let layers = if done.layer.is_some() { "1 layer" } else { "no layer" };
-    let summary = format!("{layers} above the base's {}, {} of files", image.kept, bytes(done.bytes));
+    let summary = format!("{layers} above the base's {}, {} of files", image.kept, size(done.bytes));
     match &done.image {
         Some(name) => format!("{name}  {summary}\nsha256:{}", done.id),
         None => format!("{summary}\nsha256:{}", done.id),

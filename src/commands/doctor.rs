@@ -3,7 +3,7 @@
 //! What can be tried is tried: a container of the embedded engine is made and run, in a folder of its own on the disk
 //! that its images are on. What the kernel says of itself only explains that.
 
-use crate::output::{Mark, Output, bytes};
+use crate::output::{Mark, Output};
 use crate::session::{is_project, project_of};
 use serde::Serialize;
 use std::fs;
@@ -11,6 +11,7 @@ use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use twostage_engine::{Engine, Exec, Hold, Kind, LastLines, Network, file_stream};
 use twostage_model::error::OrFail as _;
+use twostage_model::shown::size;
 use twostage_model::{Class, Error, Result};
 
 /// Less than this on a disk is said: a base, a builder and an image take about as much.
@@ -280,11 +281,6 @@ fn machine(project: &Path) -> Vec<Check> {
         Some(path) => Check::good("mmdebstrap", format!("{}, for bases that are made by `bootstrap`", path.display())),
         None => Check::other("mmdebstrap", Mark::Poor, "not there: no base can be made by `bootstrap`", "apt-get install mmdebstrap"),
     });
-    checks.push(if cfg!(feature = "registry") {
-        Check::good("registries", "docker:// is read and written")
-    } else {
-        Check::other("registries", Mark::Poor, "built without docker://", "cargo build --release --features registry")
-    });
     checks
 }
 
@@ -304,7 +300,7 @@ fn disk(name: &'static str, path: &Path, todo: &str) -> Check {
     match rustix::fs::statvfs(path) {
         Ok(disk) => {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            let found = format!("{what}, {} free", bytes(free));
+            let found = format!("{what}, {} free", size(free));
             if free < LITTLE { Check::other(name, Mark::Poor, found, todo) } else { Check::good(name, found) }
         }
         Err(cause) => Check::other(name, Mark::Bad, format!("{what}: {cause}"), todo),

@@ -1,12 +1,13 @@
 //! `twostage export ARCHIVE`: what another machine needs to rebuild the images, without a mirror.
 
 use crate::cli::{Export, ProjectArgs};
-use crate::output::{Output, bytes};
+use crate::output::Output;
 use crate::session::{Session, keep};
 use std::fs::{self, File};
 use std::io::{Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use twostage_model::error::OrFail as _;
+use twostage_model::shown::{count, size};
 use twostage_model::{Class, Result};
 
 /// The folders of an export. Our own secret key does not travel, nor does what is derived from the rest: a
@@ -22,30 +23,30 @@ pub fn run(arguments: &Export, project: &ProjectArgs, output: &Output) -> Result
     let mut tar = tar::Builder::new(session.unfinished(archive)?);
     tar.mode(tar::HeaderMode::Deterministic);
     tar.follow_symlinks(false);
-    let mut count = 0;
+    let mut files = 0;
     let key = session.repository.key(session.now)?;
     let signed = Signed { session: &session, folder: session.repository.root().join("signed").join(key.fingerprint()) };
     for folder in ["pool", "blobs", "builds", "keys"] {
-        count += append(&mut tar, &session.repository.root().join(folder), folder, &signed)?;
+        files += append(&mut tar, &session.repository.root().join(folder), folder, &signed)?;
     }
     let public = format!("keys/{}.asc", key.fingerprint());
     if signed.folder.exists() && !session.repository.root().join(&public).exists() {
         append_text(&mut tar, &public, session.repository.public_key()?.as_bytes())?;
-        count += 1;
+        files += 1;
     }
     for name in session.repository.channels()? {
         if let Some(channel) = session.repository.channel(&name)? {
             let members = serde_json::to_vec_pretty(&channel.members).or_fail(Class::System, failed)?;
             append_text(&mut tar, &format!("channels/{name}"), &members)?;
-            count += 1;
+            files += 1;
         }
     }
     let file = tar.into_inner().or_fail(Class::System, failed)?;
-    let size = file.as_file().metadata().or_fail(Class::System, failed)?.len();
+    let bytes = file.as_file().metadata().or_fail(Class::System, failed)?.len();
     keep(file, archive)?;
     output.result(
-        &format!("{}  {count} files, {}; take it in with `twostage import`", archive.display(), bytes(size)),
-        &serde_json::json!({ "event": "exported", "archive": archive, "files": count, "bytes": size }),
+        &format!("{}  {}, {}; take it in with `twostage import`", archive.display(), count(files, "file"), size(bytes)),
+        &serde_json::json!({ "event": "exported", "archive": archive, "files": files, "bytes": bytes }),
     );
     Ok(())
 }
@@ -85,11 +86,11 @@ fn append(tar: &mut Archive, folder: &Path, name: &str, signed: &Signed<'_>) -> 
     let Ok(entries) = fs::read_dir(folder) else { return Ok(0) };
     let mut entries: Vec<_> = entries.collect::<std::io::Result<_>>().or_fail(Class::System, failed)?;
     entries.sort_by_key(fs::DirEntry::file_name);
-    let mut count = 0;
+    let mut files = 0;
     for entry in entries {
         let below = format!("{name}/{}", entry.file_name().to_string_lossy());
         if entry.file_type().or_fail(Class::System, failed)?.is_dir() {
-            count += append(tar, &entry.path(), &below, signed)?;
+            files += append(tar, &entry.path(), &below, signed)?;
         } else {
             match signed.prefix(&entry.file_name().to_string_lossy())? {
                 Some((prefix, skip)) if name.starts_with("pool/") => {
@@ -100,8 +101,8 @@ fn append(tar: &mut Archive, folder: &Path, name: &str, signed: &Signed<'_>) -> 
                 }
                 _ => tar.append_path_with_name(entry.path(), &below).or_fail(Class::System, failed)?,
             }
-            count += 1;
+            files += 1;
         }
     }
-    Ok(count)
+    Ok(files)
 }

@@ -2,12 +2,13 @@
 
 use crate::cli::Flatten;
 use crate::images::{Opened, Place, whole_name};
-use crate::output::{Output, bytes};
+use crate::output::Output;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use twostage_engine::{Engine, ImageInfo, Kind};
 use twostage_image::flatten::{self, Parent};
 use twostage_image::{Compression, NewImage, Want, Waste};
+use twostage_model::shown::{count, size};
 use twostage_model::{Class, Error, Result, Sha256};
 
 /// What was done. Its serialised field names are stable.
@@ -89,7 +90,7 @@ pub async fn run(arguments: &Flatten, output: &Output) -> Result<()> {
         Error::new(Class::Usage, format!("{shown}: nothing tells where its parent ends"))
             .hint("name the parent with --onto IMAGE, or flatten everything with --all")
     })?;
-    events.note(&shown, format!("its parent has {} of its {} layers ({})", parent.layers, diff_ids.len(), parent.named));
+    events.note(&shown, format!("its parent has {} of its {} ({})", parent.layers, count(diff_ids.len(), "layer"), parent.named));
     let same_engine = matches!((&engine, &target), (Some(a), Some(b)) if a.kind() == b.kind());
     let sink = destination.sink(target.as_ref(), same_engine)?;
     let image = destination.to_string();
@@ -130,14 +131,14 @@ fn to_text(done: &Done) -> String {
         text.push_str(&words);
         text.push('\n');
     };
-    line(format!("parent  {} layers: {}", done.parent_layers, done.parent));
-    line(format!("before  {} layers above it, {} of files", done.layers_before, bytes(done.bytes_before)));
+    line(format!("parent  {}: {}", count(done.parent_layers, "layer"), done.parent));
+    line(format!("before  {} above it, {} of files", count(done.layers_before, "layer"), size(done.bytes_before)));
     let layers = if done.layer.is_some() { "1 layer" } else { "no layer" };
-    line(format!("after   {layers}, {} of files", bytes(done.bytes_after)));
+    line(format!("after   {layers}, {} of files", size(done.bytes_after)));
     if hidden.files > 0 {
-        line(format!("hidden  {} in {} files that nobody could see", bytes(hidden.bytes), hidden.files));
+        line(format!("hidden  {} in {} that nobody could see", size(hidden.bytes), count(hidden.files, "file")));
         for (why, share) in &done.hidden.by {
-            line(format!("  {:>9}  {:>6} files  {}", bytes(share.bytes), share.files, why.word()));
+            line(format!("  {:>9}  {:>6} files  {}", size(share.bytes), share.files, why.word()));
         }
     }
     if !done.hidden.largest.is_empty() {
@@ -145,7 +146,7 @@ fn to_text(done: &Done) -> String {
         for file in &done.hidden.largest {
             line(format!(
                 "  {:>9}  layer {}  {}  ({})",
-                bytes(file.bytes),
+                size(file.bytes),
                 file.layer,
                 twostage_image::path::shown(&file.path),
                 file.why.word()
@@ -153,7 +154,7 @@ fn to_text(done: &Done) -> String {
         }
     }
     let manifest = done.manifest.map(|digest| format!("  manifest sha256:{}", digest.short())).unwrap_or_default();
-    line(format!("{}  sha256:{}{manifest}  {} above the parent", done.image, done.id.short(), bytes(done.bytes_after)));
+    line(format!("{}  sha256:{}{manifest}  {} above the parent", done.image, done.id.short(), size(done.bytes_after)));
     text.trim_end().to_string()
 }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use twostage_builder::members;
 use twostage_builder::record::{Record, Records};
 use twostage_model::error::OrFail as _;
+use twostage_model::shown::count;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
 use twostage_package::control::dsc_files;
 use twostage_package::rpm::looks_like_rpm;
@@ -67,7 +68,7 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
             return Err(wrong("a blob changed while it was read"));
         }
     }
-    let count = channels.len();
+    let taken = channels.len();
     import_records(&session, &folder.path().join("builds"))?;
     for (name, exported) in channels {
         session.repository.publish(&name, session.now, |members| {
@@ -78,8 +79,8 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
         })?;
     }
     output.result(
-        &format!("{packages} packages, {count} channels taken in"),
-        &serde_json::json!({ "event": "imported", "packages": packages, "channels": count }),
+        &format!("{}, {} taken in", count(packages, "package"), count(taken, "channel")),
+        &serde_json::json!({ "event": "imported", "packages": packages, "channels": taken }),
     );
     Ok(())
 }

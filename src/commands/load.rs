@@ -10,6 +10,7 @@ use std::time::Instant;
 use twostage_engine::{Engine, Kind, Write};
 use twostage_image::{Compression, NewImage, Store, Written};
 use twostage_model::event::Outcome;
+use twostage_model::shown::count;
 use twostage_model::{Class, Error, Result, Sha256};
 
 /// What was done. Its serialised field names are stable.
@@ -42,7 +43,7 @@ pub async fn run(arguments: &Load, project: &Path, output: &Output) -> Result<()
         }
         let done = load(&source, &engine, output).await?;
         let name = done.image.as_deref().unwrap_or("an image without a name");
-        let layers = if done.layers == 1 { "1 layer".to_string() } else { format!("{} layers", done.layers) };
+        let layers = count(done.layers, "layer");
         let text = format!("{name}  sha256:{}  {layers}, in {}", done.id.short(), done.engine);
         output.result(&text, &done);
     }

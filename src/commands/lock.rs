@@ -8,6 +8,7 @@ use std::sync::Arc;
 use twostage_builder::closure::Freshness;
 use twostage_builder::{Context, component};
 use twostage_model::Result;
+use twostage_model::shown::count;
 
 pub async fn run(arguments: &Lock, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
@@ -50,7 +51,7 @@ pub fn report(session: &Session, context: &Context, output: &Output) -> Result<(
     session.write_lock(&lock)?;
     let packages = lock.packages().len();
     output.result(
-        &format!("{} closures, {packages} packages of the distribution locked", lock.closures.len()),
+        &format!("{}, {} of the distribution locked", count(lock.closures.len(), "closure"), count(packages, "package")),
         &serde_json::json!({ "event": "locked", "closures": lock.closures.len(), "packages": packages }),
     );
     Ok(())

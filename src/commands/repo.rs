@@ -11,6 +11,7 @@ use twostage_builder::component::Built;
 use twostage_builder::{Context, Stored, claims, graph, tools};
 use twostage_model::error::OrFail as _;
 use twostage_model::project::RuntimeImage;
+use twostage_model::shown::count;
 use twostage_model::{Class, Error, Format, Result, Sha256};
 use twostage_package::control::Control;
 use twostage_package::rpm::write::{NewRpm, write_rpm};
@@ -24,12 +25,13 @@ const CONFIG_DATE: i64 = 315_532_800;
 pub async fn run(arguments: &Repo, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let context = session.context(&arguments.engine, !arguments.locked).await?;
+    let before = context.lock().clone();
     let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let result = work(&session, &context, jobs, output).await;
     context.engine.settle().await;
-    // What was locked stays locked, also when a later step failed.
+    // What was locked stays locked, also when a later step failed. A failure that has learnt nothing leaves no file.
     let lock = context.lock().clone();
-    if context.may_lock {
+    if context.may_lock && (result.is_ok() || lock != before) {
         session.write_lock(&lock)?;
     }
     result
@@ -68,15 +70,15 @@ async fn work(session: &Session, context: &Arc<Context>, jobs: usize, output: &O
         members.extend(groups);
     })?;
     let info = session.repository.snapshot_info(&published.snapshot)?;
-    let count = info.map_or(0, |info| info.manifest.len());
+    let packages = info.map_or(0, |info| info.manifest.len());
     let text = format!(
-        "channel {channel}  @{}  {count} package{}  {}",
+        "channel {channel}  @{}  {}  {}",
         published.snapshot.short(),
-        if count == 1 { "" } else { "s" },
+        count(packages, "package"),
         if published.changed { "published" } else { "unchanged" }
     );
     let value = serde_json::json!({
-        "event": "published", "channel": channel, "snapshot": published.snapshot, "changed": published.changed, "packages": count,
+        "event": "published", "channel": channel, "snapshot": published.snapshot, "changed": published.changed, "packages": packages,
     });
     output.result(&text, &value);
     Ok(())

@@ -5,7 +5,7 @@ use crate::commands::audit::audit_engine_image;
 use crate::commands::repo::{asked, closure_name, config_name, not_published, own_packages};
 use crate::layout::Layout;
 use crate::leaks;
-use crate::output::{Output, bytes};
+use crate::output::Output;
 use crate::session::{Session, stored, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,7 @@ use twostage_image::{Known, Want, read_archive};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::project::RuntimeImage;
+use twostage_model::shown::size;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
 use twostage_reposerver::Channel;
 use twostage_runtime_templates as templates;
@@ -171,7 +172,7 @@ fn say(output: &Output, name: &str, made: &Made, snapshot: &SnapshotId, reproduc
         "{name}  sha256:{}  snapshot @{}  {} above the base{twice}",
         &id[..id.len().min(12)],
         snapshot.short(),
-        bytes(made.above_base)
+        size(made.above_base)
     );
     let mut value = serde_json::json!({
         "event": "image", "name": name, "digest": made.image, "snapshot": snapshot, "bytes_above_base": made.above_base,

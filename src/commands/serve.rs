@@ -3,7 +3,7 @@
 use crate::cli::{ProjectArgs, Serve};
 use crate::output::Output;
 use crate::session::Session;
-use std::sync::Arc;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Result};
 use twostage_reposerver::Server;
@@ -14,11 +14,8 @@ pub async fn run(arguments: &Serve, project: &ProjectArgs, output: &Output) -> R
         Some(listen) => listen,
         None => session.project.repository.listen.parse().or_fail(Class::Project, || "`listen` is no address".to_string())?,
     };
-    let events = output.sink();
-    let access: twostage_reposerver::http::Access = Arc::new(move |entry: &twostage_reposerver::AccessEntry| {
-        events.log("access", &format!("{} {} {} {} {}", entry.peer.ip(), entry.method, entry.target, entry.status, entry.sent));
-    });
-    let server = Server::start(session.repository.clone(), &[listen], Some(access)).await?;
+    more_files();
+    let server = Server::start(session.repository.clone(), &[listen], None).await?;
     for address in server.addresses() {
         let channel = &session.project.repository.channel;
         let text = format!("serving http://{address}/  (client file: http://{address}/{channel}.sources)");
@@ -27,6 +24,15 @@ pub async fn run(arguments: &Serve, project: &ProjectArgs, output: &Output) -> R
     wait_for_signal().await?;
     server.stop().await;
     Ok(())
+}
+
+/// Lets this process open as many files as it may: a shell gives 1,024, and a connection takes two.
+fn more_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let enough = limit.maximum.unwrap_or(u64::MAX).min(4096);
+    if limit.current.is_some_and(|current| current < enough) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(enough), maximum: limit.maximum });
+    }
 }
 
 async fn wait_for_signal() -> Result<()> {

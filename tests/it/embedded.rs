@@ -194,13 +194,6 @@ fn a_pushed_image_has_the_digests_that_it_had_and_is_a_base_for_the_embedded_eng
     let id = place.image("app", "RUN echo pushed > /pushed\nCMD [\"cat\", \"/pushed\"]\n");
     place.run(&["push", "app", "oci:somewhere"]).fails_with(2).says("in no registry").says("docker://HOST/NAME:TAG");
     place.run(&["push", "ap", "docker://127.0.0.1:1/app"]).fails_with(6).says("write `app`");
-    if cfg!(not(feature = "registry")) {
-        place.run(&["push", "app", "docker://127.0.0.1:1/app"]).fails_with(2).says("built without registries");
-        let base = format!("{}/app:1", "127.0.0.1:1");
-        fs::write(place.join("context/Dockerfile"), format!("FROM {base}\n")).expect("a file");
-        place.run(&["compile", "context"]).fails_with(6).says("reaches no registry").says("--features registry").says("skopeo copy");
-        return;
-    }
     let registry = Registry::start(None);
     let remote = format!("{}/team/app:1", registry.address);
     let pushed = result(&place.run(&["--json", "push", "app", &format!("docker://{remote}")]).ok());
@@ -335,9 +328,6 @@ fn an_image_that_is_not_the_same_twice_is_not_tagged_and_its_first_file_is_named
 
 #[test]
 fn a_project_whose_base_is_in_a_registry_pulls_it_once_without_a_daemon_and_pins_its_digest() {
-    if cfg!(not(feature = "registry")) {
-        return;
-    }
     uses(Used::Engine);
     uses(Used::Apt);
     let place = Place::new("base");

@@ -158,8 +158,7 @@ fn from_takes_an_image_that_is_there_and_pulls_one_that_is_not() {
     let case = Case::new("from", "");
     let made = case.compiles("FROM base\nLABEL above=yes\n");
     assert_eq!(made.0.layers.len(), 1, "where no file changes there is no layer");
-    let status = if cfg!(feature = "registry") { 7 } else { 6 };
-    case.refused("FROM 127.0.0.1:1/nowhere:1\n").fails_with(status).says("line 1: FROM: ").says("127.0.0.1:1/nowhere:1").says("hint:");
+    case.refused("FROM 127.0.0.1:1/nowhere:1\n").fails_with(7).says("line 1: FROM: ").says("127.0.0.1:1/nowhere:1").says("hint:");
     case.refused("").fails_with(3).says("has no FROM");
 }
 

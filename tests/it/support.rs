@@ -102,12 +102,14 @@ pub fn step(short: usize) -> usize {
 pub fn run(command: &mut Command) -> Done {
     let shown = format!("{command:?}");
     let Output { status, stdout, stderr } = command.output().unwrap_or_else(|cause| panic!("cannot run {shown}: {cause}"));
-    Done {
+    let done = Done {
         status: status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&stdout).into_owned(),
         err: String::from_utf8_lossy(&stderr).into_owned(),
         shown,
-    }
+    };
+    crate::errors::keep(&done);
+    done
 }
 
 /// Runs a tool with arguments.
@@ -152,7 +154,7 @@ pub fn twostage() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twostage"));
     // (What an earlier run of the tests compiled is not this one's.)
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shared-{}-cache", std::process::id()));
-    command.env("NO_COLOR", "1").env("XDG_CACHE_HOME", cache).env_remove("SOURCE_DATE_EPOCH");
+    command.env("NO_COLOR", "1").env("XDG_CACHE_HOME", cache).env_remove("SOURCE_DATE_EPOCH").env_remove("TWOSTAGE_LOG");
     command
 }
 
@@ -535,7 +537,7 @@ pub struct Serving {
     child: Child,
     /// `127.0.0.1:port`
     pub address: String,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Arc<Mutex<Vec<serde_json::Value>>>,
 }
 
 /// What no client of packages asks for.
@@ -544,8 +546,9 @@ const HEALTH: &str = "/healthz";
 impl Serving {
     pub fn of(project: &Path) -> Serving {
         let mut command = twostage();
-        command.arg("--project").arg(project).args(["--json", "serve", "--listen", "127.0.0.1:0"]);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the server starts");
+        command.arg("--project").arg(project).args(["--json", "--log-format", "json", "serve", "--listen", "127.0.0.1:0"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server starts");
+        let logged = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let first = lines.next().expect("it says where").expect("text");
         let first: serde_json::Value = serde_json::from_str(&first).expect("JSON");
@@ -553,10 +556,9 @@ impl Serving {
         let log = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&log);
         std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-                let line = event["line"].as_str().filter(|_| event["subject"] == "access").map(String::from);
-                seen.lock().expect("the log").extend(line);
+            for line in logged.map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or_else(|cause| panic!("{line}: {cause}"));
+                seen.lock().expect("the log").push(line);
             }
         });
         Serving { child, address, log }
@@ -570,7 +572,7 @@ impl Serving {
         let mut before = log().len();
         loop {
             self.get(HEALTH);
-            wait_until("the server logs our request", || log()[before..].iter().any(|line| line.contains(HEALTH)));
+            wait_until("the server logs our request", || log()[before..].iter().any(|line| line["uri"] == HEALTH));
             let now = log().len();
             if now == before + 1 {
                 break;
@@ -579,12 +581,11 @@ impl Serving {
         }
         let mut targets: Vec<String> = Vec::new();
         for line in &log() {
-            let words: Vec<&str> = line.split(' ').collect();
-            if let [_, "GET", target, "200", _] = words.as_slice()
-                && *target != HEALTH
+            if let (Some("GET"), Some(target), Some(200)) = (line["method"].as_str(), line["uri"].as_str(), line["status"].as_u64())
+                && target != HEALTH
                 && !targets.iter().any(|known| known == target)
             {
-                targets.push((*target).to_string());
+                targets.push(target.to_string());
             }
         }
         targets

@@ -432,7 +432,9 @@ impl Container {
             let store = &inner.store;
             let place = store.workplace()?;
             let file = place.path("layer");
+            let packing = tracing::debug_span!("pack").entered();
             let diff_id = pack(inner, root, times, &file)?;
+            drop(packing);
             store::sync_disk(&path)?;
             let record = read_record(&path).ok_or_else(|| Error::new(Class::Engine, "the container was removed meanwhile"))?;
             let layers: Vec<Sha256> = layers.into_iter().chain([diff_id]).collect();

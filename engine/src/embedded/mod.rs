@@ -207,8 +207,7 @@ impl Session {
         let what = format!("cannot pull {reference}");
         let Some(fetch) = &self.fetch else {
             let hint = format!(
-                "let twostage reach registries, `cargo build --release --features registry`, or bring it: {}. A base needs no registry: in \
-                 the project file write `bootstrap = \"debian:bookworm\"` under [base] instead of `image`",
+                "bring it: {}. A base needs no registry: in the project file write `bootstrap = \"debian:bookworm\"` under [base] instead of `image`",
                 images::copy_hint(&self.inner.store, reference)
             );
             return Err(Error::new(Class::Engine, format!("{what}: the embedded engine reaches no registry")).hint(hint));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use twostage_model::error::OrFail;
+use twostage_model::shown::count;
 use twostage_model::{Class, Result, Sha256};
 
 /// Earlier snapshots of a channel whose index files it still answers for by digest: a client that
@@ -195,10 +196,10 @@ impl<'a> Site<'a> {
 
     fn front_page(&self) -> String {
         format!(
-            "{0}: snapshot {1}\n{2} packages, see SHA256SUMS; date {3}\nclient file: /{0}.sources{4}\n",
+            "{0}: snapshot {1}\n{2}, see SHA256SUMS; date {3}\nclient file: /{0}.sources{4}\n",
             self.name,
             self.snapshot.id,
-            self.snapshot.list.iter().filter(|b| **b == b'\n').count(),
+            count(self.snapshot.list.iter().filter(|b| **b == b'\n').count(), "package"),
             date::release(self.signed().date),
             if self.signed().repomd.is_some() { format!(", /{}.repo", self.name) } else { String::new() },
         )
@@ -230,8 +231,8 @@ fn index_page(repository: &Repository, base: &str) -> Result<String> {
         let Some(channel) = repository.channel(&name)? else { continue };
         let _ = writeln!(
             page,
-            "<h2>{name}</h2>\n<p>{} packages, {}</p>",
-            channel.members.values().flatten().count(),
+            "<h2>{name}</h2>\n<p>{}, {}</p>",
+            count(channel.members.values().flatten().count(), "package"),
             date::release(channel.date)
         );
         let _ = writeln!(page, "<ul><li>now <a href=\"/@{0}/SHA256SUMS\"><code>@{0}</code></a></li>", channel.snapshot);

@@ -1,7 +1,8 @@
 //! Bodies in frames of 64 KiB, from memory or by pread: however slow a reader is and however large
 //! the file, a connection holds one frame.
 
-use super::{Access, AccessEntry};
+use super::log::{AccessEntry, Log};
+use super::stream::Answered;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 use tokio::task::JoinHandle;
 
 const FRAME: u64 = 64 << 10;
@@ -19,7 +21,15 @@ const FRAME: u64 = 64 << 10;
 pub(crate) struct Body {
     from: From,
     sent: u64,
-    log: Option<(Access, AccessEntry)>,
+    over: Option<Over>,
+}
+
+/// What is to be told when the response is over.
+struct Over {
+    answered: Arc<Answered>,
+    start: Instant,
+    log: Log,
+    entry: Option<AccessEntry>,
 }
 
 enum From {
@@ -43,7 +53,7 @@ impl Body {
 
     /// Bytes in memory, shared with whoever else serves them.
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Body { from: From::Memory(bytes.into()), sent: 0, log: None }
+        Body { from: From::Memory(bytes.into()), sent: 0, over: None }
     }
 
     /// The first `length` bytes of a file.
@@ -54,7 +64,7 @@ impl Body {
     /// `head` and then a file from its byte `skip` on: `length` bytes of both together.
     pub(crate) fn joined(head: Bytes, file: File, skip: u64, length: u64) -> Self {
         let from = From::File { head, file: Arc::new(file), skip, next: 0, end: length, reading: None };
-        Body { from, sent: 0, log: None }
+        Body { from, sent: 0, over: None }
     }
 
     /// Bytes that are still to come.
@@ -77,9 +87,9 @@ impl Body {
         self
     }
 
-    /// Tells `access` when the response is over.
-    pub(crate) fn log_to(&mut self, access: Access, entry: AccessEntry) {
-        self.log = Some((access, entry));
+    /// Tells `answered` when the response is over, and writes `entry` into `log`: with the time since `start`.
+    pub(crate) fn when_over(&mut self, answered: Arc<Answered>, start: Instant, log: Log, entry: Option<AccessEntry>) {
+        self.over = Some(Over { answered, start, log, entry });
     }
 }
 
@@ -118,7 +128,12 @@ impl hyper::body::Body for Body {
                         bytes
                     }
                     // Breaks the connection: a length was promised that cannot be kept.
-                    Err(error) => return Poll::Ready(Some(Err(error))),
+                    Err(error) => {
+                        if let Some(entry) = self.over.as_mut().and_then(|over| over.entry.as_mut()) {
+                            entry.problem = Some(format!("the file ended, or could not be read, in the middle: {error}"));
+                        }
+                        return Poll::Ready(Some(Err(error)));
+                    }
                 }
             }
         };
@@ -137,9 +152,12 @@ impl hyper::body::Body for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        if let Some((access, mut entry)) = self.log.take() {
-            entry.sent = self.sent;
-            access(&entry);
+        if let Some(Over { answered, start, log, entry }) = self.over.take() {
+            answered.set(true);
+            if let Some(mut entry) = entry {
+                (entry.sent, entry.time) = (self.sent, start.elapsed());
+                log.write(&entry);
+            }
         }
     }
 }

@@ -1,11 +1,14 @@
 //! What a request asks for. Pure: a request's head in, a target or a refusal out.
 
 use hyper::header::{self, HeaderMap};
-use hyper::{Method, StatusCode, Uri};
-use std::net::SocketAddr;
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode, Uri, Version};
+use std::net::{Ipv6Addr, SocketAddr};
 use twostage_model::SnapshotId;
-use twostage_model::date;
 use twostage_model::names::FIXED_HOST;
+
+/// Bytes that a target may have: what RFC 9112 section 3 asks of every server, and a little more.
+const MAX_TARGET: usize = 8192;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +51,15 @@ fn refuse<T>(status: StatusCode, text: impl Into<String>) -> Result<T, Refusal> 
 }
 
 /// Reads the request line and `Host`. `local` is the address that the client reached us on.
-pub(crate) fn parse(method: &Method, uri: &Uri, headers: &HeaderMap, local: SocketAddr) -> Result<Target, Refusal> {
-    if method != Method::GET && method != Method::HEAD {
+pub(crate) fn parse(request: &Parts, local: SocketAddr) -> Result<Target, Refusal> {
+    let (uri, host) = (&request.uri, host(request.version, &request.headers)?);
+    if length(uri) > MAX_TARGET {
+        return refuse(StatusCode::URI_TOO_LONG, format!("a target has at most {MAX_TARGET} bytes\n"));
+    }
+    if request.method != Method::GET && request.method != Method::HEAD {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n");
     }
+    // (Of an absolute target, its own host counts: RFC 9112 section 3.2.2.)
     let base = match uri.authority() {
         Some(authority) => {
             if !is_ours(authority.as_str(), local) || uri.scheme_str() != Some("http") {
@@ -60,13 +68,7 @@ pub(crate) fn parse(method: &Method, uri: &Uri, headers: &HeaderMap, local: Sock
             }
             format!("http://{authority}")
         }
-        None => match headers.get(header::HOST) {
-            Some(host) => match host.to_str().ok().filter(|host| is_host(host)) {
-                Some(host) => format!("http://{host}"),
-                None => return refuse(StatusCode::BAD_REQUEST, "the Host header is not a host\n"),
-            },
-            None => format!("http://{local}"),
-        },
+        None => host.map_or_else(|| format!("http://{local}"), |host| format!("http://{host}")),
     };
     let segments = segments(uri.path())?;
     let page = match segments.split_first() {
@@ -103,9 +105,37 @@ fn is_ours(authority: &str, local: SocketAddr) -> bool {
     fixed.eq_ignore_ascii_case(FIXED_HOST) || authority.parse() == Ok(local) || (local.port() == 80 && authority.parse() == Ok(local.ip()))
 }
 
-/// A host and port as they may stand in a client file: nothing that could end its line or field.
-fn is_host(host: &str) -> bool {
-    !host.is_empty() && host.len() <= 255 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
+fn length(uri: &Uri) -> usize {
+    uri.authority().map_or(0, |authority| authority.as_str().len()) + uri.path_and_query().map_or(0, |path| path.as_str().len())
+}
+
+/// The one `Host`, which HTTP/1.1 asks for (RFC 9112 section 3.2) and earlier clients leave out. Two would let somebody
+/// in between see another one than we do.
+fn host(version: Version, headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version >= Version::HTTP_11 => refuse(StatusCode::BAD_REQUEST, "there is no Host header\n"),
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => refuse(StatusCode::BAD_REQUEST, "there are two Host headers\n"),
+        (Some(host), None) => match host.to_str().ok().filter(|host| is_host(host)) {
+            Some(host) => Ok(Some(host)),
+            None => refuse(StatusCode::BAD_REQUEST, "the Host header is not a host\n"),
+        },
+    }
+}
+
+/// A host, with a port or not, as it may stand in a client file: nothing that could end its line or field.
+fn is_host(text: &str) -> bool {
+    let (is_name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
+        None => {
+            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+            (!name.is_empty() && name.len() <= 255 && name.bytes().all(allowed), port)
+        }
+    };
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_name && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 /// The decoded segments of a path. Dots that climb, empty segments and control characters never
@@ -145,65 +175,21 @@ fn decode(part: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Whether the client's copy is good. `If-None-Match` beats `If-Modified-Since` (RFC 9110 section 13.2.2).
-pub(crate) fn not_modified(headers: &HeaderMap, etag: &str, modified: Option<i64>) -> bool {
-    if headers.contains_key(header::IF_NONE_MATCH) {
-        let tags = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
-        return tags.map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag);
-    }
-    let since = headers.get(header::IF_MODIFIED_SINCE).and_then(|value| date::parse_http(value.to_str().ok()?));
-    matches!((modified, since), (Some(modified), Some(since)) if modified <= since)
-}
-
-/// What part of a body is asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Range {
-    Whole,
-    /// First and last byte, both included.
-    Part(u64, u64),
-    /// Nothing of it is within the body.
-    Beyond,
-}
-
-/// Reads `Range`. Several ranges, another unit, or what cannot be read give the whole, which RFC
-/// 9110 section 14.2 allows; so does an `If-Range` that names another state of the file.
-pub(crate) fn range(headers: &HeaderMap, etag: &str, modified: Option<i64>, length: u64) -> Range {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let Some(spec) = text(header::RANGE).and_then(|range| range.strip_prefix("bytes=")) else { return Range::Whole };
-    if headers.contains_key(header::IF_RANGE) {
-        let same = text(header::IF_RANGE).is_some_and(|sent| sent == etag || (modified.is_some() && date::parse_http(sent) == modified));
-        if !same {
-            return Range::Whole;
-        }
-    }
-    let number = |text: &str| if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) { None } else { text.parse::<u64>().ok() };
-    let Some((first, last)) = spec.split_once('-') else { return Range::Whole };
-    match (first.trim(), last.trim()) {
-        ("", last) => match number(last) {
-            Some(0) => Range::Beyond,
-            Some(_) if length == 0 => Range::Beyond,
-            Some(n) => Range::Part(length.saturating_sub(n), length - 1),
-            None => Range::Whole,
-        },
-        (first, last) => match (number(first), number(last), last) {
-            (Some(first), _, "") | (Some(first), Some(_), _) if first >= length => Range::Beyond,
-            (Some(first), None, "") => Range::Part(first, length - 1),
-            (Some(first), Some(last), _) if first <= last => Range::Part(first, last.min(length - 1)),
-            _ => Range::Whole,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
 
     const LOCAL: &str = "127.0.0.1:8080";
 
+    /// The status 0 is for what is no request at all.
+    fn ask(version: Version, target: &str, hosts: &[&str]) -> Result<Target, u16> {
+        let request = hosts.iter().fold(hyper::Request::builder().version(version).uri(target), |r, host| r.header("host", *host));
+        let (Ok(request), Ok(local)) = (request.body(()), LOCAL.parse()) else { return Err(0) };
+        parse(&request.into_parts().0, local).map_err(|refusal| refusal.status.as_u16())
+    }
+
     fn get(target: &str) -> Result<Target, u16> {
-        let (Ok(uri), Ok(local)) = (target.parse::<Uri>(), LOCAL.parse()) else { return Err(0) };
-        parse(&Method::GET, &uri, &HeaderMap::new(), local).map_err(|refusal| refusal.status.as_u16())
+        ask(Version::HTTP_11, target, &["localhost"])
     }
 
     #[test]
@@ -247,25 +233,33 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_read_as_the_rfc_says() {
-        let ask = |text: &str, length| {
-            let mut headers = HeaderMap::new();
-            headers.extend(HeaderValue::from_str(text).map(|value| (header::RANGE, value)));
-            range(&headers, "\"t\"", None, length)
-        };
-        assert_eq!(ask("bytes=0-0", 10), Range::Part(0, 0));
-        assert_eq!(ask("bytes=5-", 10), Range::Part(5, 9));
-        assert_eq!(ask("bytes=5-99", 10), Range::Part(5, 9));
-        assert_eq!(ask("bytes=-3", 10), Range::Part(7, 9));
-        assert_eq!(ask("bytes=-99", 10), Range::Part(0, 9));
-        for beyond in ["bytes=10-", "bytes=10-12", "bytes=-0"] {
-            assert_eq!(ask(beyond, 10), Range::Beyond, "{beyond}");
+    fn a_request_has_one_host_and_that_is_one() {
+        for host in ["a", "packages.example:8080", "a_b-c.d", "192.0.2.1:80", "[::1]", "[2001:db8::1]:8080"] {
+            assert_eq!(ask(Version::HTTP_11, "/", &[host]).map(|t| t.base), Ok(format!("http://{host}")));
         }
-        for whole in
-            ["bytes=5-3", "bytes=a-b", "bytes=0-1,3-4", "lines=0-1", "bytes=", "bytes=-", "bytes=+1-2", "bytes=0-99999999999999999999"]
+        let long = "a".repeat(256);
+        for wrong in
+            ["", "a b", "a/b", "me@a", "a:b", "a:1:2", "a:", "a:65536", "a:+1", "[::1", "::1", "[a]", "[::1]a", "a\"", "a,b", "ä", &long]
         {
-            assert_eq!(ask(whole, 10), Range::Whole, "{whole}");
+            assert_eq!(ask(Version::HTTP_11, "/", &[wrong]), Err(400), "{wrong}");
         }
-        assert_eq!(ask("bytes=0-", 0), Range::Beyond);
+        for hosts in [&["a", "a"][..], &["a", "b"]] {
+            assert_eq!(ask(Version::HTTP_11, "/", hosts), Err(400));
+            assert_eq!(ask(Version::HTTP_10, "/", hosts), Err(400));
+        }
+        // Also where the target names a host.
+        assert_eq!(ask(Version::HTTP_11, &format!("http://{FIXED_HOST}/"), &[]), Err(400));
+        assert_eq!(ask(Version::HTTP_11, "/", &[]), Err(400));
+        assert_eq!(ask(Version::HTTP_10, "/", &[]).map(|t| t.base), Ok(format!("http://{LOCAL}")));
+    }
+
+    #[test]
+    fn a_target_has_an_end() {
+        assert!(get(&format!("/{}", "a".repeat(8191))).is_ok());
+        for long in
+            [format!("/{}", "a".repeat(8192)), format!("/?{}", "a".repeat(9000)), format!("http://{FIXED_HOST}/{}", "a".repeat(8180))]
+        {
+            assert_eq!(get(&long), Err(414));
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use twostage_model::Sha256;
+use twostage_reposerver::http::Limits;
 use twostage_reposerver::sign::Algorithm;
 use twostage_reposerver::{AccessEntry, PoolPackage, Repository, Server, Settings};
 
@@ -109,12 +110,16 @@ pub struct Served {
 
 impl Served {
     pub fn new(repo: &Arc<Repository>) -> Served {
+        Served::limited(repo, Limits::default())
+    }
+
+    pub fn limited(repo: &Arc<Repository>, limits: Limits) -> Served {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&log);
         let access = Arc::new(move |entry: &AccessEntry| seen.lock().unwrap().push(entry.clone()));
         let listen = ["127.0.0.1:0".parse().unwrap()];
-        let server = runtime.block_on(Server::start(Arc::clone(repo), &listen, Some(access))).unwrap();
+        let server = runtime.block_on(Server::limited(Arc::clone(repo), &listen, Some(access), limits)).unwrap();
         Served { at: server.addresses()[0], log, server: Some(server), runtime }
     }
 
@@ -128,10 +133,42 @@ impl Served {
         self.raw(format!("{method} {target} HTTP/1.1\r\n{host}Connection: close\r\n{head}\r\n").as_bytes())
     }
 
-    pub fn raw(&self, request: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.at).unwrap();
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.at).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// All that comes back until the server closes.
+    pub fn said(&self, request: &[u8]) -> String {
+        let mut stream = self.connect();
         stream.write_all(request).unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    pub fn raw(&self, request: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request).unwrap();
+        Answer::read(stream)
+    }
+
+    pub fn stop(mut self) {
+        self.runtime.block_on(self.server.take().unwrap().stop());
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The one answer of a connection that ends after it.
+    pub fn read(stream: TcpStream) -> Answer {
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
@@ -150,19 +187,6 @@ impl Served {
         Answer { status, headers, body }
     }
 
-    pub fn stop(mut self) {
-        self.runtime.block_on(self.server.take().unwrap().stop());
-    }
-}
-
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HashMap<String, String>,
-    pub body: Vec<u8>,
-}
-
-impl Answer {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }

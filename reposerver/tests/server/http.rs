@@ -7,7 +7,7 @@ use twostage_model::Sha256;
 use twostage_reposerver::FIXED_HOST;
 
 /// A shop with one package of a few hundred kilobytes on channel main, served.
-fn open() -> (Shop, Served, String, Vec<u8>) {
+pub fn open() -> (Shop, Served, String, Vec<u8>) {
     let shop = Shop::new();
     // Digits of a simple generator: they do not compress much, so that the body has several frames.
     let mut seed = 1u64;
@@ -27,7 +27,7 @@ fn open() -> (Shop, Served, String, Vec<u8>) {
 }
 
 /// A package of one large file, not packed.
-fn large_deb(size: usize) -> Vec<u8> {
+pub fn large_deb(size: usize) -> Vec<u8> {
     let dir = tempfile::TempDir::new().unwrap();
     let root = dir.path().join("root");
     std::fs::create_dir_all(root.join("DEBIAN")).unwrap();

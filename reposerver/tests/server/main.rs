@@ -3,8 +3,10 @@
 
 mod apt;
 mod common;
+mod connections;
 mod http;
 mod killed;
+mod requests;
 mod sign;
 mod store;
 mod yum;

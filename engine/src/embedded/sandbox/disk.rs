@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use twostage_model::shown::{count, size};
 use twostage_model::{Class, Error, Result};
 
 /// What usually stays free, as far as a twentieth of the disk is more.
@@ -61,8 +62,8 @@ pub(super) fn free(disk: &StatVfs) -> u64 {
 }
 
 fn why(disk: &StatVfs, name: &str) -> String {
-    let (free, files) = (free(disk) >> 20, disk.f_favail);
-    format!("{free} MiB and {files} files are free on the disk of {name}, and others need them")
+    let (free, files) = (size(free(disk)), count(disk.f_favail, "file"));
+    format!("{free} and {files} are free on the disk of {name}, and others need them")
 }
 
 /// What a full disk has stopped. `see` is what to do first, if there is something.

@@ -12,6 +12,7 @@ use std::io::{Read as _, Write};
 use std::os::fd::OwnedFd;
 use twostage_image::path::{from_bytes, shown as printed};
 use twostage_model::error::OrFail as _;
+use twostage_model::shown::size as in_words;
 use twostage_model::{Class, Error, Result};
 
 /// The deepest folder, as for images that are read (twostage-image, path.rs).
@@ -254,8 +255,8 @@ fn may_fit(folder: &OwnedFd, path: &[u8], size: u64) -> Result<()> {
     if size <= free {
         return Ok(());
     }
-    let (path, size, free) = (text(path), size >> 20, free >> 20);
-    Err(Error::new(Class::Build, format!("cannot pack {path}: it takes {size} MiB in a layer, and {free} MiB are free on the disk"))
+    let (path, size, free) = (text(path), in_words(size), in_words(free));
+    Err(Error::new(Class::Build, format!("cannot pack {path}: it takes {size} in a layer, and {free} are free on the disk"))
         .hint("see what writes it: a file that is mostly holes takes its whole size in a layer; or remove it where it was made"))
 }
 
