@@ -10,6 +10,7 @@ mod bases;
 mod cli;
 mod clients;
 mod compile;
+mod damage;
 mod differential;
 mod embedded;
 mod engines;

@@ -65,6 +65,7 @@ pub(super) fn fault(error: &(dyn Error + 'static)) -> Option<Fault> {
     while let Some(error) = next {
         let found = error.downcast_ref::<io::Error>().and_then(of_io);
         let found = found.or_else(|| error.downcast_ref::<rustix::io::Errno>().and_then(|errno| of_code(errno.raw_os_error())));
+        let found = found.or_else(|| of_text(&error.to_string()));
         if found.is_some() {
             return found;
         }
@@ -91,6 +92,12 @@ fn of_io(error: &io::Error) -> Option<Fault> {
     })
 }
 
+/// Libraries put an error into their own and keep the text alone; the standard library writes the number into it.
+fn of_text(text: &str) -> Option<Fault> {
+    let (number, _) = text.rsplit_once("(os error ")?.1.split_once(')')?;
+    of_code(number.parse().ok()?)
+}
+
 fn of_code(code: i32) -> Option<Fault> {
     FAULTS.iter().find(|fault| fault.code == code).copied()
 }
@@ -105,6 +112,7 @@ mod tests {
         assert_eq!(fault(&full()).map(|fault| fault.code), Some(28));
         assert_eq!(fault(&io::Error::other(full())).map(|fault| fault.code), Some(28));
         assert_eq!(fault(&io::Error::from(io::ErrorKind::StorageFull)).map(|fault| fault.code), Some(28));
+        assert_eq!(fault(&io::Error::other(format!("{} at path \"/x\"", full()))).map(|fault| fault.code), Some(28));
         assert_eq!(fault(&rustix::io::Errno::DQUOT).map(|fault| fault.code), Some(122));
         assert_eq!(fault(&io::Error::other("no number")).map(|fault| fault.code), None);
     }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod apt;
+mod clock;
 mod common;
+mod damage;
 mod http;
 mod killed;
 mod sign;
