@@ -114,6 +114,9 @@ for what in "$@"; do
         need zstd zstd
         need nsenter util-linux
         need setpriv util-linux
+        need strace strace
+        need prlimit util-linux
+        need unshare util-linux
         need busybox busybox-static
         need newuidmap uidmap
         need mount mount

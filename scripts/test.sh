@@ -55,6 +55,7 @@ echo "tests that used a real dnf: $(count dnf)"
 echo "tests that used a real zypper: $(count zypper)"
 echo "tests left to \`make test-all\`, or shorter here than there: $(count short)"
 echo "tests skipped for want of a tool: $skipped"
+sed -n 's/^said //p' "$TWOSTAGE_TEST_COUNTS"
 passed=$(awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 " passed, " failed + 0 " failed" }' "$scratch/it" "$scratch/libraries")
 # What went wrong on purpose, for people: whether each hint follows from its cause, no program can say.
 errors=${CARGO_TARGET_DIR:-target}/errors.md

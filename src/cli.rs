@@ -235,14 +235,30 @@ pub struct Publish {
 }
 
 #[derive(Args)]
+#[command(after_help = "A channel is made by the first `repo` or `publish` to it, or from a snapshot:\n  \
+    twostage channel stable --to 4d0f2b     what is tested, as a channel of its own\n  \
+    twostage channel stable --to 19a3       later: the next one, or back")]
 pub struct Channel {
     /// The channel (default: list all)
     #[arg(value_name = "CHANNEL")]
     pub name: Option<String>,
     /// Move it to this snapshot, an earlier one of its own or another channel's: clients see it as
-    /// something new, until the next `repo` or `publish`. The first digits of its name are enough
+    /// something new, until the next `repo` or `publish`. The first digits of its name are enough. A channel that is
+    /// not there is made
     #[arg(long, value_name = "SNAPSHOT", requires = "name")]
     pub to: Option<String>,
+    /// Hash all that it consists of (without CHANNEL: all of them), and make anew what is damaged, from its history and
+    /// the pool. What is lost is named (exit status 5)
+    #[arg(long, conflicts_with = "to")]
+    pub repair: bool,
+    /// Date it by the clock, where a clock that was wrong has dated it ahead of that. Clients that took it then
+    /// have to forget it
+    #[arg(long, requires = "name", conflicts_with_all = ["to", "repair"])]
+    pub redate: bool,
+    /// Sign every channel with the key that is there, or a new one where there is none. Clients have to be given
+    /// the new public key
+    #[arg(long, conflicts_with_all = ["name", "to", "repair", "redate"])]
+    pub rekey: bool,
 }
 
 #[derive(Args)]

@@ -21,7 +21,7 @@ pub fn of(session: &Session, image: Option<&str>) -> Result<Leaks> {
     let installed: BTreeSet<&String> = installed.collect();
     let (mut leaks, mut digests) = (Leaks::default(), BTreeSet::new());
     for package in builds.iter().flat_map(|(_, closure)| &closure.packages) {
-        if session.repository.contains(&package.sha256) {
+        if session.repository.contains(&package.sha256)? {
             digests.insert(package.sha256);
         } else if !installed.contains(&package.id.name) {
             leaks.add_name(session.project.format, &package.id.name);
@@ -29,7 +29,11 @@ pub fn of(session: &Session, image: Option<&str>) -> Result<Leaks> {
     }
     let channel = session.repository.channel(&session.project.repository.channel)?;
     let members = channel.iter().flat_map(|channel| &channel.members).filter(|(group, _)| group.starts_with("component:"));
-    digests.extend(members.flat_map(|(_, members)| members.iter().copied()).filter(|digest| session.repository.contains(digest)));
+    for digest in members.flat_map(|(_, members)| members) {
+        if session.repository.contains(digest)? {
+            digests.insert(*digest);
+        }
+    }
     let digests: Vec<Sha256> = digests.into_iter().collect();
 
     let found = in_parallel(&digests, |digest| {

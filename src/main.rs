@@ -13,6 +13,7 @@ mod registry;
 mod remembered;
 mod session;
 mod source;
+mod threads;
 
 use clap::Parser as _;
 use cli::{Cli, Command};
@@ -21,44 +22,45 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     twostage_engine::enter_sandbox();
-    run()
-}
-
-#[tokio::main]
-async fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let output = Output::new(cli.json, cli.quiet, cli.verbose > 0);
-    if let Err(error) = log::start(cli.log_level(), cli.log_format, &output) {
-        return output.error(&error);
-    }
-    let project = &cli.project;
-    let mut status = ExitCode::SUCCESS;
-    let result = match cli.command {
-        Command::Init(arguments) => commands::init::run(&arguments, &project.path, &output),
-        Command::Lock(arguments) => commands::lock::run(&arguments, project, &output).await,
-        Command::Outdated(arguments) => commands::outdated::run(&arguments, project, &output).await,
-        Command::Update(arguments) => commands::update::run(&arguments, project, &output).await,
-        Command::Repo(arguments) => commands::repo::run(&arguments, project, &output).await,
-        Command::Publish(arguments) => commands::publish::run(&arguments, project, &output),
-        Command::Channel(arguments) => commands::channel::run(&arguments, project, &output),
-        Command::Serve(arguments) => commands::serve::run(&arguments, project, &output).await,
-        Command::Runtime(arguments) => commands::runtime::run(&arguments, project, &output).await,
-        Command::Run(arguments) => commands::run::run(&arguments, &output).await.map(|ended| status = ended),
-        Command::Load(arguments) => commands::load::run(&arguments, &project.path, &output).await,
-        Command::Push(arguments) => commands::push::run(&arguments, &project.path, &output).await,
-        Command::Audit(arguments) => commands::audit::run(&arguments, project, &output).await,
-        Command::Compile(arguments) => commands::compile::run(&arguments, &output).await,
-        Command::Flatten(arguments) => commands::flatten::run(&arguments, &output).await,
-        Command::Diff(arguments) => commands::diff::run(&arguments, &output).await,
-        Command::Plan(arguments) => commands::plan::run(&arguments, &output).await,
-        Command::Export(arguments) => commands::export::run(&arguments, project, &output),
-        Command::Import(arguments) => commands::import::run(&arguments, project, &output),
-        Command::Doctor(_) => commands::doctor::run(&project.path, &output).await,
-        Command::Completions(arguments) => commands::completions::run(&arguments),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return output::usage(&said),
     };
+    let output = Output::new(cli.json, cli.quiet, cli.verbose > 0);
+    let result = log::start(cli.log_level(), cli.log_format, &output)
+        .and_then(|()| threads::guarded(|| threads::runtime()?.block_on(run(cli, &output))));
     output.close();
-    match result {
-        Ok(()) => status,
+    match result.and_then(|status| output.written().map(|()| status)) {
+        Ok(status) => status,
         Err(error) => output.error(&error),
     }
+}
+
+async fn run(cli: Cli, output: &Output) -> twostage_model::Result<ExitCode> {
+    let project = &cli.project;
+    let mut status = ExitCode::SUCCESS;
+    match cli.command {
+        Command::Init(arguments) => commands::init::run(&arguments, &project.path, output),
+        Command::Lock(arguments) => commands::lock::run(&arguments, project, output).await,
+        Command::Outdated(arguments) => commands::outdated::run(&arguments, project, output).await,
+        Command::Update(arguments) => commands::update::run(&arguments, project, output).await,
+        Command::Repo(arguments) => commands::repo::run(&arguments, project, output).await,
+        Command::Publish(arguments) => commands::publish::run(&arguments, project, output),
+        Command::Channel(arguments) => commands::channel::run(&arguments, project, output),
+        Command::Serve(arguments) => commands::serve::run(&arguments, project, output).await,
+        Command::Runtime(arguments) => commands::runtime::run(&arguments, project, output).await,
+        Command::Run(arguments) => commands::run::run(&arguments, output).await.map(|ended| status = ended),
+        Command::Load(arguments) => commands::load::run(&arguments, &project.path, output).await,
+        Command::Push(arguments) => commands::push::run(&arguments, &project.path, output).await,
+        Command::Audit(arguments) => commands::audit::run(&arguments, project, output).await,
+        Command::Compile(arguments) => commands::compile::run(&arguments, output).await,
+        Command::Flatten(arguments) => commands::flatten::run(&arguments, output).await,
+        Command::Diff(arguments) => commands::diff::run(&arguments, output).await,
+        Command::Plan(arguments) => commands::plan::run(&arguments, output).await,
+        Command::Export(arguments) => commands::export::run(&arguments, project, output),
+        Command::Import(arguments) => commands::import::run(&arguments, project, output),
+        Command::Doctor(_) => commands::doctor::run(&project.path, output).await,
+        Command::Completions(arguments) => commands::completions::run(&arguments, output),
+    }?;
+    Ok(status)
 }

@@ -25,6 +25,8 @@ struct Inner {
     colour: bool,
     result_colour: bool,
     running: Mutex<Running>,
+    /// Why standard output took no more.
+    refused: Mutex<Option<std::io::Error>>,
 }
 
 /// What the status line of a terminal shows.
@@ -72,6 +74,7 @@ impl Output {
             colour: terminal && may_colour,
             result_colour: std::io::stdout().is_terminal() && may_colour,
             running: Mutex::default(),
+            refused: Mutex::default(),
         }))
     }
 
@@ -179,8 +182,34 @@ impl Output {
         if self.0.json {
             self.json_line(value);
         } else {
-            print_out(text);
+            self.print_out(text.as_bytes());
         }
+    }
+
+    /// Bytes to standard output, as they are and a line end. A reader that has gone away (`| head`) is no error.
+    pub fn print_out(&self, bytes: &[u8]) {
+        self.try_print(bytes).unwrap_or_else(|error| self.refused(error));
+    }
+
+    fn try_print(&self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush())
+    }
+
+    /// Notes that standard output took no more.
+    pub fn refused(&self, error: std::io::Error) {
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            self.0.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
+        }
+    }
+
+    /// Whether all that was said to standard output got there: a result that nobody got is no success.
+    ///
+    /// # Errors
+    /// Standard output took no more.
+    pub fn written(&self) -> twostage_model::Result<()> {
+        let refused = self.0.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        refused.map_or(Ok(()), |cause| Err(Error::system("cannot write to standard output; what was to be done is done", cause)))
     }
 
     /// A report with its last line, the verdict, painted by whether it is good.
@@ -203,22 +232,25 @@ impl Output {
 
     fn json_line(&self, value: &impl Serialize) {
         if let Ok(line) = serde_json::to_string(value) {
-            print_out(&line);
+            self.print_out(line.as_bytes());
         }
     }
 
     /// Prints an error and gives the exit status of its class.
     pub fn error(&self, error: &Error) -> ExitCode {
         let causes = error.causes();
-        if self.0.json {
-            self.json_line(&serde_json::json!({
+        let told = self.0.json && {
+            let value = serde_json::json!({
                 "event": "error",
                 "class": error.class().code(),
                 "message": error.what(),
                 "causes": causes,
                 "hint": error.hint_or_class(),
-            }));
-        } else {
+            });
+            self.try_print(value.to_string().as_bytes()).is_ok()
+        };
+        // Where standard output takes no more, too.
+        if !told {
             let mut text = format!("{} {}", self.paint(Colour::Red, "error:"), printable(error.what()));
             for cause in causes {
                 text.push_str(&format!("\n  because: {}", printable(&cause).replace('\n', "\n           ")));
@@ -231,6 +263,18 @@ impl Output {
 
     fn paint(&self, colour: Colour, text: &str) -> String {
         if self.0.colour { ansi(colour, text) } else { text.to_string() }
+    }
+}
+
+/// What clap says: a usage error, or what `--help` and `--version` ask for.
+pub fn usage(said: &clap::Error) -> ExitCode {
+    let asked = !said.use_stderr();
+    match said.print().and_then(|()| std::io::stdout().flush()) {
+        Err(error) if asked && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Output::new(false, false, false).error(&Error::system("cannot write to standard output", error))
+        }
+        _ if asked => ExitCode::SUCCESS,
+        _ => ExitCode::from(twostage_model::Class::Usage.exit_status()),
     }
 }
 
@@ -248,12 +292,6 @@ fn ansi(colour: Colour, text: &str) -> String {
 /// Output of a container without what could move the cursor or rename the window.
 fn printable(line: &str) -> String {
     line.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n')).collect()
-}
-
-/// To standard output. A reader that has gone away (`| head`) is no error.
-fn print_out(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 #[cfg(test)]

@@ -492,7 +492,7 @@ impl PackageSink for Publisher {
     }
 
     fn get(&self, digest: &Sha256) -> Result<Option<Stored>> {
-        if !self.repository.contains(digest) {
+        if !self.repository.contains(digest)? {
             return Ok(None);
         }
         stored(&self.repository, self.repository.package(digest)?.as_ref()).map(Some)
@@ -504,7 +504,11 @@ impl PackageSink for Publisher {
     }
 
     fn blob(&self, digest: &Sha256) -> Option<PathBuf> {
-        [self.repository.blob_path(digest), self.repository.pool_path(digest)].into_iter().find(|path| path.is_file())
+        // What a disk changed is not there: it is fetched or made again.
+        if self.repository.verify_blob(digest).is_ok() {
+            return Some(self.repository.blob_path(digest));
+        }
+        self.repository.contains(digest).is_ok_and(|whole| whole).then(|| self.repository.pool_path(digest))
     }
 
     fn serve(&self, members: &[Sha256]) -> Result<(SnapshotId, Vec<(String, String)>)> {

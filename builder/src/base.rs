@@ -330,13 +330,20 @@ fn bootstrap(
             .spawn()
             .or_fail(Class::System, || format!("{}: cannot run a shell", what()))?;
         let _until_we_end = child.stdin.take();
-        let errors = child.stderr.take().map(|mut stderr| {
-            std::thread::spawn(move || {
+        let reading = child.stderr.take().map(|mut stderr| {
+            std::thread::Builder::new().spawn(move || {
                 let mut text = Vec::new();
                 let _ = stderr.read_to_end(&mut text);
                 String::from_utf8_lossy(&text).into_owned()
             })
         });
+        let errors = match reading.transpose() {
+            Ok(errors) => errors,
+            Err(cause) => {
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err(Error::system(what(), cause));
+            }
+        };
         let filtered = match child.stdout.take() {
             Some(stdout) => without_host(stdout, out),
             None => Ok(()),

@@ -8,6 +8,8 @@
 //!   hint: the whole log is in .twostage/logs/greet.log
 //! ```
 
+mod os;
+
 use std::fmt;
 
 /// The kind of thing that went wrong. Each kind has a stable exit status and a stable code for
@@ -102,10 +104,16 @@ impl Error {
         Error::new(Class::System, what).because(because)
     }
 
-    /// Adds the cause.
+    /// Adds the cause. Where that is the machine's state, such as a full disk, the error is of class
+    /// [`Class::System`]: a package that could not be stored for it is no bad package.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync + 'static>>) -> Self {
-        self.0.because = Some(cause.into());
+        let cause = cause.into();
+        let of_input = matches!(self.0.class, Class::Repository | Class::Project | Class::Usage);
+        if of_input && os::fault(&*cause as &(dyn std::error::Error + 'static)).is_some_and(|fault| fault.machine) {
+            self.0.class = Class::System;
+        }
+        self.0.because = Some(cause);
         self
     }
 
@@ -126,10 +134,20 @@ impl Error {
         &self.0.what
     }
 
-    /// What the user can do: this error's own hint, else the nearest among its causes, else what
-    /// goes for its class.
+    /// What the user can do: where the machine's state is the cause, what mends that; else this
+    /// error's own hint, the nearest among its causes, what mends what the operating system said, or
+    /// what goes for its class.
     pub fn hint_or_class(&self) -> &str {
-        self.hint_text().unwrap_or_else(|| self.class().hint())
+        let fault = self.0.because.as_deref().and_then(|cause| os::fault(cause as &(dyn std::error::Error + 'static)));
+        let machine = fault.filter(|fault| fault.machine && self.is_machine()).map(|fault| fault.hint);
+        machine.or_else(|| self.hint_text()).or(fault.map(|fault| fault.hint)).unwrap_or_else(|| self.class().hint())
+    }
+
+    /// Whether the machine's state is the cause (a full disk, no memory, a disk that fails), and not what was
+    /// read or asked for.
+    pub fn is_machine(&self) -> bool {
+        let fault = self.0.because.as_deref().and_then(|cause| os::fault(cause as &(dyn std::error::Error + 'static)));
+        self.0.class == Class::System && fault.is_some_and(|fault| fault.machine)
     }
 
     /// This error's own hint, else the nearest hint among its causes.
@@ -197,5 +215,17 @@ mod tests {
         assert_eq!(outer.hint_text(), Some("start docker"));
         assert_eq!(outer.causes(), ["no socket"]);
         assert_eq!(outer.class().exit_status(), 7);
+    }
+
+    #[test]
+    fn a_full_disk_is_the_machines_fault_whoever_met_it() {
+        let full = std::io::Error::from_raw_os_error(28);
+        let inner = Error::new(Class::Repository, "cannot store a.deb").because(full).hint("get it again");
+        let outer = Error::new(Class::Repository, "a.deb is not published").because(inner);
+        assert_eq!((outer.class(), outer.is_machine()), (Class::System, true));
+        assert!(outer.hint_or_class().starts_with("the disk is full"), "{}", outer.hint_or_class());
+        let missing = Error::new(Class::Repository, "cannot read a.deb").because(std::io::Error::from_raw_os_error(2));
+        assert_eq!((missing.class(), missing.is_machine()), (Class::Repository, false));
+        assert!(missing.hint_or_class().starts_with("it is not there"));
     }
 }

@@ -10,15 +10,17 @@
 //! ```
 //!
 //! Its release has a date of its own that only ever grows, also when the channel moves back: apt
-//! keeps what it has when it is offered something older.
+//! keeps what it has when it is offered something older. Each state is also a file of `history/`, the present one
+//! too, so that a broken channel can be made anew.
 
-use crate::snapshot::{Signed, Snapshot, manifest, to_json};
-use crate::{PoolPackage, Repository, disk};
+use crate::names::lines;
+use crate::sign::Key;
+use crate::snapshot::{MOST_AHEAD, Signed, Snapshot};
+use crate::{PoolPackage, Repository, disk, seal};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use twostage_model::date;
@@ -42,6 +44,9 @@ pub struct Channel {
     pub members: Members,
     /// Where it pointed before, newest first; as many as [`crate::Settings::keep`] says.
     pub history: Vec<Earlier>,
+    /// Grows by one with each state, which dates need not after a clock was wrong.
+    #[serde(default)]
+    pub(crate) serial: u64,
     pub(crate) signed: Signed,
 }
 
@@ -55,8 +60,8 @@ pub struct Earlier {
     pub date: i64,
 }
 
-/// What a publish did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a publish did. Whatever it says was verified: the packages, the snapshot's files, the names.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// Where the channel points now.
     pub snapshot: SnapshotId,
@@ -64,10 +69,13 @@ pub struct Published {
     pub previous: Option<SnapshotId>,
     /// Whether clients see anything new.
     pub changed: bool,
+    /// What was damaged, and is whole again: a sentence each.
+    pub mended: Vec<String>,
 }
 
-/// What `history/<channel>/<date>.json` holds.
-#[derive(Serialize, Deserialize)]
+/// What `history/<channel>/<date>.json` held before it was the whole state.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Past {
     snapshot: SnapshotId,
     members: Members,
@@ -76,27 +84,44 @@ struct Past {
 /// apt refuses a release that is more than 10 seconds in the future; dates that must grow by a
 /// second with each publish may run this far ahead of the clock.
 const AHEAD: i64 = 5;
-/// Seconds ahead of the clock that a publish waits for. More is no burst of publishes but a clock that
-/// is, or was, wrong.
-const MOST_WAIT: i64 = 60;
 
 impl Repository {
     /// The state of a channel; nothing when there is none of that name.
     ///
     /// # Errors
-    /// It is there and cannot be read.
+    /// It is there and cannot be read, or was there once.
     pub fn channel(&self, name: &str) -> Result<Option<Arc<Channel>>> {
         if check_channel_name(name).is_err() {
             return Ok(None);
         }
-        let path = self.channel_path(name);
-        self.channels.get(&name.to_string(), &path, |bytes| parse(bytes, &path))
+        let read = self.channels.get(&name.to_string(), &self.channel_path(name), seal::open);
+        let channel = read.map_err(|cause| self.broken(name, cause))?;
+        if channel.is_none() { self.check_never_there(name).map(|()| None) } else { Ok(channel) }
     }
 
     /// The same past the cache, for whoever holds the lock and will build on it.
-    fn channel_now(&self, name: &str) -> Result<Option<Channel>> {
+    pub(crate) fn channel_now(&self, name: &str) -> Result<Option<Channel>> {
+        let read = disk::read(&self.channel_path(name)).and_then(|bytes| bytes.map(|bytes| seal::open(&bytes)).transpose());
+        let channel = read.map_err(|cause| self.broken(name, cause))?;
+        if channel.is_none() { self.check_never_there(name).map(|()| None) } else { Ok(channel) }
+    }
+
+    /// A channel's file comes before its history, so one with a history and no file has lost that.
+    fn check_never_there(&self, name: &str) -> Result<()> {
+        if !self.history_folder(name).is_dir() {
+            return Ok(());
+        }
         let path = self.channel_path(name);
-        disk::read(&path)?.map(|bytes| parse(&bytes, &path)).transpose()
+        let lost = self.broken(name, Error::new(Class::Repository, format!("{} is gone", path.display())));
+        let history = self.history_folder(name);
+        Err(lost.hint(format!("{}; to give the channel up, remove {}, too", repair_hint(name), history.display())))
+    }
+
+    fn broken(&self, name: &str, cause: Error) -> Error {
+        let machine = cause.is_machine();
+        let error = Error::new(Class::Repository, format!("channel {name}: {} cannot be used", self.channel_path(name).display()));
+        let error = error.because(cause);
+        if machine { error } else { error.hint(repair_hint(name)) }
     }
 
     /// The names of the channels, in order.
@@ -104,18 +129,21 @@ impl Repository {
     /// # Errors
     /// The folder cannot be read.
     pub fn channels(&self) -> Result<Vec<String>> {
-        let folder = self.root.join("channels");
-        if !folder.is_dir() {
-            return Ok(Vec::new());
+        let mut names = BTreeSet::new();
+        // One whose file is gone has a history.
+        for (folder, ending) in [("channels", ".json"), ("history", "")] {
+            let folder = self.root.join(folder);
+            let failed = || format!("cannot read {}", folder.display());
+            if !folder.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(&folder).or_fail(Class::System, failed)? {
+                let name = entry.or_fail(Class::System, failed)?.file_name();
+                let name = name.to_str().and_then(|name| name.strip_suffix(ending)).filter(|name| check_channel_name(name).is_ok());
+                names.extend(name.map(String::from));
+            }
         }
-        let failed = || format!("cannot read {}", folder.display());
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&folder).or_fail(Class::System, failed)? {
-            let name = entry.or_fail(Class::System, failed)?.file_name();
-            names.extend(name.to_str().and_then(|n| n.strip_suffix(".json")).filter(|n| check_channel_name(n).is_ok()).map(String::from));
-        }
-        names.sort();
-        Ok(names)
+        Ok(names.into_iter().collect())
     }
 
     /// Changes a channel, which is made when it is not there: `change` edits its members, their
@@ -125,222 +153,273 @@ impl Repository {
     /// time; where that would take it more than 5 seconds ahead of the clock, this waits, up to a minute,
     /// because apt refuses a release from the future.
     ///
+    /// What the channel consists of is looked at first, also when nothing has changed: see
+    /// [`Published::mended`] for what could be made whole.
+    ///
     /// # Errors
-    /// The channel's name is not allowed; its date is further than that ahead of the clock; a member is not in the pool; one name, version and
+    /// The channel's name is not allowed; it is broken; its date is further than that ahead of the clock; a member is
+    /// not in the pool, or damaged; one name, version and
     /// architecture has two contents, here or in anything that a channel published earlier; or
     /// it cannot be written. The channel stays as it was then.
     pub fn publish(&self, channel: &str, now: i64, change: impl FnOnce(&mut Members)) -> Result<Published> {
         check_channel_name(channel)?;
         let _span = tracing::debug_span!("publish", channel).entered();
-        // Both take the lock, or long, themselves.
-        let (_, key) = (self.scratch()?, self.key(now)?);
-        let _guard = disk::publish_lock(&self.root)?;
+        let key = self.key(now)?;
+        // Before the lock where it can be; what is only looked at needs none.
+        let _ = self.scratch();
+        let _held = self.hold()?;
+        self.publish_held(channel, now, &key, change)
+    }
+
+    /// [`Repository::publish`] under the lock.
+    pub(crate) fn publish_held(&self, channel: &str, now: i64, key: &Key, change: impl FnOnce(&mut Members)) -> Result<Published> {
         let old = self.channel_now(channel)?;
         let mut members = old.as_ref().map(|old| old.members.clone()).unwrap_or_default();
         change(&mut members);
         members.retain(|_, group| !group.is_empty());
-        let current = |old: &Channel, snapshot: &Snapshot| {
-            old.snapshot == snapshot.id && old.signed.is_current(&key, &self.settings, &snapshot.files)
-        };
-        if let Some(old) = &old
-            && old.members == members
-            && let Ok(Some(snapshot)) = self.stored(&old.snapshot)
-            && current(old, &snapshot)
-        {
-            return Ok(Published { snapshot: old.snapshot, previous: Some(old.snapshot), changed: false });
-        }
-        let packages = self.sorted_packages(members.values().flatten())?;
+        let packages = self.whole_packages(members.values().flatten())?;
         let names = self.check_names(&packages)?;
         self.sync_packages(names.iter())?;
         self.sync_new_packages(&packages)?;
-        let snapshot = self.persist(&packages, now)?;
+        let snapshot = match old.as_ref().filter(|old| old.members == members) {
+            Some(old) => self.persist_again(&old.snapshot, &packages, now)?,
+            None => self.persist(&packages, now)?,
+        };
         if let Some(old) = &old
-            && current(old, &snapshot)
+            && self.is_current(old, &snapshot, key)
         {
-            // The same packages in other groups: nothing that a client could see.
-            let regrouped = Channel { members, ..old.clone() };
-            disk::write(self.scratch()?, &self.channel_path(channel), &to_json(&regrouped)?)?;
-            return Ok(Published { snapshot: old.snapshot, previous: Some(old.snapshot), changed: false });
+            if old.members != members {
+                // The same packages in other groups: nothing that a client could see.
+                self.write_state(channel, &Channel { members, ..old.clone() })?;
+            }
+            return Ok(self.published(snapshot.id, Some(old), false));
         }
-        let published = self.point(channel, old.as_ref(), &snapshot, members, now)?;
+        self.point(channel, old.as_ref(), &snapshot, members, now, key)?;
         self.add_names(&lines(names.iter().map(|package| (package.file_name(), package.sha256))))?;
-        Ok(published)
+        Ok(self.published(snapshot.id, old.as_ref(), true))
     }
 
-    /// Points a channel to a snapshot that is on disk, an earlier one of its own or another's.
+    /// Points a channel to a snapshot that is on disk, an earlier one of its own or another's; a channel that is
+    /// not there is made.
     /// Its groups become what they were then; a snapshot that this channel never had comes as one
-    /// group, `moved`.
+    /// group, `moved`. What of the snapshot is damaged is made anew, from the pool.
     ///
     /// # Errors
-    /// There is no such snapshot, the channel's date is more than a minute ahead of the clock, or it
-    /// cannot be written. The channel stays as it was then.
+    /// There is no such snapshot, or not all of its packages; the channel is broken, or its date is more than a
+    /// minute ahead of the clock; or it cannot be written. The channel stays as it was then.
     pub fn move_channel(&self, channel: &str, id: &SnapshotId, now: i64) -> Result<Published> {
         check_channel_name(channel)?;
-        let (_, key) = (self.scratch()?, self.key(now)?);
-        let _guard = disk::publish_lock(&self.root)?;
+        let key = self.key(now)?;
+        let _ = self.scratch();
+        let _held = self.hold()?;
         let old = self.channel_now(channel)?;
-        let info = self.snapshot_info(id)?.ok_or_else(|| {
-            Error::new(Class::Repository, format!("the repository has no snapshot {id}"))
-                .hint(format!("`twostage channel {channel}` lists those that it can be moved to"))
-        })?;
-        let digests: Vec<Sha256> = info.manifest.files().map(|(_, digest)| digest).collect();
-        let packages = self.sorted_packages(&digests)?;
-        let snapshot = self.persist(&packages, now)?;
-        if let Some(old) = &old
-            && old.snapshot == *id
-            && old.signed.is_current(&key, &self.settings, &snapshot.files)
-        {
-            return Ok(Published { snapshot: *id, previous: Some(*id), changed: false });
-        }
+        let then = old.as_ref().map(|old| self.then(channel, old, id)).transpose()?.flatten();
+        let members = match then {
+            Some(members) => members,
+            None => Members::from([("moved".to_string(), self.members_of(id)?)]),
+        };
+        let packages = self.whole_packages(members.values().flatten())?;
         let names = self.check_names(&packages)?;
-        let mut members = Members::from([("moved".to_string(), digests.into_iter().collect())]);
-        for earlier in old.iter().flat_map(|old| &old.history).filter(|earlier| earlier.snapshot == *id) {
-            if let Some(bytes) = disk::read(&self.past_path(channel, earlier.date))?
-                && let Ok(past) = serde_json::from_slice::<Past>(&bytes)
-                && past.snapshot == *id
-            {
-                members = past.members;
-                break;
-            }
+        let snapshot = self.persist_again(id, &packages, now)?;
+        if snapshot.id != *id {
+            let what = format!("the groups that channel {channel} had in snapshot {} make another snapshot", id.short());
+            return Err(Error::new(Class::Repository, what).hint(repair_hint(channel)));
         }
-        let published = self.point(channel, old.as_ref(), &snapshot, members, now)?;
+        if let Some(old) = &old
+            && self.is_current(old, &snapshot, &key)
+        {
+            return Ok(self.published(snapshot.id, Some(old), false));
+        }
+        self.point(channel, old.as_ref(), &snapshot, members, now, &key)?;
         self.add_names(&lines(names.iter().map(|package| (package.file_name(), package.sha256))))?;
-        Ok(published)
+        Ok(self.published(snapshot.id, old.as_ref(), true))
     }
 
-    /// The pointer swap: the old state's members to its history, then one rename.
-    fn point(&self, channel: &str, old: Option<&Channel>, snapshot: &Snapshot, members: Members, now: i64) -> Result<Published> {
+    fn published(&self, snapshot: SnapshotId, old: Option<&Channel>, changed: bool) -> Published {
+        self.remember();
+        Published { snapshot, previous: old.map(|old| old.snapshot), changed, mended: self.mended() }
+    }
+
+    pub(crate) fn is_current(&self, channel: &Channel, snapshot: &Snapshot, key: &Key) -> bool {
+        channel.snapshot == snapshot.id
+            && channel.date == channel.signed.date
+            && channel.signed.is_current(key, &self.settings, &snapshot.files)
+    }
+
+    /// The packages of a list of digests, in the order of an index, every one of them whole.
+    pub(crate) fn whole_packages<'a>(&self, members: impl IntoIterator<Item = &'a Sha256> + Clone) -> Result<Vec<Arc<PoolPackage>>> {
+        for digest in members.clone() {
+            self.package_again(digest)?;
+        }
+        let packages = self.sorted_packages(members)?;
+        self.verify_all(&packages)?;
+        Ok(packages)
+    }
+
+    /// The groups that a channel had when it pointed to a snapshot; nothing when it never did.
+    fn then(&self, channel: &str, old: &Channel, id: &SnapshotId) -> Result<Option<Members>> {
+        if old.snapshot == *id {
+            return Ok(Some(old.members.clone()));
+        }
+        let Some(earlier) = old.history.iter().find(|earlier| earlier.snapshot == *id) else { return Ok(None) };
+        let path = self.past_path(channel, earlier.date);
+        let failed = || format!("{} cannot be used, so the groups of then are not known", path.display());
+        let mendable = |error: Error| if error.is_machine() { error } else { error.hint(repair_hint(channel)) };
+        let state = match disk::read(&path).or_fail(Class::Repository, failed).map_err(mendable)? {
+            Some(bytes) => past(&bytes).or_fail(Class::Repository, failed).map_err(mendable)?,
+            None => return Err(mendable(Error::new(Class::Repository, format!("{} is gone", path.display())))),
+        };
+        Ok(Some(state.1))
+    }
+
+    /// The packages of a snapshot: as its list says, or a channel's state that pointed to it.
+    pub(crate) fn members_of(&self, id: &SnapshotId) -> Result<BTreeSet<Sha256>> {
+        let mut unread = None;
+        match self.list_of(id) {
+            Ok(Some(list)) => return Ok(list.files().map(|(_, digest)| digest).collect()),
+            Ok(None) => {}
+            Err(error) if error.is_machine() => return Err(error),
+            Err(error) => unread = Some(error),
+        }
+        for channel in self.channels()? {
+            for (_, snapshot, members) in self.states(&channel)? {
+                if snapshot == *id {
+                    return Ok(members.into_values().flatten().collect());
+                }
+            }
+        }
+        match unread {
+            Some(error) => {
+                Err(Error::new(Class::Repository, format!("snapshot {} is damaged, and nothing else says what is in it", id.short()))
+                    .because(error)
+                    .hint("take another one: `twostage channel` lists them; or restore the repository from an export"))
+            }
+            None => Err(Error::new(Class::Repository, format!("the repository has no snapshot {id}"))
+                .hint("`twostage channel` lists the snapshots that a channel can be moved to")),
+        }
+    }
+
+    /// The states of a channel that can be read, newest first: serial number and date, snapshot, members.
+    pub(crate) fn states(&self, channel: &str) -> Result<Vec<((u64, i64), SnapshotId, Members)>> {
+        let mut states = Vec::new();
+        for (path, date) in self.past_files(channel)? {
+            let read = disk::read(&path);
+            if let Err(error) = &read
+                && error.is_machine()
+            {
+                return read.map(|_| Vec::new());
+            }
+            if let Ok(Some(bytes)) = read
+                && let Ok((snapshot, members, serial)) = past(&bytes)
+            {
+                states.push(((serial, date), snapshot, members));
+            }
+        }
+        states.sort_by_key(|(age, ..)| std::cmp::Reverse(*age));
+        Ok(states)
+    }
+
+    /// The files of a channel's states, by date.
+    pub(crate) fn past_files(&self, channel: &str) -> Result<Vec<(PathBuf, i64)>> {
+        let folder = self.history_folder(channel);
+        let failed = || format!("cannot read {}", folder.display());
+        let mut files = Vec::new();
+        if folder.is_dir() {
+            for entry in fs::read_dir(&folder).or_fail(Class::System, failed)? {
+                let path = entry.or_fail(Class::System, failed)?.path();
+                let date = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")?.parse().ok());
+                files.extend(date.map(|date| (path, date)));
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// The pointer swap: one rename. The old state is in the history before, the new one after it, so that the
+    /// history never has what nobody was told of.
+    fn point(&self, channel: &str, old: Option<&Channel>, snapshot: &Snapshot, members: Members, now: i64, key: &Key) -> Result<()> {
         let dated = old.map_or(now, |old| now.max(old.date.saturating_add(1)));
         let ahead = dated.saturating_sub(date::now());
-        if ahead > MOST_WAIT {
+        if ahead > MOST_AHEAD {
             return Err(Error::new(
                 Class::Repository,
-                format!("channel {channel} is dated {}, which is {} s ahead of this machine's clock", date::release(dated), ahead),
+                format!("channel {channel} would be dated {}, which is {ahead} s ahead of this machine's clock", date::release(dated)),
             )
             .because("dates only grow, and apt refuses a release from the future".to_string())
             .hint(format!(
-                "set the clock; if it is right now and was wrong at the last publish, remove {} and publish everything again",
-                self.channel_path(channel).display()
+                "set the clock; if it is right now and was wrong at the last publish, `twostage channel {channel} --redate` dates the \
+                 channel by the clock of now and keeps all that is in it"
             )));
         }
         if ahead > AHEAD {
             std::thread::sleep(Duration::from_secs(u64::try_from(ahead - AHEAD).unwrap_or(0)));
         }
+        self.write_next(channel, old, snapshot, members, dated, key)
+    }
+
+    /// The state that follows `old`, with this date.
+    pub(crate) fn write_next(
+        &self,
+        channel: &str,
+        old: Option<&Channel>,
+        snapshot: &Snapshot,
+        members: Members,
+        mut dated: i64,
+        key: &Key,
+    ) -> Result<()> {
         let keep = self.settings.keep;
         let mut history = Vec::new();
         if let Some(old) = old.filter(|_| keep > 0) {
-            let past = Past { snapshot: old.snapshot, members: old.members.clone() };
-            disk::write(self.scratch()?, &self.past_path(channel, old.date), &to_json(&past)?)?;
+            let (path, bytes) = (self.past_path(channel, old.date), seal::close(old)?);
+            if fs::read(&path).ok().as_deref() != Some(&bytes[..]) {
+                disk::write(self.scratch()?, &path, &bytes)?;
+            }
             history.push(Earlier { snapshot: old.snapshot, date: old.date });
             history.extend(old.history.iter().copied().take(keep.saturating_sub(1)));
         }
-        let signed = Signed::new(&*self.key(now)?, &self.settings.origin, dated, &snapshot.files)?;
-        let new = Channel { snapshot: snapshot.id, date: dated, members, history, signed };
-        disk::write(self.scratch()?, &self.channel_path(channel), &to_json(&new)?)?;
-        for dropped in old.iter().flat_map(|old| old.history.iter().skip(keep.saturating_sub(1))) {
+        // After a clock was wrong it may be an earlier state's, whose file has that name.
+        while history.iter().any(|earlier| earlier.date == dated) {
+            dated = dated.saturating_add(1);
+        }
+        let signed = Signed::new(key, &self.settings.origin, dated, &snapshot.files)?;
+        let serial = old.map_or(0, |old| old.serial.saturating_add(1));
+        let new = Channel { snapshot: snapshot.id, date: dated, members, history, serial, signed };
+        self.write_state(channel, &new)?;
+        let kept: BTreeSet<i64> = new.history.iter().map(|earlier| earlier.date).chain([new.date]).collect();
+        for (path, _) in self.past_files(channel)?.into_iter().filter(|(_, date)| !kept.contains(date)) {
             // One that stays behind takes space, nothing else.
-            let _ = fs::remove_file(self.past_path(channel, dropped.date));
+            let _ = fs::remove_file(path);
         }
-        Ok(Published { snapshot: snapshot.id, previous: old.map(|old| old.snapshot), changed: true })
+        Ok(())
     }
 
-    /// Refuses a name-version-architecture that a channel published with other content. Returns
-    /// those that no channel published yet.
-    ///
-    /// `names` has a line a file, `<sha256>  <file name>`, appended *after* the pointer swap, so
-    /// that a publish that fails reserves no name. What a crash kept from being appended is what
-    /// some channel points to right now; that is appended here first.
-    fn check_names(&self, packages: &[Arc<PoolPackage>]) -> Result<Vec<Arc<PoolPackage>>> {
-        let path = self.root.join("names");
-        let bytes = disk::read(&path)?.unwrap_or_default();
-        // A line without its end was torn by a crash; `add_names` overwrites it.
-        let text = std::str::from_utf8(whole_lines(&bytes)).or_fail(Class::Repository, || format!("{} is no text", path.display()))?;
-        let mut names: HashMap<String, Sha256> = HashMap::new();
-        for (digest, name) in text.lines().filter_map(|line| line.split_once("  ")) {
-            names.insert(name.to_string(), digest.parse()?);
-        }
-        let mut lost = Vec::new();
-        for channel in self.channels()? {
-            let Some(channel) = self.channel(&channel)? else { continue };
-            let listed = match self.snapshot_info(&channel.snapshot) {
-                Ok(Some(info)) => info.manifest,
-                Ok(None) => continue,
-                // A damaged snapshot is mended by publishing it again, so this must not stand in the way.
-                Err(_) => manifest(&self.sorted_packages(channel.members.values().flatten())?)?,
-            };
-            for (name, digest) in listed.files().filter(|(name, _)| !names.contains_key(*name)).collect::<Vec<_>>() {
-                lost.push((name.to_string(), digest));
-                names.insert(name.to_string(), digest);
-            }
-        }
-        self.add_names(&lines(lost))?;
-        let mut new = Vec::new();
-        for package in packages {
-            let name = package.file_name();
-            match names.get(&name) {
-                Some(earlier) if *earlier != package.sha256 => {
-                    return Err(Error::new(
-                        Class::Repository,
-                        format!(
-                            "{} version {} ({}) was published before with other content: then {earlier}, now {}",
-                            package.id.name, package.id.version, package.id.arch, package.sha256
-                        ),
-                    )
-                    .hint("give the changed package a new version: one name, version and architecture is one content, for ever"));
-                }
-                Some(_) => {}
-                None => new.push(Arc::clone(package)),
-            }
-        }
-        Ok(new)
+    /// A channel's file, then the copy of it that it can be made anew from.
+    pub(crate) fn write_state(&self, channel: &str, state: &Channel) -> Result<()> {
+        let bytes = seal::close(state)?;
+        disk::write(self.scratch()?, &self.channel_path(channel), &bytes)?;
+        disk::write(self.scratch()?, &self.past_path(channel, state.date), &bytes)
     }
 
-    /// Whether a channel ever published a package. One that it publishes right now may not be in `names` yet.
-    pub(crate) fn was_published(&self, digest: &Sha256) -> Result<bool> {
-        let digests = |bytes: &[u8]| {
-            // What is no text yields no digest; the next publish says what is wrong.
-            let text = String::from_utf8_lossy(whole_lines(bytes));
-            Ok(text.lines().filter_map(|line| line.split_once("  ")?.0.parse().ok()).collect())
-        };
-        let published = self.published.get(&(), &self.root.join("names"), digests)?;
-        Ok(published.is_some_and(|published: Arc<HashSet<Sha256>>| published.contains(digest)))
-    }
-
-    fn add_names(&self, lines: &str) -> Result<()> {
-        if lines.is_empty() {
-            return Ok(());
-        }
-        let path = self.root.join("names");
-        let failed = || format!("cannot write {}", path.display());
-        let end = whole_lines(&disk::read(&path)?.unwrap_or_default()).len() as u64;
-        let made = !path.exists();
-        let mut file = File::options().create(true).truncate(false).write(true).open(&path).or_fail(Class::System, failed)?;
-        file.set_len(end).or_fail(Class::System, failed)?;
-        file.seek(SeekFrom::Start(end)).or_fail(Class::System, failed)?;
-        file.write_all(lines.as_bytes()).or_fail(Class::System, failed)?;
-        file.sync_all().or_fail(Class::System, failed)?;
-        if made { disk::sync_folder(&self.root) } else { Ok(()) }
-    }
-
-    fn channel_path(&self, name: &str) -> PathBuf {
+    pub(crate) fn channel_path(&self, name: &str) -> PathBuf {
         self.root.join("channels").join(format!("{name}.json"))
     }
 
-    fn past_path(&self, channel: &str, dated: i64) -> PathBuf {
-        self.root.join("history").join(channel).join(format!("{dated}.json"))
+    pub(crate) fn past_path(&self, channel: &str, dated: i64) -> PathBuf {
+        self.history_folder(channel).join(format!("{dated}.json"))
+    }
+
+    fn history_folder(&self, channel: &str) -> PathBuf {
+        self.root.join("history").join(channel)
     }
 }
 
-fn parse(bytes: &[u8], path: &Path) -> Result<Channel> {
-    serde_json::from_slice(bytes)
-        .or_fail(Class::Repository, || format!("cannot read {}", path.display()))
-        .map_err(|error| error.hint("a newer twostage may have written it; twostage itself replaces it whole or not at all"))
+/// What mends a channel.
+pub(crate) fn repair_hint(channel: &str) -> String {
+    format!("`twostage channel {channel} --repair` makes it anew from its history and the pool, or says what is lost")
 }
 
-fn lines(names: impl IntoIterator<Item = (String, Sha256)>) -> String {
-    names.into_iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect()
-}
-
-fn whole_lines(bytes: &[u8]) -> &[u8] {
-    bytes.iter().rposition(|b| *b == b'\n').map_or(&[], |at| &bytes[..=at])
+/// A state in a channel's history: where it pointed, its members, its serial number.
+fn past(bytes: &[u8]) -> Result<(SnapshotId, Members, u64)> {
+    let state = seal::open::<Channel>(bytes).map(|state| (state.snapshot, state.members, state.serial));
+    state.or_else(|error| serde_json::from_slice::<Past>(bytes).map(|past| (past.snapshot, past.members, 0)).map_err(|_| error))
 }

@@ -36,8 +36,13 @@ impl Scratch {
     /// Sweeps what dead processes left and makes a folder of our own. Under the publishers' lock,
     /// so that nobody sweeps a folder between its making and its locking.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let tmp = root.join("tmp");
         let _guard = publish_lock(root)?;
+        Scratch::open_held(root)
+    }
+
+    /// The same for whoever holds the lock already.
+    pub(crate) fn open_held(root: &Path) -> Result<Self> {
+        let tmp = root.join("tmp");
         match fs::symlink_metadata(&tmp) {
             // It could lead anywhere, and whoever follows it sweeps there.
             Ok(found) if !found.is_dir() => {
@@ -113,14 +118,27 @@ pub(crate) fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
     file.as_file().sync_all().or_fail(Class::System, failed)?;
     let parent = path.parent().unwrap_or(Path::new("."));
     make_folder(parent)?;
+    set_aside(path, file.path())?;
     file.persist(path).map_err(|error| error.error).or_fail(Class::System, failed)?;
     sync_folder(parent)
+}
+
+/// A folder that has a file's name cannot be replaced by a rename: it goes to the scratch folder that `file` is in,
+/// and with that.
+fn set_aside(path: &Path, file: &Path) -> Result<()> {
+    if !fs::symlink_metadata(path).is_ok_and(|there| there.is_dir()) {
+        return Ok(());
+    }
+    let failed = || format!("cannot move the folder {} away", path.display());
+    let aside = tempfile::tempdir_in(file.parent().unwrap_or(Path::new("."))).or_fail(Class::System, failed)?;
+    fs::rename(path, aside.path().join("replaced")).or_fail(Class::System, failed)
 }
 
 /// Gives a finished temporary file its name, whole but not yet durably: [`sync_files`] comes
 /// before anything relies on it.
 pub(crate) fn keep_for_now(file: TempPath, path: &Path) -> Result<()> {
     make_folder(path.parent().unwrap_or(Path::new(".")))?;
+    set_aside(path, &file)?;
     file.persist(path).map_err(|error| error.error).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
     Ok(())
 }

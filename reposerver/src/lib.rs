@@ -18,13 +18,17 @@
 //!                         changed, only signed.json is replaced, and repodata/ added to, when the
 //!                         key or the project's name changes
 //! channels/<name>.json    pointer, members by group, dates, and the channel's own signatures
-//! history/<name>/         the members of earlier states of a channel
-//! names                   every file name that a channel ever published, with its digest
+//! history/<name>/         a channel's present and earlier states, each as its file in channels/ was
+//! names, names.sum        every file name that a channel ever published, with its digest
+//! verified                which files of the pool were hashed, and what their stamps were then
+//! key.asc                 the public key
 //! key/signing.asc         the secret key, mode 0600, made on first use
 //! lock                    held by whoever publishes
 //! tmp/                    files being written; leftovers are swept by the next who opens
 //! twostage-repository     says that the folder is a repository
 //! ```
+//!
+//! The JSON files tell by a seal of their own when a byte of them changed.
 //!
 //! Everything is written to `tmp/`, synced and renamed, so that a reader, or whoever comes after a
 //! crash, sees the old state or the new one, whole. Readers take no lock. Packages are synced when
@@ -36,9 +40,14 @@ pub mod apt;
 mod channel;
 mod claim;
 mod disk;
+mod health;
 pub mod http;
+mod keys;
+mod names;
 mod pool;
+mod repair;
 mod rpms;
+mod seal;
 pub mod sign;
 mod snapshot;
 mod yum;
@@ -47,6 +56,7 @@ pub use apt::sources_file;
 pub use channel::{Channel, Earlier, Members, Published};
 pub use http::{AccessEntry, Server};
 pub use pool::{Blob, Extra, Kind, PoolFile, PoolPackage, RpmFile};
+pub use repair::Repaired;
 pub use snapshot::SnapshotInfo;
 pub use twostage_model::names::FIXED_HOST;
 pub use yum::repo_file;
@@ -54,6 +64,7 @@ pub use yum::repo_file;
 use sign::{Algorithm, Key};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use twostage_model::project::YumCompression;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
@@ -107,6 +118,10 @@ pub struct Repository {
     settings: Settings,
     scratch: OnceLock<disk::Scratch>,
     key: Mutex<Option<Arc<Key>>>,
+    publics: disk::Cache<(), keys::Public>,
+    health: health::Health,
+    /// Whether this process holds the publishers' lock.
+    holding: AtomicBool,
     packages: Mutex<HashMap<Sha256, Arc<PoolPackage>>>,
     /// Packages that came in and are not durable yet.
     unsynced: Mutex<HashSet<Sha256>>,
@@ -134,6 +149,9 @@ impl Repository {
             settings,
             scratch: OnceLock::new(),
             key: Mutex::new(None),
+            publics: disk::Cache::default(),
+            health: health::Health::default(),
+            holding: AtomicBool::new(false),
             packages: Mutex::default(),
             unsynced: Mutex::default(),
             snapshots: disk::Cache::default(),
@@ -157,42 +175,36 @@ impl Repository {
         &self.settings
     }
 
-    /// The signing key, made now if there is none. `now` (seconds since 1970) is its date then.
-    ///
-    /// # Errors
-    /// It cannot be read or made, or others may read its file.
-    pub fn key(&self, now: i64) -> Result<Arc<Key>> {
-        let mut held = lock(&self.key);
-        if let Some(key) = &*held {
-            return Ok(Arc::clone(key));
-        }
-        let path = self.key_path();
-        let user = format!("{} package repository", self.settings.origin);
-        let key = Arc::new(Key::load_or_make(&path, &user, self.settings.algorithm, now)?);
-        *held = Some(Arc::clone(&key));
-        Ok(key)
-    }
-
-    /// Where the secret key is, or will be.
-    pub fn key_path(&self) -> PathBuf {
-        self.settings.key.clone().unwrap_or_else(|| self.root.join("key/signing.asc"))
-    }
-
-    /// The armored public key that clients are given.
-    ///
-    /// # Errors
-    /// As [`Repository::key`].
-    pub fn public_key(&self) -> Result<String> {
-        Ok(self.key(date::now())?.public().to_string())
-    }
-
     /// This process's own folder for files being written, in the same file system.
     pub(crate) fn scratch(&self) -> Result<&disk::Scratch> {
         if let Some(scratch) = self.scratch.get() {
             return Ok(scratch);
         }
-        let made = disk::Scratch::open(&self.root)?;
+        // Whoever has the publishers' lock may sweep, and would wait for itself if it took it again.
+        let made = match self.holding.load(Ordering::SeqCst) {
+            true => disk::Scratch::open_held(&self.root)?,
+            false => disk::Scratch::open(&self.root)?,
+        };
         Ok(self.scratch.get_or_init(|| made))
+    }
+
+    /// Takes the publishers' lock, waiting for it.
+    pub(crate) fn hold(&self) -> Result<Held<'_>> {
+        let file = disk::publish_lock(&self.root)?;
+        self.holding.store(true, Ordering::SeqCst);
+        Ok(Held { repository: self, _file: file })
+    }
+}
+
+/// The publishers' lock, until it is dropped.
+pub(crate) struct Held<'a> {
+    repository: &'a Repository,
+    _file: std::fs::File,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.repository.holding.store(false, Ordering::SeqCst);
     }
 }
 

@@ -8,7 +8,7 @@
 //!  "date":1767413106,"source":"greet","control":"Package: greet\n…","files":[]}
 //! ```
 
-use crate::{Repository, disk, lock, rpms};
+use crate::{Repository, disk, lock, rpms, seal};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -232,7 +232,7 @@ impl Repository {
                 hasher.finish()
             }
         };
-        if self.contains(&digest) {
+        if self.contains(&digest)? {
             return self.package(&digest);
         }
         file.rewind().or_fail(Class::Repository, failed)?;
@@ -281,8 +281,7 @@ impl Repository {
         let (mut files, mut incoming) = (Vec::new(), Vec::new());
         for listed in &parsed.files {
             check_plain_name(&listed.name, hint)?;
-            let there = std::fs::metadata(self.pool_path(&listed.sha256)).is_ok_and(|file| file.len() == listed.size);
-            if !there {
+            if !self.is_whole(&self.pool_path(&listed.sha256), listed.sha256, listed.size) {
                 let stored = self.store(open(&listed.name)?.take(listed.size.saturating_add(1)), &listed.name)?;
                 if stored.1.sha256 != listed.sha256 || stored.1.size != listed.size {
                     return Err(Error::new(
@@ -302,6 +301,7 @@ impl Repository {
         let (file, blob) = self.store(dsc, hint)?;
         for (file, path) in incoming {
             disk::keep_for_now(file, &path)?;
+            self.just_written(&path);
         }
         let package = PoolPackage {
             kind: Kind::Source,
@@ -353,16 +353,22 @@ impl Repository {
     /// Bytes first, then the description: a description vouches for the bytes.
     fn admit(&self, file: NamedTempFile, package: PoolPackage) -> Result<Arc<PoolPackage>> {
         let digest = package.sha256;
-        if self.contains(&digest) {
+        if self.contains(&digest)? {
             return self.package(&digest);
         }
         let failed = || format!("cannot describe {}", package.id);
-        let text = serde_json::to_vec(&package).or_fail(Class::System, failed)?;
+        let text = seal::close(&package)?;
+        // What a power failure cut short was relied on by nobody yet.
+        let damaged = self.was_published(&digest)? && self.meta_path(&digest).exists();
         let mut meta = self.scratch()?.file()?;
         meta.write_all(&text).or_fail(Class::System, failed)?;
         lock(&self.unsynced).insert(digest);
         disk::keep_for_now(file.into_temp_path(), &self.pool_path(&digest))?;
+        self.just_written(&self.pool_path(&digest));
         disk::keep_for_now(meta.into_temp_path(), &self.meta_path(&digest))?;
+        if damaged {
+            self.mend(format!("{} was damaged in the pool, and is whole again", package.id));
+        }
         let package = Arc::new(package);
         lock(&self.packages).insert(digest, Arc::clone(&package));
         Ok(package)
@@ -389,12 +395,16 @@ impl Repository {
         self.sync_packages(packages.iter().filter(|package| unsynced.contains(&package.sha256)))
     }
 
-    /// Whether the package is in the pool, whole: what a power failure cut short is not.
-    pub fn contains(&self, digest: &Sha256) -> bool {
-        let whole = |path: PathBuf, size: u64| std::fs::metadata(path).is_ok_and(|file| file.len() == size);
-        self.package(digest).is_ok_and(|package| {
-            whole(self.pool_path(digest), package.size) && package.files.iter().all(|file| whole(self.pool_path(&file.sha256), file.size))
-        })
+    /// Whether the package is in the pool, whole: what a power failure cut short, or a disk changed, is not.
+    ///
+    /// # Errors
+    /// The machine cannot say: the disk fails, or there are no file descriptors left.
+    pub fn contains(&self, digest: &Sha256) -> Result<bool> {
+        match self.package(digest).and_then(|package| self.verify(&package)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_machine() => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// What a package in the pool says of itself.
@@ -406,17 +416,59 @@ impl Repository {
             return Ok(Arc::clone(package));
         }
         let path = self.meta_path(digest);
-        let bytes = disk::read(&path)?.ok_or_else(|| {
-            Error::new(Class::Repository, format!("the repository has no package {digest}")).hint("publish or lock it first")
+        let failed = || format!("{} cannot be used", path.display());
+        let damaged = |error: Error| if error.is_machine() { error } else { error.hint(DESCRIBE_AGAIN) };
+        let bytes = disk::read(&path).or_fail(Class::Repository, failed).map_err(damaged)?.ok_or_else(|| {
+            let error = Error::new(Class::Repository, format!("the repository has no package {digest}"));
+            error.hint(if self.pool_path(digest).is_file() { DESCRIBE_AGAIN } else { "publish or lock it first" })
         })?;
-        let package: PoolPackage =
-            serde_json::from_slice(&bytes).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
+        let package: PoolPackage = seal::open(&bytes).or_fail(Class::Repository, failed).map_err(damaged)?;
         if package.sha256 != *digest {
-            return Err(Error::new(Class::Repository, format!("{} describes another package, {}", path.display(), package.sha256)));
+            let what = format!("{} describes another package, {}", path.display(), package.sha256);
+            return Err(damaged(Error::new(Class::Repository, what)));
         }
         let package = Arc::new(package);
         lock(&self.packages).insert(*digest, Arc::clone(&package));
         Ok(package)
+    }
+
+    /// [`Repository::package`], where what it says of itself can be read from the package once more. Under the
+    /// publishers' lock.
+    pub(crate) fn package_again(&self, digest: &Sha256) -> Result<Arc<PoolPackage>> {
+        let path = self.pool_path(digest);
+        match self.package(digest) {
+            Err(error) if !error.is_machine() && path.is_file() => {
+                let package = self.describe_again(&path).and_then(|package| match package.sha256 == *digest {
+                    true => Ok(package),
+                    false => Err(Error::new(Class::Repository, format!("{} is damaged, too", path.display()))),
+                });
+                let package = package.map_err(|cause| {
+                    let error = Error::new(Class::Repository, error.what().to_string()).because(cause);
+                    error.hint("bring the good file again, with `twostage publish FILE` or `twostage repo`")
+                })?;
+                self.mend(format!("what the pool says of {} was read from it once more", package.id));
+                Ok(package)
+            }
+            other => other,
+        }
+    }
+
+    fn describe_again(&self, path: &Path) -> Result<Arc<PoolPackage>> {
+        let failed = || format!("cannot read {}", path.display());
+        let mut start = Vec::new();
+        let mut file = File::open(path).or_fail(Class::Repository, failed)?;
+        (&mut file).take(ARCHIVE.len() as u64).read_to_end(&mut start).or_fail(Class::Repository, failed)?;
+        if rpm::looks_like_rpm(&start) || start == ARCHIVE {
+            return self.ingest_unpublished(path);
+        }
+        let mut content = start;
+        file.take(MOST_EXTRA as u64).read_to_end(&mut content).or_fail(Class::Repository, failed)?;
+        if let Some(kind) = Extra::of(&content) {
+            return self.ingest_extra(kind, &content);
+        }
+        self.ingest_source_from(&content, &path.display().to_string(), |name| {
+            Err(Error::new(Class::Repository, format!("{name} of it is damaged in the pool, or gone")))
+        })
     }
 
     /// Opens the bytes of a deb, a `.dsc`, a source's file, or of an rpm as it came.
@@ -424,7 +476,10 @@ impl Repository {
     /// # Errors
     /// It is not there.
     pub fn open_package(&self, digest: &Sha256) -> Result<File> {
-        File::open(self.pool_path(digest)).or_fail(Class::Repository, || format!("the repository has no package {digest}"))
+        match self.package(digest) {
+            Ok(package) => self.open_verified(&package, digest),
+            Err(_) => File::open(self.pool_path(digest)).or_fail(Class::Repository, || format!("the repository has no package {digest}")),
+        }
     }
 
     /// Where the bytes of a package are, or would be.
@@ -448,8 +503,9 @@ impl Repository {
     pub fn put_blob(&self, input: impl Read) -> Result<Blob> {
         let (file, blob) = self.store(input, "a blob")?;
         let path = self.blob_path(&blob.sha256);
-        if !path.is_file() {
+        if !self.is_whole(&path, blob.sha256, blob.size) {
             disk::keep(file, &path)?;
+            self.just_written(&path);
         }
         Ok(blob)
     }
@@ -495,6 +551,10 @@ impl Repository {
 
 /// What [`rpm::looks_like_rpm`] looks at.
 const MAGIC: u64 = 4;
+/// What a deb starts with (ar(5)).
+const ARCHIVE: &[u8] = b"!<arch>\n";
+/// What mends the description of a package that is in the pool.
+const DESCRIBE_AGAIN: &str = "`twostage channel --repair` reads the packages of every channel once more";
 
 fn from_deb(deb: deb::Deb) -> PoolPackage {
     PoolPackage {

@@ -13,8 +13,8 @@
 //!
 //! ```text
 //! keys/<fingerprint>.asc              the keys of those who signed packages before they came here
-//! signed/<fingerprint>/ab/<identity>  a line, "<digest of the served file> <digest of the prefix>",
-//!                                     then the prefix
+//! signed/<fingerprint>/ab/<identity>  a line, "<digest of the served file> <digest of the prefix> <digest
+//!                                     of both>", then the prefix
 //! ```
 //!
 //! Prefixes are derived: the same package and key give the same bytes, so one that is lost is made
@@ -42,6 +42,9 @@ const ENTRY: usize = 16;
 const MAGIC: [u8; 8] = [0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0];
 /// Bytes of a signature header: rpm's own limit (`lib/signature.c`).
 const MOST_SIGNATURE: u64 = 64 << 20;
+
+/// What mends a damaged key of somebody else.
+const KEY_AGAIN: &str = "get that key again and give it to `twostage publish KEY.asc`; if nothing it signed is published, remove the file";
 
 /// An rpm as a client gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +95,10 @@ impl Repository {
             return Ok(None);
         }
         let Some(bytes) = disk::read(&self.upstream_path(fingerprint))? else { return Ok(None) };
-        String::from_utf8(bytes).map(Some).or_fail(Class::Repository, || format!("the key {fingerprint} is no text"))
+        let failed = || format!("{} cannot be used", self.upstream_path(fingerprint).display());
+        let text = String::from_utf8(bytes).or_fail(Class::Repository, failed)?;
+        Upstream::named(&text, fingerprint).or_fail(Class::Repository, failed).map_err(|error| error.hint(KEY_AGAIN))?;
+        Ok(Some(text))
     }
 
     /// All keys that were added, and ours, which may have signed what comes back.
@@ -111,8 +117,11 @@ impl Repository {
             Err(error) => return Err(Error::system(failed(), error)),
         }
         for path in paths {
-            let text = fs::read_to_string(&path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
-            keys.extend(Upstream::parse(&text)?);
+            let Some(fingerprint) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".asc")) else { continue };
+            let failed = || format!("{} cannot be used", path.display());
+            let text = fs::read_to_string(&path).or_fail(Class::Repository, failed);
+            let named = text.and_then(|text| Upstream::named(&text, fingerprint).or_fail(Class::Repository, failed));
+            keys.extend(named.map_err(|error| error.hint(KEY_AGAIN))?);
         }
         Ok(keys)
     }
@@ -135,7 +144,7 @@ impl Repository {
         if package.rpm.as_ref().is_none_or(|rpm| rpm.signer.is_none()) {
             return Ok(());
         }
-        let ours = self.key_path().is_file().then(|| self.key(twostage_model::date::now())).transpose()?;
+        let ours = self.key_at_hand();
         let known = self.known_keys(ours.as_deref())?;
         file.rewind().or_fail(Class::System, || format!("cannot read the package {}", package.id))?;
         let (prefix, header) = head_in(file, package)?;
@@ -167,13 +176,13 @@ impl Repository {
         let (prefix, header) = self.head(package)?;
         let (signature, is_rsa) = key.sign_header(&header, package.date)?;
         let prefix = signed_prefix(&prefix, &signature, is_rsa, &rpm.header_sha256)?;
-        let mut file = self.open_package(&package.sha256)?;
+        let mut file = self.open_verified(package, &package.sha256)?;
         file.seek(SeekFrom::Start(rpm.prefix)).or_fail(Class::System, failed)?;
         let mut hasher = Hasher::default();
         hasher.update(&prefix);
         io::copy(&mut file, &mut hasher).or_fail(Class::System, failed)?;
         let mut kept = self.scratch()?.file()?;
-        let line = format!("{} {}\n", hasher.finish(), Sha256::of(&prefix));
+        let line = kept_line(&hasher.finish(), &Sha256::of(&prefix));
         kept.write_all(line.as_bytes()).and_then(|()| kept.write_all(&prefix)).or_fail(Class::System, failed)?;
         let path = self.signed_path(key.fingerprint(), &package.sha256);
         disk::keep_for_now(kept.into_temp_path(), &path)?;
@@ -199,7 +208,8 @@ impl Repository {
         };
         let others = std::thread::available_parallelism().map_or(1, usize::from).min(packages.len()).saturating_sub(1);
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..others).map(|_| scope.spawn(sign)).collect();
+            // Where there can be no others, this thread does it alone.
+            let threads: Vec<_> = (0..others).map_while(|_| std::thread::Builder::new().spawn_scoped(scope, sign).ok()).collect();
             let mine = sign();
             let panicked = |_| Err(Error::new(Class::System, "a thread that signs packages failed"));
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).fold(mine, Result::and)
@@ -215,13 +225,11 @@ impl Repository {
         }
         let Some(bytes) = disk::read(&self.signed_path(fingerprint, &package.sha256))? else { return Ok(None) };
         let bytes = Bytes::from(bytes);
-        let Some(end) = bytes.iter().take(200).position(|byte| *byte == b'\n') else { return Ok(None) };
+        let Some(end) = bytes.iter().take(256).position(|byte| *byte == b'\n') else { return Ok(None) };
         let prefix = bytes.slice(end + 1..);
         let digests = std::str::from_utf8(&bytes[..end]).ok().and_then(|line| line.split_once(' '));
-        let Some((Ok(sha256), Ok(of_prefix))) = digests.map(|(file, prefix)| (file.parse(), prefix.parse::<Sha256>())) else {
-            return Ok(None);
-        };
-        if Sha256::of(&prefix) != of_prefix {
+        let Some(Ok(sha256)) = digests.map(|(file, _)| file.parse::<Sha256>()) else { return Ok(None) };
+        if bytes[..=end] != *kept_line(&sha256, &Sha256::of(&prefix)).as_bytes() {
             return Ok(None);
         }
         let header_start = prefix.len() as u64;
@@ -236,16 +244,24 @@ impl Repository {
         if rpm.signer.is_some() {
             return Ok(Some(as_it_came(package, rpm, BTreeSet::new())).filter(|_| fingerprint.is_none()));
         }
-        let key = self.key(twostage_model::date::now())?;
-        match fingerprint {
-            Some(earlier) if earlier != key.fingerprint() => self.kept_signature(package, earlier),
-            _ => self.served_signed(package, &key, &mut BTreeSet::new()).map(Some),
+        let Some(public) = self.public()? else { return Ok(None) };
+        let ours = &public.fingerprint;
+        if let Some(served) = self.kept_signature(package, fingerprint.unwrap_or(ours))? {
+            return Ok(Some(served));
+        }
+        if fingerprint.is_some_and(|earlier| earlier != ours) {
+            return Ok(None);
+        }
+        match self.key_at_hand().filter(|key| key.fingerprint() == ours) {
+            Some(key) => self.served_signed(package, &key, &mut BTreeSet::new()).map(Some),
+            None => Err(Error::new(Class::Repository, format!("the signature that {} is served with is gone", package.id))
+                .hint("`twostage channel --repair`, where the signing key is, makes it anew: it will be the same")),
         }
     }
 
     /// The prefix and the header of a stored rpm, as they came.
     pub(crate) fn head(&self, package: &PoolPackage) -> Result<(Vec<u8>, Vec<u8>)> {
-        head_in(&mut self.open_package(&package.sha256)?, package)
+        head_in(&mut self.open_verified(package, &package.sha256)?, package)
     }
 
     fn upstream_path(&self, fingerprint: &str) -> PathBuf {
@@ -255,6 +271,12 @@ impl Repository {
     fn signed_path(&self, fingerprint: &str, identity: &Sha256) -> PathBuf {
         pool::shard(&self.root.join("signed").join(fingerprint), identity)
     }
+}
+
+/// The first line of what is kept of a signed rpm. The third digest is of the line itself.
+fn kept_line(file: &Sha256, prefix: &Sha256) -> String {
+    let digests = format!("{file} {prefix}");
+    format!("{digests} {}\n", Sha256::of(digests.as_bytes()))
 }
 
 /// The prefix and the header of an rpm, at the start of this file.

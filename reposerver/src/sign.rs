@@ -94,7 +94,7 @@ impl Key {
         Key::load(path)?.ok_or_else(|| Error::new(Class::System, format!("{} came and went", path.display())))
     }
 
-    fn load(path: &Path) -> Result<Option<Self>> {
+    pub(crate) fn load(path: &Path) -> Result<Option<Self>> {
         let failed = || format!("cannot read the signing key {}", path.display());
         let meta = match fs::metadata(path) {
             Ok(meta) => meta,
@@ -109,9 +109,23 @@ impl Key {
             .hint(format!("chmod 600 {}; if others may have read it, make a new key", path.display())));
         }
         let text = fs::read_to_string(path).or_fail(Class::System, failed)?;
-        Key::parse(&text).map(Some).map_err(|error| {
-            Error::new(Class::Repository, failed()).because(error).hint("it must be an armored OpenPGP secret key without a passphrase")
+        Key::parse(&text).and_then(Key::tried).map(Some).map_err(|error| {
+            Error::new(Class::Repository, failed()).because(error).hint(
+                "it must be an armored OpenPGP secret key without a passphrase; if it was one, restore it from a copy, or move it away \
+                 and see `twostage channel --rekey`",
+            )
         })
+    }
+
+    /// A key whose signatures are good. A byte that changed in the secret part would be noticed by clients only.
+    fn tried(self) -> Result<Self> {
+        let bad = || Error::new(Class::Repository, "what it signs does not verify: its secret part is damaged");
+        let (signature, _) = self.sign_header(b"a trial", 0)?;
+        let mut public = Upstream::parse(&self.public)?;
+        match public.pop().filter(|public| public.verifies(&signature, b"a trial")) {
+            Some(_) => Ok(self),
+            None => Err(bad()),
+        }
     }
 
     fn of(secret: SignedSecretKey) -> Result<Self> {

@@ -13,15 +13,16 @@
 
 use crate::apt::{self, Listed};
 use crate::sign::Key;
-use crate::{Kind, PoolPackage, Repository, Settings, disk, lock, yum};
+use crate::{Kind, PoolPackage, Repository, Settings, disk, lock, seal, yum};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use twostage_model::error::OrFail;
-use twostage_model::{Class, Error, Manifest, Result, Sha256, SnapshotId};
+use twostage_model::{Class, Error, Manifest, Result, Sha256, SnapshotId, date};
 use twostage_package::rpm::Header;
 
 /// What a snapshot is, for people and for whoever pins it.
@@ -60,13 +61,11 @@ pub(crate) struct Repomd {
 }
 
 /// What a snapshot's metadata says of its files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Files {
     /// apt's index files, by path below `dists/twostage/`.
-    #[serde(rename = "files")]
     pub(crate) apt: BTreeMap<String, Listed>,
     /// yum's, where there are rpms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) yum: Option<yum::Listing>,
 }
 
@@ -107,10 +106,18 @@ impl Files {
 
 /// What `signed.json` holds.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Record {
-    #[serde(flatten)]
-    files: Files,
+    files: BTreeMap<String, Listed>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    yum: Option<yum::Listing>,
     signed: Signed,
+}
+
+impl Record {
+    fn of(files: Files, signed: Signed) -> Record {
+        Record { files: files.apt, yum: files.yum, signed }
+    }
 }
 
 /// A snapshot that can be served.
@@ -141,6 +148,11 @@ pub(crate) struct Bodies {
     clock: u64,
     total: usize,
 }
+
+/// What mends a snapshot.
+const REPAIR: &str = "`twostage channel --repair` makes the snapshots of every channel anew from the pool";
+/// Seconds that a snapshot's release may be ahead of the clock.
+pub(crate) const MOST_AHEAD: i64 = 60;
 
 /// Enough for some ten snapshots of 3000 packages.
 const MOST_HELD: usize = 64 << 20;
@@ -201,6 +213,22 @@ impl Repository {
         Ok(Some(SnapshotInfo { id: *id, date: snapshot.signed.date, manifest: text.parse()? }))
     }
 
+    /// The list of a snapshot on disk, which its name vouches for, whatever became of its other files; nothing when
+    /// there is no such snapshot.
+    pub(crate) fn list_of(&self, id: &SnapshotId) -> Result<Option<Manifest>> {
+        let folder = self.snapshot_folder(id);
+        let path = folder.join("SHA256SUMS");
+        let damaged = || Error::new(Class::Repository, format!("{} is not the list that it was", path.display()));
+        match disk::read(&path)? {
+            Some(list) if Sha256::of(&list) == id.0 => {
+                let text = String::from_utf8(list).map_err(|cause| damaged().because(cause))?;
+                text.parse().map(Some)
+            }
+            None if fs::symlink_metadata(&folder).is_err() => Ok(None),
+            _ => Err(damaged()),
+        }
+    }
+
     fn render(&self, packages: &[Arc<PoolPackage>], now: i64) -> Result<Snapshot> {
         let manifest = manifest(packages)?;
         let key = self.key(now)?;
@@ -229,8 +257,10 @@ impl Repository {
         let mut renderer = yum::Renderer::default();
         for package in packages {
             if let Kind::Extra(extra) = package.kind {
-                let path = self.pool_path(&package.sha256);
-                renderer.add_extra(extra, fs::read(&path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?)?;
+                let mut content = Vec::new();
+                let mut file = self.open_verified(package, &package.sha256)?;
+                file.read_to_end(&mut content).or_fail(Class::Repository, || format!("cannot read {}", package.id))?;
+                renderer.add_extra(extra, content)?;
             } else if package.kind.is_rpm() {
                 let served = match self.served_upstream(package, &known)? {
                     Some(served) => served,
@@ -244,19 +274,25 @@ impl Repository {
         Ok((Some(listing), bodies))
     }
 
-    /// The snapshot of these packages, on disk. Needs no lock: whoever comes second finds it there.
+    /// The snapshot of these packages, on disk and whole: what of it is not is made anew, from the pool.
+    /// Needs no lock: whoever comes second finds it there.
     pub(crate) fn persist(&self, packages: &[Arc<PoolPackage>], now: i64) -> Result<Arc<Snapshot>> {
         let id = manifest(packages)?.id();
         let key = self.key(now)?;
-        // A folder that cannot be read is made anew, from the pool.
-        if let Ok(Some(snapshot)) = self.stored(&id)
-            && self
-                .settings
-                .architectures
-                .iter()
-                .all(|arch| snapshot.files.apt.contains_key(&format!("{}/binary-{arch}/Packages", apt::COMPONENT)))
+        let readable = match self.stored(&id) {
+            Err(error) if error.is_machine() => return Err(error),
+            other => other.ok().flatten(),
+        };
+        let complete = readable.clone().filter(|snapshot| {
+            let listed = |arch: &String| snapshot.files.apt.contains_key(&format!("{}/binary-{arch}/Packages", apt::COMPONENT));
+            self.settings.architectures.iter().all(listed)
+        });
+        if let Some(snapshot) = complete
+            && self.damaged_in(&snapshot).is_none()
         {
-            if snapshot.signed.is_current(&key, &self.settings, &snapshot.files) {
+            // A release from the future, made when the clock was wrong, is taken by no client.
+            let from_future = snapshot.signed.date > date::now().saturating_add(MOST_AHEAD);
+            if !from_future && snapshot.signed.is_current(&key, &self.settings, &snapshot.files) {
                 return Ok(snapshot);
             }
             let mut files = snapshot.files.clone();
@@ -267,20 +303,65 @@ impl Repository {
                 }
                 files.yum = yum;
             }
-            let signed = Signed::new(&key, &self.settings.origin, snapshot.signed.date, &files)?;
-            disk::write(self.scratch()?, &self.snapshot_folder(&id).join("signed.json"), &to_json(&Record { files, signed })?)?;
+            let date = if from_future { now } else { snapshot.signed.date };
+            let signed = Signed::new(&key, &self.settings.origin, date, &files)?;
+            disk::write(self.scratch()?, &self.snapshot_folder(&id).join("signed.json"), &seal::close(&Record::of(files, signed))?)?;
         } else {
-            self.write_snapshot(&self.render(packages, now)?)?;
+            let made = self.render(packages, now)?;
+            let there = fs::symlink_metadata(self.snapshot_folder(&id)).is_ok();
+            let damaged = there && readable.as_ref().is_none_or(|snapshot| self.damaged_in(snapshot).is_some());
+            match readable.filter(|snapshot| snapshot.files == made.files && snapshot.signed.is_current(&key, &self.settings, &made.files))
+            {
+                Some(_) => self.write_indexes(&made)?,
+                None => self.write_snapshot(&made)?,
+            }
+            if damaged {
+                self.mend(format!("snapshot {} was made anew from the pool", id.short()));
+            }
         }
-        self.stored(&id)?.ok_or_else(|| Error::new(Class::System, format!("snapshot {} went away while it was made", id.short())))
+        self.stored(&id)?.ok_or_else(|| gone(&id))
+    }
+
+    /// [`Repository::persist`] of a snapshot that was there once: where all of it is gone, that is damage, too.
+    pub(crate) fn persist_again(&self, id: &SnapshotId, packages: &[Arc<PoolPackage>], now: i64) -> Result<Arc<Snapshot>> {
+        let gone = self.stored(id).is_ok_and(|there| there.is_none());
+        let snapshot = self.persist(packages, now)?;
+        if gone {
+            self.mend(format!("snapshot {} was gone, and was made anew from the pool", id.short()));
+        }
+        Ok(snapshot)
+    }
+
+    /// Writes those index files of a snapshot that are not whole, and nothing else.
+    fn write_indexes(&self, made: &Snapshot) -> Result<()> {
+        let folder = self.snapshot_folder(&made.id);
+        let Some(held) = &made.held else { return Ok(()) };
+        let apt = held.apt.iter().map(|(path, body)| (folder.join("dists").join(apt::SUITE).join(path), body));
+        let yum = held.yum.iter().map(|(name, body)| (folder.join("repodata").join(name), body));
+        for (path, body) in apt.chain(yum) {
+            if fs::read(&path).ok().as_deref() != Some(&body[..]) {
+                disk::write(self.scratch()?, &path, body)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first file of a snapshot on disk that is not what its lists say.
+    pub(crate) fn damaged_in(&self, snapshot: &Snapshot) -> Option<PathBuf> {
+        let folder = self.snapshot_folder(&snapshot.id);
+        let apt = snapshot.files.apt.iter().map(|(path, listed)| (folder.join("dists").join(apt::SUITE).join(path), listed.sha256));
+        let yum = snapshot.files.yum.iter().flat_map(|yum| &yum.files).map(|file| (folder.join("repodata").join(&file.name), file.sha256));
+        let list = std::iter::once((folder.join("SHA256SUMS"), snapshot.id.0));
+        let mut all = list.chain(apt).chain(yum);
+        all.find(|(path, digest)| !fs::read(path).is_ok_and(|bytes| Sha256::of(&bytes) == *digest)).map(|(path, _)| path)
     }
 
     fn write_snapshot(&self, snapshot: &Snapshot) -> Result<()> {
         let failed = || format!("cannot write snapshot {}", snapshot.id.short());
         let made = self.scratch()?.folder()?;
         write_synced(&made.path().join("SHA256SUMS"), &snapshot.list)?;
-        let record = Record { files: snapshot.files.clone(), signed: snapshot.signed.clone() };
-        write_synced(&made.path().join("signed.json"), &to_json(&record)?)?;
+        let record = Record::of(snapshot.files.clone(), snapshot.signed.clone());
+        write_synced(&made.path().join("signed.json"), &seal::close(&record)?)?;
         let dists = made.path().join("dists").join(apt::SUITE);
         if let Some(held) = &snapshot.held {
             for (path, body) in &held.apt {
@@ -295,7 +376,8 @@ impl Repository {
         let parent = self.root.join("snapshots");
         disk::make_folder(&parent)?;
         if fs::rename(made.path(), &place).is_err() {
-            if self.stored(&snapshot.id).is_ok_and(|there| there.is_some_and(|s| s.files == snapshot.files)) {
+            let same = |there: &Arc<Snapshot>| there.files == snapshot.files && self.damaged_in(there).is_none();
+            if self.stored(&snapshot.id).is_ok_and(|there| there.is_some_and(|there| same(&there))) {
                 return Ok(()); // another publisher was first
             }
             // What is there is broken, or lacks an architecture: it goes aside, to be swept.
@@ -318,18 +400,27 @@ impl Repository {
     /// A snapshot on disk.
     pub(crate) fn stored(&self, id: &SnapshotId) -> Result<Option<Arc<Snapshot>>> {
         let folder = self.snapshot_folder(id);
-        self.snapshots.get(id, &folder.join("signed.json"), |bytes| {
-            let failed = || format!("cannot read snapshot {}", id.short());
-            let record: Record = serde_json::from_slice(bytes).or_fail(Class::Repository, failed)?;
+        let failed = || format!("cannot read snapshot {}", id.short());
+        let mendable = |error: Error| if error.is_machine() { error } else { error.hint(REPAIR) };
+        let stored = self.snapshots.get(id, &folder.join("signed.json"), |bytes| {
+            let record: Record =
+                seal::open(bytes).or_fail(Class::Repository, || format!("{}/signed.json cannot be used", folder.display()))?;
             let list = fs::read(folder.join("SHA256SUMS")).or_fail(Class::Repository, failed)?;
             if Sha256::of(&list) != id.0 {
-                return Err(Error::new(Class::Repository, format!("the list of snapshot {} has another digest", id.short()))
-                    .hint("the disk or somebody changed it; publish again"));
+                return Err(Error::new(Class::Repository, format!("the list of snapshot {} has another digest", id.short())));
             }
             let text = std::str::from_utf8(&list).or_fail(Class::Repository, failed)?;
             let members = text.parse::<Manifest>()?.files().map(|(_, digest)| digest).collect();
-            Ok(Snapshot { id: *id, list: list.into(), members, files: record.files, signed: record.signed, held: None })
-        })
+            let files = Files { apt: record.files, yum: record.yum };
+            Ok(Snapshot { id: *id, list: list.into(), members, files, signed: record.signed, held: None })
+        });
+        match stored.or_fail(Class::Repository, failed).map_err(mendable)? {
+            // A folder without it is no snapshot that was never made.
+            None if fs::symlink_metadata(&folder).is_ok() => {
+                Err(mendable(Error::new(Class::Repository, format!("{}/signed.json is gone", folder.display()))))
+            }
+            stored => Ok(stored),
+        }
     }
 
     /// The bytes of one of a snapshot's index files, checked.
@@ -339,7 +430,7 @@ impl Repository {
         }
         let file = self.snapshot_folder(&snapshot.id).join("dists").join(apt::SUITE).join(path);
         let body = self.body(&file, &listed.sha256)?;
-        body.ok_or_else(|| Error::new(Class::Repository, format!("{} is not there", file.display())))
+        body.ok_or_else(|| Error::new(Class::Repository, format!("{} is gone", file.display())).hint(REPAIR))
     }
 
     /// The bytes of a file of `repodata/`, checked against the digest in its name: one of the
@@ -353,7 +444,12 @@ impl Repository {
         if let Some(held) = &snapshot.held {
             return Ok(held.yum.get(name).map(|body| (body.clone(), digest)));
         }
-        Ok(self.body(&self.repodata_path(&snapshot.id, name), &digest)?.map(|body| (body, digest)))
+        let file = self.repodata_path(&snapshot.id, name);
+        let body = self.body(&file, &digest)?;
+        if body.is_none() && snapshot.files.yum.iter().flat_map(|yum| &yum.files).any(|listed| listed.name == name) {
+            return Err(Error::new(Class::Repository, format!("{} is gone", file.display())).hint(REPAIR));
+        }
+        Ok(body.map(|body| (body, digest)))
     }
 
     /// The bytes of a file, from memory if it was read before.
@@ -361,9 +457,10 @@ impl Repository {
         if let Some(body) = lock(&self.bodies).get(digest) {
             return Ok(Some(body));
         }
-        let Some(body) = disk::read(file)?.map(Bytes::from) else { return Ok(None) };
+        let read = disk::read(file).map_err(|error| if error.is_machine() { error } else { error.hint(REPAIR) })?;
+        let Some(body) = read.map(Bytes::from) else { return Ok(None) };
         if Sha256::of(&body) != *digest {
-            return Err(Error::new(Class::Repository, format!("{} has another digest than its list says", file.display())));
+            return Err(Error::new(Class::Repository, format!("{} has another digest than its list says", file.display())).hint(REPAIR));
         }
         lock(&self.bodies).put(*digest, body.clone());
         Ok(Some(body))
@@ -385,8 +482,8 @@ pub(crate) fn manifest(packages: &[Arc<PoolPackage>]) -> Result<Manifest> {
     Ok(manifest)
 }
 
-pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).or_fail(Class::System, || "cannot write JSON".into())
+fn gone(id: &SnapshotId) -> Error {
+    Error::new(Class::System, format!("snapshot {} went away while it was made", id.short()))
 }
 
 /// Writes a file in a folder that nobody knows yet.

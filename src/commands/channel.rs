@@ -1,4 +1,5 @@
-//! `twostage channel`: lists the channels and their snapshots, and moves one back (or forward again).
+//! `twostage channel`: lists the channels and their snapshots, moves one back (or forward again), and makes
+//! whole what is damaged.
 
 use crate::cli::{Channel, ProjectArgs};
 use crate::commands::repo::REPLACING;
@@ -7,10 +8,13 @@ use crate::session::Session;
 use std::collections::BTreeSet;
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
-use twostage_reposerver::Repository;
+use twostage_reposerver::{Published, Repository};
 
 pub fn run(arguments: &Channel, project: &ProjectArgs, output: &Output) -> Result<()> {
     match (&arguments.name, &arguments.to) {
+        _ if arguments.rekey => rekey(project, output),
+        (Some(name), _) if arguments.redate => redate(name, project, output),
+        (name, _) if arguments.repair => repair(name.as_deref(), project, output),
         (Some(name), Some(to)) => move_to(name, to, project, output),
         (name, _) => list(name.as_deref(), project, output),
     }
@@ -23,16 +27,42 @@ fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()
         None => repository.channels()?,
     };
     let (mut lines, mut values) = (Vec::new(), Vec::new());
+    let mut broken = None;
     for name in names {
-        let channel = repository.channel(&name)?.ok_or_else(|| no_channel(&repository, &name))?;
+        // One that is broken is no reason not to tell of the others.
+        let channel = match repository.channel(&name) {
+            Ok(channel) => channel.ok_or_else(|| no_channel(&repository, &name))?,
+            Err(error) => {
+                lines.push(format!("{name}  cannot be read"));
+                values.push(serde_json::json!({ "channel": name, "problem": in_full(&error) }));
+                broken.get_or_insert(error);
+                continue;
+            }
+        };
         let states = std::iter::once((channel.snapshot, channel.date)).chain(channel.history.iter().map(|e| (e.snapshot, e.date)));
         let mut listed = Vec::new();
         for (place, (snapshot, dated)) in states.enumerate() {
-            let packages = repository.snapshot_info(&snapshot)?.map_or(0, |info| info.manifest.len());
             let shown = if place == 0 { name.as_str() } else { "" };
             let width = name.len();
-            lines.push(format!("{shown:width$}  @{}  {}  {}", snapshot.short(), count(packages, "package"), date::release(dated)));
-            listed.push(serde_json::json!({ "snapshot": snapshot, "date": dated, "packages": packages }));
+            let packages = repository.snapshot_info(&snapshot).and_then(|info| {
+                let gone = || Error::new(Class::Repository, format!("snapshot {} of channel {name} is gone", snapshot.short()));
+                let info = info.ok_or_else(|| gone().hint(format!("`twostage channel {name} --repair` makes it anew from the pool")))?;
+                Ok(info.manifest.len())
+            });
+            let what = match &packages {
+                Ok(packages) => count(*packages, "package"),
+                Err(_) => "damaged".to_string(),
+            };
+            lines.push(format!("{shown:width$}  @{}  {what}  {}", snapshot.short(), date::release(dated)));
+            let mut value = serde_json::json!({ "snapshot": snapshot, "date": dated });
+            match packages {
+                Ok(packages) => value["packages"] = packages.into(),
+                Err(error) => {
+                    value["problem"] = in_full(&error).into();
+                    broken.get_or_insert(error);
+                }
+            }
+            listed.push(value);
         }
         let replacing = replacing(&repository, &channel)?;
         if !replacing.is_empty() {
@@ -44,7 +74,11 @@ fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()
         lines.push("no channel yet; `twostage repo` or `twostage publish FILES` makes one".into());
     }
     output.result(&lines.join("\n"), &serde_json::json!({ "event": "channels", "channels": values }));
-    Ok(())
+    broken.map_or(Ok(()), Err)
+}
+
+fn in_full(error: &Error) -> String {
+    std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ")
 }
 
 /// The names of a channel's packages that take the place of the base's or the distribution's.
@@ -57,18 +91,86 @@ fn replacing(repository: &Repository, channel: &twostage_reposerver::Channel) ->
 fn move_to(name: &str, to: &str, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let repository = &session.repository;
-    // A mistyped name would make a channel.
-    if repository.channel(name)?.is_none() {
-        return Err(no_channel(repository, name));
-    }
     let moved = repository.move_channel(name, &snapshot(repository, name, to)?, session.now)?;
+    let word = word(&moved, if moved.previous.is_some() { "moved" } else { "made" }, output);
     output.result(
-        &format!("channel {name}  @{}  {}", moved.snapshot.short(), if moved.changed { "moved" } else { "unchanged" }),
+        &format!("channel {name}  @{}  {word}", moved.snapshot.short()),
         &serde_json::json!({
             "event": "moved", "channel": name, "snapshot": moved.snapshot, "previous": moved.previous, "changed": moved.changed,
+            "mended": moved.mended,
         }),
     );
     Ok(())
+}
+
+/// The word for what was done to a channel: `changed` where clients see something new. What was damaged, and is whole
+/// again, is told first.
+pub fn word(published: &Published, changed: &'static str, output: &Output) -> &'static str {
+    for what in &published.mended {
+        output.sink().note("repository", what.clone());
+    }
+    match (published.changed, published.mended.is_empty()) {
+        (true, _) => changed,
+        (false, true) => "unchanged",
+        (false, false) => "mended",
+    }
+}
+
+fn redate(name: &str, project: &ProjectArgs, output: &Output) -> Result<()> {
+    let session = Session::open(project, output)?;
+    let redated = session.repository.redate(name, session.now)?;
+    let word = word(&redated, "dated by the clock", output);
+    if redated.changed {
+        let note = "a client that took the release from the future keeps that until it forgets it: `rm -r /var/lib/apt/lists/*` there";
+        output.sink().note("repository", note);
+    }
+    output.result(
+        &format!("channel {name}  @{}  {word}", redated.snapshot.short()),
+        &serde_json::json!({ "event": "redated", "channel": name, "snapshot": redated.snapshot, "changed": redated.changed }),
+    );
+    Ok(())
+}
+
+fn rekey(project: &ProjectArgs, output: &Output) -> Result<()> {
+    let session = Session::open(project, output)?;
+    let (fingerprint, channels) = session.repository.rekey(session.now)?;
+    let text = format!("{} signed with the key {fingerprint}; clients need its public part: key.asc of the server", channels.join(", "));
+    let text = if channels.is_empty() { format!("no channel yet; the key is {fingerprint}") } else { text };
+    output.result(&text, &serde_json::json!({ "event": "rekeyed", "fingerprint": fingerprint, "channels": channels }));
+    Ok(())
+}
+
+fn repair(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()> {
+    let session = Session::open(project, output)?;
+    let repository = &session.repository;
+    let names = match name {
+        Some(name) => vec![name.to_string()],
+        None => repository.channels()?,
+    };
+    let (mut lines, mut values, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    for name in &names {
+        let repaired = repository.repair(name, session.now)?;
+        for what in &repaired.mended {
+            output.sink().note("repository", what.clone());
+        }
+        let word = match (repaired.lost.len(), repaired.mended.len()) {
+            (0, 0) => "whole".to_string(),
+            (0, count) => format!("mended in {count} place{}", if count == 1 { "" } else { "s" }),
+            (count, _) => format!("{count} thing{} lost", if count == 1 { "" } else { "s" }),
+        };
+        lines.push(format!("channel {name}  {} files  {word}", repaired.files));
+        let problems: Vec<String> = repaired.lost.iter().map(in_full).collect();
+        for problem in &problems {
+            output.sink().note("repository", problem.clone());
+        }
+        values.push(serde_json::json!({ "channel": name, "files": repaired.files, "mended": repaired.mended, "lost": problems }));
+        lost.extend(repaired.lost);
+    }
+    if lines.is_empty() {
+        lines.push("no channel yet; `twostage repo` or `twostage publish FILES` makes one".into());
+    }
+    output.result(&lines.join("\n"), &serde_json::json!({ "event": "repaired", "channels": values }));
+    lost.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// The snapshot of that name, or the only one of all channels whose name begins so.
@@ -77,22 +179,31 @@ fn snapshot(repository: &Repository, channel: &str, text: &str) -> Result<Snapsh
     if let Ok(whole) = word.parse::<Sha256>() {
         return Ok(SnapshotId(whole));
     }
-    let mut known = BTreeSet::new();
-    for name in repository.channels()? {
-        if let Some(channel) = repository.channel(&name)? {
-            known.insert(channel.snapshot);
-            known.extend(channel.history.iter().map(|earlier| earlier.snapshot));
-        }
-    }
+    let known: BTreeSet<SnapshotId> = repository.snapshots()?.into_iter().chain(named(repository)?).collect();
     let found: Vec<SnapshotId> = known.into_iter().filter(|id| !word.is_empty() && id.to_string().starts_with(word)).collect();
     match found.as_slice() {
         [one] => Ok(*one),
-        [] => Err(Error::new(Class::Repository, format!("no channel has, or had, a snapshot {text}"))
-            .hint(format!("`twostage channel {channel}` lists those of {channel}"))),
+        [] => {
+            let near = if repository.channel(channel).is_ok_and(|there| there.is_some()) { format!(" {channel}") } else { String::new() };
+            Err(Error::new(Class::Repository, format!("the repository has no snapshot {text}"))
+                .hint(format!("`twostage channel{near}` lists those of {}", if near.is_empty() { "all channels" } else { channel })))
+        }
         several => {
             Err(Error::new(Class::Repository, format!("{} snapshots begin with {text}", several.len())).hint("write more of its name"))
         }
     }
+}
+
+/// The snapshots that channels name. One whose folder is gone can be made anew.
+fn named(repository: &Repository) -> Result<BTreeSet<SnapshotId>> {
+    let mut named = BTreeSet::new();
+    for name in repository.channels()? {
+        if let Ok(Some(channel)) = repository.channel(&name) {
+            named.insert(channel.snapshot);
+            named.extend(channel.history.iter().map(|earlier| earlier.snapshot));
+        }
+    }
+    Ok(named)
 }
 
 fn no_channel(repository: &Repository, name: &str) -> Error {

@@ -36,6 +36,7 @@ pub fn run(arguments: &Export, project: &ProjectArgs, output: &Output) -> Result
     }
     for name in session.repository.channels()? {
         if let Some(channel) = session.repository.channel(&name)? {
+            session.repository.verify_channel(&channel)?;
             let members = serde_json::to_vec_pretty(&channel.members).or_fail(Class::System, failed)?;
             append_text(&mut tar, &format!("channels/{name}"), &members)?;
             files += 1;
@@ -61,6 +62,17 @@ struct Signed<'a> {
 }
 
 impl Signed<'_> {
+    /// Whether a file of this folder is nothing that anybody relies on. One that is damaged ends the export: it would be
+    /// refused where it is taken in.
+    fn is_left_out(&self, folder: &str, name: &str) -> Result<bool> {
+        let (repository, digest) = (&self.session.repository, name.parse());
+        match digest {
+            Ok(digest) if folder.starts_with("pool/") => Ok(!repository.is_good(&digest)?),
+            Ok(digest) if folder.starts_with("blobs/") => repository.verify_blob(&digest).map(|()| false),
+            _ => Ok(false),
+        }
+    }
+
     /// What is served instead of the first bytes of this file of the pool, and how many these are.
     fn prefix(&self, digest: &str) -> Result<Option<(Vec<u8>, u64)>> {
         let Some(text) = digest.get(..2).and_then(|shard| fs::read(self.folder.join(shard).join(digest)).ok()) else { return Ok(None) };
@@ -91,6 +103,8 @@ fn append(tar: &mut Archive, folder: &Path, name: &str, signed: &Signed<'_>) -> 
         let below = format!("{name}/{}", entry.file_name().to_string_lossy());
         if entry.file_type().or_fail(Class::System, failed)?.is_dir() {
             files += append(tar, &entry.path(), &below, signed)?;
+        } else if signed.is_left_out(name, &entry.file_name().to_string_lossy())? {
+            continue;
         } else {
             match signed.prefix(&entry.file_name().to_string_lossy())? {
                 Some((prefix, skip)) if name.starts_with("pool/") => {

@@ -1,6 +1,7 @@
 //! `twostage publish FILES…`: packages that someone else built, into the channel.
 
 use crate::cli::{ProjectArgs, Publish};
+use crate::commands::channel::word;
 use crate::output::Output;
 use crate::session::Session;
 use std::fs;
@@ -36,14 +37,11 @@ pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Resul
     let published = repository.publish(channel, session.now, |members| {
         members.entry(GROUP.to_string()).or_default().extend(packages.iter().map(|package| package.sha256));
     })?;
-    let text = format!(
-        "{}\nchannel {channel}  @{}  {}",
-        shown.join("\n"),
-        published.snapshot.short(),
-        if published.changed { "published" } else { "unchanged" }
-    );
+    let text =
+        format!("{}\nchannel {channel}  @{}  {}", shown.join("\n"), published.snapshot.short(), word(&published, "published", output));
     let value = serde_json::json!({
         "event": "published", "channel": channel, "snapshot": published.snapshot, "changed": published.changed, "packages": shown,
+        "mended": published.mended,
     });
     output.result(&text, &value);
     Ok(())

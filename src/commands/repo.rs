@@ -1,6 +1,7 @@
 //! `twostage repo`: build what changed, lock what the images install, publish one snapshot.
 
 use crate::cli::{ProjectArgs, Repo};
+use crate::commands::channel::word;
 use crate::commands::publish;
 use crate::output::Output;
 use crate::session::{Session, stored};
@@ -75,10 +76,11 @@ async fn work(session: &Session, context: &Arc<Context>, jobs: usize, output: &O
         "channel {channel}  @{}  {}  {}",
         published.snapshot.short(),
         count(packages, "package"),
-        if published.changed { "published" } else { "unchanged" }
+        word(&published, "published", output)
     );
     let value = serde_json::json!({
         "event": "published", "channel": channel, "snapshot": published.snapshot, "changed": published.changed, "packages": packages,
+        "mended": published.mended,
     });
     output.result(&text, &value);
     Ok(())

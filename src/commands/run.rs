@@ -26,14 +26,12 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
         ..twostage_engine::Run::new(arguments.image(), &command)
     };
     // As it comes. A reader that has gone away is no reason to end the command: it may do more than write.
-    let mut pass_on = |piece: Piece<'_>| {
-        let _ = match piece {
-            Piece::Out(bytes) => {
-                let mut out = std::io::stdout().lock();
-                out.write_all(bytes).and_then(|()| out.flush())
-            }
-            Piece::Err(bytes) => std::io::stderr().lock().write_all(bytes),
-        };
+    let mut pass_on = |piece: Piece<'_>| match piece {
+        Piece::Out(bytes) => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush()).unwrap_or_else(|error| output.refused(error));
+        }
+        Piece::Err(bytes) => drop(std::io::stderr().lock().write_all(bytes)),
     };
     let ended = tokio::select! {
         ended = engine.run_raw(run, &mut pass_on) => ended,

@@ -21,6 +21,8 @@ pub async fn run(arguments: &Serve, project: &ProjectArgs, output: &Output) -> R
         let text = format!("serving http://{address}/  (client file: http://{address}/{channel}.sources)");
         output.result(&text, &serde_json::json!({ "event": "serving", "address": address.to_string() }));
     }
+    // Who started it waits for that line.
+    output.written()?;
     wait_for_signal().await?;
     server.stop().await;
     Ok(())

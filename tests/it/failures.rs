@@ -51,7 +51,7 @@ fn rpm(project: &Project, name: &str, version: &str, content: &str) -> String {
 }
 
 /// A package of one file, made without us.
-fn package(family: Family, project: &Project, name: &str, version: &str, content: &str) -> String {
+pub fn package(family: Family, project: &Project, name: &str, version: &str, content: &str) -> String {
     match family {
         Family::Deb => deb(project, name, version, content),
         Family::Rpm => rpm(project, name, &format!("{version}-1"), content),

@@ -12,6 +12,7 @@ mod cli;
 mod clients;
 mod compile;
 mod confined;
+mod damage;
 mod differential;
 mod embedded;
 mod engines;

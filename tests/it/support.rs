@@ -34,6 +34,12 @@ pub fn skipped(why: &str) {
     count("skipped");
 }
 
+/// A line for the end of what `make test` prints.
+pub fn tell(line: &str) {
+    println!("{line}");
+    count(&format!("said {line}"));
+}
+
 fn count(word: &str) {
     if let Some(path) = std::env::var_os("TWOSTAGE_TEST_COUNTS") {
         let mut file = fs::File::options().append(true).create(true).open(path).expect("the counts can be written");
@@ -70,6 +76,19 @@ impl Done {
             "{} ended with {}, not {status}\n--- stdout\n{}--- stderr\n{}",
             self.shown,
             self.status,
+            self.out,
+            self.err
+        );
+        self
+    }
+
+    /// Fails the test unless standard output ends so.
+    #[track_caller]
+    pub fn ends_with(self, text: &str) -> Done {
+        assert!(
+            self.out.trim_end().ends_with(text),
+            "{} does not end with {text:?}\n--- stdout\n{}--- stderr\n{}",
+            self.shown,
             self.out,
             self.err
         );

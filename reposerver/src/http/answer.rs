@@ -41,7 +41,7 @@ pub(crate) fn find(repository: &Repository, target: &Target) -> Result<Option<Re
     match &target.page {
         Page::Index => Ok(Some(memory(index_page(repository, &target.base)?, "text/html; charset=utf-8"))),
         Page::Health => Ok(Some(memory("ok\n", TEXT))),
-        Page::Key => Ok(Some(memory(repository.public_key()?, "application/pgp-keys"))),
+        Page::Key => Ok(repository.public()?.map(|public| memory(public.armored.clone(), "application/pgp-keys"))),
         Page::Sources(prefix) => {
             let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
             let text = apt::sources_file(&target.base, &site.name, &repository.public_key()?);
@@ -174,7 +174,8 @@ impl<'a> Site<'a> {
     /// lies in the pool, because it was refused, or a build put it there, is nobody's yet.
     fn package(&self, digest: Sha256, fingerprint: Option<&str>, name: &str) -> Result<Option<Resource>> {
         let named = self.snapshot.members.contains(&digest) || self.repository.was_published(&digest)?;
-        if !named || !self.repository.contains(&digest) {
+        // What some channel had long ago may be gone for good; what this one has may not.
+        if !named || !(self.snapshot.members.contains(&digest) || self.repository.pool_path(&digest).exists()) {
             return Ok(None);
         }
         let package = self.repository.package(&digest)?;
@@ -182,14 +183,14 @@ impl<'a> Site<'a> {
         if package.kind.is_rpm() {
             let Some(served) = self.repository.served_rpm(&package, fingerprint)? else { return Ok(None) };
             let immutable = fingerprint.is_some() || served.skip == 0;
-            let body = Body::joined(served.prefix, self.repository.open_package(&digest)?, served.skip, served.size);
+            let body = Body::joined(served.prefix, self.repository.open_verified(&package, &digest)?, served.skip, served.size);
             return Ok(Some(Resource { body, tag: served.sha256, kind: media_type(name), modified, immutable }));
         }
         if fingerprint.is_some() {
             return Ok(None);
         }
         let found = package.files.iter().find(|file| file.name == name).map_or(digest, |file| file.sha256);
-        let file = self.repository.open_package(&found)?;
+        let file = self.repository.open_verified(&package, &found)?;
         let length = file.metadata().or_fail(Class::System, || format!("cannot read the package {found}"))?.len();
         Ok(Some(Resource { body: Body::file(file, length), tag: found, kind: media_type(name), modified, immutable: true }))
     }
@@ -228,7 +229,15 @@ fn index_page(repository: &Repository, base: &str) -> Result<String> {
     );
     let mut first = None;
     for name in repository.channels()? {
-        let Some(channel) = repository.channel(&name)? else { continue };
+        let channel = match repository.channel(&name) {
+            Ok(Some(channel)) => channel,
+            Ok(None) => continue,
+            // The others are as good as they were.
+            Err(_) => {
+                let _ = writeln!(page, "<h2>{name}</h2>\n<p>cannot be read; the server's log says why</p>");
+                continue;
+            }
+        };
         let _ = writeln!(
             page,
             "<h2>{name}</h2>\n<p>{}, {}</p>",

@@ -64,14 +64,14 @@ fn apt_refuses_a_flipped_byte_in_anything_that_it_fetches() {
         bytes[at] ^= 1;
         fs::write(path, bytes).unwrap();
     };
-    // The signed text, as the channel's file holds it.
+    // The signed text, as the channel's file holds it: the server itself does not pass it on.
     let file = root.join("channels/main.json");
     let whole = fs::read_to_string(&file).unwrap();
     fs::write(&file, whole.replace("Label: demo", "Label: dema")).unwrap();
     let text = Apt::new(&sources).fails(&["update"]);
-    assert!(text.contains("BADSIG") || text.contains("invalid"), "{text}");
+    assert!(text.contains("500  Internal Server Error"), "{text}");
     fs::write(&file, &whole).unwrap();
-    // A package in the pool.
+    // A package in the pool: nor that.
     let channel = shop.repo.channel("main").unwrap().unwrap();
     let package = channel.members["g"].iter().find(|d| shop.repo.package(d).unwrap().id.name == "greet").unwrap();
     let pool = shop.repo.pool_path(package);
@@ -79,9 +79,9 @@ fn apt_refuses_a_flipped_byte_in_anything_that_it_fetches() {
     let apt = Apt::new(&sources);
     apt.get(&["update"]);
     let text = apt.fails(&["install", "-d", "-y", "greet"]);
-    assert!(text.contains("Hash Sum mismatch"), "{text}");
+    assert!(text.contains("500  Internal Server Error"), "{text}");
     flip(&pool, 300);
-    // An index file on disk: the server itself does not pass it on.
+    // An index file on disk: nor that.
     let shop2 = shop.again();
     let folder = root.join(format!("snapshots/{}/dists/twostage/main/binary-amd64", channel.snapshot));
     let indexes = ["Packages", "Packages.gz", "Packages.zst"].map(|name| folder.join(name));

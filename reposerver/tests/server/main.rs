@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod apt;
+mod clock;
 mod common;
 mod connections;
+mod damage;
 mod http;
 mod killed;
 mod requests;

@@ -37,7 +37,7 @@ fn a_deb_is_stored_once_under_its_digest_and_describes_itself_after_a_reopen() {
     assert_eq!(shop.repo.ingest(&bytes[..], "again").unwrap(), package);
     assert_eq!(tree(&shop.repo.root().join("pool")), before);
     let again = shop.again();
-    assert!(again.contains(&package.sha256));
+    assert!(again.contains(&package.sha256).unwrap());
     assert_eq!(again.package(&package.sha256).unwrap(), package);
     let mut read = Vec::new();
     again.open_package(&package.sha256).unwrap().read_to_end(&mut read).unwrap();
@@ -179,16 +179,51 @@ fn a_channel_from_the_future_is_not_published() {
     let ahead = publish(&shop.repo, "main", "g", &[&one], now() + 3600).unwrap_err();
     assert!(ahead.what().contains("ahead of this machine's clock"), "{ahead}");
     assert!(shop.repo.channel("main").unwrap().is_none());
-    // As it is after a publish under a clock that was wrong.
-    let first = shop.publish("main", "g", &[&one]).unwrap();
-    let file = shop.repo.root().join("channels/main.json");
-    let (text, date) = (fs::read_to_string(&file).unwrap(), shop.repo.channel("main").unwrap().unwrap().date);
-    fs::write(&file, text.replace(&format!("\"date\":{date}"), &format!("\"date\":{}", date + 86_400))).unwrap();
-    let ahead = shop.publish("main", "g", &[&two]).unwrap_err();
-    assert!(ahead.hint_text().unwrap().contains("channels/main.json"), "{ahead}");
-    assert_eq!(shop.again().channel("main").unwrap().unwrap().snapshot, first.snapshot, "it stays as it was");
-    fs::remove_file(&file).unwrap();
-    assert!(shop.publish("main", "g", &[&two]).unwrap().changed, "the way out is one");
+    // As it is after publishes under a clock that was wrong.
+    let zero = shop.publish("main", "g", &[&one]).unwrap();
+    let first = shop.publish("main", "g", &[&one, &two]).unwrap();
+    let year = 365 * 86_400;
+    ahead_by(shop.repo.root(), "main", year);
+    let three = shop.add("greet", "3.0", "three");
+    let ahead = shop.publish("main", "g", &[&three]).unwrap_err();
+    assert!(ahead.what().contains("ahead of this machine's clock"), "{ahead}");
+    assert!(ahead.hint_text().unwrap().contains("twostage channel main --redate"), "{ahead}");
+    assert!(shop.repo.move_channel("main", &zero.snapshot, now()).is_err());
+    let before = shop.again().channel("main").unwrap().unwrap();
+    assert_eq!(before.snapshot, first.snapshot, "it stays as it was");
+    // The way out loses nothing: members by group, and every earlier state.
+    let redated = shop.again().redate("main", now()).unwrap();
+    assert!(redated.changed && redated.snapshot == first.snapshot);
+    let after = shop.again().channel("main").unwrap().unwrap();
+    assert!(after.date <= now() + 1 && after.members == before.members, "{after:?}");
+    assert_eq!(after.history.len(), before.history.len() + 1);
+    assert!(!shop.again().redate("main", now()).unwrap().changed, "once is enough");
+    assert!(shop.again().publish("main", now(), |all| drop(all.insert("h".into(), [three.sha256].into()))).unwrap().changed);
+    let back = shop.again().move_channel("main", &zero.snapshot, now()).unwrap();
+    assert!(back.changed && back.snapshot == zero.snapshot);
+    let groups = shop.again().channel("main").unwrap().unwrap().members.clone();
+    assert_eq!(groups, std::collections::BTreeMap::from([("g".to_string(), [one.sha256].into())]), "the groups of then");
+    // What is rebuilt is the newest state, not the one with the greatest date.
+    fs::remove_file(shop.repo.root().join("channels/main.json")).unwrap();
+    let repo = shop.again();
+    assert!(repo.repair("main", now()).unwrap().lost.is_empty());
+    assert_eq!(repo.channel("main").unwrap().unwrap().snapshot, zero.snapshot);
+}
+
+/// Dates a channel, and its snapshot, as a publish under a wrong clock would have.
+fn ahead_by(root: &Path, channel: &str, seconds: i64) {
+    let unsealed = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap();
+        format!("{}}}", text.rsplit_once(",\"seal\":").unwrap().0)
+    };
+    let file = root.join(format!("channels/{channel}.json"));
+    let text = unsealed(&file);
+    let date: i64 = text.split_once("\"date\":").unwrap().1.split_once(',').unwrap().0.parse().unwrap();
+    let shifted = text.replace(&format!("\"date\":{date},"), &format!("\"date\":{},", date + seconds));
+    fs::write(&file, &shifted).unwrap();
+    let history = root.join(format!("history/{channel}"));
+    fs::remove_file(history.join(format!("{date}.json"))).unwrap();
+    fs::write(history.join(format!("{}.json", date + seconds)), &shifted).unwrap();
 }
 
 #[test]
@@ -303,10 +338,17 @@ fn a_new_key_signs_anew_and_renames_nothing() {
     let first = shop.publish("main", "g", &[&package]).unwrap();
     let old = shop.repo.public_key().unwrap();
     fs::remove_file(shop.repo.root().join("key/signing.asc")).unwrap();
+    // A key that is gone is not made by itself: clients would trust nothing any more.
+    let gone = publish(&shop.again(), "main", "g", &[&package], now()).unwrap_err();
+    assert!(gone.what().contains("is not there") && gone.hint_text().unwrap().contains("--rekey"), "{gone}");
+    assert!(!shop.repo.root().join("key/signing.asc").exists());
+    assert_eq!(shop.again().public_key().unwrap(), old, "whoever serves needs no secret key");
     let repo = shop.again();
-    let second = publish(&repo, "main", "g", &[&package], now()).unwrap();
+    let (fingerprint, channels) = repo.rekey(now()).unwrap();
+    assert_eq!(channels, ["main"]);
     assert_ne!(repo.public_key().unwrap(), old);
-    assert!(second.changed && second.snapshot == first.snapshot);
+    let second = shop.again().channel("main").unwrap().unwrap();
+    assert!(second.snapshot == first.snapshot && shop.again().key(now()).unwrap().fingerprint() == fingerprint);
     assert!(!publish(&repo, "main", "g", &[&package], now()).unwrap().changed);
 }
 
@@ -321,7 +363,7 @@ fn a_package_that_a_power_failure_cut_short_is_taken_in_again() {
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let repo = shop.again();
-        assert!(!repo.contains(&package.sha256));
+        assert!(!repo.contains(&package.sha256).unwrap());
         repo.ingest(&bytes[..], "greet").unwrap();
         assert_eq!(fs::read(&path).unwrap(), whole);
     }

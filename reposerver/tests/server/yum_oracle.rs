@@ -218,14 +218,14 @@ fn real_dnf_and_rpm_take_what_we_sign_and_refuse_what_was_changed() {
     assert!(!good && said.contains("GPG"), "{said}");
     foreign.stop();
 
-    // A byte of the payload, changed on the disk.
+    // A byte of the payload, changed on the disk: the server itself does not pass it on.
     let empty = packages.iter().find(|package| package.id.name == "kinds" && package.id.arch == "noarch").unwrap();
     let path = shop.repo.pool_path(&empty.sha256);
     let mut bytes = fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, bytes).unwrap();
     let (good, said) = Dnf::new(&client).run(&["install", "--setopt=tsflags=noscripts,test", "kinds"]);
-    assert!(!good && said.contains("checksum"), "{said}");
+    assert!(!good && said.contains("500"), "{said}");
     served.stop();
 }
 
@@ -257,7 +257,7 @@ fn real_zypper_takes_what_we_sign_and_refuses_what_was_changed() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, bytes).unwrap();
     let (good, said) = zypper(&["install", "--download-only", "kinds"]);
-    assert!(!good && said.contains("igest"), "{said}");
+    assert!(!good && said.contains("500"), "{said}");
     served.stop();
 }
 

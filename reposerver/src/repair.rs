@@ -1,0 +1,240 @@
+//! Making whole what can be made whole: a channel from its history, a snapshot and a description from the
+//! pool, the list of names from the snapshots. What cannot be is named.
+//!
+//! Here everything is hashed, whatever its stamp says.
+
+use crate::channel::Members;
+use crate::sign::Key;
+use crate::snapshot::{MOST_AHEAD, manifest};
+use crate::{Channel, Earlier, Published, Repository, disk, seal};
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+use twostage_model::names::check_channel_name;
+use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
+
+/// What a repair found.
+#[derive(Debug, Default)]
+pub struct Repaired {
+    /// Files that were looked at.
+    pub files: usize,
+    /// What was damaged, and is whole again: a sentence each.
+    pub mended: Vec<String>,
+    /// What is damaged and stays so, and what would mend it.
+    pub lost: Vec<Error>,
+}
+
+impl Repository {
+    /// Looks at all that a channel consists of, now and in its history, and makes it whole where that is possible.
+    /// `now` in seconds since 1970.
+    ///
+    /// # Errors
+    /// There is no such channel, it cannot be looked at, or the machine says no. What is damaged is no error here but in
+    /// [`Repaired::lost`].
+    pub fn repair(&self, channel: &str, now: i64) -> Result<Repaired> {
+        check_channel_name(channel)?;
+        self.forget();
+        let mut repaired = Repaired::default();
+        let key = self.key(now);
+        let _ = self.scratch();
+        let _held = self.hold()?;
+        let done = self.repair_held(channel, now, key, &mut repaired);
+        repaired.mended.extend(self.mended());
+        self.remember();
+        done.map(|()| repaired)
+    }
+
+    fn repair_held(&self, name: &str, now: i64, key: Result<Arc<Key>>, repaired: &mut Repaired) -> Result<()> {
+        let machine = |error: &Error| error.is_machine();
+        let state = match self.channel_now(name) {
+            Ok(Some(state)) => state,
+            Ok(None) => {
+                return Err(Error::new(Class::Repository, format!("there is no channel {name}")).hint("`twostage channel` lists all"));
+            }
+            Err(error) if machine(&error) => return Err(error),
+            Err(error) => match self.from_history(name)? {
+                Some(state) => {
+                    self.write_state(name, &state)?;
+                    self.mend(format!("channel {name} was made anew from its history, as of {}", date::release(state.date)));
+                    state
+                }
+                None => {
+                    repaired.lost.push(self.without_history(name, error)?);
+                    return Ok(());
+                }
+            },
+        };
+        let present = self.past_path(name, state.date);
+        let bytes = seal::close(&state)?;
+        if fs::read(&present).ok().as_deref() != Some(&bytes[..]) {
+            disk::write(self.scratch()?, &present, &bytes)?;
+        }
+        let key = match key {
+            Ok(key) => key,
+            Err(error) => {
+                repaired.lost.push(error);
+                return Ok(());
+            }
+        };
+        self.repair_history(name, &state, repaired)?;
+        let mut ids: Vec<(SnapshotId, BTreeSet<Sha256>)> = vec![(state.snapshot, state.members.values().flatten().copied().collect())];
+        for earlier in &state.history {
+            match self.members_of(&earlier.snapshot) {
+                Ok(members) => ids.push((earlier.snapshot, members)),
+                Err(error) if machine(&error) => return Err(error),
+                Err(error) => repaired.lost.push(error),
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for (at, (id, members)) in ids.into_iter().enumerate() {
+            if !seen.insert(id) {
+                continue;
+            }
+            match self.repair_snapshot(&id, &members, now, repaired) {
+                Ok(()) if at == 0 => self.repair_pointer(name, &state, now, &key)?,
+                Ok(()) => {}
+                Err(error) if machine(&error) => return Err(error),
+                Err(error) => repaired.lost.push(error),
+            }
+        }
+        if let Err(error) = self.check_names(&[]) {
+            repaired.lost.push(error);
+        }
+        Ok(())
+    }
+
+    fn repair_snapshot(&self, id: &SnapshotId, members: &BTreeSet<Sha256>, now: i64, repaired: &mut Repaired) -> Result<()> {
+        let mut packages = Vec::new();
+        let before = repaired.lost.len();
+        for digest in members {
+            match self.package_again(digest).and_then(|package| self.verify(&package).map(|()| package)) {
+                Ok(package) => {
+                    repaired.files += 1 + package.files.len();
+                    packages.push(package);
+                }
+                Err(error) if error.is_machine() => return Err(error),
+                Err(error) if repaired.lost.iter().any(|lost| lost.what() == error.what()) => {}
+                Err(error) => repaired.lost.push(error),
+            }
+        }
+        if packages.len() < members.len() {
+            // Its packages are named; without them there is nothing to make it from.
+            return if before < repaired.lost.len() { Ok(()) } else { self.stored(id).map(drop) };
+        }
+        let packages = self.sorted_packages(members)?;
+        if manifest(&packages)?.id() != *id {
+            return Err(Error::new(Class::Repository, format!("the packages that are known of snapshot {} make another", id.short())));
+        }
+        repaired.files += 2 + self.persist_again(id, &packages, now)?.files.apt.len();
+        Ok(())
+    }
+
+    /// Signs the channel anew where what it is signed for is no more what the snapshot has.
+    fn repair_pointer(&self, name: &str, state: &Channel, now: i64, key: &Key) -> Result<()> {
+        let Some(snapshot) = self.stored(&state.snapshot)? else { return Ok(()) };
+        if !self.is_current(state, &snapshot, key) {
+            self.write_next(name, Some(state), &snapshot, state.members.clone(), now.max(state.date.saturating_add(1)), key)?;
+            self.mend(format!("channel {name} was signed anew"));
+        }
+        Ok(())
+    }
+
+    /// The states whose groups cannot be read get one group of what their snapshot has.
+    fn repair_history(&self, name: &str, state: &Channel, repaired: &mut Repaired) -> Result<()> {
+        let known: BTreeSet<i64> = self.states(name)?.into_iter().map(|((_, date), ..)| date).collect();
+        repaired.files += 1 + state.history.len();
+        for (at, earlier) in state.history.iter().enumerate().filter(|(_, earlier)| !known.contains(&earlier.date)) {
+            let path = self.past_path(name, earlier.date);
+            match self.members_of(&earlier.snapshot) {
+                Ok(members) => {
+                    let groups = Members::from([("moved".to_string(), members)]);
+                    let serial = state.serial.saturating_sub(at as u64 + 1);
+                    let past = Channel {
+                        snapshot: earlier.snapshot,
+                        date: earlier.date,
+                        members: groups,
+                        history: vec![],
+                        serial,
+                        ..state.clone()
+                    };
+                    disk::write(self.scratch()?, &path, &seal::close(&past)?)?;
+                    let when = date::release(earlier.date);
+                    self.mend(format!("channel {name}: the state of {when} has its packages again; their groups are lost"));
+                }
+                Err(error) if error.is_machine() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest state of a channel that its history has.
+    fn from_history(&self, name: &str) -> Result<Option<Channel>> {
+        let states = self.states(name)?;
+        let Some(((serial, date), snapshot, members)) = states.first().cloned() else { return Ok(None) };
+        let read = disk::read(&self.past_path(name, date))?.map(|bytes| seal::open::<Channel>(&bytes));
+        if let Some(Ok(state)) = read {
+            return Ok(Some(state));
+        }
+        // One of before, which has no signatures: those that it gets say the same as the snapshot's, until it is signed anew.
+        let history = states.iter().skip(1).map(|((_, date), snapshot, _)| Earlier { snapshot: *snapshot, date: *date });
+        let signed = self.stored(&snapshot).ok().flatten().map(|snapshot| snapshot.signed.clone());
+        let signed = signed.ok_or_else(|| Error::new(Class::Repository, format!("snapshot {} cannot be read either", snapshot.short())))?;
+        Ok(Some(Channel { snapshot, date, members, history: history.take(self.settings.keep).collect(), serial, signed }))
+    }
+
+    fn without_history(&self, name: &str, cause: Error) -> Result<Error> {
+        let snapshots = self.snapshots()?;
+        let mut dated: Vec<_> = snapshots.iter().filter_map(|id| Some((self.stored(id).ok()??.signed.date, id.short()))).collect();
+        dated.sort();
+        let newest =
+            dated.iter().rev().take(3).map(|(when, id)| format!("@{id} of {}", date::release(*when))).collect::<Vec<_>>().join(", ");
+        let hint = format!(
+            "remove {}, then `twostage channel {name} --to SNAPSHOT` makes it anew{}",
+            self.channel_path(name).display(),
+            if newest.is_empty() { String::new() } else { format!("; the newest snapshots are {newest}") }
+        );
+        let what = format!("channel {name} cannot be made anew: its history has no state that can be read");
+        Ok(Error::new(Class::Repository, what).because(cause).hint(hint))
+    }
+
+    /// Dates a channel by the clock, where a clock that was wrong has dated it ahead of that. Nothing else of it changes;
+    /// clients that took the release from the future have to forget it.
+    ///
+    /// # Errors
+    /// There is no such channel, it is broken, or cannot be written.
+    pub fn redate(&self, channel: &str, now: i64) -> Result<Published> {
+        check_channel_name(channel)?;
+        let key = self.key(now)?;
+        let _ = self.scratch();
+        let _held = self.hold()?;
+        let old = self.channel_now(channel)?.ok_or_else(|| Error::new(Class::Repository, format!("there is no channel {channel}")))?;
+        let packages = self.whole_packages(old.members.values().flatten())?;
+        let snapshot = self.persist_again(&old.snapshot, &packages, now)?;
+        let changed = old.date > now.saturating_add(MOST_AHEAD);
+        if changed {
+            self.write_next(channel, Some(&old), &snapshot, old.members.clone(), now, &key)?;
+        }
+        self.remember();
+        Ok(Published { snapshot: snapshot.id, previous: Some(old.snapshot), changed, mended: self.mended() })
+    }
+
+    /// Signs every channel with the key that is there, or a new one, whoever signed before. Gives the key's fingerprint
+    /// and the channels. May be run again where it broke off.
+    ///
+    /// # Errors
+    /// The key cannot be read or made, a channel is broken or has damaged packages, or something cannot be written. Channels before
+    /// that one are signed.
+    pub fn rekey(&self, now: i64) -> Result<(String, Vec<String>)> {
+        let key = self.read_or_make_key(now, false)?;
+        *crate::lock(&self.key) = Some(Arc::clone(&key));
+        let _ = self.scratch();
+        let _held = self.hold()?;
+        let names = self.channels()?;
+        for name in &names {
+            self.publish_held(name, now, &key, |_| {})?;
+        }
+        self.keep_public(&key)?;
+        Ok((key.fingerprint().to_string(), names))
+    }
+}

@@ -1,0 +1,225 @@
+#!/usr/bin/python3
+"""A publish to which the system says no, or which is killed, or after which the power is cut, at every one of its calls.
+
+    faults.py inject|cut TWOSTAGE PROJECT STEP FILE...
+
+PROJECT has published something; FILE... is what is published next, in a copy of it for each case. Every STEP-th case
+is tried. After each the channel is the old one or the new one, whole; what was acknowledged is there; and publishing once
+more finishes. The last line says how many cases there were.
+"""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+# What a publish asks of the file system, and what that may answer: open(2), write(2), fsync(2), rename(2) and so on.
+ANSWERS = {
+    "openat": ["EMFILE", "EACCES", "EIO"],
+    "read": ["EIO", "EINTR"],
+    "write": ["ENOSPC", "EIO", "EINTR"],
+    "fsync": ["EIO", "EDQUOT"],
+    "syncfs": ["EIO"],
+    "rename": ["ENOSPC", "EROFS"],
+    "renameat2": ["ENOSPC"],
+    "link": ["ENOSPC"],
+    "linkat": ["ENOSPC"],
+    "mkdir": ["ENOSPC", "EDQUOT"],
+    "unlink": ["EIO", "EACCES"],
+    "unlinkat": ["EIO"],
+    "rmdir": ["EIO"],
+    "ftruncate": ["EIO"],
+    "fchmod": ["EPERM"],
+    "chmod": ["EPERM"],
+    "flock": ["ENOLCK"],
+    "getdents64": ["EIO"],
+    "statx": ["EACCES", "EIO"],
+}
+# The calls that change something: before each of them the process is killed, too.
+CHANGES = ["openat", "write", "fsync", "syncfs", "rename", "renameat2", "link", "linkat", "mkdir", "unlink", "unlinkat", "ftruncate", "flock"]
+# The machine's fault, whatever was asked for (model/src/error/os.rs): class `system`, and a hint of its own.
+HINTS = {"ENOSPC": "the disk is full", "EDQUOT": "quota", "EROFS": "read-only", "EIO": "failed", "EMFILE": "ulimit -n"}
+LINE = re.compile(r"^(\d+) +(\w+)\((.*?)(?:\) += (-?\d+|\?).*|(?: <unfinished.*))$")
+REST = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>.*\) += (-?\d+|\?).*$")
+
+
+def run(*words, **more):
+    return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", **more)
+
+
+class Trial:
+    def __init__(self, program, project, files):
+        self.program, self.project, self.files = program, project, files
+        self.base = tempfile.mkdtemp(prefix="twostage-faults-")
+        self.folder = os.path.join(self.base, "project")
+        self.repository = os.path.join(self.folder, ".twostage/repository")
+        self.log = os.path.join(self.base, "log")
+        self.fresh()
+        self.old = self.snapshot()
+        self.calls = self.record()
+        self.new = self.snapshot()
+        assert self.old != self.new, "the files are published already"
+
+    def fresh(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        # (Not the times alone: a stamp has the inode, too.)
+        run("cp", "-a", self.project, self.folder).check_returncode()
+
+    def command(self, *words):
+        return [self.program, "--project", self.folder, *words]
+
+    def publish(self):
+        return self.command("--json", "publish", *self.files)
+
+    def snapshot(self):
+        with open(os.path.join(self.repository, "channels/main.json"), encoding="utf-8") as file:
+            return json.load(file)["snapshot"]
+
+    def strace(self, *options):
+        return run("strace", "-f", "-y", "-qq", "-s", "0", "-o", self.log, *options, *self.publish())
+
+    def lines(self):
+        """Thread, name, arguments and result of each call, in the order in which they began."""
+        calls, open_in = [], {}
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if call := LINE.match(line):
+                    calls.append(list(call.groups()))
+                    open_in[call[1]] = len(calls) - 1
+                elif rest := REST.match(line):
+                    calls[open_in[rest[1]]][3] = rest[2]
+        return calls
+
+    def record(self):
+        """The calls on the project: name, and its number among those of that name in its thread."""
+        self.strace("-e", "trace=" + ",".join("?" + name for name in ANSWERS)).check_returncode()
+        counts, calls, seen = {}, [], set()
+        for thread, name, arguments, _ in self.lines():
+            number = counts[thread, name] = counts.get((thread, name), 0) + 1
+            if self.folder in arguments and (name, number) not in seen:
+                seen.add((name, number))
+                calls.append((name, number))
+        return calls
+
+    def check(self, what, done=None):
+        """The old state or the new one, whole, and the next publish finishes."""
+        said = "" if done is None else done.stdout + done.stderr
+        def fail(why, more=None):
+            more = "" if more is None else more.stdout + more.stderr
+            sys.exit(f"{what}: {why}\n{said}\n{more}")
+        if "panicked" in said or "RUST_BACKTRACE" in said:
+            fail("it panicked")
+        now = self.snapshot()
+        if now not in (self.old, self.new):
+            fail(f"the channel is neither what it was nor what it was to be: {now}")
+        if '"event":"published"' in said and now != self.new:
+            fail("what was acknowledged is not there")
+        repaired = run(*self.command("--json", "channel", "main", "--repair"))
+        if repaired.returncode != 0:
+            fail("the channel is not whole", repaired)
+        mended = json.loads(repaired.stdout.splitlines()[-1])["channels"][0]["mended"]
+        if mended:
+            fail("the channel was not whole", repaired)
+        again = run(*self.publish())
+        if again.returncode != 0 or self.snapshot() != self.new:
+            fail("publishing once more does not finish", again)
+
+
+def inject(trial, step):
+    cases = []
+    for name, number in trial.calls:
+        cases += [(name, number, f"error={answer}") for answer in ANSWERS[name]]
+        if name in CHANGES:
+            cases.append((name, number, "signal=KILL"))
+    tried = failed = 0
+    for name, number, fault in cases[::step]:
+        trial.fresh()
+        # (Only the threads' own counts are known to strace, so more than one may meet it.)
+        done = trial.strace("-e", f"trace={name}", "-e", f"inject={name}:{fault}:when={number}")
+        what = f"{name} number {number}: {fault}"
+        tried += 1
+        failed += done.returncode != 0
+        if fault.startswith("error=") and done.returncode != 0:
+            error = json.loads(done.stdout.splitlines()[-1])
+            wanted = HINTS.get(fault.removeprefix("error="))
+            if wanted and not (error["class"] == "system" and wanted in error["hint"]):
+                sys.exit(f"{what}: neither class nor hint follow from it: {error}")
+        trial.check(what, done)
+    print(f"faults: {tried} of {len(cases)} cases at {len(trial.calls)} calls, {failed} ended the publish")
+
+
+class Disk:
+    """What is durable of a run that ended just so: fsync of a file its bytes, of a folder its names."""
+
+    def __init__(self, trial):
+        self.dirty, self.names, self.modes = set(), [], set()
+        inside = re.compile(r"[<\"](" + re.escape(trial.folder) + r"/[^>\"]*)[>\"]")
+        for _, name, arguments, result in trial.lines():
+            if result in (None, "?") or int(result) < 0:
+                continue
+            paths = inside.findall(arguments)
+            if name == "syncfs":
+                self.dirty.clear()
+                self.names.clear()
+            if not paths:
+                continue
+            if name == "openat" and "O_CREAT" in arguments:
+                self.names.append(("new", paths[-1]))
+                self.dirty.add(paths[-1])
+            elif name in ("write", "ftruncate"):
+                self.dirty.add(paths[0])
+            elif name in ("rename", "renameat2", "linkat", "link"):
+                before, after = paths[0], paths[-1]
+                self.names.append(("moved", after))
+                moved = {p for p in self.dirty if p == before or p.startswith(before + "/")}
+                self.dirty = (self.dirty - moved) | {after + p[len(before):] for p in moved}
+            elif name == "fsync":
+                self.dirty.discard(paths[0])
+                self.names = [(how, path) for how, path in self.names if os.path.dirname(path) != paths[0]]
+
+    def lose(self, trial, how):
+        """Takes away what a power cut may take: bytes that were not synced, names that were not."""
+        lost = 0
+        if "bytes" in how:
+            for path in self.dirty:
+                if os.path.isfile(path):
+                    os.truncate(path, 0 if "all" in how else os.path.getsize(path) // 2)
+                    lost += 1
+        if "names" in how:
+            for _, path in reversed(self.names):
+                earlier = os.path.join(trial.project, os.path.relpath(path, trial.folder))
+                shutil.rmtree(path, ignore_errors=True)
+                if os.path.isfile(path):
+                    os.remove(path)
+                if os.path.exists(earlier):
+                    run("cp", "-a", earlier, path)
+                lost += 1
+        return lost
+
+
+def cut(trial, step):
+    moments = [(name, number) for name, number in trial.calls if name in CHANGES and name != "flock"]
+    cases = [(moment, how) for moment in moments for how in ("all bytes", "half the bytes", "names", "names and all bytes")]
+    tried = lost = 0
+    for (name, number), how in cases[::step]:
+        trial.fresh()
+        trace = "trace=" + ",".join("?" + name for name in CHANGES)
+        done = trial.strace("-e", trace, "-e", f"inject={name}:signal=KILL:when={number}")
+        lost += Disk(trial).lose(trial, how)
+        tried += 1
+        trial.check(f"power cut at {name} number {number}, without {how}", done)
+    print(f"power cuts: {tried} of {len(cases)} cases at {len(moments)} calls, {lost} files and names lost")
+
+
+def main():
+    kind, program, project, step, *files = sys.argv[1:]
+    trial = Trial(program, project, files)
+    try:
+        (inject if kind == "inject" else cut)(trial, int(step))
+    finally:
+        shutil.rmtree(trial.base, ignore_errors=True)
+
+
+main()
