@@ -124,6 +124,10 @@ for what in "$@"; do
         need dnf dnf
         need zypper zypper
         need ip iproute2
+        need pasta passt
+        need slirp4netns slirp4netns
+        need iptables iptables
+        need nft nftables
         need git git
         need curl curl
         need skopeo skopeo
