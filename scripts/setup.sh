@@ -128,6 +128,10 @@ for what in "$@"; do
         need zypper zypper
         need ip iproute2
         need strace strace
+        need pasta passt
+        need slirp4netns slirp4netns
+        need iptables iptables
+        need nft nftables
         need git git
         need curl curl
         need skopeo skopeo

@@ -303,8 +303,8 @@ pub struct Run {
     /// A variable for the command; only a name takes it from the environment
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     pub env: Vec<String>,
-    /// What it can reach, and who can reach it. Nothing, unless you say so: what is tried is not trusted yet.
-    /// The embedded engine has no bridge: there it means the machine's own network
+    /// What it can reach. Nothing, unless you say so: what is tried is not trusted yet. On `bridge` it has a network of its
+    /// own with a way out, and reaches nothing that listens on this machine's 127.0.0.1; `host` is this machine's network
     #[arg(long, value_enum, value_name = "NETWORK", default_value = "none")]
     pub network: NetworkKind,
     /// Who runs it: NAME or UID, with :GROUP or not (default: as the image says)

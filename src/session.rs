@@ -128,8 +128,13 @@ impl Session {
         }
         // Nobody else can be running: this process holds the project's turn.
         sweep_containers(&engine, &label, &self.output.sink()).await?;
-        let reach =
-            LocalServer { engine: engine.clone(), repository: self.repository.clone(), server: OnceCell::new(), reach: OnceCell::new() };
+        let reach = LocalServer {
+            engine: engine.clone(),
+            repository: self.repository.clone(),
+            server: OnceCell::new(),
+            reach: OnceCell::new(),
+            events: self.output.sink(),
+        };
         Ok(Arc::new(Context {
             engine,
             packages: Arc::new(Publisher { repository: self.repository.clone(), format: self.project.format, now: self.now }),
@@ -381,6 +386,13 @@ pub fn tell_cost(engine: &Engine, events: &Sink) {
     }
 }
 
+/// Says what containers lack on this machine that has no network for them, if it has none. It is found out.
+pub async fn tell_network(engine: &Engine, events: &Sink) {
+    if let Some((_, Some(cost))) = engine.network().await {
+        events.note("engine", cost);
+    }
+}
+
 /// What a file or folder that is being written is called, until it is whole.
 pub const UNFINISHED: &str = ".twostage-incoming-";
 
@@ -531,13 +543,14 @@ impl PackageSink for Publisher {
     }
 }
 
-/// The server that containers are told of: started when the first one needs it, on loopback, and
-/// on the bridge's gateway only if nothing else works.
+/// The server that containers are told of: started when the first one needs it, on loopback, which the embedded
+/// engine's containers reach through a door; and on a bridge's gateway only if nothing else works.
 struct LocalServer {
     engine: Engine,
     repository: Arc<Repository>,
     server: OnceCell<twostage_reposerver::Server>,
     reach: OnceCell<Reach>,
+    events: Sink,
 }
 
 impl LocalServer {
@@ -550,6 +563,7 @@ impl LocalServer {
                 async move { twostage_reposerver::Server::start(repository, &listen, None).await }
             })
             .await?;
+        tell_network(&self.engine, &self.events).await;
         let port = server.addresses().first().map_or(0, SocketAddr::port);
         let command = reach::fetch(&format!("http://{FIXED_HOST}/healthz"));
         let probe = Probe { image, command: &command, port, networks: Probe::NETWORKS, labels: &BTreeMap::new() };

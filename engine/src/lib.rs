@@ -180,7 +180,7 @@ pub struct ImageInfo {
 pub enum Network {
     /// The network of the machine that the engine runs on.
     Host,
-    /// The engine's own network.
+    /// The engine's own network. A container of the embedded engine has one for itself.
     Bridge,
     /// Nothing.
     None,
@@ -264,6 +264,9 @@ pub struct Run<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// A tar that is unpacked into the container before it starts, from its start.
     pub input: Option<&'a File>,
+    /// Sockets of this machine, each with the port of the container that its connections lead to. Only for the embedded
+    /// engine, and where the container has a network of its own.
+    pub ports: &'a [(std::net::TcpListener, u16)],
     /// After this long the container is killed and the run fails.
     pub timeout: Option<Duration>,
 }
@@ -281,6 +284,7 @@ impl<'a> Run<'a> {
             network: Network::Bridge,
             labels: &NO_WORDS,
             input: None,
+            ports: &[],
             timeout: None,
         }
     }
@@ -314,6 +318,8 @@ pub struct Exec<'a> {
     pub mounts: &'a [Attach<'a>],
     /// What it can reach, where that is not what its container can. Docker and Podman cannot do that.
     pub network: Option<Network>,
+    /// As [`Run::ports`].
+    pub ports: &'a [(std::net::TcpListener, u16)],
 }
 
 /// Something that only one command sees, and that is in no layer.
@@ -493,6 +499,23 @@ impl Engine {
         match &self.0 {
             Within::Docker(_) => None,
             Within::Embedded(session) => session.unlimited(),
+        }
+    }
+
+    /// What network containers on the engine's own have, and what that costs here, if something, in sentences; none for an
+    /// engine that has a bridge. It is found out, which may take a moment.
+    pub fn network(&self) -> Pending<'_, Option<(String, Option<&'static str>)>> {
+        match &self.0 {
+            Within::Docker(_) => Box::pin(std::future::ready(None)),
+            Within::Embedded(session) => Box::pin(async { Some(session.network().await) }),
+        }
+    }
+
+    /// Lets containers on the embedded engine's own network reach a port of this machine's 127.0.0.1, at that address, from
+    /// now on. Containers of a daemon reach what their networks do.
+    pub fn open_door(&self, port: u16) {
+        if let Within::Embedded(session) = &self.0 {
+            session.open_door(port);
         }
     }
 
@@ -689,7 +712,7 @@ impl Engine {
     pub fn gateway(&self) -> Pending<'_, Result<Option<IpAddr>>> {
         match &self.0 {
             Within::Docker(session) => Box::pin(session.gateway()),
-            // Its containers are on this machine's own network.
+            // Its containers have a network each.
             Within::Embedded(_) => Box::pin(std::future::ready(Ok(None))),
         }
     }

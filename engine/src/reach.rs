@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! host network    http://127.0.0.1:PORT     the server stays on loopback
-//! bridge network  http://GATEWAY:PORT       the server must also listen on the bridge's gateway; not embedded
+//! bridge network  http://GATEWAY:PORT       the server must also listen on the bridge's gateway
+//! embedded        http://127.0.0.1:PORT     a door of the container's own network leads to the server
 //! ```
 //!
 //! Each way is tried with a real container that fetches a page through `http_proxy`, as the
@@ -37,7 +38,7 @@ pub struct Probe<'a> {
     pub command: &'a [String],
     /// The server's port on this machine's 127.0.0.1.
     pub port: u16,
-    /// Which networks, in this order; usually [`Probe::NETWORKS`].
+    /// Which networks, in this order (the embedded engine has one way only); usually [`Probe::NETWORKS`].
     pub networks: &'a [Network],
     /// Labels of the containers, for [`Engine::sweep`].
     pub labels: &'a BTreeMap<String, String>,
@@ -87,9 +88,13 @@ impl Engine {
         let mut listen = Some(listen);
         let mut reasons = Vec::new();
         let embedded = self.kind() == Kind::Embedded;
-        // (The embedded engine has no bridge.)
-        for &network in probe.networks.iter().filter(|network| !embedded || **network != Network::Bridge) {
+        let networks = if embedded { &[Network::Bridge] } else { probe.networks };
+        for &network in networks {
             let server = match network {
+                Network::Bridge if embedded => {
+                    self.open_door(probe.port);
+                    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, probe.port)))
+                }
                 Network::Host => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, probe.port))),
                 Network::Bridge => match (self.gateway().await, listen.take()) {
                     (Ok(Some(gateway)), Some(listen)) => match listen(gateway).await {
@@ -114,7 +119,7 @@ impl Engine {
             reasons.push(format!("{network} network: {reason}"));
         }
         let hint = if embedded {
-            "something on this machine refuses connections to 127.0.0.1, such as a firewall; or name another engine with --engine"
+            "see `twostage doctor`: something on this machine refuses connections to 127.0.0.1, such as a firewall; or name another engine with --engine"
         } else {
             "the engine must run on this machine (DOCKER_HOST says where it is) and allow host networking, \
              or the firewall must let containers reach this machine over the bridge (docker0)"

@@ -17,6 +17,8 @@ mod hostile;
 mod layers;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/network.rs"]
+mod network;
 
 /// A folder that goes away with all its layers.
 struct Place {
@@ -96,6 +98,8 @@ fn job(root: &Root) -> Job<'_> {
         workdir: "",
         hostname: Some("box"),
         network: Network::None,
+        doors: &[],
+        ports: &[],
         script: None,
         mounts: &[],
         timeout: Some(Duration::from_secs(60)),
@@ -185,7 +189,8 @@ fn a_command_ends_with_its_status_as_in_a_shell() {
     let place = Place::new("status");
     let root = place.root();
     assert_eq!(place.run(&root, "echo out; echo err >&2; exit 3").0, 3);
-    assert_eq!(place.run(&root, "kill -9 $$").0, 137);
+    assert_eq!(place.run(&root, "sh -c 'kill -9 $$'; exit $?").0, 137);
+    assert_eq!(place.run(&root, "kill -9 $$; exit 4").0, 4, "it is the first process, which none of its own ends");
     let cmd = |cmd: &[&str]| cmd.iter().map(ToString::to_string).collect::<Vec<_>>();
     let run = |cmd: &[String]| place.run_job(Job { cmd, ..job(&root) });
     assert_eq!(run(&cmd(&["nothing"])), (127, vec![r#"exec: "nothing": executable file not found in $PATH"#.to_string()]));
@@ -476,7 +481,15 @@ fn files_are_put_found_and_copied_as_docker_does() {
 
 /// Runs one of the ignored tests of this file as `nobody`, with these lines as /etc/subuid and /etc/subgid.
 fn as_nobody(test: &str, ranges: &str) {
-    let name = format!("twostage-sandbox-{}-{test}", std::process::id());
+    let script = "mount --bind $1/ranges /etc/subuid && mount --bind $1/ranges /etc/subgid && \
+        exec setpriv --reuid=65534 --regid=65534 --clear-groups env TMPDIR=$1 $1/tests --ignored --exact $2 --nocapture";
+    elsewhere(test, test, ranges, script);
+}
+
+/// Runs one of the ignored tests of this file by a script, which has mounts of its own: its arguments are a folder, with
+/// this program, `twostage-sandbox` and these lines in it, and the test.
+fn elsewhere(name: &str, test: &str, ranges: &str, script: &str) {
+    let name = format!("twostage-sandbox-{}-{name}", std::process::id());
     let dir = std::env::temp_dir().join(name);
     fs::create_dir(&dir).expect("a folder");
     fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("it is ours");
@@ -484,8 +497,6 @@ fn as_nobody(test: &str, ranges: &str) {
     fs::copy(std::env::current_exe().expect("this program"), &own).expect("it can be copied");
     fs::copy(env!("CARGO_BIN_EXE_twostage-sandbox"), dir.join("program")).expect("it can be copied");
     fs::write(dir.join("ranges"), ranges).expect("a file");
-    let script = "mount --bind $1/ranges /etc/subuid && mount --bind $1/ranges /etc/subgid && \
-        exec setpriv --reuid=65534 --regid=65534 --clear-groups env TMPDIR=$1 $1/tests --ignored --exact $2 --nocapture";
     let out = Command::new("unshare").args(["-m", "sh", "-c", script, "sh"]).arg(&dir).arg(test).output();
     let out = out.expect("`apt-get install util-linux` gives unshare and setpriv");
     let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));

@@ -4,7 +4,7 @@ use crate::cli::Compile;
 use crate::images::whole_name;
 use crate::output::Output;
 use crate::remembered;
-use crate::session::{lock, sweep_containers, tell_cost};
+use crate::session::{lock, sweep_containers, tell_cost, tell_network};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -100,6 +100,9 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
             && known(&job.engine, &image, name.as_deref()).await?
         {
             return Ok((image, Outcome::Unchanged));
+        }
+        if job.network == twostage_engine::Network::Bridge {
+            tell_network(&job.engine, &events).await;
         }
         let image = job.build(&stages, name.clone()).await?;
         // A file that was changed meanwhile may be in the image as it was then, or as it is now.

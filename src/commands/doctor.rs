@@ -189,16 +189,22 @@ async fn tried(beside: &Path, checks: &mut Vec<Check>) -> Result<()> {
     let container = engine.hold(Hold { image: TRIED, hostname: None, network: Network::None }).await?;
     let command = ["/nothing".to_string()];
     let mut result = Ok(());
-    for network in [Network::None, Network::Host] {
+    for network in [Network::None, Network::Bridge] {
         let mut last = LastLines::default();
         let exec = Exec { cmd: &command, network: Some(network), ..Exec::default() };
         let ended = container.exec(exec, &mut |line| last.push(line)).await;
-        let (name, what) = match network {
-            Network::None => ("overlay", format!("a container over a layer was made and run, on {}", file_system(beside))),
-            Network::Host | Network::Bridge => ("network", "none, and that of this machine (`--network host`); there is no bridge".into()),
+        let (name, what, cost) = match network {
+            Network::None => ("overlay", format!("a container over a layer was made and run, on {}", file_system(beside)), None),
+            Network::Host | Network::Bridge => {
+                let (what, cost) = engine.network().await.unwrap_or_default();
+                ("network", what, cost)
+            }
         };
         match ended {
-            Ok(127) => checks.push(Check::good(name, what)),
+            Ok(127) => checks.push(match cost {
+                None => Check::good(name, what),
+                Some(cost) => Check::other(name, Mark::Poor, what, cost),
+            }),
             ended => {
                 let error = match ended {
                     Ok(status) => Error::new(Class::Engine, format!("a container ended with {status}")).because(last.text(5)),

@@ -94,7 +94,7 @@ impl Session {
         config.user = run.user.map_or(std::mem::take(&mut config.user), str::to_string);
         config.working_dir = run.workdir.map_or(std::mem::take(&mut config.working_dir), str::to_string);
         let (user, workdir) = (config.user.clone(), config.working_dir.clone());
-        let exec = Exec { cmd: run.cmd, env: &[], user: &user, workdir: &workdir, ..Exec::default() };
+        let exec = Exec { cmd: run.cmd, env: &[], user: &user, workdir: &workdir, ports: run.ports, ..Exec::default() };
         let mut said = (0, String::new());
         let mut on_line = |line: &str| said = (said.0 + 1, line.to_string());
         let mut lines = BothLines::new(&mut on_line);
@@ -388,6 +388,8 @@ impl Container {
             workdir: exec.workdir,
             hostname: Some(&self.hostname),
             network: exec.network.unwrap_or(self.network),
+            doors: &self.session.doors(),
+            ports: exec.ports,
             script: exec.script,
             mounts: &mounts,
             timeout: self.session.time,

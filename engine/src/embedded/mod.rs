@@ -30,9 +30,9 @@ use crate::dockerfile::config::{History, ImageConfig};
 use crate::stream::{ByteStream, TarReader, feed, pipe, read_tar};
 use crate::{Fetch, ImageInfo, Location, Saved, SavedAt, Write, blocking, debian_architecture};
 use sandbox::{Limits, Sandbox};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::{Store, Trash, Turn};
 use twostage_model::error::OrFail as _;
@@ -61,6 +61,8 @@ struct Inner {
     sandbox: Sandbox,
     architecture: String,
     removals: Background,
+    /// Ports of this machine's 127.0.0.1 that containers reach.
+    doors: Mutex<BTreeSet<u16>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -91,7 +93,7 @@ impl Session {
             images::adopt(&store)?;
             let (name, variant) = platform();
             let architecture = debian_architecture(name, variant);
-            Ok((Inner { store, sandbox, architecture, removals: Background::default() }, trash))
+            Ok((Inner { store, sandbox, architecture, removals: Background::default(), doors: Mutex::default() }, trash))
         })
         .await?;
         let session = Session { inner: Arc::new(inner), labels: Arc::default(), fetch: None, memory: None, time: None };
@@ -115,6 +117,20 @@ impl Session {
 
     pub(crate) fn unlimited(&self) -> Option<&'static str> {
         self.inner.sandbox.unlimited()
+    }
+
+    pub(crate) async fn network(&self) -> (String, Option<&'static str>) {
+        let told = self.with(|inner| Ok((inner.sandbox.network(), inner.sandbox.network_cost()))).await;
+        told.unwrap_or_else(|error| (error.to_string(), None))
+    }
+
+    /// From now on containers with a way out reach this port of the machine's 127.0.0.1, too.
+    pub(crate) fn open_door(&self, port: u16) {
+        self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+    }
+
+    fn doors(&self) -> Vec<u16> {
+        self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
     pub(crate) fn ids(&self) -> String {

@@ -316,7 +316,9 @@ impl Building<'_> {
             };
             mounts.push(known::mount(mount, &from));
         }
-        let key = self.key(growing, known::run(run, network, &mounts));
+        // On a network of one's own a step makes what it made on the machine's: stores of before have it under that name.
+        let keyed = if network == Network::Bridge { Network::Host } else { network };
+        let key = self.key(growing, known::run(run, keyed, &mounts));
         if self.found(growing, &key).await? {
             return Ok(Outcome::Cached);
         }

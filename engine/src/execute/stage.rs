@@ -131,7 +131,7 @@ impl Stage {
         let env: Vec<(String, String)> = run.proxies.iter().chain(&run.env).cloned().collect();
         let script = run.script.as_ref().map(|script| (script.path.as_str(), script.text.as_str()));
         let Sees { mounts, network } = sees;
-        let exec = Exec { cmd: &run.argv, env: &env, user: &run.user, workdir: &run.workdir, script, mounts, network };
+        let exec = Exec { cmd: &run.argv, env: &env, user: &run.user, workdir: &run.workdir, script, mounts, network, ..Exec::default() };
         self.container.exec(exec, on_line).await
     }
 

@@ -52,22 +52,18 @@ fn a_command_can_write_to_its_outputs_by_name() {
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
-fn the_first_process_cannot_be_taken_over() {
-    let place = Place::new("takeover");
+fn the_command_is_the_first_process_and_sees_none_of_ours() {
+    let place = Place::new("first");
     let root = place.root();
-    // Its memory, its descriptors, ptrace(PTRACE_ATTACH), process_vm_readv, pidfd_getfd. Else a container could make it survive
-    // whoever started it.
-    let program = r#"
-        open(M, "+<", "/proc/1/mem") and print "memory\n";
-        readlink("/proc/1/fd/0") and print "descriptors\n"; readlink("/proc/1/root") and print "root\n";
-        syscall(101, 16, 1, 0, 0) == 0 and print "ptrace\n";
-        my $b = "\0" x 8; my $l = pack("Pq", $b, 8); my $r = pack("qq", 4096, 8);
-        syscall(310, 1, $l, 1, $r, 1, 0) < 0 and $! == 1 or print "process_vm_readv $!\n";
-        my $fd = syscall(434, 1, 0); syscall(438, $fd, 0, 0) < 0 or print "pidfd_getfd\n";
-        print "tried\n";
-    "#;
-    assert_eq!(perl(&place, &root, Network::None, program), ["tried"]);
+    let seen = "echo $$; cut -d' ' -f4 /proc/1/stat; for pid in /proc/[0-9]*; do readlink $pid/exe; done | sort -u; ls /proc/1/task";
+    for network in [Network::None, Network::Bridge, Network::Host] {
+        let (_, lines) = place.run_job(Job { cmd: &["sh", "-c", seen].map(String::from), network, ..job(&root) });
+        assert_eq!(lines, ["1", "0", "/bin/busybox", "1"], "{network}");
+    }
+    // Nor can it become one that outlives whoever started it: it may forget its parent's death.
+    let program = "syscall(157, 1, 0); exec('/bin/busybox', 'sleep', '7531') if !fork; sleep 1; print \"left\\n\"";
+    assert_eq!(perl(&place, &root, Network::None, program), ["left"]);
+    assert_eq!(processes_of("7531"), [""; 0]);
 }
 
 #[test]

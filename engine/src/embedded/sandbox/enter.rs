@@ -1,12 +1,14 @@
 //! The inner side of a sandbox: this program, run again.
 
 use super::disk::Watch;
+use super::guard::{self, GUARD};
 use super::host::MARKER;
+use super::network::{self, Go};
 use super::wire::{self, Attach, Layers, Order, Reply, Run, Task};
 use super::{extract, inside, mounts, pack, resolve, stubs};
 use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags};
-use rustix::process::Signal;
+use rustix::process::{DumpableBehavior, Signal};
 use std::fs::{self, File};
 use std::io::{BufWriter, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -26,10 +28,14 @@ pub fn enter() {
         return;
     }
     let role = args.next().unwrap_or_default();
+    if role == network::KEEPER {
+        std::process::exit(close_others().map_or(2, |()| network::keep(args)));
+    }
     let number = args.next().and_then(|number| number.to_str()?.parse().ok());
     std::process::exit(match (role.to_str(), number) {
         (Some("outer"), None) => outer(),
         (Some("inner"), Some(order)) => inside::inner(order),
+        (Some(GUARD), Some(order)) => guard::guard(order, args.next().and_then(|number| number.to_str()?.parse().ok())),
         _ => 2,
     })
 }
@@ -83,15 +89,19 @@ fn obey(control: &UnixStream) -> Result<Reply> {
     let order: Order = wire::receive(control).or_fail(Class::Engine, failed)?.ok_or_else(|| Error::new(Class::Engine, failed()))?;
     // From here on, what is on the way to it may be closed to us.
     rustix::process::chdir(&order.base).or_fail(Class::System, || format!("cannot enter {}", order.base.display()))?;
-    namespaces(&order, control)?;
+    let go = namespaces(&order, control)?;
     let places = Places { base: &order.base };
     // As yet with the rights of the user outside, which the files of the store belong to.
     let task = places.task(order.task)?;
     become_root(order.single)?;
     die_with_parent(control)?;
+    let asked = match &task {
+        Task::Run(run) => run.network.as_ref().map(|wanted| network::prepare(control, wanted, &go)).transpose()?.flatten(),
+        _ => None,
+    };
     let owners = !order.single;
     match task {
-        Task::Run(run) => spawn_inner(&run),
+        Task::Run(run) => spawn_guard(&run, asked),
         Task::Unpack(layer) => {
             let layer = place(layer)?;
             let tar = File::from(rustix::stdio::stdout().try_clone_to_owned().or_fail(Class::Engine, failed)?);
@@ -128,30 +138,44 @@ fn obey(control: &UnixStream) -> Result<Reply> {
     }
 }
 
-/// Makes the namespaces and waits for the maps of ids.
-fn namespaces(order: &Order, control: &UnixStream) -> Result<()> {
+/// Makes the namespaces and waits for the maps of ids, and for what connects its network.
+fn namespaces(order: &Order, control: &UnixStream) -> Result<Go> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let mut flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
+    let mut own = false;
     if let Task::Run(run) = &order.task {
+        own = run.network.is_some();
         flags |= CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
-        if run.alone {
+        if own {
             flags |= CloneFlags::CLONE_NEWNET;
         }
     }
     nix::sched::unshare(flags)
         .map_err(|error| Error::new(Class::Engine, "this machine lets this user make no user namespace").because(error).hint(refused()))?;
-    if order.mapped {
+    if !order.mapped {
+        let maps = [("setgroups", "deny".to_string()), ("uid_map", format!("0 {uid} 1\n")), ("gid_map", format!("0 {gid} 1\n"))];
+        for (file, text) in maps {
+            let written = fs::write(format!("/proc/self/{file}"), text);
+            written.map_err(|error| Error::new(Class::Engine, format!("cannot write /proc/self/{file}")).because(error).hint(refused()))?;
+        }
+    }
+    if order.mapped || own {
         let failed = || "cannot talk to the program that a sandbox belongs to".to_string();
+        // Whoever connects the network must be able to open this process's namespaces.
+        let open = |behavior| rustix::process::set_dumpable_behavior(behavior).or_fail(Class::Engine, failed);
+        if own {
+            open(DumpableBehavior::Dumpable)?;
+        }
         wire::send(control, &Reply::Unshared).or_fail(Class::Engine, failed)?;
-        let go: Option<()> = wire::receive(control).or_fail(Class::Engine, failed)?;
-        return go.ok_or_else(|| Error::new(Class::Engine, failed()));
+        let go: Option<Go> = wire::receive(control).or_fail(Class::Engine, failed)?;
+        let go = go.ok_or_else(|| Error::new(Class::Engine, failed()))?;
+        if go.wait {
+            network::wait()?;
+        }
+        open(DumpableBehavior::NotDumpable)?;
+        return Ok(go);
     }
-    let maps = [("setgroups", "deny".to_string()), ("uid_map", format!("0 {uid} 1\n")), ("gid_map", format!("0 {gid} 1\n"))];
-    for (file, text) in maps {
-        let written = fs::write(format!("/proc/self/{file}"), text);
-        written.map_err(|error| Error::new(Class::Engine, format!("cannot write /proc/self/{file}")).because(error).hint(refused()))?;
-    }
-    Ok(())
+    Ok(Go::default())
 }
 
 /// What may forbid user namespaces, as far as it can be seen.
@@ -261,7 +285,7 @@ impl Places<'_> {
             user: run.user,
             workdir: run.workdir,
             hostname: run.hostname,
-            alone: run.alone,
+            network: run.network,
             script: run.script,
             single: run.single,
             resolv: run.resolv,
@@ -280,21 +304,25 @@ pub(super) fn place(number: i32) -> Result<OwnedFd> {
 }
 
 /// Starts the first process of the new pid namespace, and waits for it.
-fn spawn_inner(run: &Run<i32>) -> Result<Reply> {
+fn spawn_guard(run: &Run<i32>, asked: Option<OwnedFd>) -> Result<Reply> {
     let failed = || "cannot start the first process of a container".to_string();
     let memory = rustix::fs::memfd_create("order", rustix::fs::MemfdFlags::empty()).or_fail(Class::Engine, failed)?;
     let mut order = File::from(memory);
     serde_json::to_writer(&mut order, run).or_fail(Class::Engine, failed)?;
     order.rewind().or_fail(Class::Engine, failed)?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(MARKER).arg("inner").arg(order.as_raw_fd().to_string());
+    command.arg0(MARKER).arg(GUARD).arg(order.as_raw_fd().to_string());
+    if let Some(asked) = &asked {
+        command.arg(guard::for_others(asked)?.to_string());
+    }
     let mut child = command.spawn().or_fail(Class::Engine, failed)?;
+    drop((order, asked));
     let status = child.wait().or_fail(Class::Engine, failed)?;
     // It has said what there is to say, unless somebody killed it.
     Ok(Reply::Exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())))
 }
 
-/// The order of [`spawn_inner`].
+/// The order of [`spawn_guard`].
 pub(super) fn order(number: i32) -> Result<Run<i32>> {
     let failed = || "cannot read what is to be run".to_string();
     let mut json = Vec::new();

@@ -2,6 +2,7 @@
 
 use super::ids::Ids;
 use super::limits::{Limits, Places};
+use super::network::{Connected, Go, Opened, Wanted, Ways};
 use super::program;
 use super::wire::{self, Order, Reply};
 use std::io::{self, Write as _};
@@ -28,6 +29,13 @@ pub(super) struct Host {
     pub ids: Ids,
     pub places: Places,
     pub program: Option<PathBuf>,
+    pub ways: Ways,
+}
+
+/// A network that is asked for, and who gets its sockets.
+pub(super) struct Asked {
+    pub wanted: Wanted,
+    pub opened: tokio::sync::oneshot::Sender<Opened>,
 }
 
 /// An inner side that runs. Dropping it ends it, and waits for that.
@@ -43,17 +51,20 @@ impl Host {
         &self,
         order: &Order,
         limits: Option<Limits>,
+        network: Option<Asked>,
         stdout: Stdio,
         stderr: Stdio,
         done: impl FnOnce(Result<Reply>, Option<String>) + Send + 'static,
     ) -> Result<Running> {
         let failed = || "cannot start a sandbox".to_string();
+        let mapped = order.mapped;
         let order = wire::frame(order).or_fail(Class::System, || "cannot tell a sandbox what to do".into())?;
         let program = self.program.clone().map_or_else(program::own, Ok)?;
         let (control, theirs) = UnixStream::pair().or_fail(Class::System, failed)?;
         let (ready, started) = mpsc::channel();
         let (end, ended) = mpsc::channel();
-        let (ids, ours) = (self.ids.clone(), control.try_clone().or_fail(Class::System, failed)?);
+        let (ids, ours) = (mapped.then(|| self.ids.clone()), control.try_clone().or_fail(Class::System, failed)?);
+        let ways = self.ways.clone();
         let places = self.places.clone();
         // The kernel ends the inner side with the thread that started it: this one waits for it.
         let waiting = move || {
@@ -74,7 +85,9 @@ impl Host {
             if let Some(group) = &group {
                 group.take(child.id());
             }
-            let said = converse(&ours, &order, &ids, child.id());
+            let mut talk = Talk { control: &ours, ids, network, ways, connected: Connected::default(), program: &program, pid: child.id() };
+            let said = talk.converse(&order);
+            let connected = talk.connected;
             // What has nothing more to say ends.
             let _ = ours.shutdown(Shutdown::Both);
             let status = child.wait();
@@ -90,7 +103,7 @@ impl Host {
             let reached = group.as_ref().and_then(|group| group.reached());
             drop(group);
             let said = match said {
-                Ok(Reply::Failed(fault)) => Err(fault.into()),
+                Ok(Reply::Failed(fault)) => Err(connected.explain(fault.into())),
                 said => said,
             };
             done(said, reached);
@@ -104,7 +117,7 @@ impl Host {
     /// Runs the inner side to its end, in this thread.
     pub(super) fn call(&self, order: &Order, stdout: Stdio, meanwhile: impl FnOnce() -> Result<()>) -> Result<Reply> {
         let (say, heard) = mpsc::channel();
-        let running = self.start(order, None, stdout, Stdio::inherit(), move |reply, _| {
+        let running = self.start(order, None, None, stdout, Stdio::inherit(), move |reply, _| {
             let _ = say.send(reply);
         })?;
         meanwhile()?;
@@ -127,19 +140,46 @@ fn spawn(program: &Path, control: UnixStream, stdout: Stdio, stderr: Stdio) -> i
     Ok((child, process))
 }
 
-fn converse(mut control: &UnixStream, order: &[u8], ids: &Ids, pid: u32) -> Result<Option<Reply>> {
-    let failed = || "cannot talk to a sandbox".to_string();
-    if control.write_all(order).is_err() {
-        // It ended; its status says more.
-        return Ok(None);
+/// The outer side's part of what the two say to each other.
+struct Talk<'a> {
+    control: &'a UnixStream,
+    /// Whose maps are to be written.
+    ids: Option<Ids>,
+    network: Option<Asked>,
+    ways: Ways,
+    connected: Connected,
+    program: &'a Path,
+    pid: u32,
+}
+
+impl Talk<'_> {
+    fn converse(&mut self, order: &[u8]) -> Result<Option<Reply>> {
+        let failed = || "cannot talk to a sandbox".to_string();
+        let mut control = self.control;
+        if control.write_all(order).is_err() {
+            // It ended; its status says more.
+            return Ok(None);
+        }
+        let reply = wire::receive(control).or_fail(Class::Engine, failed)?;
+        let Some(Reply::Unshared) = reply else { return Ok(reply) };
+        if let Some(ids) = &self.ids {
+            ids.write(self.pid)?;
+        }
+        let mut go = Go::default();
+        if self.network.as_ref().is_some_and(|asked| asked.wanted.out) {
+            (go, self.connected) = self.ways.connect(self.pid, self.program)?;
+        }
+        if wire::send(control, &go).is_err() {
+            return Ok(None);
+        }
+        let mut sockets = Vec::new();
+        let reply = wire::receive_with(control, &mut sockets).or_fail(Class::Engine, failed)?;
+        let (Some(Reply::Opened(own)), Some(asked)) = (&reply, self.network.take()) else { return Ok(reply) };
+        let opened = Opened::new(&asked.wanted, *own, sockets).ok_or_else(|| Error::new(Class::Engine, failed()))?;
+        // Whoever asked may have gone already.
+        let _ = asked.opened.send(opened);
+        wire::receive(control).or_fail(Class::Engine, failed)
     }
-    let reply = wire::receive(control).or_fail(Class::Engine, failed)?;
-    let Some(Reply::Unshared) = reply else { return Ok(reply) };
-    ids.write(pid)?;
-    if wire::send(control, &()).is_err() {
-        return Ok(None);
-    }
-    wire::receive(control).or_fail(Class::Engine, failed)
 }
 
 impl Running {

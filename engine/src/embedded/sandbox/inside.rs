@@ -1,5 +1,5 @@
-//! The first process of a container: puts its files together, gives up its rights, starts the command, and waits for
-//! everything that runs. When it ends, the kernel ends the rest.
+//! The first process of a container: puts its files together, gives up its rights, and becomes the command. When that
+//! ends, the kernel ends the rest.
 
 use super::enter::{control, die_with_parent, order, place};
 use super::mounts::{self, Opened, bind, ensure};
@@ -10,16 +10,16 @@ use super::user::{self, User};
 use super::wire::{self, Attach, Reply, Run};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, WaitOptions};
+use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 
@@ -50,23 +50,18 @@ const APT: (&str, &str) = ("/dev/twostage-apt.conf", "APT::Sandbox::User \"root\
 /// The first process; `number` is the descriptor of its order.
 pub(super) fn inner(number: i32) -> i32 {
     let Ok(control) = control() else { return 2 };
-    let code = start(&control, number);
-    let reply = match &code {
-        Ok(code) => Reply::Exit(*code),
-        Err(error) => Reply::Failed(error.into()),
-    };
-    // Nobody listens any more, if this fails.
-    let _ = wire::send(&control, &reply);
-    code.unwrap_or(1)
+    start(&control, number).unwrap_or_else(|error| {
+        // Nobody listens any more, if this fails.
+        let _ = wire::send(&control, &Reply::Failed((&error).into()));
+        1
+    })
 }
 
+/// Becomes the command, unless there is none: then it gives the status.
 fn start(control: &UnixStream, number: i32) -> Result<i32> {
     die_with_parent(control)?;
     let run = order(number)?;
     assemble(&run)?;
-    if run.alone {
-        loopback().or_fail(Class::Engine, || "cannot make a network of the container's own".into())?;
-    }
     let user = match user::find(&run.user, &user::read("/etc/passwd"), &user::read("/etc/group")) {
         Ok(user) => user,
         Err(why) => return Ok(refuse(&why, 126)),
@@ -74,11 +69,6 @@ fn start(control: &UnixStream, number: i32) -> Result<i32> {
     settle(&run)?;
     give_up(&run, &user)?;
     die_with_parent(control)?;
-    // What the command starts may be the same user, and have all the rights of this process: it is not to be taken over,
-    // as it would no longer end with whoever started it.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .or_fail(Class::Engine, || "cannot protect the first process of a container".into())?;
-    watch(control)?;
     let workdir = if run.workdir.is_empty() { "/" } else { &run.workdir };
     if let Err(error) = rustix::process::chdir(workdir) {
         let why = format!("chdir to cwd ({workdir:?}) failed: {}", words(&error.into()));
@@ -91,13 +81,9 @@ fn start(control: &UnixStream, number: i32) -> Result<i32> {
     };
     let mut command = Command::new(&program);
     command.arg0(&run.cmd[0]).args(&run.cmd[1..]).env_clear().envs(&env).stdin(std::process::Stdio::null());
-    match command.spawn() {
-        Ok(child) => reap(child.id()).or_fail(Class::Engine, || "lost sight of the command of a container".into()),
-        Err(error) => {
-            let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-            Ok(refuse(&format!("exec {}: {}", program.display(), words(&error)), code))
-        }
-    }
+    let error = command.exec();
+    let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+    Ok(refuse(&format!("exec {}: {}", program.display(), words(&error)), code))
 }
 
 /// Says on the command's own output why there is no command.
@@ -133,7 +119,7 @@ fn assemble(run: &Run<i32>) -> Result<()> {
     }
     let over = mount_points(run, &made, &layers, &stage)?;
     let root = mounts::overlay(&stage, "root", &layers, over.as_ref())?;
-    mounts::system(&root, run.alone, run.single)?;
+    mounts::system(&root, run.network.is_some(), run.single)?;
     // Before anything is mounted that somebody chose.
     mounts::mask(&root)?;
     let files = mounts::room(&stage, "files")?;
@@ -296,7 +282,7 @@ fn give_up(run: &Run<i32>, user: &User) -> Result<()> {
         rustix::thread::set_thread_groups(&groups).or_fail(Class::Engine, failed)?;
         rustix::thread::set_thread_res_gid(gid, gid, gid).or_fail(Class::Engine, failed)?;
     }
-    if !run.alone {
+    if run.network.is_none() {
         own_sockets()?;
     }
     // Still with the right to be confined without more ado.
@@ -336,18 +322,6 @@ fn own_sockets() -> Result<()> {
     restricted.map(drop).or_fail(Class::Engine, || "cannot keep a container away from the machine's sockets".into())
 }
 
-/// Ends the container when nobody waits for it any more.
-fn watch(control: &UnixStream) -> Result<()> {
-    let failed = || "cannot watch over a container".to_string();
-    let mut control = control.try_clone().or_fail(Class::Engine, failed)?;
-    let watching = move || {
-        // Nothing is said here any more: whatever comes, it is the end.
-        let _ = control.read(&mut [0; 1]);
-        std::process::exit(137)
-    };
-    std::thread::Builder::new().spawn(watching).map(drop).or_fail(Class::Engine, failed)
-}
-
 fn environment(run: &Run<i32>, user: &User) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = run.env.iter().cloned().collect();
     let mut usual = vec![("PATH", PATH), ("HOME", &user.home), ("HOSTNAME", &run.hostname)];
@@ -375,42 +349,4 @@ fn program(name: &str, path: &str) -> std::result::Result<PathBuf, (String, i32)
     folders
         .find(|path| !name.is_empty() && runs(path).is_ok())
         .ok_or_else(|| (format!("exec: {name:?}: executable file not found in $PATH"), 127))
-}
-
-/// Waits for everything until the command has ended; gives its status.
-fn reap(command: u32) -> io::Result<i32> {
-    loop {
-        match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid.as_raw_nonzero().get().cast_unsigned() == command => {
-                let status = ExitStatus::from_raw(status.as_raw());
-                return Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()));
-            }
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Brings up the only interface of a new network: RTM_NEWLINK (rtnetlink(7)) with IFF_UP for the first one.
-fn loopback() -> io::Result<()> {
-    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
-    const NEW_LINK: u16 = 16;
-    const REQUEST_ACK: u16 = 1 | 4;
-    const UP: u32 = 1;
-    // No protocol is NETLINK_ROUTE.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    let mut message = 32_u32.to_ne_bytes().to_vec();
-    message.extend(NEW_LINK.to_ne_bytes());
-    message.extend(REQUEST_ACK.to_ne_bytes());
-    message.extend([0; 8]);
-    // struct ifinfomsg: family and type unknown, index 1, which flags, and which of them change.
-    message.extend([0; 4]);
-    message.extend(1_u32.to_ne_bytes());
-    message.extend(UP.to_ne_bytes());
-    message.extend(UP.to_ne_bytes());
-    send(&socket, &message, SendFlags::empty())?;
-    let mut answer = [0_u8; 256];
-    let (_, length) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-    let error = answer.get(16..20).filter(|_| length >= 20).and_then(|error| error.try_into().ok()).map_or(-1, i32::from_ne_bytes);
-    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-error)) }
 }

@@ -4,8 +4,10 @@
 //! ```text
 //! host.rs     the outer side: starts the inner one, maps its ids (ids.rs), limits it (limits.rs, disk.rs), talks to it (wire.rs), ends it
 //! enter.rs    the inner side: namespaces, then one of
-//!   inside.rs   pid 1 of a container: mounts.rs, stubs.rs, user.rs, seccomp.rs, the command, reaping
+//!   guard.rs    ends a container with whoever it belongs to, and starts
+//!   inside.rs   pid 1 of the container: mounts.rs, stubs.rs, user.rs, seccomp.rs; it becomes the command
 //!   extract.rs  a tar becomes files          pack.rs, gotar.rs  files become a tar
+//! network/    the network of a container: what connects it, and what answers in it
 //!   resolve.rs  paths that stay inside a root
 //! ```
 //!
@@ -17,11 +19,13 @@ mod disk;
 mod enter;
 mod extract;
 mod gotar;
+mod guard;
 mod host;
 mod ids;
 mod inside;
 mod limits;
 mod mounts;
+mod network;
 mod pack;
 mod program;
 mod resolve;
@@ -36,7 +40,8 @@ pub use limits::Limits;
 
 use crate::lines::{BothLines, Piece};
 use crate::{Found, Network};
-use host::{Host, Running};
+use host::{Asked, Host, Running};
+use network::{Wanted, Ways};
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -93,8 +98,12 @@ pub struct Job<'a> {
     pub workdir: &'a str,
     /// Host name; none means `localhost`.
     pub hostname: Option<&'a str>,
-    /// What it can reach. There is no bridge: that means the machine's own network.
+    /// What it can reach. `Bridge` is a network of its own with a way out, where this machine has one, else the machine's.
     pub network: Network,
+    /// Ports of this machine's 127.0.0.1 that it reaches at the same address, on a network of its own with a way out.
+    pub doors: &'a [u16],
+    /// Sockets of this machine, each with the port of the container that its connections lead to.
+    pub ports: &'a [(std::net::TcpListener, u16)],
     /// Path below `/dev` and text of a program that only this command sees.
     pub script: Option<(&'a str, &'a str)>,
     /// What else is mounted, in this order.
@@ -155,7 +164,7 @@ impl Sandbox {
     /// The machine does not say which ids this process has. Whether it lets user namespaces be made is only seen when
     /// one is: every call may fail with that, and says what to allow.
     pub fn new() -> Result<Sandbox> {
-        let host = Host { ids: ids::Ids::find()?, places: limits::Places::find(), program: None };
+        let host = Host { ids: ids::Ids::find()?, places: limits::Places::find(), program: None, ways: Ways::default() };
         Ok(Sandbox { host, limits: Limits::usual() })
     }
 
@@ -188,6 +197,16 @@ impl Sandbox {
         }
     }
 
+    /// What network containers have, in a sentence. Where nobody has asked before, it is found out.
+    pub fn network(&self) -> String {
+        self.host.ways.told()
+    }
+
+    /// What this machine's lack of a network for containers costs, as one sentence, if it lacks one.
+    pub fn network_cost(&self) -> Option<&'static str> {
+        self.host.ways.cost()
+    }
+
     /// What the ids of containers are on this machine, in a sentence.
     pub fn ids(&self) -> String {
         self.host.ids.told()
@@ -218,7 +237,12 @@ impl Sandbox {
     pub async fn run_raw(&self, job: Job<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<i64> {
         let name = job.cmd.first().cloned().unwrap_or_default();
         let failed = || format!("cannot run {name} in a container");
-        let order = self.order_for_run(&job)?;
+        let wanted = self.wanted(&job).await?;
+        let order = self.order_for_run(&job, wanted.clone())?;
+        let mut ports = Vec::new();
+        for (listener, port) in job.ports {
+            ports.push((listener.try_clone().or_fail(Class::System, failed)?, *port));
+        }
         let (stdout, out) = io::pipe().or_fail(Class::System, failed)?;
         let (stderr, err) = io::pipe().or_fail(Class::System, failed)?;
         if let Some((uid, gid)) = self.host.ids.root() {
@@ -228,9 +252,11 @@ impl Sandbox {
             }
         }
         let (say, heard) = tokio::sync::oneshot::channel();
+        let (give, opened) = tokio::sync::oneshot::channel();
+        let asked = wanted.map(|wanted| Asked { wanted, opened: give });
         let (host, limits) = (self.host.clone(), self.limits);
         let start = move || {
-            host.start(&order, Some(limits), out.into(), err.into(), move |reply, reached| {
+            host.start(&order, Some(limits), asked, out.into(), err.into(), move |reply, reached| {
                 // Nobody waits for it any more.
                 let _ = say.send((reply, reached));
             })
@@ -255,6 +281,16 @@ impl Sandbox {
             }
             reply
         };
+        // On its sockets somebody answers as long as it runs.
+        let serving = async {
+            match opened.await {
+                Ok(opened) => match network::serve(opened, ports, &mounts::resolv()).await {
+                    Err(error) => error,
+                    Ok(never) => match never {},
+                },
+                Err(_) => std::future::pending().await,
+            }
+        };
         let upper = job.root.upper.as_ref().map(|upper| upper.dir.as_path());
         let ended = tokio::select! {
             ended = all => Ok(ended),
@@ -262,6 +298,7 @@ impl Sandbox {
                 Error::new(Class::Build, format!("{name} did not end within {} seconds and was ended", limit.as_secs()))
                     .hint("give it more time, or see what it waits for"),
             ),
+            error = serving => Err(Error::new(Class::System, "cannot serve the network of a container").because(error)),
             why = disk::filled(upper, self.limits.free) => {
                 Err(disk::full(Class::Build, format!("{name} filled the disk and was ended"), &why, "see what it writes; or "))
             }
@@ -273,7 +310,26 @@ impl Sandbox {
         }
     }
 
-    fn order_for_run(&self, job: &Job<'_>) -> Result<Order> {
+    /// What network a command gets; none means the machine's.
+    async fn wanted(&self, job: &Job<'_>) -> Result<Option<Wanted>> {
+        let ports = !job.ports.is_empty();
+        let own = match job.network {
+            Network::None => return Ok(Some(Wanted { ports, ..Wanted::default() })),
+            Network::Host => false,
+            Network::Bridge => {
+                let ways = self.host.ways.clone();
+                let own = tokio::task::spawn_blocking(move || ways.own());
+                own.await.or_fail(Class::System, || "cannot tell what network containers have".into())?
+            }
+        };
+        if !own && ports {
+            return Err(Error::new(Class::Engine, "cannot publish ports of a container that shares this machine's network")
+                .hint("what it listens on is this machine's; with `--network none` only what is published is reached"));
+        }
+        Ok(own.then(|| Wanted { out: true, doors: job.doors.to_vec(), names: true, ports }))
+    }
+
+    fn order_for_run(&self, job: &Job<'_>, network: Option<Wanted>) -> Result<Order> {
         if job.cmd.is_empty() {
             return Err(Error::new(Class::Engine, "cannot run a command: there is none"));
         }
@@ -303,9 +359,12 @@ impl Sandbox {
             user: job.user.to_string(),
             workdir: job.workdir.to_string(),
             hosts: mounts::hosts(&hostname, alone),
-            resolv: mounts::resolv(),
+            resolv: match &network {
+                Some(network) if network.names => mounts::resolv_by(network::NAMES, &mounts::resolv()),
+                _ => mounts::resolv(),
+            },
             hostname,
-            alone,
+            network,
             script: job.script.map(|(path, text)| (path.to_string(), text.to_string())),
             mounts,
             single: self.host.ids == ids::Ids::Single,
@@ -482,7 +541,7 @@ impl Sandbox {
         let (ours, theirs) = io::pipe().or_fail(Class::System, || "cannot make a pipe".into())?;
         let (say, heard) = mpsc::channel();
         let order = self.order(paths, task)?;
-        let running = self.host.start(&order, None, theirs.into(), Stdio::inherit(), move |reply, _| {
+        let running = self.host.start(&order, None, None, theirs.into(), Stdio::inherit(), move |reply, _| {
             let _ = say.send(reply.and_then(done));
         })?;
         Ok(Drawn { tar: ours, heard, end: None, failure: None, _running: running })

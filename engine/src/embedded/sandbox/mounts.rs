@@ -181,7 +181,7 @@ pub(super) fn bind(source: impl AsFd, target: &OwnedFd, what: &str) -> Result<()
 }
 
 /// `/dev`, `/proc` and `/sys` of a container (OCI runtime-spec, config-linux.md, and Docker's defaults).
-pub(super) fn system(root: &OwnedFd, alone: bool, single: bool) -> Result<()> {
+pub(super) fn system(root: &OwnedFd, own_network: bool, single: bool) -> Result<()> {
     let safe = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     for path in ["/proc", "/sys", "/dev"] {
         let real = resolve::real(root, path.as_bytes(), true).or_fail(Class::Engine, || format!("cannot look at {path}"))?;
@@ -199,7 +199,7 @@ pub(super) fn system(root: &OwnedFd, alone: bool, single: bool) -> Result<()> {
     })?;
     dev(root, single)?;
     let sys = ensure(root, "/sys", true)?;
-    let own = alone && mount("sysfs", shown(&sys, b""), "sysfs", safe | MountFlags::RDONLY, None).is_ok();
+    let own = own_network && mount("sysfs", shown(&sys, b""), "sysfs", safe | MountFlags::RDONLY, None).is_ok();
     if !own {
         // A new one belongs to whom the network belongs to.
         mount_bind_recursive("/sys", shown(&sys, b"")).or_fail(Class::Engine, || "cannot mount /sys for a container".into())?;
@@ -334,9 +334,20 @@ pub(super) fn read_only(path: impl AsRef<Path>) -> rustix::io::Result<()> {
     mount_remount(path, flags, c"")
 }
 
-/// The machine's name servers; those of systemd-resolved answer here, too, as the network is the machine's.
+/// The machine's name servers, as a container on its network sees them.
 pub(super) fn resolv() -> Vec<u8> {
     fs::read("/etc/resolv.conf").unwrap_or_default()
+}
+
+/// The same for a container that asks for names at `server`: what else it says is kept.
+pub(super) fn resolv_by(server: std::net::Ipv4Addr, machine: &[u8]) -> Vec<u8> {
+    let mut own = format!("nameserver {server}\n").into_bytes();
+    for line in machine.split_inclusive(|byte| *byte == b'\n') {
+        if !line.trim_ascii_start().starts_with(b"nameserver") {
+            own.extend(line);
+        }
+    }
+    own
 }
 
 /// `/etc/hosts` of a container: the machine's on its network, as Docker does, and always the container's own name.

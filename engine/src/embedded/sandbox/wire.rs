@@ -4,19 +4,30 @@
 //! ```text
 //! outside                          inside
 //! Order ─────────────────────────►
-//!       ◄───────────────────────── Unshared      only where the outside writes the maps of ids
+//!       ◄───────────────────────── Unshared      where the outside writes the maps of ids, or connects the network
 //! Go    ─────────────────────────►
+//!       ◄───────────────────────── Opened        of a network of the container's own, with its sockets
 //!       ◄───────────────────────── Done, Exit, Found or Failed
 //! ```
 
+use super::network::Wanted;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use twostage_model::{Class, Error};
 
 /// The longest frame: an order with its environment, scripts and secrets.
 const LIMIT: usize = 64 << 20;
+/// The most descriptors that come with a frame.
+const DESCRIPTORS: usize = 64;
 
 /// What is to be done inside.
 #[derive(Serialize, Deserialize)]
@@ -62,8 +73,8 @@ pub(super) struct Run<P> {
     pub user: String,
     pub workdir: String,
     pub hostname: String,
-    /// It has no network but its own.
-    pub alone: bool,
+    /// Its own network; none means the machine's.
+    pub network: Option<Wanted>,
     pub script: Option<(String, String)>,
     pub mounts: Vec<Attach<P>>,
     pub single: bool,
@@ -84,6 +95,8 @@ pub(super) enum Attach<P> {
 #[derive(Serialize, Deserialize)]
 pub(super) enum Reply {
     Unshared,
+    /// The address that the container has in its network.
+    Opened(Option<IpAddr>),
     Done,
     Exit(i32),
     Found(Option<(bool, Option<String>)>),
@@ -135,6 +148,46 @@ pub(super) fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let length = u32::try_from(json.len()).ok().filter(|length| *length as usize <= LIMIT);
     let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a message is longer than 64 MiB"))?;
     Ok([&length.to_le_bytes()[..], &json].concat())
+}
+
+/// Sends a message with descriptors.
+pub(super) fn send_with(mut to: &UnixStream, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let bytes = frame(message)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message has too many descriptors"));
+    }
+    let sent = rustix::net::sendmsg(to, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    to.write_all(&bytes[sent..])
+}
+
+/// The next frame, and the descriptors that come with it.
+pub(super) fn receive_with<T: DeserializeOwned>(from: &UnixStream, descriptors: &mut Vec<OwnedFd>) -> io::Result<Option<T>> {
+    receive(Carrying { from, descriptors })
+}
+
+/// A socket that is read with what it carries.
+struct Carrying<'a> {
+    from: &'a UnixStream,
+    descriptors: &'a mut Vec<OwnedFd>,
+}
+
+impl Read for Carrying<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let read = rustix::net::recvmsg(self.from, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(given) = message {
+                self.descriptors.extend(given);
+            }
+        }
+        if read.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message lost its descriptors"));
+        }
+        Ok(read.bytes)
+    }
 }
 
 /// The next frame; none when the other side has gone.

@@ -1,0 +1,217 @@
+//! What answers on the sockets of a container's network, in this program, for as long as the container runs.
+
+use super::super::wire;
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Connections, and questions for names, of one container at a time.
+const MOST: usize = 512;
+/// How long a name server has for its answer before the next one is asked.
+const ANSWER: Duration = Duration::from_secs(3);
+/// How long a connection for names may last.
+const TALK: Duration = Duration::from_secs(30);
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+/// After an accept that failed, as when no descriptors are left.
+const PAUSE: Duration = Duration::from_millis(50);
+/// A packet over UDP is not longer.
+const PACKET: usize = 65_535;
+
+/// The sockets that a container's network handed out.
+#[derive(Debug)]
+pub(in super::super) struct Opened {
+    /// With the port of this machine that each leads to.
+    doors: Vec<(u16, std::net::TcpListener)>,
+    names: Option<(std::net::UdpSocket, std::net::TcpListener)>,
+    /// Gives sockets of that network.
+    sockets: Option<UnixStream>,
+    address: IpAddr,
+}
+
+/// Ports of this machine that lead into a container, each with the container's.
+type Ports = Vec<(std::net::TcpListener, u16)>;
+
+impl Opened {
+    /// Takes them in the order in which [`super::prepare`] makes them.
+    pub(in super::super) fn new(wanted: &super::Wanted, own: Option<IpAddr>, sockets: Vec<OwnedFd>) -> Option<Opened> {
+        let mut sockets = sockets.into_iter();
+        let mut doors = Vec::new();
+        for port in &wanted.doors {
+            doors.push((*port, sockets.next()?.into()));
+        }
+        let names = if wanted.names { Some((sockets.next()?.into(), sockets.next()?.into())) } else { None };
+        let given = if wanted.ports { Some(sockets.next()?.into()) } else { None };
+        let address = own.filter(IpAddr::is_ipv4).unwrap_or(Ipv4Addr::LOCALHOST.into());
+        Some(Opened { doors, names, sockets: given, address })
+    }
+}
+
+/// Answers until it is dropped.
+///
+/// # Errors
+/// A socket cannot be used.
+pub(in super::super) async fn serve(opened: Opened, ports: Ports, resolv: &[u8]) -> io::Result<Infallible> {
+    let mut all = JoinSet::new();
+    for (port, listener) in opened.doors {
+        let listener = listening(listener)?;
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        all.spawn(accept(listener, move |stream| forward(stream, async move { connected(TcpStream::connect(here)).await })));
+    }
+    if let Some((udp, tcp)) = opened.names {
+        udp.set_nonblocking(true)?;
+        let servers: Arc<[SocketAddr]> = servers(&String::from_utf8_lossy(resolv)).into();
+        let (udp, tcp) = (UdpSocket::from_std(udp)?, listening(tcp)?);
+        all.spawn(packets(udp, Arc::clone(&servers)));
+        all.spawn(accept(tcp, move |stream| {
+            let servers = Arc::clone(&servers);
+            async move {
+                let _ = timeout(TALK, forward(stream, first(servers))).await;
+            }
+        }));
+    }
+    if let Some(sockets) = opened.sockets {
+        let sockets = Arc::new(Mutex::new(sockets));
+        for (listener, port) in ports {
+            let (sockets, to) = (Arc::clone(&sockets), SocketAddr::new(opened.address, port));
+            all.spawn(accept(listening(listener)?, move |stream| forward(stream, within(Arc::clone(&sockets), to))));
+        }
+    }
+    while all.join_next().await.is_some() {}
+    std::future::pending().await
+}
+
+fn listening(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Takes connections, and drops all of them when it is dropped itself.
+async fn accept<F>(listener: TcpListener, serve: impl Fn(TcpStream) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(MOST));
+    let mut open = JoinSet::new();
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let serving = serve(stream);
+                open.spawn(async move {
+                    serving.await;
+                    drop(slot);
+                });
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+        while open.try_join_next().is_some() {}
+    }
+}
+
+/// Copies both ways until both have ended. A connection that leads nowhere is reset, as one that was refused.
+async fn forward(mut here: TcpStream, there: impl Future<Output = io::Result<TcpStream>>) {
+    let _ = here.set_nodelay(true);
+    match there.await {
+        Ok(mut there) => {
+            let _ = there.set_nodelay(true);
+            let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+        }
+        Err(_) => {
+            let _ = here.set_zero_linger();
+        }
+    }
+}
+
+async fn connected(stream: impl Future<Output = io::Result<TcpStream>>) -> io::Result<TcpStream> {
+    timeout(CONNECT, stream).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// A connection that is made in the container's network.
+async fn within(sockets: Arc<Mutex<UnixStream>>, to: SocketAddr) -> io::Result<TcpStream> {
+    let given = tokio::task::spawn_blocking(move || {
+        let sockets = sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        wire::send(&*sockets, &())?;
+        let mut given = Vec::new();
+        wire::receive_with::<()>(&sockets, &mut given)?;
+        given.pop().ok_or_else(|| io::Error::other("the container has ended"))
+    });
+    let socket = given.await??;
+    connected(TcpSocket::from_std_stream(socket.into()).connect(to)).await
+}
+
+/// The name servers of a resolv.conf, as resolver(5) reads it: three at most.
+fn servers(resolv: &str) -> Vec<SocketAddr> {
+    let named = resolv.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
+        Some(SocketAddr::new(address.parse().ok()?, 53))
+    });
+    named.take(3).collect()
+}
+
+/// A connection to the first name server that takes one.
+async fn first(servers: Arc<[SocketAddr]>) -> io::Result<TcpStream> {
+    for server in servers.iter() {
+        if let Ok(Ok(stream)) = timeout(ANSWER, TcpStream::connect(server)).await {
+            return Ok(stream);
+        }
+    }
+    Err(io::ErrorKind::ConnectionRefused.into())
+}
+
+async fn packets(socket: UdpSocket, servers: Arc<[SocketAddr]>) {
+    let socket = Arc::new(socket);
+    let slots = Arc::new(Semaphore::new(MOST));
+    let mut open = JoinSet::new();
+    let mut buffer = vec![0; PACKET];
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match socket.recv_from(&mut buffer).await {
+            Ok((length, peer)) => {
+                let (question, socket, servers) = (buffer[..length].to_vec(), Arc::clone(&socket), Arc::clone(&servers));
+                open.spawn(async move {
+                    for server in servers.iter() {
+                        if let Ok(Ok(answer)) = timeout(ANSWER, ask(*server, &question)).await {
+                            let _ = socket.send_to(&answer, peer).await;
+                            break;
+                        }
+                    }
+                    drop(slot);
+                });
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+        while open.try_join_next().is_some() {}
+    }
+}
+
+async fn ask(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+    let any: SocketAddr = if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(server).await?;
+    socket.send(question).await?;
+    let mut buffer = vec![0; PACKET];
+    let length = socket.recv(&mut buffer).await?;
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_are_read_as_the_resolver_reads_them() {
+        let text = "# nameserver 1.1.1.1\nsearch example\nnameserver 127.0.0.53\n  nameserver  ::1 \nnameserver fe80::1%eth0\noptions x\n";
+        assert_eq!(servers(text).iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.53:53", "[::1]:53"]);
+    }
+}
