@@ -34,6 +34,7 @@
 pub mod apt;
 mod channel;
 mod disk;
+mod extra;
 pub mod http;
 mod pool;
 mod rpms;
