@@ -7,6 +7,7 @@ mod commands;
 mod images;
 mod layout;
 mod leaks;
+mod offered;
 mod output;
 #[cfg(feature = "registry")]
 mod registry;
