@@ -225,8 +225,8 @@ pub struct Repo {
 
 #[derive(Args)]
 pub struct Publish {
-    /// .deb and .rpm files, .dsc files with what they list beside them; also comps.xml, updateinfo.xml,
-    /// modules.yaml, and keys (.asc) of those who signed rpms
+    /// .deb, .udeb and .rpm files, .dsc and .changes files with what they list beside them, and folders of all these;
+    /// also comps.xml, updateinfo.xml, modules.yaml, and keys (.asc) of those who signed rpms
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The channel (default: the project's)

@@ -8,6 +8,7 @@ mod images;
 mod layout;
 mod leaks;
 mod log;
+mod offered;
 mod output;
 mod registry;
 mod remembered;

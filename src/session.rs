@@ -528,7 +528,7 @@ impl PackageSink for Publisher {
         let (base, prefix) = (format!("http://{FIXED_HOST}"), format!("@{id}"));
         let key = self.repository.public_key()?;
         let files = match self.format {
-            Format::Deb => vec![("twostage.sources".to_string(), sources_file(&base, &prefix, &key))],
+            Format::Deb => vec![("twostage.sources".to_string(), sources_file(&base, &prefix, false, &key))],
             Format::Rpm => {
                 let signers = self.repository.upstream_signers(&id)?;
                 let repo = repo_file(&base, &prefix, &self.repository.settings().origin, signers.iter().map(String::as_str));

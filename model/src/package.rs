@@ -83,7 +83,9 @@ impl PackageId {
         check("architecture", arch, 2, 40, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')?;
         let (epoch, rest) = version.split_once(':').unwrap_or(("0", version));
         let upstream = rest.rsplit_once('-').map_or(rest, |(upstream, _)| upstream);
-        if epoch.is_empty() || epoch.len() > 9 || !epoch.bytes().all(|b| b.is_ascii_digit()) || rest.contains(':') {
+        // dpkg holds it in an int, and refuses what is more.
+        let is_number = epoch.bytes().all(|b| b.is_ascii_digit()) && epoch.parse::<i32>().is_ok();
+        if !is_number || rest.contains(':') {
             return Err(bad("version", version, "its epoch is not a number"));
         }
         if !upstream.starts_with(|c: char| c.is_ascii_digit()) {
@@ -125,6 +127,11 @@ impl PackageId {
     pub fn deb_file_name(&self) -> String {
         format!("{}_{}_{}.deb", self.name, self.version.replace(':', "%3a"), self.arch)
     }
+
+    /// The same for a package of Debian's installer.
+    pub fn udeb_file_name(&self) -> String {
+        format!("{}_{}_{}.udeb", self.name, self.version.replace(':', "%3a"), self.arch)
+    }
 }
 
 impl fmt::Display for PackageId {
@@ -164,6 +171,14 @@ mod tests {
         }
         let gpp = PackageId::new("g++", "4:12.2.0-3", "amd64").map(|id| id.deb_file_name());
         assert_eq!(gpp.ok().as_deref(), Some("g++_4%3a12.2.0-3_amd64.deb"));
+    }
+
+    #[test]
+    fn an_epoch_is_what_dpkg_holds_in_an_int() {
+        for (version, is_one) in [("2147483647:1", true), ("000000000001:1", true), ("2147483648:1", false), ("+1:1", false), (":1", false)]
+        {
+            assert_eq!(PackageId::new("ok", version, "all").is_ok(), is_one, "{version}");
+        }
     }
 
     #[test]

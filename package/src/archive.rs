@@ -2,19 +2,21 @@
 //!
 //! ```text
 //! !<arch>\n
-//! debian-binary   ar header, "2.0\n"
+//! debian-binary   ar header, "2.0\n", and lines that nobody reads
 //! control.tar.xz  ./control, ./md5sums, ./postinst …     none, .gz, .xz or .zst
-//! data.tar.xz     ./usr/bin/hello …                      none, .gz, .xz or .zst
+//! data.tar.xz     ./usr/bin/hello …                      those, .bz2 or .lzma
+//! …               members that nobody reads
 //! ```
 //!
-//! Tar is read as dpkg reads it: v7, ustar and GNU long names; no pax headers.
+//! Tar is read as dpkg reads it: v7, ustar and GNU long names; no pax headers. What dpkg or apt of
+//! Debian 12 refuses is refused here: `tests/it/odd_debs.rs` asks them, case by case.
 
 use crate::{Check, shown};
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::{LzmaReader, XzReader};
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::{self, BufRead, BufReader, Read};
 use twostage_model::{Hasher, Sha256};
@@ -23,9 +25,11 @@ use twostage_model::{Hasher, Sha256};
 const MAX_CONTROL: u64 = 32 << 20;
 /// Bytes that `data.tar`, or an rpm's payload, may unpack to.
 pub(crate) const MAX_DATA: u64 = 8 << 30;
-/// A member may always unpack to this, and beyond it to [`MAX_RATIO`] times what was read of it.
-/// Deflate cannot do more than 1032; xz and zstd can make 8 GiB of zeros from a megabyte.
-const FREE_BYTES: u64 = 256 << 20;
+/// A member may always unpack to this, however small it is: an image of a disk, or a log of zeros, is an
+/// honest content, and unpacking a GiB takes some seconds. Beyond it a member may unpack to [`MAX_RATIO`]
+/// times what was read of it. Deflate cannot do more than 1032; xz and zstd can make 8 GiB of zeros from
+/// a megabyte.
+const FREE_BYTES: u64 = 1 << 30;
 const MAX_RATIO: u64 = 2000;
 /// KiB that a decoder of xz or lzma may take: `xz -9` needs 65 MiB.
 const XZ_MEMORY_KIB: u32 = 128 << 10;
@@ -33,8 +37,14 @@ const XZ_MEMORY_KIB: u32 = 128 << 10;
 const ZSTD_WINDOW_LOG: u32 = 27;
 /// Entries of one tar.
 const MAX_ENTRIES: u64 = 2_000_000;
-/// Bytes of a path or link target, as Linux' PATH_MAX.
+/// Bytes of a path or link target with the NUL at its end: Linux' PATH_MAX.
 const MAX_PATH: u64 = 4096;
+/// Bytes of a path: dpkg unpacks `x` as `/x.dpkg-new` first, and that, with its NUL, is to fit.
+const MAX_ENTRY_PATH: usize = MAX_PATH as usize - "/.dpkg-new".len() - 1;
+/// Bytes of one part of a path: NAME_MAX less the same ending.
+const MAX_PART: usize = 255 - ".dpkg-new".len();
+/// Bytes of the name of a file in `control.tar`: dpkg's `MAXCONTROLFILENAME`.
+const MAX_CONTROL_NAME: usize = 100;
 const INPUT_BUFFER: usize = 128 << 10;
 const TAR_BUFFER: usize = 64 << 10;
 
@@ -49,10 +59,15 @@ pub(crate) enum Kind {
     Hardlink,
 }
 
-/// One entry of a tar, its path checked and without `./` before and `/` behind; the root is empty.
+/// One entry of a tar, its path checked and without `./` before, `//` and `/./` in it, and `/` behind;
+/// the root is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) path: Vec<u8>,
+    /// The path as dpkg's list of files has it: only what it starts with is taken off ([`listed_path`]).
+    pub(crate) listed: Vec<u8>,
+    /// It is spelled as `path` here, with `./` before it or without.
+    pub(crate) is_plain: bool,
     pub(crate) kind: Kind,
     pub(crate) mode: u32,
     pub(crate) uid: u64,
@@ -61,6 +76,8 @@ pub(crate) struct Entry {
     pub(crate) group: Vec<u8>,
     /// Where a symlink or hardlink leads.
     pub(crate) link: Vec<u8>,
+    /// Where a hardlink leads, as dpkg looks it up.
+    pub(crate) listed_link: Vec<u8>,
     /// Bytes of a file; 0 for all else.
     pub(crate) size: u64,
 }
@@ -79,6 +96,15 @@ pub(crate) struct Facts {
     pub(crate) size: u64,
     /// Seconds since 1970 in the header of `debian-binary`.
     pub(crate) date: i64,
+    pub(crate) orphans: Orphans,
+}
+
+/// Entries whose folder is no entry before them: dpkg unpacks them only where it is there already.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Orphans {
+    pub(crate) count: u64,
+    /// The first of them.
+    pub(crate) first: Vec<u8>,
 }
 
 /// Why a walk ended early.
@@ -93,12 +119,12 @@ pub(crate) enum Stop {
 pub(crate) fn walk(input: impl Read, visitor: &mut dyn Visit) -> Result<Facts, Stop> {
     let hashing = Hashing { inner: input, hasher: Hasher::default(), size: 0, failure: None };
     let mut input = BufReader::with_capacity(INPUT_BUFFER, hashing);
-    let date = members(&mut input, visitor);
+    let read = members(&mut input, visitor);
     let hashing = input.into_inner();
-    match (date, hashing.failure) {
+    match (read, hashing.failure) {
         (_, Some(error)) => Err(Stop::Unreadable(error)),
         (Err(why), None) => Err(Stop::Refused(why)),
-        (Ok(date), None) => Ok(Facts { sha256: hashing.hasher.finish(), size: hashing.size, date }),
+        (Ok((date, orphans)), None) => Ok(Facts { sha256: hashing.hasher.finish(), size: hashing.size, date, orphans }),
     }
 }
 
@@ -135,9 +161,9 @@ pub(crate) enum Compression {
     Gzip,
     Xz,
     Zstd,
-    /// Only rpms have it.
+    /// Of data and rpms; dpkg does not read it in `control.tar`.
     Bzip2,
-    /// What was before xz; only rpms have it.
+    /// What was before xz; the same goes for it.
     Lzma,
 }
 
@@ -148,16 +174,21 @@ impl Compression {
             Some(".gz") => Ok(Compression::Gzip),
             Some(".xz") => Ok(Compression::Xz),
             Some(".zst") => Ok(Compression::Zstd),
+            Some(".bz2") if stem == DATA => Ok(Compression::Bzip2),
+            Some(".lzma") if stem == DATA => Ok(Compression::Lzma),
             Some(ending @ (".bz2" | ".lzma")) => {
-                Err(format!("{member} is compressed with {ending}, which is not supported; use xz, zst or gz"))
+                Err(format!("{member} is compressed with {ending}, which dpkg reads in data.tar only; use xz, zst or gz"))
             }
             _ => Err(format!("the member {} is where {stem} belongs", shown(member))),
         }
     }
 }
 
+const CONTROL: &str = "control.tar";
+const DATA: &str = "data.tar";
+
 /// Walks the ar members; returns the date.
-fn members(input: &mut impl BufRead, visitor: &mut dyn Visit) -> Check<i64> {
+fn members(input: &mut impl BufRead, visitor: &mut dyn Visit) -> Check<(i64, Orphans)> {
     let mut magic = [0; 8];
     let got = fill(input, &mut magic).map_err(|error| format!("cannot be read: {error}"))?;
     if got != magic.len() || &magic != b"!<arch>\n" {
@@ -167,27 +198,32 @@ fn members(input: &mut impl BufRead, visitor: &mut dyn Visit) -> Check<i64> {
     if first.name != "debian-binary" {
         return Err(format!("its first member is {} and not debian-binary", shown(&first.name)));
     }
-    let mut version = String::new();
-    let (mut member, used) = (Member { inner: input, left: first.size }, Cell::new(0));
-    let read = Counted { inner: &mut member, used: &used }.take(64).read_to_string(&mut version);
-    read.map_err(|error| format!("debian-binary: {error}"))?;
-    let minor = version.strip_prefix("2.").and_then(|rest| rest.strip_suffix('\n'));
-    if member.left > 0 || !minor.is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit())) {
-        return Err(format!("its format version is {} and not 2.x", shown(&version)));
+    let mut member = Member { inner: input, left: first.size };
+    let mut version = Vec::new();
+    (&mut member).take(64).read_to_end(&mut version).map_err(|error| format!("debian-binary: {error}"))?;
+    // deb(5): what is behind the first line is for later versions, and ignored.
+    let (line, end) = version.iter().position(|byte| *byte == b'\n').map_or((&version[..], None), |end| (&version[..end], Some(end)));
+    let minor = line.strip_prefix(b"2.").filter(|minor| !minor.is_empty() && minor.iter().all(u8::is_ascii_digit));
+    if minor.is_none() || end.is_none() {
+        return Err(format!("its format version is {} and not 2.x on a line of its own", shown(line)));
     }
+    member.skip().map_err(|error| format!("debian-binary: {error}"))?;
     pad(input, first.size)?;
 
-    let mut expected = ["control.tar", "data.tar"].into_iter();
+    let mut orphans = Orphans::default();
+    let mut expected = [CONTROL, DATA].into_iter();
     let mut awaited = expected.next();
     while let Some(header) = ar_header(input)? {
         let mut member = Member { inner: input, left: header.size };
-        // deb(5): members whose name starts with an underscore are for others and are skipped.
-        if !header.name.starts_with('_') {
-            let Some(stem) = awaited else {
-                return Err(format!("the member {} is behind data.tar", shown(&header.name)));
-            };
+        // deb(5): members whose name starts with an underscore are for others, and so are all behind data.tar.
+        if let Some(stem) = awaited.filter(|_| !header.name.starts_with('_')) {
             let compression = Compression::of(&header.name, stem)?;
-            tar_member(&mut member, compression, stem == "control.tar", visitor).map_err(|why| format!("{}: {why}", header.name))?;
+            let read = if stem == CONTROL {
+                control_member(&mut member, compression, visitor)
+            } else {
+                data_member(&mut member, compression, visitor).map(|found| orphans = found)
+            };
+            read.map_err(|why| format!("{}: {why}", header.name))?;
             if member.left > 0 {
                 return Err(format!("{}: {} bytes behind the end of the tar", header.name, member.left));
             }
@@ -197,7 +233,7 @@ fn members(input: &mut impl BufRead, visitor: &mut dyn Visit) -> Check<i64> {
         pad(input, header.size)?;
     }
     match awaited {
-        None => Ok(first.date),
+        None => Ok((first.date, orphans)),
         Some(stem) => Err(format!("it ends without {stem}")),
     }
 }
@@ -228,8 +264,9 @@ fn ar_header(input: &mut impl BufRead) -> Check<Option<ArHeader>> {
         return Err(format!("the ar member name {} is not valid", shown(name)));
     }
     let number = |field: &str, from: usize, to: usize, radix: u32| {
-        let text = column(from, to);
-        let digits = !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
+        // dpkg and apt take blanks for 0.
+        let text = Some(column(from, to)).filter(|text| !text.is_empty()).unwrap_or("0");
+        let digits = text.chars().all(|c| c.is_digit(radix));
         let value = if digits { i64::from_str_radix(text, radix).ok() } else { None };
         value.ok_or_else(|| format!("{name}: the {field} in its ar header is {} and not a number", shown(text)))
     };
@@ -241,10 +278,10 @@ fn ar_header(input: &mut impl BufRead) -> Check<Option<ArHeader>> {
     Ok(Some(ArHeader { name: name.to_string(), size, date }))
 }
 
-/// Members start at even offsets.
+/// Members start at even offsets. Nobody looks at the byte between.
 fn pad(input: &mut impl BufRead, size: u64) -> Check<()> {
     let mut byte = [0];
-    if size % 2 == 1 && !(fill(input, &mut byte).is_ok_and(|got| got == 1) && byte == *b"\n") {
+    if size % 2 == 1 && !fill(input, &mut byte).is_ok_and(|got| got == 1) {
         return Err("the byte that pads an ar member of odd size is missing".into());
     }
     Ok(())
@@ -399,7 +436,7 @@ pub(crate) fn unpack<'a, B: BufRead + 'a>(input: B, used: &'a Cell<u64>, compres
 }
 
 /// Hands what is in a file to `read`, whichever way it is packed: with gzip, bzip2, xz or zstd, as its first bytes say,
-/// else as it is. What it unpacks to is bounded by `limit`, and beyond 256 MiB by 2000 times what was read of it;
+/// else as it is. What it unpacks to is bounded by `limit`, and beyond 1 GiB by 2000 times what was read of it;
 /// `read` then gets an error, as for bytes that do not unpack.
 ///
 /// # Errors
@@ -433,40 +470,98 @@ fn unpacked_from<T>(compression: Compression, input: impl BufRead, limit: u64, r
     Ok(read(&mut plain))
 }
 
-/// Reads a compressed tar and all that follows it in its member.
-fn tar_member(member: &mut Member<'_, impl BufRead>, compression: Compression, control: bool, visitor: &mut dyn Visit) -> Check<()> {
+/// Reads `control.tar` and all that follows it in its member.
+fn control_member(member: &mut Member<'_, impl BufRead>, compression: Compression, visitor: &mut dyn Visit) -> Check<()> {
     let used = Cell::new(0);
-    let guard = unpack(member, &used, compression, if control { MAX_CONTROL } else { MAX_DATA })?;
+    let guard = unpack(member, &used, compression, MAX_CONTROL)?;
     let mut names = BTreeSet::new();
-    let mut control_entry = |entry: &Entry, content: &mut dyn Read| {
+    tar_entries(&mut BufReader::with_capacity(TAR_BUFFER, guard), &mut |entry: &Entry, content: &mut dyn Read| {
         match entry.kind {
             Kind::Dir if entry.path.is_empty() => return Ok(()),
             Kind::File if !entry.path.contains(&b'/') => {}
-            _ => return Err(format!("{} is not a plain file", shown(&entry.path))),
+            _ => return Err("is not a plain file".into()),
+        }
+        if !entry.is_plain {
+            return Err("is spelled in a way that apt does not find".into());
+        }
+        if entry.path.len() > MAX_CONTROL_NAME {
+            return Err(format!("has a name of {} bytes, and dpkg takes {MAX_CONTROL_NAME}", entry.path.len()));
         }
         if names.len() >= 1000 || !names.insert(entry.path.clone()) {
-            return Err(format!("{} is there twice, or there are too many files", shown(&entry.path)));
+            return Err("is there twice, or there are too many files".into());
         }
         visitor.control(entry, content)
-    };
-    let mut tar = BufReader::with_capacity(TAR_BUFFER, guard);
-    if control {
-        tar_entries(&mut tar, &mut control_entry)?;
-        return if names.contains(b"control".as_slice()) { Ok(()) } else { Err("there is no control file in it".into()) };
-    }
-    // dpkg makes a hardlink when it comes to it, so what it leads to must have been before it. Kept
-    // are hashes: two million paths would be too much memory.
-    let mut links = HashSet::new();
-    let hash = |path: &[u8]| BuildHasherDefault::<DefaultHasher>::default().hash_one(path);
-    tar_entries(&mut tar, &mut |entry, content| {
-        if entry.kind == Kind::Hardlink && !links.contains(&hash(&entry.link)) {
-            return Err(format!("is a hardlink to {}, which is not before it", shown(&entry.link)));
-        }
-        if entry.kind != Kind::Dir {
-            links.insert(hash(&entry.path));
-        }
+    })?;
+    if names.contains(b"control".as_slice()) { Ok(()) } else { Err("there is no control file in it".into()) }
+}
+
+/// Reads `data.tar` and all that follows it in its member.
+fn data_member(member: &mut Member<'_, impl BufRead>, compression: Compression, visitor: &mut dyn Visit) -> Check<Orphans> {
+    let used = Cell::new(0);
+    let guard = unpack(member, &used, compression, MAX_DATA)?;
+    let mut places = Places::default();
+    tar_entries(&mut BufReader::with_capacity(TAR_BUFFER, guard), &mut |entry, content| {
+        places.take(entry)?;
         visitor.data(entry, content)
-    })
+    })?;
+    Ok(places.orphans)
+}
+
+/// What was unpacked so far. Kept are hashes: two million paths would be too much memory.
+#[derive(Default)]
+struct Places {
+    /// By the hash of its path, each entry's [`Places::value`].
+    seen: HashMap<u64, u64>,
+    orphans: Orphans,
+}
+
+impl Places {
+    fn hash(path: &[u8]) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(path)
+    }
+
+    /// How dpkg spells a path, and whether it is a folder.
+    fn value(listed: &[u8], is_folder: bool) -> u64 {
+        Places::hash(listed) & !1 | u64::from(is_folder)
+    }
+
+    /// Refuses what dpkg cannot unpack after what it has unpacked.
+    fn take(&mut self, entry: &Entry) -> Check<()> {
+        if entry.kind == Kind::Hardlink {
+            // dpkg makes a hardlink when it comes to it, so what it leads to must have been before it.
+            let target = || shown(&entry.link);
+            match self.seen.get(&Places::hash(&entry.link)) {
+                None => return Err(format!("is a hardlink to {}, which is not before it", target())),
+                Some(seen) if *seen & 1 == 1 => return Err(format!("is a hardlink to {}, which is a folder", target())),
+                Some(seen) if *seen != Places::value(&entry.listed_link, false) => {
+                    return Err(format!("is a hardlink to {}, which is spelled otherwise where it is", target()));
+                }
+                Some(_) => {}
+            }
+        }
+        if entry.path.is_empty() {
+            return Ok(());
+        }
+        let folder = entry.path.iter().rposition(|byte| *byte == b'/').and_then(|at| entry.path.get(..at)).unwrap_or_default();
+        match self.seen.get(&Places::hash(folder)) {
+            _ if folder.is_empty() => {}
+            None => {
+                if self.orphans.count == 0 {
+                    self.orphans.first.clone_from(&entry.path);
+                }
+                self.orphans.count += 1;
+            }
+            Some(seen) if *seen & 1 == 0 => return Err(format!("is in {}, which is no folder in this package", shown(folder))),
+            Some(_) => {}
+        }
+        let is_folder = entry.kind == Kind::Dir;
+        let value = Places::value(&entry.listed, is_folder);
+        match self.seen.insert(Places::hash(&entry.path), value) {
+            Some(seen) if seen & 1 != value & 1 => Err("is there twice, and one of them is a folder".into()),
+            Some(seen) if !is_folder && seen != value => Err("is there twice, spelled in two ways".into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 type OnEntry<'a> = dyn FnMut(&Entry, &mut dyn Read) -> Check<()> + 'a;
@@ -575,6 +670,8 @@ impl TarHeader {
 
     fn entry(&self, kind: u8, long_path: Option<Vec<u8>>, long_link: Option<Vec<u8>>) -> Check<Entry> {
         let raw = long_path.unwrap_or_else(|| self.path.clone());
+        // Before there was a type for folders, the slash told.
+        let kind = if matches!(kind, b'0' | 0) && raw.ends_with(b"/") { b'5' } else { kind };
         let wrong = |why: &str| format!("{} {why}", shown(&raw));
         let kind = match kind {
             b'0' | 0 => Kind::File,
@@ -594,17 +691,23 @@ impl TarHeader {
             return Err(wrong("has a content but is not a file"));
         }
         let target = long_link.unwrap_or_else(|| self.link.clone());
+        let link_as_it_is = target.clone();
         let link = match kind {
             Kind::File | Kind::Dir => Vec::new(),
             // A symlink may lead anywhere; it is resolved where it is installed.
             Kind::Symlink if target.is_empty() || target.contains(&0) => return Err(wrong("is a symlink to nothing")),
+            Kind::Symlink if target.len() as u64 >= MAX_PATH => return Err(wrong("is a symlink to too long a path")),
             Kind::Symlink => target,
             Kind::Hardlink => {
                 safe_path(&target, false).map_err(|why| wrong(&format!("is a hardlink to {}, which {why}", shown(&target))))?
             }
         };
+        let listed_link = if kind == Kind::Hardlink { listed_path(&link_as_it_is).to_vec() } else { Vec::new() };
         Ok(Entry {
+            is_plain: raw.strip_prefix(b"./").unwrap_or(&raw) == path,
             path,
+            listed: listed_path(&raw).to_vec(),
+            listed_link,
             kind,
             mode: self.mode,
             uid: self.uid,
@@ -635,31 +738,46 @@ fn tar_octal(field: &[u8]) -> Option<u64> {
     text.bytes().all(|b| (b'0'..=b'7').contains(&b)).then(|| u64::from_str_radix(text, 8).ok()).flatten()
 }
 
-/// The path without `./` before it and, for a folder, `/` behind it.
+/// A path as dpkg's list of files has it (`path_skip_slash_dotslash`, `path_trim_slash_slashdot`): without
+/// `/` and `./` before it and behind it.
+fn listed_path(mut raw: &[u8]) -> &[u8] {
+    while let Some(rest) = raw.strip_prefix(b"./").or_else(|| raw.strip_prefix(b"/")) {
+        raw = rest;
+    }
+    while let Some(rest) = raw.strip_suffix(b"/.").or_else(|| raw.strip_suffix(b"/")) {
+        raw = rest;
+    }
+    if raw == b"." { b"" } else { raw }
+}
+
+/// The path as the file system understands it: `.//usr/x`, `./usr//x`, `././usr/x`, `/usr/x` and `usr/./x` are one
+/// place. `..` is refused, as GNU tar refuses it, by which `dpkg-deb -x` unpacks.
 fn safe_path(raw: &[u8], folder: bool) -> Check<Vec<u8>> {
     if raw.is_empty() {
         return Err("is an empty path".into());
     }
-    if raw.starts_with(b"/") {
-        return Err("is an absolute path".into());
-    }
     if raw.contains(&0) || raw.contains(&b'\n') {
         return Err("has a NUL or a line break in its path".into());
     }
-    if raw.len() as u64 > MAX_PATH {
-        return Err("is too long a path".into());
+    if !folder && (raw.ends_with(b"/") || raw.ends_with(b"/.")) {
+        return Err("ends as a folder does, and is none".into());
     }
-    let path = raw.strip_prefix(b"./").unwrap_or(raw);
-    let path = if folder { path.strip_suffix(b"/").unwrap_or(path) } else { path };
-    if path == b"." || path.is_empty() {
-        return Ok(Vec::new());
-    }
-    for part in path.split(|byte| *byte == b'/') {
+    let mut path = Vec::with_capacity(raw.len());
+    for part in raw.split(|byte| *byte == b'/') {
         match part {
             b".." => return Err("climbs out with ..".into()),
-            b"" | b"." => return Err("has an empty or . part in its path".into()),
-            _ => {}
+            b"" | b"." => {}
+            part if part.len() > MAX_PART => {
+                return Err(format!("has a part of {} bytes in its path, and dpkg unpacks {MAX_PART}", part.len()));
+            }
+            part => {
+                path.extend((!path.is_empty()).then_some(b'/'));
+                path.extend_from_slice(part);
+            }
         }
     }
-    Ok(path.to_vec())
+    if path.len().max(listed_path(raw).len()) > MAX_ENTRY_PATH {
+        return Err("is too long a path".into());
+    }
+    Ok(path)
 }

@@ -10,6 +10,11 @@
 //!
 //! The value of `Description` here is `"greets\n and goes\n .\n A second paragraph."`: the
 //! continuation lines stay as they were, blank before them included.
+//!
+//! Control characters are taken, as dpkg and apt take them: what a terminal must not get is for
+//! whoever writes to one to escape. Two are not: NUL, where programs in C end the text, and a
+//! carriage return inside a line, which makes apt lose the whole index. (At a line's end it is
+//! taken off, as both do.)
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -29,8 +34,8 @@ impl Control {
     ///
     /// # Errors
     /// Class `Repository`, with the line: a field that is there twice, a bad field name, a missing
-    /// colon, a comment, a continuation line without a field, a line of blanks, a control
-    /// character, no stanza or more than one.
+    /// colon, a comment, a continuation line without a field, a line of blanks, a NUL or a carriage
+    /// return inside a line, no stanza or more than one.
     pub fn parse(text: &str) -> Result<Control> {
         let mut stanzas = Stanzas::new(text);
         let control = stanzas.next().unwrap_or_else(|| Err(wrong(1, "there is no field")))?;
@@ -138,10 +143,11 @@ impl Iterator for Stanzas<'_> {
 
 impl Control {
     fn line(&mut self, line: &str) -> crate::Check<()> {
-        if let Some(c) = line.chars().find(|c| c.is_control() && *c != '\t') {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if let Some(c) = line.chars().find(|c| matches!(c, '\0' | '\r')) {
             return Err(format!("the control character {c:?} is not allowed"));
         }
-        if line.trim().is_empty() {
+        if line.trim_matches(is_blank).is_empty() {
             return Err("a line of blanks only: some readers take it for the end of the stanza, some do not".into());
         }
         if line.starts_with([' ', '\t']) {
@@ -154,6 +160,7 @@ impl Control {
             return Err("a comment is not allowed here".into());
         }
         let (name, value) = line.split_once(':').ok_or_else(|| format!("{} has no colon", crate::shown(line)))?;
+        let name = name.trim_end_matches(is_blank);
         // Policy 5.1: US-ASCII without controls, blank and colon; not starting with # or -.
         if name.is_empty() || name.starts_with('-') || !name.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(format!("{} is not a field name", crate::shown(name)));
@@ -164,9 +171,14 @@ impl Control {
         if self.fields.len() >= MAX_FIELDS {
             return Err(format!("more than {MAX_FIELDS} fields"));
         }
-        self.fields.push((name.to_string(), value.trim().to_string()));
+        self.fields.push((name.to_string(), value.trim_matches(is_blank).to_string()));
         Ok(())
     }
+}
+
+/// What separates words for dpkg (`c_isspace`) and apt. U+00A0 and the like are text.
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\x0b' | '\x0c' | '\r')
 }
 
 /// What a `.dsc` says of its source package (Debian policy 5.4).
@@ -212,21 +224,52 @@ fn read_dsc(text: &str) -> crate::Check<Dsc> {
     let field = |name: &str| control.get(name).ok_or_else(|| format!("it has no field {name}"));
     let (source, version) = (field("Source")?.to_string(), field("Version")?.to_string());
     PackageId::new(&source, &version, "source").map_err(|error| error.to_string())?;
+    let files = checksums(&control)?;
+    same_files(&control, "Files", &files)?;
+    Ok(Dsc { control, source, version, files })
+}
+
+/// Reads the text of a `.changes` (deb-changes(5)), which names the files of one upload, with or without a
+/// clear-sign signature around it. The signature is not verified.
+///
+/// # Errors
+/// Class `Repository`: a broken envelope, a bad stanza, no `Checksums-Sha256`, a file name that is not
+/// plain, or lists that name different files.
+pub fn changes_files(text: &str) -> Result<Vec<DscFile>> {
+    let read = || {
+        let control = Control::parse(&unwrap_clearsigned(text)?).map_err(|error| error.to_string())?;
+        let files = checksums(&control)?;
+        // Between size and name of this one are section and priority.
+        let names = |list: &str| list.lines().filter_map(|line| line.split_ascii_whitespace().nth(4)).map(str::to_string).collect();
+        let said: Option<BTreeSet<String>> = control.get("Files").map(names);
+        if said.is_some_and(|said| said != files.iter().map(|file| file.name.clone()).collect()) {
+            return Err("Files and Checksums-Sha256 name different files".into());
+        }
+        Ok(files)
+    };
+    read().map_err(|why: String| Error::new(Class::Repository, format!("the .changes is refused: {why}")))
+}
+
+/// The files of `Checksums-Sha256`, which `Checksums-Sha1` names, too.
+fn checksums(control: &Control) -> crate::Check<Vec<DscFile>> {
+    let list = control.get("Checksums-Sha256").ok_or("it has no field Checksums-Sha256")?;
     let mut files = Vec::new();
-    for (name, size, digest) in file_list(field("Checksums-Sha256")?)? {
+    for (name, size, digest) in file_list(list)? {
         let sha256 = digest.parse().map_err(|error: Error| error.to_string())?;
         files.push(DscFile { name: name.to_string(), size, sha256 });
     }
-    let named = |files: &mut dyn Iterator<Item = (String, u64)>| files.collect::<BTreeSet<_>>();
-    let expected = named(&mut files.iter().map(|file| (file.name.clone(), file.size)));
-    for other in ["Files", "Checksums-Sha1"] {
-        if let Some(list) = control.get(other)
-            && named(&mut file_list(list)?.into_iter().map(|(name, size, _)| (name.to_string(), size))) != expected
-        {
-            return Err(format!("{other} and Checksums-Sha256 name different files or sizes"));
-        }
+    same_files(control, "Checksums-Sha1", &files)?;
+    Ok(files)
+}
+
+/// Checks that a list of another kind names the same files.
+fn same_files(control: &Control, field: &str, files: &[DscFile]) -> crate::Check<()> {
+    let Some(list) = control.get(field) else { return Ok(()) };
+    let said: BTreeSet<_> = file_list(list)?.into_iter().map(|(name, size, _)| (name, size)).collect();
+    if said != files.iter().map(|file| (file.name.as_str(), file.size)).collect() {
+        return Err(format!("{field} and Checksums-Sha256 name different files or sizes"));
     }
-    Ok(Dsc { control, source, version, files })
+    Ok(())
 }
 
 /// The lines `digest size name` of a list of files.
@@ -317,6 +360,15 @@ mod tests {
     }
 
     #[test]
+    fn what_dpkg_takes_for_text_is_text() -> Result<()> {
+        let control = Control::parse("A : a\u{85}b\x1b[1m\r\nD: \u{a0}\n \u{a0}\n \u{85}\u{2028}\x07\x7f\x0c.\r\n")?;
+        assert_eq!(control.get("A"), Some("a\u{85}b\x1b[1m"));
+        assert_eq!(control.get("D"), Some("\u{a0}\n \u{a0}\n \u{85}\u{2028}\x07\x7f\x0c."));
+        assert_eq!(Control::parse(&control.to_string())?, control);
+        Ok(())
+    }
+
+    #[test]
     fn errors_name_the_line() {
         for (text, expected) in [
             ("", "line 1: there is no field"),
@@ -330,7 +382,8 @@ mod tests {
             ("A: 1\n \nB: 2\n", "line 2: a line of blanks"),
             ("A: 1\n\nB: 2\n", "line 3: an empty line before"),
             ("A: 1\n# end\n", "line 2: a comment"),
-            ("A: 1\r\n", "line 1: the control character '\\r'"),
+            ("A: 1\r2\n", "line 1: the control character '\\r'"),
+            ("A: 1\n \r\n", "line 2: a line of blanks"),
             ("A: 1\n x\0y\n", "line 2: the control character '\\0'"),
         ] {
             let error = Control::parse(text).map(|_| ()).map_err(|e| e.to_string());
@@ -365,6 +418,24 @@ mod tests {
         {
             assert!(dsc_files(&broken).is_err());
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_changes_is_read_and_one_that_lies_or_climbs_is_refused() -> Result<()> {
+        let changes = |sums: &str, files: &str| format!("Format: 1.8\nSource: greet\nChecksums-Sha256:\n{sums}Files:\n{files}");
+        let good = changes(&format!(" {SHA} 10 greet_1.dsc\n"), " x 10 misc optional greet_1.dsc\n");
+        assert_eq!(changes_files(&good)?, [DscFile { name: "greet_1.dsc".into(), size: 10, sha256: Sha256::of(b"") }]);
+        for (sums, files) in [
+            (format!(" {SHA} 10 ../greet_1.dsc\n"), " x 10 misc optional ../greet_1.dsc\n"),
+            (format!(" {SHA} 10 /etc/shadow\n"), " x 10 misc optional /etc/shadow\n"),
+            (format!(" {SHA} 10 a\n"), " x 10 misc optional b\n"),
+            (format!(" {SHA} 10 a\n {SHA} 10 a\n"), " x 10 misc optional a\n"),
+            (" abc 10 a\n".into(), " x 10 misc optional a\n"),
+        ] {
+            assert!(changes_files(&changes(&sums, files)).is_err(), "{sums} {files}");
+        }
+        assert!(changes_files("Format: 1.8\nFiles:\n x 10 misc optional a\n").is_err());
         Ok(())
     }
 

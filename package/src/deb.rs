@@ -1,16 +1,23 @@
 //! Reads one `.deb`, hashing it as it streams by: deb(5), deb-control(5), Debian policy 5.3.
 //!
 //! A package is taken only if every client can install it and every index can carry it: its
-//! archives are whole, its paths stay below the root, and its stanza is one that apt parses.
+//! archives are whole, its paths stay below the root, and its stanza is one that apt parses. What can
+//! be installed, but makes dpkg warn or needs what the package does not bring, is said beside it.
 
-use crate::archive::{self, Entry, Facts, Stop, Visit};
+use crate::archive::{self, Entry, Facts, Kind, Orphans, Stop, Visit};
 use crate::control::Control;
 use crate::{Check, dpkg, relation, shown};
+use std::collections::BTreeSet;
 use std::io::Read;
 use twostage_model::{Class, Error, PackageId, Result, Sha256};
 
 /// Bytes of a control file.
 const MAX_CONTROL_FILE: u64 = 4 << 20;
+
+/// Bytes of a stanza that apt reads: its buffer grows to 1 MiB (`pkgTagFile::Resize`) and is to hold the
+/// empty line behind the stanza, too. An index adds name, size and digest of the file to it, and dpkg's
+/// own database a line for every conffile, for which there is some room here.
+pub const MAX_STANZA: usize = (1 << 20) - 4096;
 
 /// Bytes of a list of MD5 sums: 100,000 files of linux-headers need 10 MB.
 const MAX_SUMS: u64 = 64 << 20;
@@ -51,6 +58,10 @@ pub struct Deb {
     pub date: i64,
     /// The source package: field `Source` without `(version)`, else the name.
     pub source: String,
+    /// It is for Debian's installer and not for a system: `Package-Type: udeb`.
+    pub is_udeb: bool,
+    /// What whoever publishes it is to know: it can be installed, but not everywhere, or dpkg warns of it.
+    pub notes: Vec<String>,
 }
 
 /// Reads a `.deb` to its end and checks all of it. `name_hint` names it in messages.
@@ -61,9 +72,9 @@ pub struct Deb {
 /// # Errors
 /// Class `Repository` with the reason for refusing it; class `System` if `input` cannot be read.
 pub fn read(input: impl Read, name_hint: &str) -> Result<Deb> {
-    let mut visitor = ControlOnly(None);
+    let mut visitor = Members::default();
     let facts = archive::walk(input, &mut visitor).map_err(|stop| stopped(stop, name_hint))?;
-    finish(visitor.0, &facts).map_err(|why| stopped(Stop::Refused(why), name_hint))
+    finish(visitor, &facts).map_err(|why| stopped(Stop::Refused(why), name_hint))
 }
 
 /// The files that a `.deb` brings and their MD5, as its control archive says; conffiles are not among
@@ -114,44 +125,102 @@ pub(crate) fn stopped(stop: Stop, name: &str) -> Error {
     }
 }
 
-struct ControlOnly(Option<Control>);
+/// What is read of a package's archives.
+#[derive(Default)]
+struct Members {
+    control: Option<Control>,
+    /// Bytes of dpkg's list of conffiles in its database.
+    conffiles: usize,
+    /// Paths that are to be gone after the upgrade.
+    removed: BTreeSet<Vec<u8>>,
+}
 
-impl Visit for ControlOnly {
+impl Visit for Members {
     fn control(&mut self, entry: &Entry, content: &mut dyn Read) -> Check<()> {
-        if entry.path == b"control" {
-            self.0 = Some(read_control(entry, content)?);
+        match entry.path.as_slice() {
+            b"control" => self.control = Some(read_control(entry, content)?),
+            b"conffiles" => {
+                let bytes = read_member(entry, content)?;
+                self.removed = members::removed_conffiles(&bytes)?;
+                // Behind each path come a blank, its MD5 and a line break.
+                self.conffiles = bytes.len() + 34 * bytes.iter().filter(|byte| **byte == b'\n').count();
+            }
+            b"triggers" => members::check_triggers(&read_member(entry, content)?)?,
+            _ => {}
         }
         Ok(())
     }
 
-    fn data(&mut self, _: &Entry, _: &mut dyn Read) -> Check<()> {
+    fn data(&mut self, entry: &Entry, _: &mut dyn Read) -> Check<()> {
+        if entry.kind != Kind::Dir && self.removed.contains(&entry.path) {
+            return Err("is among the conffiles to be removed on upgrade".into());
+        }
         Ok(())
     }
 }
 
-/// Reads the text of a control file.
-pub(crate) fn read_control(entry: &Entry, content: &mut dyn Read) -> Check<Control> {
+/// Reads a small file of the control archive.
+fn read_member(entry: &Entry, content: &mut dyn Read) -> Check<Vec<u8>> {
     if entry.size > MAX_CONTROL_FILE {
         return Err(format!("{} bytes are too many", entry.size));
     }
     let mut bytes = Vec::new();
     content.take(MAX_CONTROL_FILE).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    Ok(bytes)
+}
+
+/// Reads the text of a control file.
+pub(crate) fn read_control(entry: &Entry, content: &mut dyn Read) -> Check<Control> {
+    let text = String::from_utf8(read_member(entry, content)?).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let byte = error.as_bytes().get(at).copied().unwrap_or_default();
         format!("not UTF-8 (byte 0x{byte:02x} at offset {at}; is it Latin-1?), which Debian policy 5.1 demands")
     })?;
-    Control::parse(&text).map_err(|error| error.to_string())
+    if text.starts_with('\n') {
+        return Err("it starts with an empty line, behind which apt finds no package".into());
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        return Err("its last line has no line break at its end, which dpkg refuses".into());
+    }
+    let control = Control::parse(&text).map_err(|error| error.to_string())?;
+    if let Some((name, "")) = control.fields().last() {
+        return Err(format!("its last field, {name}, is empty, which dpkg takes for a file that is cut off"));
+    }
+    Ok(control)
 }
 
-fn finish(control: Option<Control>, facts: &Facts) -> Check<Deb> {
-    let control = control.ok_or("there is no control file in it")?;
-    let (id, source) = check(&control)?;
-    Ok(Deb { id, control, sha256: facts.sha256, size: facts.size, date: facts.date, source })
+fn finish(members: Members, facts: &Facts) -> Check<Deb> {
+    let control = members.control.ok_or("there is no control file in it")?;
+    let stanza = control.to_string().len() + members.conffiles;
+    if stanza > MAX_STANZA {
+        return Err(format!(
+            "its control file, with the list of its conffiles, is {stanza} bytes long; apt reads paragraphs below 1 MiB \
+             ({MAX_STANZA} bytes are taken), and loses all packages of an index that has a longer one"
+        ));
+    }
+    let Checked { id, source, mut notes } = check(&control)?;
+    let Orphans { count, first } = &facts.orphans;
+    if *count > 0 {
+        let others = if *count == 1 { String::new() } else { format!(" and {} others", count - 1) };
+        notes.push(format!(
+            "it has no entry for the folder of {}{others} before that: dpkg unpacks it only where the folder is there already",
+            shown([b"/", first.as_slice()].concat())
+        ));
+    }
+    let is_udeb = control.get("Package-Type") == Some("udeb");
+    Ok(Deb { id, control, sha256: facts.sha256, size: facts.size, date: facts.date, source, is_udeb, notes })
 }
 
-/// Checks the fields of a binary package; returns its id and the name of its source.
-pub(crate) fn check(control: &Control) -> Check<(PackageId, String)> {
+/// What the fields of a binary package say.
+pub(crate) struct Checked {
+    pub(crate) id: PackageId,
+    /// The name of its source.
+    pub(crate) source: String,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Checks the fields of a binary package.
+pub(crate) fn check(control: &Control) -> Check<Checked> {
     if let Some((name, _)) = control.fields().find(|(name, _)| INDEX_FIELDS.iter().any(|index| index.eq_ignore_ascii_case(name))) {
         return Err(format!("its control has the field {name}, which only an index or dpkg may write"));
     }
@@ -167,10 +236,16 @@ pub(crate) fn check(control: &Control) -> Check<(PackageId, String)> {
     }
     field("Description")?;
     let source = source(control.get("Source"), &id)?;
+    let mut notes = Vec::new();
     for (name, alternatives) in relation::FIELDS {
         if let Some(value) = control.get(name) {
-            relation::check(value, alternatives).map_err(|why| format!("its field {name} cannot be parsed: {why}"))?;
+            let old = relation::check(name, value, alternatives).map_err(|why| format!("its field {name} cannot be parsed: {why}"))?;
+            notes
+                .extend(old.map(|old| format!("its field {name} has {}: dpkg warns of the operators < and >, write <= or <<", shown(old))));
         }
+    }
+    if control.get("Maintainer").is_none_or(str::is_empty) {
+        notes.push("its control has no Maintainer, and dpkg warns of that".into());
     }
     let one_of = |name: &str, allowed: &[&str]| match control.get(name) {
         Some(value) if !allowed.contains(&value) => {
@@ -178,8 +253,13 @@ pub(crate) fn check(control: &Control) -> Check<(PackageId, String)> {
         }
         _ => Ok(()),
     };
-    one_of("Essential", &["yes", "no"])?;
-    one_of("Protected", &["yes", "no"])?;
+    for name in ["Essential", "Protected", "Important"] {
+        // dpkg and apt compare these without case, and Multi-Arch only dpkg.
+        let known = |value: &str| ["yes", "no"].iter().any(|word| word.eq_ignore_ascii_case(value));
+        if !control.get(name).is_none_or(known) {
+            one_of(name, &["yes", "no"])?;
+        }
+    }
     one_of("Multi-Arch", &["no", "same", "foreign", "allowed"])?;
     if id.arch == "all" && control.get("Multi-Arch") == Some("same") {
         return Err("it is Multi-Arch: same and Architecture: all, which dpkg refuses".into());
@@ -190,7 +270,7 @@ pub(crate) fn check(control: &Control) -> Check<(PackageId, String)> {
     {
         return Err(format!("its field Installed-Size is {} and not a number of KiB", shown(size)));
     }
-    Ok((id, source))
+    Ok(Checked { id, source, notes })
 }
 
 /// `name` or `name (version)` (policy 5.6.1).
@@ -205,5 +285,6 @@ fn source(value: Option<&str>, id: &PackageId) -> Check<String> {
         .map_err(|error| format!("its field Source: {error}"))
 }
 
+mod members;
 #[cfg(test)]
 mod tests;

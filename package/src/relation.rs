@@ -1,7 +1,7 @@
 //! The grammar of relation fields, as strict as the stricter of dpkg and apt.
 //!
-//! One stanza that apt cannot parse makes its whole index unreadable for every client, so this is
-//! checked before a package is taken. Debian policy 7.1, the binary package's half of it:
+//! One stanza that apt cannot parse makes its whole index unreadable for every client, and of one
+//! that it only warns of it warns every client, so this is checked before a package is taken. Debian policy 7.1, the binary package's half of it:
 //!
 //! ```text
 //! relations   = alternatives { "," alternatives }
@@ -9,6 +9,9 @@
 //!                                                 Suggests, Enhances
 //! relation    = name [":" arch] [ "(" operator version ")" ]
 //! ```
+//!
+//! Only `=` may stand in `Provides`. The operators `<` and `>` are from before there were `<=` and `>=`,
+//! and mean those: dpkg warns of them when it installs the package, and so does who publishes it.
 //!
 //! Architecture lists `[amd64]` and build profiles `<!nocheck>` belong to source packages; dpkg
 //! and apt take neither in a binary one.
@@ -29,20 +32,31 @@ pub(crate) const FIELDS: [(&str, bool); 9] = [
     ("Provides", false),
 ];
 
-/// Checks the value of one relation field.
-pub(crate) fn check(value: &str, alternatives: bool) -> Check<()> {
+/// Checks the value of one relation field. Gives the first relation that dpkg warns of.
+pub(crate) fn check<'v>(name: &str, value: &'v str, alternatives: bool) -> Check<Option<&'v str>> {
+    if value.starts_with('\n') {
+        return Err("its first line is empty, which dpkg takes for a missing package name".into());
+    }
+    let mut old = None;
     for clause in value.split(',') {
         if !alternatives && clause.contains('|') {
             return Err(format!("alternatives are not allowed in it: {}", shown(clause.trim())));
         }
-        for relation in clause.split('|') {
-            check_one(relation.trim()).map_err(|why| format!("{} in it {why}", shown(relation.trim())))?;
+        for relation in clause.split('|').map(str::trim) {
+            let operator = check_one(relation).map_err(|why| format!("{} in it {why}", shown(relation)))?;
+            if name == "Provides" && !matches!(operator, None | Some("=")) {
+                return Err(format!("{} in it has another operator than =, and every client warns of that", shown(relation)));
+            }
+            if matches!(operator, Some("<" | ">")) {
+                old.get_or_insert(relation);
+            }
         }
     }
-    Ok(())
+    Ok(old)
 }
 
-fn check_one(relation: &str) -> Check<()> {
+/// Gives its operator, if it has one.
+fn check_one(relation: &str) -> Check<Option<&str>> {
     let end = relation.find(|c: char| c.is_whitespace() || c == '(').unwrap_or(relation.len());
     let (qualified, rest) = relation.split_at(end);
     let (name, arch) = qualified.split_once(':').map_or((qualified, None), |(name, arch)| (name, Some(arch)));
@@ -62,7 +76,7 @@ fn check_one(relation: &str) -> Check<()> {
     }
     let rest = rest.trim();
     if rest.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let Some(inner) = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) else {
         return Err("has more after the package name than one version in parentheses".into());
@@ -73,7 +87,7 @@ fn check_one(relation: &str) -> Check<()> {
     if !matches!(operator, "<<" | "<=" | "=" | ">=" | ">>" | "<" | ">") {
         return Err(format!("has {} where one of << <= = >= >> belongs", shown(operator)));
     }
-    PackageId::new("any", version.trim(), "all").map(|_| ()).map_err(|error| format!("is refused: {error}"))
+    PackageId::new("any", version.trim(), "all").map(|_| Some(operator)).map_err(|error| format!("is refused: {error}"))
 }
 
 #[cfg(test)]
@@ -90,9 +104,14 @@ mod tests {
             "default-mta | mail-transport-agent",
             "A_b",
         ] {
-            assert_eq!(check(value, true), Ok(()), "{value}");
+            assert_eq!(check("Depends", value, true), Ok(None), "{value}");
         }
-        assert_eq!(check("python3-x, y (= 1.0)", false), Ok(()));
+        assert_eq!(check("Provides", "python3-x, y (= 1.0)", false), Ok(None));
+    }
+
+    #[test]
+    fn the_first_relation_that_dpkg_warns_of_is_told() {
+        assert_eq!(check("Depends", "a (<= 1), b | c(< 2), d (> 1)", true), Ok(Some("c(< 2)")));
     }
 
     /// Each of these is refused by dpkg 1.21 (`dpkg-deb --build`) too.
@@ -123,9 +142,16 @@ mod tests {
             "a:x_y",
             "${shlibs:Depends}",
             "ä",
+            "\n a",
+            "a\x1b[1m",
+            "a\u{a0}(>= 1)b",
         ] {
-            assert!(check(value, true).is_err(), "{value:?}");
+            assert!(check("Depends", value, true).is_err(), "{value:?}");
         }
-        assert!(check("a | b", false).is_err());
+        assert!(check("Conflicts", "a | b", false).is_err());
+        for operator in [">=", "<=", "<<", ">>", "<", ">"] {
+            assert!(check("Provides", &format!("a (= 1), b ({operator} 1)"), false).is_err(), "{operator}");
+            assert!(check("Conflicts", &format!("b ({operator} 1)"), false).is_ok(), "{operator}");
+        }
     }
 }

@@ -90,6 +90,19 @@ pub(crate) fn xz(bytes: &[u8], dictionary: u32) -> Vec<u8> {
     encoder.finish().expect("xz")
 }
 
+pub(crate) fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = ::bzip2::write::BzEncoder::new(Vec::new(), ::bzip2::Compression::fast());
+    encoder.write_all(bytes).expect("bzip2");
+    encoder.finish().expect("bzip2")
+}
+
+pub(crate) fn lzma(bytes: &[u8]) -> Vec<u8> {
+    let options = lzma_rust2::LzmaOptions::with_preset(1);
+    let mut encoder = lzma_rust2::LzmaWriter::new_use_header(Vec::new(), &options, None).expect("lzma");
+    encoder.write_all(bytes).expect("lzma");
+    encoder.finish().expect("lzma")
+}
+
 /// A file of a [`Made`] package.
 #[derive(Clone)]
 pub(crate) struct MadeFile {

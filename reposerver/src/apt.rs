@@ -2,7 +2,8 @@
 //!
 //! The rules are those of <https://wiki.debian.org/DebianRepository/Format>; a paragraph of
 //! `Packages` is the package's own control paragraph with what `apt-ftparchive packages` adds,
-//! less the hashes that nobody should trust:
+//! less the hashes that nobody should trust. Packages for Debian's installer have indexes of their own, below
+//! `main/debian-installer`, which apt on a system does not read:
 //!
 //! ```text
 //! Package: greet
@@ -21,12 +22,17 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
 use twostage_model::error::OrFail;
-use twostage_model::{Class, Result, Sha256};
+use twostage_model::{Class, Error, Result, Sha256};
 
 /// The one suite of a repository.
 pub const SUITE: &str = "twostage";
 /// The one component of the suite.
 pub const COMPONENT: &str = "main";
+
+/// Where packages for Debian's installer are.
+const INSTALLER: &str = "main/debian-installer";
+/// The index of sources.
+pub(crate) const SOURCES: &str = "main/source/Sources";
 
 /// The index files of a set of packages: path below `dists/twostage/` to content.
 pub type Indexes = BTreeMap<String, Bytes>;
@@ -40,6 +46,38 @@ pub struct Listed {
     pub size: u64,
 }
 
+/// The paragraph of a package, as its index has it. Empty for what is in none.
+fn paragraph(package: &PoolPackage) -> String {
+    let mut text = String::new();
+    match package.kind {
+        Kind::Deb | Kind::Udeb => binary_paragraph(&mut text, package),
+        Kind::Source => source_paragraph(&mut text, package),
+        Kind::Rpm | Kind::SourceRpm | Kind::Extra(_) => {}
+    }
+    text
+}
+
+/// Bytes of a paragraph with the empty line behind it. apt's buffer grows to 1 MiB (`pkgTagFile::Resize`), and
+/// of an index with a longer paragraph it reads nothing.
+const MOST_PARAGRAPH: usize = 1 << 20;
+
+/// Refuses a package whose paragraph would make its index unreadable.
+///
+/// # Errors
+/// It has more than 1 MiB.
+pub(crate) fn check_paragraph(package: &PoolPackage) -> Result<()> {
+    let size = paragraph(package).len();
+    if size < MOST_PARAGRAPH {
+        return Ok(());
+    }
+    let what = format!(
+        "{} is refused: its paragraph in the index would be {size} bytes long; apt reads paragraphs below 1 MiB ({MOST_PARAGRAPH} bytes), \
+         and loses all packages of an index that has a longer one",
+        package.file_name()
+    );
+    Err(Error::new(Class::Repository, what).hint("shorten its longest field: usually Description, or the list of files"))
+}
+
 /// Renders the index files. `packages` come sorted (name, version, architecture); every one of
 /// `architectures` gets an index, and so does every other that a package has. Packages for `all`
 /// are in each of them.
@@ -47,19 +85,22 @@ pub struct Listed {
 /// # Errors
 /// A compressor fails, which it does only without memory.
 pub fn indexes(packages: &[Arc<PoolPackage>], architectures: &[String]) -> Result<Indexes> {
-    let debs = || packages.iter().filter(|p| p.kind == Kind::Deb);
+    let of_kind = |kind: Kind| packages.iter().filter(move |p| p.kind == kind);
     let mut wanted: BTreeSet<&str> = architectures.iter().map(String::as_str).collect();
-    wanted.extend(debs().map(|p| p.id.arch.as_str()).filter(|arch| *arch != "all"));
+    let binaries = of_kind(Kind::Deb).chain(of_kind(Kind::Udeb));
+    wanted.extend(binaries.map(|p| p.id.arch.as_str()).filter(|arch| *arch != "all"));
     let mut files = Indexes::new();
-    for arch in wanted {
-        let mut text = String::new();
-        debs().filter(|p| p.id.arch == arch || p.id.arch == "all").for_each(|p| binary_paragraph(&mut text, p));
-        add_compressed(&mut files, &format!("{COMPONENT}/binary-{arch}/Packages"), text)?;
+    for (kind, folder) in [(Kind::Deb, COMPONENT), (Kind::Udeb, INSTALLER)] {
+        for arch in wanted.iter().filter(|_| kind == Kind::Deb || of_kind(kind).next().is_some()) {
+            let mut text = String::new();
+            of_kind(kind).filter(|p| p.id.arch == *arch || p.id.arch == "all").for_each(|p| binary_paragraph(&mut text, p));
+            add_compressed(&mut files, &format!("{folder}/binary-{arch}/Packages"), text)?;
+        }
     }
     if packages.iter().any(|p| p.kind == Kind::Source) {
         let mut text = String::new();
         packages.iter().filter(|p| p.kind == Kind::Source).for_each(|p| source_paragraph(&mut text, p));
-        add_compressed(&mut files, &format!("{COMPONENT}/source/Sources"), text)?;
+        add_compressed(&mut files, SOURCES, text)?;
     }
     Ok(files)
 }
@@ -138,10 +179,14 @@ pub fn release(origin: &str, date: i64, files: &BTreeMap<String, Listed>) -> Str
 }
 
 /// A client file in deb822 form, ready for `/etc/apt/sources.list.d/`, with the key in it.
-/// `base_url` is the server (`http://host:port`), `prefix` a channel or `@<snapshot>`.
-pub fn sources_file(base_url: &str, prefix: &str, public_key: &str) -> String {
-    let mut text =
-        format!("Types: deb\nURIs: {}/{prefix}/\nSuites: {SUITE}\nComponents: {COMPONENT}\nSigned-By:\n", base_url.trim_end_matches('/'));
+/// `base_url` is the server (`http://host:port`), `prefix` a channel or `@<snapshot>`. `has_sources` says whether that
+/// has an index of sources: `deb-src` without one is an error to apt.
+pub fn sources_file(base_url: &str, prefix: &str, has_sources: bool, public_key: &str) -> String {
+    let types = if has_sources { "deb deb-src" } else { "deb" };
+    let mut text = format!(
+        "Types: {types}\nURIs: {}/{prefix}/\nSuites: {SUITE}\nComponents: {COMPONENT}\nSigned-By:\n",
+        base_url.trim_end_matches('/')
+    );
     // In deb822 an empty line ends the paragraph; a dot stands for one.
     for line in public_key.trim_end().lines() {
         let _ = writeln!(text, " {}", if line.trim().is_empty() { "." } else { line.trim_end() });
@@ -165,6 +210,7 @@ mod tests {
             control: control.into(),
             files: vec![],
             rpm: None,
+            notes: vec![],
         })
     }
 
@@ -182,6 +228,36 @@ mod tests {
                 &digest[..2]
             )
         );
+    }
+
+    #[test]
+    fn packages_of_the_installer_are_in_indexes_of_their_own() {
+        let packages = [
+            package(Kind::Deb, "aa", "all", "Package: aa\n"),
+            package(Kind::Udeb, "bb", "arm64", "Package: bb\n"),
+            package(Kind::Udeb, "cc", "all", "Package: cc\n"),
+        ];
+        let files = indexes(&packages, &["amd64".into()]).unwrap_or_default();
+        let text = |path: &str| String::from_utf8_lossy(&files[path]).into_owned();
+        assert!(!text("main/binary-arm64/Packages").contains("bb"));
+        let ours = text("main/debian-installer/binary-arm64/Packages");
+        assert!(ours.contains("/bb_1%3a1.0-1_arm64.udeb\n") && ours.contains("Package: cc") && !ours.contains("aa"), "{ours}");
+        assert!(text("main/debian-installer/binary-amd64/Packages").starts_with("Package: cc\n"));
+        let listed: BTreeMap<_, _> = files.keys().map(|path| (path.clone(), Listed { sha256: Sha256::of(b""), size: 0 })).collect();
+        assert!(release("demo", 0, &listed).contains("\nArchitectures: amd64 arm64\n"));
+        assert_eq!(indexes(&packages[..1], &["amd64".into()]).unwrap_or_default().len(), 3, "none where there are none");
+    }
+
+    #[test]
+    fn a_paragraph_that_apt_cannot_hold_is_refused_with_the_limit() {
+        let deb = |size: usize| package(Kind::Deb, "aa", "all", &format!("Package: aa\nX: {}\n", "x".repeat(size)));
+        assert!(check_paragraph(&deb(MOST_PARAGRAPH - 1000)).is_ok());
+        let refused = check_paragraph(&deb(MOST_PARAGRAPH)).map_err(|error| error.to_string());
+        assert!(refused.is_err_and(|text| text.contains("apt reads paragraphs below 1 MiB (1048576 bytes)")));
+        let mut source = (*package(Kind::Source, "cc", "source", "Source: cc\n")).clone();
+        let file = crate::PoolFile { name: "f".repeat(200), size: 1, sha256: Sha256::of(b"f") };
+        source.files = vec![file; 4000];
+        assert!(check_paragraph(&source).is_err(), "a list of files is in it, too");
     }
 
     #[test]
@@ -206,7 +282,9 @@ mod tests {
 
     #[test]
     fn a_client_file_carries_the_key_without_empty_lines() {
-        let text = sources_file("http://127.0.0.1:80/", "main", "-----BEGIN-----\n\nAAAA\n-----END-----\n");
+        let key = "-----BEGIN-----\n\nAAAA\n-----END-----\n";
+        let text = sources_file("http://127.0.0.1:80/", "main", false, key);
+        assert_eq!(sources_file("http://127.0.0.1:80/", "main", true, key), text.replace("Types: deb\n", "Types: deb deb-src\n"));
         assert_eq!(
             text,
             "Types: deb\nURIs: http://127.0.0.1:80/main/\nSuites: twostage\nComponents: main\nSigned-By:\n \

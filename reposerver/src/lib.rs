@@ -40,6 +40,7 @@ pub mod apt;
 mod channel;
 mod claim;
 mod disk;
+mod extra;
 mod health;
 pub mod http;
 mod keys;

@@ -8,7 +8,7 @@
 //!  "date":1767413106,"source":"greet","control":"Package: greet\n…","files":[]}
 //! ```
 
-use crate::{Repository, disk, lock, rpms, seal};
+use crate::{Repository, apt, disk, extra, lock, rpms, seal};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -26,6 +26,8 @@ use twostage_package::{control, deb, rpm, version};
 pub enum Kind {
     /// A Debian binary package.
     Deb,
+    /// One for Debian's installer, which never is on a system.
+    Udeb,
     /// A Debian source package: its `.dsc`, which names the other files.
     Source,
     /// An rpm with what it installs.
@@ -97,6 +99,9 @@ pub struct PoolPackage {
     /// What else is known of an rpm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpm: Option<RpmFile>,
+    /// What whoever publishes it is to know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The parts of an rpm's file, as it came.
@@ -136,11 +141,19 @@ impl PoolPackage {
     pub fn file_name(&self) -> String {
         match self.kind {
             Kind::Deb => self.id.deb_file_name(),
+            Kind::Udeb => self.id.udeb_file_name(),
             Kind::Source => format!("{}_{}.dsc", self.id.name, self.id.version.replace(':', "%3a")),
             Kind::Rpm | Kind::SourceRpm => self.id.rpm_file_name(),
             // Two states of one file are no conflict: the name tells them apart.
             Kind::Extra(extra) => format!("{}-{}", self.sha256.short(), extra.names().1),
         }
+    }
+}
+
+impl PoolPackage {
+    /// Digest of its file as it came: of the deb, the `.dsc`, or the rpm with its signatures.
+    pub fn file_digest(&self) -> &Sha256 {
+        self.rpm.as_ref().map_or(&self.sha256, |rpm| &rpm.file_sha256)
     }
 }
 
@@ -181,11 +194,7 @@ impl Repository {
         let mut file = self.scratch()?.file()?;
         let hasher = is_rpm.then(Hasher::default);
         let mut tee = Tee { input: io::Cursor::new(start).chain(input), output: file.as_file_mut(), hasher, failed: None };
-        let read = if is_rpm {
-            rpm::read(&mut tee, hint).and_then(|rpm| rpms::signable(rpm, hint)).map(from_rpm)
-        } else {
-            deb::read(&mut tee, hint).map(from_deb)
-        };
+        let read = if is_rpm { rpm::read(&mut tee, hint).map(from_rpm) } else { deb::read(&mut tee, hint).map(from_deb) };
         // A full disk is not the package's fault, although its reader noticed it first.
         if let Some(error) = tee.failed {
             return Err(Error::system(failed(), error));
@@ -313,6 +322,7 @@ impl Repository {
             control: parsed.control.to_string(),
             files,
             rpm: None,
+            notes: Vec::new(),
         };
         self.admit(file, package)
     }
@@ -321,9 +331,9 @@ impl Repository {
     /// as packages are, at most one of each kind, and passed on as it is.
     ///
     /// # Errors
-    /// It is not what `kind` says, as far as a look at the text tells, or cannot be written.
+    /// It is not what `kind` says, clients could not read it, or it cannot be written.
     pub fn ingest_extra(&self, kind: Extra, content: &[u8]) -> Result<Arc<PoolPackage>> {
-        let (word, name, must) = kind.names();
+        let (word, name, _) = kind.names();
         let refused = |why: &str| Error::new(Class::Repository, format!("this is no {name}: {why}"));
         if content.len() > MOST_EXTRA {
             return Err(refused(&format!("it has more than {} MiB", MOST_EXTRA >> 20)));
@@ -332,9 +342,8 @@ impl Repository {
         if text.chars().any(|c| c.is_ascii_control() && !"\t\n\r".contains(c)) {
             return Err(refused("it has control characters"));
         }
-        if !text.contains(must) {
-            return Err(refused(&format!("it has no `{must}`")));
-        }
+        extra::check(kind, text)
+            .map_err(|why| refused(&why).hint("a client that cannot read it loses the whole repository; make it anew"))?;
         let (file, blob) = self.store(content, name)?;
         let package = PoolPackage {
             kind: Kind::Extra(kind),
@@ -346,6 +355,7 @@ impl Repository {
             control: String::new(),
             files: Vec::new(),
             rpm: None,
+            notes: Vec::new(),
         };
         self.admit(file, package)
     }
@@ -356,6 +366,7 @@ impl Repository {
         if self.contains(&digest)? {
             return self.package(&digest);
         }
+        apt::check_paragraph(&package)?;
         let failed = || format!("cannot describe {}", package.id);
         let text = seal::close(&package)?;
         // What a power failure cut short was relied on by nobody yet.
@@ -558,7 +569,7 @@ const DESCRIBE_AGAIN: &str = "`twostage channel --repair` reads the packages of 
 
 fn from_deb(deb: deb::Deb) -> PoolPackage {
     PoolPackage {
-        kind: Kind::Deb,
+        kind: if deb.is_udeb { Kind::Udeb } else { Kind::Deb },
         id: deb.id,
         size: deb.size,
         sha256: deb.sha256,
@@ -567,6 +578,7 @@ fn from_deb(deb: deb::Deb) -> PoolPackage {
         control: deb.control.to_string(),
         files: Vec::new(),
         rpm: None,
+        notes: deb.notes,
     }
 }
 
@@ -590,6 +602,7 @@ fn from_rpm(rpm: rpm::Rpm) -> PoolPackage {
         control: String::new(),
         files: Vec::new(),
         rpm: Some(file),
+        notes: Vec::new(),
     }
 }
 

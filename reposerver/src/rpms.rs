@@ -25,12 +25,13 @@ use crate::{PoolPackage, Repository, RpmFile, disk, lock, pool};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
+use twostage_package::rpm::Header;
 
 /// The lead of an rpm.
 const LEAD: usize = 96;
@@ -174,10 +175,19 @@ impl Repository {
         let rpm = rpm_of(package)?;
         let failed = || format!("cannot sign {}", package.id);
         let (prefix, header) = self.head(package)?;
-        let (signature, is_rsa) = key.sign_header(&header, package.date)?;
-        let prefix = signed_prefix(&prefix, &signature, is_rsa, &rpm.header_sha256)?;
+        let (of_header, is_rsa) = key.sign_rpm(header.as_slice(), package.date)?;
         let mut file = self.open_verified(package, &package.sha256)?;
-        file.seek(SeekFrom::Start(rpm.prefix)).or_fail(Class::System, failed)?;
+        let from_header = SeekFrom::Start(rpm.prefix);
+        // As `rpmsign --addsign` does it: rpm since 4.14 puts a digest of the payload into the header. Where there is
+        // none, a signature of the header does not cover the payload, and one of both stands beside it.
+        let of_both = if Header::parse(&header)?.has(twostage_package::rpm::tag::PAYLOADDIGEST) {
+            None
+        } else {
+            file.seek(from_header).or_fail(Class::System, failed)?;
+            Some(key.sign_rpm(BufReader::new(&mut file), package.date)?.0)
+        };
+        let prefix = signed_prefix(&prefix, &of_header, of_both.as_deref(), is_rsa, &rpm.header_sha256)?;
+        file.seek(from_header).or_fail(Class::System, failed)?;
         let mut hasher = Hasher::default();
         hasher.update(&prefix);
         io::copy(&mut file, &mut hasher).or_fail(Class::System, failed)?;
@@ -300,19 +310,6 @@ pub(crate) fn rpm_of(package: &PoolPackage) -> Result<&RpmFile> {
     package.rpm.as_ref().ok_or_else(|| Error::new(Class::Repository, format!("{} is no rpm", package.id)))
 }
 
-/// Refuses what our signature could not vouch for: that covers the header and, through the digest in it, the
-/// payload. rpm takes nothing that is signed in part (`rpmvsVerify` in `lib/rpmvs.c`).
-pub(crate) fn signable(rpm: twostage_package::rpm::Rpm, hint: &str) -> Result<twostage_package::rpm::Rpm> {
-    if rpm.signer.is_none() && !rpm.header.has(twostage_package::rpm::tag::PAYLOADDIGEST) {
-        return Err(Error::new(
-            Class::Repository,
-            format!("{hint} is refused: it is not signed, and has no digest of its payload, so a signature could not cover that"),
-        )
-        .hint("rpmbuild writes one since 4.14: build the package again"));
-    }
-    Ok(rpm)
-}
-
 /// A package that bears somebody else's signature.
 fn as_it_came(package: &PoolPackage, rpm: &RpmFile, signers: BTreeSet<String>) -> Served {
     Served {
@@ -407,8 +404,11 @@ mod tag {
     pub(super) const SHA256: u32 = 273;
     /// Signatures of the header in rpm 6's form: a list, in base64.
     pub(super) const OPENPGP: u32 = 278;
+    /// A signature of header and payload by an RSA key, and by one of the others: PGP's and GnuPG's once.
+    pub(super) const BOTH_RSA: u32 = 1002;
+    pub(super) const BOTH: u32 = 1005;
     /// Those, then the ones over header and payload, and room for either.
-    pub(super) const OTHERS: [u32; 6] = [OPENPGP, 999, 1002, 1005, 1006, 1008];
+    pub(super) const OTHERS: [u32; 6] = [OPENPGP, 999, BOTH_RSA, BOTH, 1006, 1008];
 }
 
 /// One value of a header.
@@ -455,17 +455,19 @@ fn entries(prefix: &[u8]) -> Result<Vec<Value<'_>>> {
     found().ok_or_else(|| Error::new(Class::Repository, "a stored rpm's signature header cannot be read").hint("publish the package again"))
 }
 
-/// A prefix with our signature: lead, digests and sizes as they were, earlier signatures and the
-/// room kept for them left out.
-fn signed_prefix(prefix: &[u8], signature: &[u8], is_rsa: bool, header_sha256: &Sha256) -> Result<Vec<u8>> {
+/// A prefix with our signature of the header, and, where it needs one, of header and payload: lead, digests
+/// and sizes as they were, earlier signatures and the room kept for them left out.
+fn signed_prefix(prefix: &[u8], of_header: &[u8], of_both: Option<&[u8]>, is_rsa: bool, header_sha256: &Sha256) -> Result<Vec<u8>> {
     let mut values = entries(prefix)?;
     values.retain(|value| ![tag::REGION, tag::DSA, tag::RSA].contains(&value.tag) && !tag::OTHERS.contains(&value.tag));
     let digest = format!("{header_sha256}\0");
     if !values.iter().any(|value| value.tag == tag::SHA256) {
         values.push(Value { tag: tag::SHA256, kind: STRING, count: 1, data: digest.as_bytes() });
     }
-    let tag = if is_rsa { tag::RSA } else { tag::DSA };
-    values.push(Value { tag, kind: BIN, count: u32::try_from(signature.len()).unwrap_or(u32::MAX), data: signature });
+    let (tag, both) = if is_rsa { (tag::RSA, tag::BOTH_RSA) } else { (tag::DSA, tag::BOTH) };
+    for (tag, data) in [(tag, Some(of_header)), (both, of_both)] {
+        values.extend(data.map(|data| Value { tag, kind: BIN, count: u32::try_from(data.len()).unwrap_or(u32::MAX), data }));
+    }
     values.sort_by_key(|value| value.tag);
     let mut made = prefix[..LEAD].to_vec();
     made.extend(signature_header(&values));
@@ -519,7 +521,7 @@ mod tests {
         prefix.extend(signature_header(&[sha1, size, old]));
         assert_eq!(prefix_length(&prefix), Some(prefix.len() as u64));
         let digest = Sha256::of(b"header");
-        let made = signed_prefix(&prefix, b"new", true, &digest).unwrap_or_default();
+        let made = signed_prefix(&prefix, b"new", None, true, &digest).unwrap_or_default();
         assert_eq!(prefix_length(&made), Some(made.len() as u64));
         let values = entries(&made).unwrap_or_default();
         let text = format!("{digest}\0");
@@ -527,7 +529,12 @@ mod tests {
         assert_eq!(values[1].data, b"new");
         assert_eq!((values[2], values[4]), (sha1, size));
         assert_eq!(values[3].data, text.as_bytes());
-        assert_eq!(signed_prefix(&made, b"new", true, &digest).ok(), Some(made), "signed twice, the same bytes");
+        assert_eq!(signed_prefix(&made, b"new", None, true, &digest).ok(), Some(made.clone()), "signed twice, the same bytes");
+        for (is_rsa, expected) in [(true, [62, 268, 269, 273, 1000, 1002]), (false, [62, 267, 269, 273, 1000, 1005])] {
+            let both = signed_prefix(&made, b"new", Some(b"both"), is_rsa, &digest).unwrap_or_default();
+            let tags = entries(&both).unwrap_or_default().iter().map(|value| value.tag).collect::<Vec<_>>();
+            assert_eq!(tags, expected, "earlier ones went");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use pgp::packet::{
 };
 use pgp::types::{KeyDetails, KeyVersion, Password, SecretParams, SignedUser, SigningKey, Timestamp};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use twostage_beneath::Folder;
@@ -120,7 +120,7 @@ impl Key {
     /// A key whose signatures are good. A byte that changed in the secret part would be noticed by clients only.
     fn tried(self) -> Result<Self> {
         let bad = || Error::new(Class::Repository, "what it signs does not verify: its secret part is damaged");
-        let (signature, _) = self.sign_header(b"a trial", 0)?;
+        let (signature, _) = self.sign_rpm(b"a trial".as_slice(), 0)?;
         let mut public = Upstream::parse(&self.public)?;
         match public.pop().filter(|public| public.verifies(&signature, b"a trial")) {
             Some(_) => Ok(self),
@@ -197,15 +197,15 @@ impl Key {
         self.with_signer(armored).or_fail(Class::Repository, || "cannot sign the release".into())
     }
 
-    /// The signature of an rpm's header as rpm stores it: the packet, and whether it is RSA's,
-    /// which has a tag of its own. Dated `made` (seconds since 1970), or as the key if that is
+    /// The signature of an rpm's header, or of header and payload, as rpm stores it: the packet, and whether it
+    /// is RSA's, which has tags of its own. Dated `made` (seconds since 1970), or as the key if that is
     /// newer: nothing else changes it, so the same package and key give the same bytes.
     ///
     /// # Errors
-    /// The OpenPGP library cannot sign.
-    pub(crate) fn sign_header(&self, header: &[u8], made: i64) -> Result<(Vec<u8>, bool)> {
+    /// `input` cannot be read, or the OpenPGP library cannot sign.
+    pub(crate) fn sign_rpm(&self, input: impl Read, made: i64) -> Result<(Vec<u8>, bool)> {
         let sign = |key: &dyn SigningKey| -> pgp::errors::Result<_> {
-            Ok((pgp::ser::Serialize::to_bytes(&detached(key, header, made)?)?, key.algorithm() == PublicKeyAlgorithm::RSA))
+            Ok((pgp::ser::Serialize::to_bytes(&detached(key, input, made)?)?, key.algorithm() == PublicKeyAlgorithm::RSA))
         };
         self.with_signer(sign).or_fail(Class::Repository, || "cannot sign the package".into())
     }
@@ -277,10 +277,10 @@ fn timestamp(seconds: i64) -> Timestamp {
     Timestamp::from_secs(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
 }
 
-fn detached(key: &dyn SigningKey, bytes: &[u8], now: i64) -> pgp::errors::Result<DetachedSignature> {
+fn detached(key: &dyn SigningKey, input: impl Read, now: i64) -> pgp::errors::Result<DetachedSignature> {
     let key = Box::new(key);
     let config = signature(&key, SignatureType::Binary, now)?;
-    Ok(DetachedSignature::new(config.sign(&key, &Password::empty(), bytes)?))
+    Ok(DetachedSignature::new(config.sign(&key, &Password::empty(), input)?))
 }
 
 /// A signature never is older than its key, or checkers refuse it; a `now` from

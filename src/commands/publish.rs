@@ -1,11 +1,12 @@
-//! `twostage publish FILES…`: packages that someone else built, into the channel.
+//! `twostage publish FILES…`: packages that someone else built, into the channel. All that is named, or none.
 
 use crate::cli::{ProjectArgs, Publish};
 use crate::commands::channel::word;
+use crate::offered::{Offered, ending};
 use crate::output::Output;
 use crate::session::Session;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use twostage_builder::parallel::in_parallel;
 use twostage_model::error::OrFail as _;
@@ -18,20 +19,25 @@ pub const GROUP: &str = "published";
 pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let repository = &session.repository;
+    let Offered { keys, files, .. } = Offered::find(&arguments.files)?;
     // Keys first: rpms that came signed are published only when it is known by whom.
-    let (keys, files): (Vec<&PathBuf>, Vec<&PathBuf>) =
-        arguments.files.iter().partition(|path| path.extension().is_some_and(|e| e == "asc"));
-    for path in keys {
+    for path in &keys {
         let text = fs::read_to_string(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
         for fingerprint in repository.add_key(&text).or_fail(Class::Repository, || format!("{} is not taken", path.display()))? {
             output.sink().note("publish", format!("the key {fingerprint} is known from now on"));
         }
     }
     // All are checked before the first is published: a wrong one publishes none.
-    let packages = in_parallel(&files, |path| {
-        let taken = take(repository, path).and_then(|package| repository.check_signature(&package, session.now).map(|()| package));
-        taken.map_err(|cause| Error::new(Class::Repository, format!("{} is not published", path.display())).because(cause))
+    let packages = in_parallel(&files, |file| {
+        let taken = take(repository, &file.path).and_then(|package| {
+            file.check(package.file_digest())?;
+            repository.check_signature(&package, session.now).map(|()| package)
+        });
+        taken.map_err(|cause| Error::new(Class::Repository, format!("{} is not published", file.path.display())).because(cause))
     })?;
+    for package in &packages {
+        package.notes.iter().for_each(|note| output.sink().note("publish", format!("{}: {note}", package.file_name())));
+    }
     let shown: Vec<String> = packages.iter().map(|package| package.id.to_string()).collect();
     let channel = arguments.channel.as_ref().unwrap_or(&session.project.repository.channel);
     let published = repository.publish(channel, session.now, |members| {
@@ -48,9 +54,9 @@ pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Resul
 }
 
 fn take(repository: &Repository, path: &Path) -> Result<Arc<PoolPackage>> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("dsc") => repository.ingest_source(path),
-        Some("xml" | "yaml") => {
+    match ending(path) {
+        "dsc" => repository.ingest_source(path),
+        "xml" | "yaml" => {
             let content = fs::read(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
             let kind = Extra::of(&content).ok_or_else(|| {
                 Error::new(Class::Repository, "it is neither groups (comps.xml), advisories (updateinfo.xml) nor modules (modules.yaml)")

@@ -174,7 +174,8 @@ pub fn own_packages(session: &Session, built: &BTreeMap<String, Built>) -> Resul
     let mut newest: BTreeMap<String, Stored> = BTreeMap::new();
     let mut offer = |package: Stored| {
         let older = newest.get(&package.id.name).is_none_or(|known| tools::compare(format, &known.id.version, &package.id.version).is_lt());
-        if older && !tools::is_symbols(format, &package.id.name) {
+        let is_udeb = package.fields.get("Package-Type").is_some_and(|kind| kind == "udeb");
+        if older && !is_udeb && !tools::is_symbols(format, &package.id.name) {
             newest.insert(package.id.name.clone(), package);
         }
     };

@@ -9,6 +9,9 @@ const MAX_FILES: usize = 1 << 19;
 const MAX_PATHS: usize = 128 << 20;
 /// Bytes of one path, as Linux' PATH_MAX.
 const MAX_PATH: usize = 4096;
+/// Bytes of what becomes an attribute in yum's metadata: libxml2, by which libsolv of Fedora reads those, loses
+/// a file in which one has more than 10,000,000, each `&` of it counted as five.
+const MAX_WORD: usize = 1 << 20;
 /// Dependencies of one kind.
 const MAX_DEPENDENCIES: usize = 1 << 18;
 /// Entries of a changelog.
@@ -269,7 +272,10 @@ pub(crate) fn check(header: &Header) -> Check<()> {
         of_type(header, versions, true)?;
         // The oldest rpms have only names.
         same_length(header, names, &[], &[flags, versions], MAX_DEPENDENCIES)?;
+        of_length(header, names)?;
+        of_length(header, versions)?;
     }
+    of_length(header, tag::CHANGELOGNAME)?;
     same_length(header, tag::CHANGELOGNAME, &[tag::CHANGELOGTIME, tag::CHANGELOGTEXT], &[], MAX_CHANGES)?;
     check_files(header)
 }
@@ -324,6 +330,16 @@ fn of_type(header: &Header, tag: u32, text: bool) -> Check<()> {
         return Err(format!("tag {tag} is of another type than rpm gives it"));
     }
     Ok(())
+}
+
+/// Checks that no string of a tag is longer than clients read.
+fn of_length(header: &Header, tag: u32) -> Check<()> {
+    match header.strings(tag).map(<[u8]>::len).max().unwrap_or_default() {
+        length if length > MAX_WORD => Err(format!(
+            "tag {tag} has a string of {length} bytes, and {MAX_WORD} are allowed: clients lose all packages of an index with more"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn same_length(header: &Header, first: u32, needed: &[u32], others: &[u32], most: usize) -> Check<usize> {

@@ -44,7 +44,8 @@ pub(crate) fn find(repository: &Repository, target: &Target) -> Result<Option<Re
         Page::Key => Ok(repository.public()?.map(|public| memory(public.armored.clone(), "application/pgp-keys"))),
         Page::Sources(prefix) => {
             let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
-            let text = apt::sources_file(&target.base, &site.name, &repository.public_key()?);
+            let has_sources = site.snapshot.files.apt.contains_key(apt::SOURCES);
+            let text = apt::sources_file(&target.base, &site.name, has_sources, &repository.public_key()?);
             Ok(Some(memory(text, TEXT)))
         }
         Page::Repo(prefix) => {

@@ -91,7 +91,7 @@ fn apt_refuses_a_flipped_byte_in_anything_that_it_fetches() {
     indexes.iter().for_each(|index| flip(index, 30));
     let other = Shop::new();
     other.publish("main", "g", &[&other.add("x1", "1", "x")]).unwrap();
-    let wrong_key = twostage_reposerver::sources_file(&format!("http://{}", served.at), "main", &other.repo.public_key().unwrap());
+    let wrong_key = twostage_reposerver::sources_file(&format!("http://{}", served.at), "main", false, &other.repo.public_key().unwrap());
     let text = Apt::new(&wrong_key).fails(&["update"]);
     assert!(text.contains("NO_PUBKEY"), "{text}");
     Apt::new(&sources).get(&["update"]);

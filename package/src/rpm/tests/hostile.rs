@@ -64,6 +64,7 @@ fn a_hostile_header_is_refused_with_its_reason() {
         (sample().without(tag::SOURCERPM), "not a plain name"),
         (sample().texts(tag::OLDFILENAMES, &[b"/a", b"/b"]), "twice"),
         (sample().texts(tag::CHANGELOGNAME, &[b"x"]), "tag 1080 has 0 values"),
+        (sample().texts(tag::CHANGELOGNAME, &[&[b'x'; (1 << 20) + 1]]), "tag 1081 has a string of 1048577 bytes, and 1048576 are allowed"),
         (sample().text(tag::PAYLOADDIGEST, "00"), "digest of its payload is not the one"),
         (sample().text(tag::PAYLOADDIGEST, "00").numbers(tag::PAYLOADDIGESTALGO, &[99]), "algorithm 99"),
     ] {
