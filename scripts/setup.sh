@@ -125,6 +125,7 @@ for what in "$@"; do
         need zypper zypper
         need ip iproute2
         need git git
+        need ssh-agent openssh-client
         need curl curl
         need skopeo skopeo
         need docker-registry docker-registry
