@@ -133,6 +133,7 @@ for what in "$@"; do
         need iptables iptables
         need nft nftables
         need git git
+        need ssh-agent openssh-client
         need curl curl
         need skopeo skopeo
         need docker-registry docker-registry

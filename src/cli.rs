@@ -402,10 +402,11 @@ pub struct Audit {
     downloads is not looked at: --no-cache does everything again.\n\n\
     With SOURCE_DATE_EPOCH, or --source-date-epoch, nothing in the layer is newer than that, so the same input gives the same image.")]
 pub struct Compile {
-    /// The folder that COPY and ADD take files from; its .dockerignore counts
+    /// The folder that COPY and ADD take files from; its .dockerignore counts. `-`: the Dockerfile, or a tar that it is in,
+    /// comes from standard input
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
-    /// The Dockerfile (default: Dockerfile in DIR)
+    /// The Dockerfile (default: Dockerfile in DIR); `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// What the image is called (default: nothing; the id is the last line that is printed)
@@ -423,6 +424,14 @@ pub struct Compile {
     /// A file for `RUN --mount=type=secret`, which is in no layer: id=NAME,src=FILE
     #[arg(long = "secret", value_name = "id=NAME,src=FILE")]
     pub secrets: Vec<String>,
+    /// An SSH agent for `RUN --mount=type=ssh`, which can list its keys and sign: default (that of SSH_AUTH_SOCK), or
+    /// NAME=SOCKET
+    #[arg(long = "ssh", value_name = "default|NAME=SOCKET")]
+    pub ssh: Vec<String>,
+    /// What a name in FROM, COPY --from or a mount stands for: NAME=DIR, NAME=docker-image://IMAGE, or
+    /// NAME=oci-layout://DIR[:TAG]
+    #[arg(long = "build-context", value_name = "NAME=WHERE")]
+    pub contexts: Vec<String>,
     /// Do everything again, even if nothing changed that is known: a RUN may download something newer
     #[arg(long)]
     pub no_cache: bool,

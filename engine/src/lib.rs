@@ -225,6 +225,8 @@ pub struct Build<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// Files that a `RUN --mount=type=secret` sees, by its id. The builders of Docker and Podman have no such mounts.
     pub secrets: &'a BTreeMap<String, PathBuf>,
+    /// Sockets of SSH agents that a `RUN --mount=type=ssh` may use, by its id, which is `default` where it has none.
+    pub agents: &'a BTreeMap<String, PathBuf>,
 }
 
 impl<'a> Build<'a> {
@@ -239,6 +241,7 @@ impl<'a> Build<'a> {
             no_cache: false,
             labels: &NO_WORDS,
             secrets: &NO_FILES,
+            agents: &NO_FILES,
         }
     }
 }
@@ -360,6 +363,15 @@ pub enum Attach<'a> {
     Secret {
         /// What is in it.
         bytes: &'a [u8],
+        /// Absolute.
+        target: &'a str,
+        /// Its mode and owner.
+        owner: dockerfile::mount::Owner,
+    },
+    /// A socket behind which an SSH agent lists its keys and signs; it does nothing else.
+    Agent {
+        /// The agent's own socket.
+        agent: &'a std::path::Path,
         /// Absolute.
         target: &'a str,
         /// Its mode and owner.

@@ -13,6 +13,8 @@ use twostage_engine::sandbox::{Job, Mount, Root, Sandbox, Upper};
 
 #[path = "sandbox/hostile.rs"]
 mod hostile;
+#[path = "sandbox/ids.rs"]
+mod ids;
 #[path = "sandbox/layers.rs"]
 mod layers;
 #[path = "sandbox/limits.rs"]

@@ -1,21 +1,21 @@
 //! `twostage compile DIR`: a Dockerfile in one pass, into one layer above its base.
 
+mod arguments;
+
 use crate::cli::Compile;
 use crate::images::whole_name;
 use crate::output::Output;
 use crate::remembered;
 use crate::session::{lock, sweep_containers, tell_cost, tell_network};
+use arguments::{Contexts, Sources, agents, build_arguments, secrets};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use twostage_engine::dockerfile::{Dockerfile, MAX_BYTES, Options, Plan, Warning};
-use twostage_engine::execute::{Context, Image, Job, Remote, id, ready};
+use twostage_builder::Context;
+use twostage_engine::dockerfile::{Dockerfile, Options, Plan, Warning};
+use twostage_engine::execute::{Image, Job, Remote, TEMPORARY, id, ready};
 use twostage_engine::{Engine, Reference};
-use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::shown::size;
 use twostage_model::{Class, Error, Result, Sha256, date};
@@ -40,14 +40,10 @@ struct Done {
 pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     let events = output.sink();
     let start = Instant::now();
-    let path = arguments.file.clone().unwrap_or_else(|| arguments.folder.join("Dockerfile"));
-    let fail = || format!("cannot read the Dockerfile {}", path.display());
-    let path = path.canonicalize().map_err(|cause| Error::new(Class::Usage, fail()).because(cause).hint("name it with -f"))?;
-    let file = File::open(&path).or_fail(Class::Project, fail)?;
-    let mut text = Vec::new();
-    (&file).take(MAX_BYTES as u64 + 1).read_to_end(&mut text).or_fail(Class::Project, fail)?;
+    let (folder, file) = (arguments.folder.clone(), arguments.file.clone());
+    let Sources { text, context, path, file } = Context::blocking(move || Sources::read(&folder, file.as_deref())).await?;
     let parsed = Dockerfile::parse(&text)?;
-    let context = Arc::new(Context::open(&arguments.folder, &path)?);
+    let context = Arc::new(context);
     let name = arguments.tag.as_deref().map(whole_name);
     if let Some(name) = &name {
         let wrong = || Error::new(Class::Usage, format!("{name} is no name that an image can be given")).hint("write NAME or NAME:TAG");
@@ -63,7 +59,9 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     let engine = arguments.engine.connect().await?.labelled(BTreeMap::from([label.clone()]));
     tell_cost(&engine, &events);
     let platform = ready::platform(&engine);
-    let options = Options { build_args: build_arguments(&arguments.build_args)?, target: platform.clone(), build: platform };
+    let contexts = Contexts::read(&arguments.contexts, &format!("{TEMPORARY}:{id}"))?;
+    let (build_args, named) = (build_arguments(&arguments.build_args)?, contexts.named);
+    let options = Options { build_args, target: platform.clone(), build: platform, contexts: named };
     let plan = parsed.plan(options)?;
     let target = target(&plan, arguments.target.as_deref())?;
     for Warning { line, what } in parsed.warnings.iter().chain(&plan.unused_arguments()) {
@@ -84,6 +82,9 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
         remote: Remote::through(plan.options.proxies()),
         network: arguments.network.into(),
         secrets: secrets(&arguments.secrets)?,
+        agents: agents(&arguments.ssh)?,
+        folders: contexts.folders,
+        images: contexts.layouts.iter().map(|(image, _)| image.clone()).collect(),
         id,
         events: events.clone(),
         subject: subject.clone(),
@@ -92,6 +93,7 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     };
     job.clear().await?;
     let work = async {
+        Contexts::load(&contexts.layouts, &job.engine).await?;
         let stages = ready::ready(&job.engine, &plan, target, job.network, &events).await?;
         let key = job.key(&stages).await?;
         let folder = remembered::folder();
@@ -164,40 +166,6 @@ fn target(plan: &Plan<'_>, wanted: Option<&str>) -> Result<usize> {
         };
         Error::new(Class::Usage, format!("the Dockerfile has no stage {wanted}")).hint(hint)
     })
-}
-
-/// `NAME=VALUE`, or only NAME: what the environment says.
-fn build_arguments(given: &[String]) -> Result<BTreeMap<String, String>> {
-    let mut arguments = BTreeMap::new();
-    for text in given {
-        match text.split_once('=') {
-            Some(("", _)) => return Err(Error::new(Class::Usage, format!("--build-arg {text} has no name")).hint("write NAME=VALUE")),
-            Some((name, value)) => {
-                arguments.insert(name.to_string(), value.to_string());
-            }
-            None => {
-                // (One that the environment does not have is not given, as with docker.)
-                if let Ok(value) = std::env::var(text) {
-                    arguments.insert(text.clone(), value);
-                }
-            }
-        }
-    }
-    Ok(arguments)
-}
-
-/// `id=NAME,src=FILE`, as docker takes it.
-fn secrets(given: &[String]) -> Result<BTreeMap<String, PathBuf>> {
-    let mut secrets = BTreeMap::new();
-    for text in given {
-        let fields: BTreeMap<&str, &str> = text.split(',').filter_map(|field| field.split_once('=')).collect();
-        let file = fields.get("src").or_else(|| fields.get("source"));
-        let (Some(id), Some(file)) = (fields.get("id").filter(|id| !id.is_empty()), file.filter(|file| !file.is_empty())) else {
-            return Err(Error::new(Class::Usage, format!("--secret {text} names no secret and its file")).hint("write id=NAME,src=FILE"));
-        };
-        secrets.insert((*id).to_string(), PathBuf::from(file));
-    }
-    Ok(secrets)
 }
 
 /// Waits for Ctrl-C, or the wish to end.

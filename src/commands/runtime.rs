@@ -286,7 +286,7 @@ fn published(session: &Session, channel: &Channel) -> Result<BTreeMap<String, Bu
         for digest in members {
             let package = session.repository.package(digest)?;
             match package.kind {
-                twostage_reposerver::Kind::Deb | twostage_reposerver::Kind::Rpm => {
+                twostage_reposerver::Kind::Deb | twostage_reposerver::Kind::Udeb | twostage_reposerver::Kind::Rpm => {
                     built.packages.push(stored(&session.repository, &package)?)
                 }
                 _ => built.sources.push(*digest),

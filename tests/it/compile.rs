@@ -408,9 +408,10 @@ fn what_is_not_supported_or_leads_out_is_refused_with_its_line() {
         ("RUN --network=none true", "--network of one RUN is not supported", 3),
         ("ADD http://example.org/x.git /x", "is a repository of Git", 3),
         ("ARG U=https://example.org/\nADD $U /x/", "line 3: ADD: https://example.org/ names no file", 3),
-        ("COPY absolute /x", "line 2: COPY: the link absolute in the context leads out of it", 3),
+        ("COPY absolute /x", "the link absolute leads to /etc/passwd", 3),
+        ("COPY abs* /x", "the link absolute leads to /etc/passwd", 3),
         ("COPY climbing /x", "the link climbing in the context leads out of it", 3),
-        ("COPY folder/passwd /x", "the link folder in the context leads out of it", 3),
+        ("COPY folder/passwd /x", "the link folder leads to /etc", 3),
         ("COPY ../../etc/passwd /x", "there is no etc/passwd in the context", 3),
         ("COPY missing /x", "there is no missing in the context", 3),
         ("COPY one.txt two.txt /x", "line 2: COPY", 3),
@@ -459,4 +460,22 @@ fn what_is_not_supported_or_leads_out_is_refused_with_its_line() {
     let image = case.read(&case.image);
     let has = |name: &str| image.layers[1].entries.iter().any(|entry| entry.path == name);
     assert!(has("etc/new") && has("tmp/two.txt") && !Path::new("/etc/new").exists());
+}
+
+#[test]
+fn owners_with_high_numbers_are_kept() {
+    uses(Used::Engine);
+    let case = Case::new(
+        "high-owners",
+        "FROM @base\nCOPY --chown=1000680000:1000680001 one /one\nRUN touch /two && chown 4294967294 /two\n\
+         USER 1000680000\nRUN test $(id -u) = 1000680000\n",
+    );
+    case.file("one", "1");
+    case.compile(&[]).ok();
+    let image = case.read(&case.image);
+    let owner = |path: &str| {
+        let entry = image.layers.iter().flat_map(|layer| &layer.entries).find(|entry| entry.path == path).expect("an entry");
+        (entry.uid, entry.gid)
+    };
+    assert_eq!((owner("one"), owner("two").0), ((1_000_680_000, 1_000_680_001), 4_294_967_294));
 }

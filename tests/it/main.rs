@@ -25,6 +25,7 @@ mod kills;
 mod mutants;
 mod mutations;
 mod naive;
+mod newer;
 mod offline;
 mod on;
 mod one_pass;

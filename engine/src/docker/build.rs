@@ -25,6 +25,10 @@ impl Session {
             }
             None => None,
         };
+        if !build.agents.is_empty() {
+            return Err(Error::new(Class::Engine, format!("cannot build {}: this engine's builder takes no SSH agents", build.dockerfile))
+                .hint("use --engine embedded"));
+        }
         if !build.secrets.is_empty() {
             return Err(Error::new(Class::Engine, format!("cannot build {}: this engine's builder takes no secrets", build.dockerfile))
                 .hint("name the embedded engine, with `--engine embedded`"));

@@ -67,6 +67,19 @@ impl<'a> Flags<'a> {
         Ok(all.pop())
     }
 
+    /// Whether a flag is there that is only said, or said to be true or false.
+    pub fn said(&mut self, name: &str) -> Result<bool> {
+        let (these, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.flags).into_iter().partition(|(flag, _)| flag == name);
+        self.flags = others;
+        match these.as_slice() {
+            [] => Ok(false),
+            [(_, None)] => Ok(true),
+            [(_, Some(value))] if value == "true" || value == "false" => Ok(value == "true"),
+            [(_, Some(value))] => Err(self.at.error(format!("--{name} cannot be {value:?}"), format!("write only --{name}"))),
+            _ => Err(self.at.error(format!("--{name} is there twice"), "keep one of them")),
+        }
+    }
+
     pub fn finish(self) -> Result<()> {
         let Some((name, _)) = self.flags.first() else { return Ok(()) };
         let hint = match (self.at.instruction.as_str(), name.as_str()) {
@@ -75,8 +88,9 @@ impl<'a> Flags<'a> {
             ("COPY", "checksum") => "only ADD, which fetches, checks",
             ("ADD", "from") => "use COPY --from",
             ("RUN", _) => "RUN knows --mount and --network",
-            ("COPY", _) => "COPY knows --from, --chown and --chmod",
-            ("ADD", _) => "ADD knows --chown, --chmod and --checksum",
+            ("ADD", "parents") => "only COPY knows it",
+            ("COPY", _) => "COPY knows --from, --chown, --chmod, --exclude and --parents",
+            ("ADD", _) => "ADD knows --chown, --chmod, --checksum and --exclude",
             ("FROM", _) => "FROM knows --platform",
             ("HEALTHCHECK", _) => "HEALTHCHECK knows --interval, --timeout, --start-period, --start-interval and --retries",
             _ => "remove it; this instruction has no flags",
@@ -130,6 +144,8 @@ pub enum MountKey {
     Uid,
     /// `gid`
     Gid,
+    /// `env`
+    Env,
 }
 
 impl MountSpec {
@@ -161,8 +177,9 @@ pub(super) fn mount(at: &At, text: &str) -> Result<MountSpec> {
             "mode" => MountKey::Mode,
             "uid" => MountKey::Uid,
             "gid" => MountKey::Gid,
+            "env" => MountKey::Env,
             _ => {
-                let hint = "a mount knows type, from, source, target, ro, rw, id, sharing, required, size, mode, uid and gid";
+                let hint = "a mount knows type, from, source, target, ro, rw, id, sharing, required, size, mode, uid, gid and env";
                 return Err(at.error(format!("the mount field {name:?} is not known"), hint));
             }
         };
@@ -177,15 +194,14 @@ pub(super) fn mount(at: &At, text: &str) -> Result<MountSpec> {
         spec.fields.push(MountField { key, value });
     }
     match spec.get(MountKey::Type).map(str::to_lowercase).as_deref() {
-        None | Some("bind" | "cache" | "tmpfs" | "secret") => Ok(spec),
+        None | Some("bind" | "cache" | "tmpfs" | "secret" | "ssh") => Ok(spec),
         Some(kind) if kind.contains('$') => Ok(spec),
         Some(kind) => Err(unknown_type(at, kind)),
     }
 }
 
 pub(super) fn unknown_type(at: &At, kind: &str) -> twostage_model::Error {
-    let hint = if kind == "ssh" { "give the key as a secret: --mount=type=secret" } else { "use bind, cache, tmpfs or secret" };
-    at.error(format!("the mount type {kind:?} is not supported"), hint)
+    at.error(format!("the mount type {kind:?} is not supported"), "use bind, cache, tmpfs, secret or ssh")
 }
 
 /// One line of comma-separated values, as `encoding/csv` reads it; nothing if a quote is not closed or stands amid

@@ -14,6 +14,7 @@
 //! it does to an image). What is not supported is an error that names line, instruction and the edit that mends it;
 //! nothing is ignored in silence. Input is hostile: everything that grows is bounded by a constant below.
 
+mod chmod;
 pub mod config;
 pub mod expand;
 mod flags;
@@ -27,10 +28,11 @@ pub mod state;
 mod tests;
 pub(crate) mod values;
 
+pub use chmod::{Change, Chmod};
 pub use config::ImageConfig;
 pub use flags::{MountField, MountKey, MountSpec};
 pub use mount::Mount;
-pub use plan::{Base, Options, Origin, Plan, Platform};
+pub use plan::{Base, NamedContext, Options, Origin, Plan, Platform, familiar};
 pub use state::{State, Step};
 
 use std::fmt;
@@ -225,6 +227,10 @@ pub struct Transfer {
     pub chmod: Option<String>,
     /// `--checksum` of ADD.
     pub checksum: Option<String>,
+    /// `--exclude`, in order.
+    pub exclude: Vec<String>,
+    /// `--parents` of COPY: what is copied keeps the folders that it is in.
+    pub parents: bool,
 }
 
 /// `<<NAME` and the lines up to `NAME`.

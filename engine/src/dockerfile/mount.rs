@@ -44,18 +44,36 @@ pub enum Mount {
         /// Bytes at most; nothing means the engine's limit.
         size: Option<u64>,
     },
-    /// A file that is given to the build and never in an image.
+    /// Something that is given to the build and never in an image.
     Secret {
         /// Its name.
         id: String,
-        /// Absolute in the container, without `..`, never `/`.
-        target: String,
-        /// Without it the build fails; else the file is not there.
+        /// The file that it is in: absolute in the container, without `..`, never `/`.
+        target: Option<String>,
+        /// The variable that it is in.
+        env: Option<String>,
+        /// Without it the build fails; else the file or variable is not there.
         required: bool,
         /// Mode and owner of the file.
         owner: Owner,
     },
+    /// The socket of an agent that has keys of SSH.
+    Ssh {
+        /// Its name.
+        id: String,
+        /// Absolute in the container, without `..`, never `/`.
+        target: String,
+        /// Without it the build fails; else the socket is not there.
+        required: bool,
+        /// Mode and owner of the socket.
+        owner: Owner,
+    },
 }
+
+/// What says where the socket of an agent is.
+pub const AGENT: &str = "SSH_AUTH_SOCK";
+/// The agent that a mount means which names none.
+pub const DEFAULT_AGENT: &str = "default";
 
 /// Mode and owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +110,17 @@ struct Given {
     mode: Option<u32>,
     uid: Option<u32>,
     gid: Option<u32>,
+    env: Option<String>,
 }
 
-/// Expands and checks one mount. `from` is what its `from=` names, `workdir` what a relative target starts from.
+/// Expands and checks one mount. `from` is what its `from=` names, `workdir` what a relative target starts from, `agents` how
+/// many mounts of the RUN before it are agents of SSH.
 pub(super) fn resolve(
     at: &At,
     spec: &MountSpec,
     from: Option<Origin>,
     workdir: &str,
+    agents: usize,
     mut expand: impl FnMut(&str) -> Result<String>,
 ) -> Result<Mount> {
     let mut given = Given { kind: "bind".into(), ..Given::default() };
@@ -122,6 +143,7 @@ pub(super) fn resolve(
             MountKey::Mode => given.mode = Some(u32::from_str_radix(&value, 8).map_err(|_| wrong("write a mode like 0755"))?),
             MountKey::Uid => given.uid = Some(value.parse().map_err(|_| wrong("write a number"))?),
             MountKey::Gid => given.gid = Some(value.parse().map_err(|_| wrong("write a number"))?),
+            MountKey::Env => given.env = Some(value).filter(|value| !value.is_empty()),
             MountKey::Sharing => {
                 given.sharing = Some(match value.to_lowercase().as_str() {
                     "shared" => Sharing::Shared,
@@ -161,9 +183,21 @@ pub(super) fn resolve(
         "secret" => {
             let last = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
             let id = given.source.clone().or(given.id.clone()).unwrap_or_else(|| last(target));
-            let target = if target.is_empty() { format!("/run/secrets/{}", last(&id)) } else { target.to_owned() };
-            let target = place(&target, "/")?;
-            Ok(Mount::Secret { id, target, required: given.required.unwrap_or(false), owner: owner(0o400) })
+            // (One that is in a variable is in a file only if that is asked for.)
+            let target = match (target, &given.env) {
+                ("", Some(_)) => None,
+                ("", None) => Some(place(&format!("/run/secrets/{}", last(&id)), "/")?),
+                (target, _) => Some(place(target, "/")?),
+            };
+            if let Some(name) = given.env.as_ref().filter(|name| name.contains(['=', '\0'])) {
+                return Err(at.error(format!("{name:?} cannot be the name of a variable"), "write env=NAME"));
+            }
+            Ok(Mount::Secret { id, target, env: given.env.clone(), required: given.required.unwrap_or(false), owner: owner(0o400) })
+        }
+        "ssh" => {
+            let target = if target.is_empty() { format!("/run/buildkit/ssh_agent.{agents}") } else { target.to_owned() };
+            let id = given.id.clone().unwrap_or_else(|| DEFAULT_AGENT.to_owned());
+            Ok(Mount::Ssh { id, target: place(&target, "/")?, required: given.required.unwrap_or(false), owner: owner(0o600) })
         }
         kind => Err(unknown_type(at, kind)),
     }
@@ -179,10 +213,12 @@ impl Given {
             }
             Ok(())
         };
-        only(self.mode.is_some(), "mode", &["cache", "secret"])?;
-        only(self.uid.is_some(), "uid", &["cache", "secret"])?;
-        only(self.gid.is_some(), "gid", &["cache", "secret"])?;
-        only(self.required.is_some(), "required", &["secret"])?;
+        only(self.mode.is_some(), "mode", &["cache", "secret", "ssh"])?;
+        only(self.uid.is_some(), "uid", &["cache", "secret", "ssh"])?;
+        only(self.gid.is_some(), "gid", &["cache", "secret", "ssh"])?;
+        only(self.required.is_some(), "required", &["secret", "ssh"])?;
+        only(self.env.is_some(), "env", &["secret"])?;
+        only(kind == "ssh" && self.source.is_some(), "source", &[])?;
         only(self.size.is_some(), "size", &["tmpfs"])?;
         only(self.sharing.is_some(), "sharing", &["cache"])?;
         only(from, "from", &["bind", "cache"])?;

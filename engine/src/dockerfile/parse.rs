@@ -109,7 +109,8 @@ impl Request<'_> {
         Ok(match self.at.instruction.as_str() {
             "RUN" => self.run()?,
             "COPY" => {
-                let from = self.flags.one("from")?;
+                // (An empty one is none, as in BuildKit.)
+                let from = self.flags.one("from")?.filter(|from| !from.is_empty());
                 Instruction::Copy(self.transfer(from, None)?)
             }
             "ADD" => {
@@ -212,6 +213,8 @@ impl Request<'_> {
 
     fn transfer(&mut self, from: Option<String>, checksum: Option<String>) -> Result<Transfer> {
         let (chown, chmod) = (self.flags.one("chown")?, self.flags.one("chmod")?);
+        let exclude = self.flags.all("exclude")?;
+        let parents = self.at.instruction == "COPY" && self.flags.said("parents")?;
         if let Some(from) = &from
             && from.contains(['$', '\'', '"', '\\'])
         {
@@ -225,7 +228,8 @@ impl Request<'_> {
         if lines::heredoc(&destination).is_some() {
             return Err(self.at.error("a heredoc cannot be the destination", "name the file that the document becomes"));
         }
-        let mut transfer = Transfer { sources: Vec::new(), documents: Vec::new(), destination, from, chown, chmod, checksum };
+        let (sources, documents) = (Vec::new(), Vec::new());
+        let mut transfer = Transfer { sources, documents, destination, from, chown, chmod, checksum, exclude, parents };
         for word in words {
             let Some(document) = lines::heredoc(&word) else {
                 transfer.sources.push(word);

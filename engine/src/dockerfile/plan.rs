@@ -3,10 +3,10 @@
 
 use super::expand::{Env, Lexer};
 use super::flags::{MountKey, MountSpec};
-use super::{At, Dockerfile, Instruction, Stage, Warning};
+use super::{At, Dockerfile, Instruction, Located, Stage, Warning};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use twostage_model::Result;
+use twostage_model::{Error, Result};
 
 /// Build arguments that nobody has to declare. RUN has them in its environment, and they are neither in the image
 /// nor, unless an ARG declares them, in its history.
@@ -21,6 +21,32 @@ pub struct Options {
     pub target: Platform,
     /// What the build runs on.
     pub build: Platform,
+    /// `--build-context`, by names in the form of [`familiar`].
+    pub contexts: BTreeMap<String, NamedContext>,
+}
+
+/// What a name stands for that is given to the build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A folder of files.
+    Folder,
+    /// An image, by its name in the engine.
+    Image(String),
+}
+
+/// A name of an image as people write it, which is also how contexts are named: `docker.io/library/alpine:latest` is
+/// `alpine` (`reference.FamiliarString`).
+pub fn familiar(name: &str) -> &str {
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let name = name.strip_prefix("library/").filter(|rest| !rest.contains('/')).unwrap_or(name);
+    name.strip_suffix(":latest").unwrap_or(name)
+}
+
+impl Options {
+    /// What a name stands for, if it is given. `scratch` is nothing, and `context` is the build's own.
+    fn context(&self, name: &str) -> Option<&NamedContext> {
+        self.contexts.get(familiar(name)).filter(|_| !matches!(name, "scratch" | "context"))
+    }
 }
 
 impl Options {
@@ -114,6 +140,8 @@ pub enum Origin {
     Stage(usize),
     /// An image.
     Image(String),
+    /// A folder that is given by this name.
+    Folder(String),
     /// Nothing: an empty folder.
     Scratch,
 }
@@ -140,6 +168,15 @@ pub struct PlannedStage<'f> {
     pub platform: Platform,
     /// The stage.
     pub stage: &'f Stage,
+    /// A context of its name is given: that is the stage, and what the file says of it is not done.
+    pub replaced: bool,
+}
+
+impl<'f> PlannedStage<'f> {
+    /// What follows the FROM, as far as it is done.
+    pub fn instructions(&self) -> &'f [Located] {
+        if self.replaced { &[] } else { &self.stage.instructions }
+    }
 }
 
 impl Dockerfile {
@@ -147,7 +184,7 @@ impl Dockerfile {
     ///
     /// # Errors
     /// A word cannot be expanded; a base is empty; a platform is none; a stage is used that does not come earlier.
-    /// All of the file is looked at, also what a target does not need.
+    /// Of stages that a target does not need, only what they start from is looked at, and the numbers of stages.
     pub fn plan(&self, options: Options) -> Result<Plan<'_>> {
         let globals = self.globals(&options)?;
         let mut stages: Vec<PlannedStage<'_>> = Vec::new();
@@ -166,20 +203,40 @@ impl Dockerfile {
                 }
             };
             let earlier = stages.iter().rposition(|earlier| earlier.stage.name.as_ref() == Some(&base));
-            let base = match earlier {
-                Some(earlier) => Base::Stage(earlier),
-                None if base == "scratch" => Base::Scratch,
-                None => Base::Image(base),
+            let replacement = stage.name.as_ref().and_then(|name| options.context(name).map(|context| (name, context)));
+            let replaced = replacement.is_some();
+            let folder = |name: &str| {
+                let hint = format!("write FROM scratch, and below it COPY --from={name} / /");
+                stage.at.error(format!("the context {name} is a folder, which is no base here"), hint)
+            };
+            let base = match (replacement, earlier) {
+                (Some((_, NamedContext::Image(image))), _) => Base::Image(image.clone()),
+                (Some((name, NamedContext::Folder)), _) => return Err(folder(name)),
+                (None, Some(earlier)) => Base::Stage(earlier),
+                (None, None) if base == "scratch" => Base::Scratch,
+                (None, None) => match options.context(&base) {
+                    Some(NamedContext::Image(image)) => Base::Image(image.clone()),
+                    Some(NamedContext::Folder) => return Err(folder(&base)),
+                    None => Base::Image(base),
+                },
             };
             let platform = match &base {
                 Base::Stage(earlier) => stages.get(*earlier).map_or(platform, |earlier| earlier.platform.clone()),
                 _ => platform,
             };
-            stages.push(PlannedStage { base, platform, stage });
+            stages.push(PlannedStage { base, platform, stage, replaced });
         }
         let plan = Plan { file: self, options, globals, stages };
-        for index in 0..plan.stages.len() {
-            plan.origins(index)?;
+        // (A stage that is not needed may name one that comes later, as in BuildKit, but none that there is not.)
+        for planned in &plan.stages {
+            for located in planned.instructions() {
+                if let Instruction::Copy(copy) = &located.instruction
+                    && let Some(Ok(index)) = copy.from.as_ref().map(|from| from.parse::<usize>())
+                    && index >= plan.stages.len()
+                {
+                    return Err(plan.no_stage(&located.at, &index.to_string()));
+                }
+            }
         }
         Ok(plan)
     }
@@ -254,15 +311,21 @@ impl Plan<'_> {
         match self.file.stage(name) {
             Some(index) => self.earlier(at, stage, index, name),
             None if name == "scratch" => Ok(Origin::Scratch),
-            None => Ok(Origin::Image(name.to_owned())),
+            None => Ok(match self.options.context(name) {
+                Some(NamedContext::Image(image)) => Origin::Image(image.clone()),
+                Some(NamedContext::Folder) => Origin::Folder(familiar(name).to_owned()),
+                None => Origin::Image(name.to_owned()),
+            }),
         }
+    }
+
+    fn no_stage(&self, at: &At, name: &str) -> Error {
+        at.error(format!("there is no stage {name}"), format!("the stages are 0 to {}", self.stages.len().saturating_sub(1)))
     }
 
     fn earlier(&self, at: &At, stage: usize, index: usize, name: &str) -> Result<Origin> {
         if index >= self.stages.len() {
-            return Err(
-                at.error(format!("there is no stage {name}"), format!("the stages are 0 to {}", self.stages.len().saturating_sub(1)))
-            );
+            return Err(self.no_stage(at, name));
         }
         if index >= stage {
             return Err(at.error(format!("the stage {name} does not come before this one"), "move its FROM and all that follows up"));
@@ -282,7 +345,7 @@ impl Plan<'_> {
                 origins.push(origin);
             }
         };
-        for located in &planned.stage.instructions {
+        for located in planned.instructions() {
             match &located.instruction {
                 Instruction::Copy(copy) => add(match &copy.from {
                     Some(from) => self.copy_from(&located.at, stage, from)?,

@@ -13,7 +13,7 @@ use super::expand::{Env, Lexer};
 use super::mount::{self, Mount};
 use super::plan::{Origin, Plan, check_variables};
 use super::values::{self, join};
-use super::{Arg, At, Command, Instruction, Located, MAX_HISTORY, Pair, Run, RunNetwork, Transfer};
+use super::{Arg, At, Chmod, Command, Instruction, Located, MAX_HISTORY, Pair, Run, RunNetwork, Transfer};
 use std::collections::BTreeSet;
 use twostage_model::{Result, Sha256};
 
@@ -107,10 +107,12 @@ pub struct CopyStep {
     pub destination: String,
     /// `user:group`, names or numbers of the image.
     pub chown: Option<String>,
-    /// Mode of all that is copied.
-    pub chmod: Option<u32>,
+    /// What becomes of the mode of all that is copied.
+    pub chmod: Option<Chmod>,
     /// What the only source, a URL, has to be.
     pub checksum: Option<Sha256>,
+    /// What is not copied, in order; `!` takes in again, as in a `.dockerignore`. Paths are below each source.
+    pub exclude: Vec<String>,
 }
 
 /// What is copied.
@@ -118,6 +120,13 @@ pub struct CopyStep {
 pub enum Source {
     /// A path in the origin, absolute, without `..`; `*`, `?` and `[…]` are patterns.
     Path(String),
+    /// `COPY --parents`: what a path or pattern names, with the folders that it is in. `**` is any number of folders.
+    Parents {
+        /// Where these folders begin, as [`Source::Path`]: what stands before `/./`, or the root.
+        root: String,
+        /// The path or pattern there, without a slash at either end; empty is all.
+        only: String,
+    },
     /// A file to fetch, which is not unpacked; its name is the last part of the URL's path.
     Url(String),
 }
@@ -131,7 +140,8 @@ impl State {
         let inherited = matches!(start, Start::Stage(_));
         let at = plan.stages.get(stage).map_or(At { line: 1, instruction: "FROM".into() }, |planned| planned.stage.at.clone());
         let mut state = match start {
-            Start::Stage(base) => State { stage, cmd_set: false, ..base.clone() },
+            // (Its ARGs are variables here, too, but no longer in the history of RUN.)
+            Start::Stage(base) => State { stage, cmd_set: false, args: Vec::new(), ..base.clone() },
             Start::Image(image) => State::new(stage, *image),
             Start::Scratch => {
                 let platform = plan.stages.get(stage).map_or(&plan.options.target, |planned| &planned.platform);
@@ -324,19 +334,24 @@ impl State {
         }
     }
 
-    /// `dispatchArg`: a build argument, else the default, else the global ARG of that name, else nothing.
+    /// `dispatchArg`: a build argument, else the default, else the global ARG of that name, else nothing. Defaults see what
+    /// was set before the instruction, not what it sets itself.
     fn arg(&mut self, plan: &Plan<'_>, at: &At, args: &[Arg]) -> Result<String> {
-        let mut line = String::from("ARG");
-        for arg in args {
-            let value = match (plan.options.build_args.get(&arg.name), &arg.default) {
+        let names = self.words(at, plan.file.escape, args.iter().map(|arg| &arg.name))?;
+        let mut values = Vec::new();
+        for (arg, name) in args.iter().zip(&names) {
+            values.push(match (plan.options.build_args.get(name), &arg.default) {
                 (Some(given), _) => Some(given.clone()),
                 (None, Some(default)) => Some(self.words(at, plan.file.escape, [default])?.concat()),
-                (None, None) => plan.globals.get(&arg.name).map(str::to_owned),
-            };
-            line += &format!(" {}", arg.name);
+                (None, None) => plan.globals.get(name).map(str::to_owned),
+            });
+        }
+        let mut line = String::from("ARG");
+        for (name, value) in names.into_iter().zip(values) {
+            line += &format!(" {name}");
             if let Some(value) = &value {
                 line += &format!("={value}");
-                self.env.set(&arg.name, value);
+                self.env.set(&name, value);
             }
             if line.len() > MAX_HISTORY {
                 return Err(at.error(format!("it has more than {MAX_HISTORY} bytes"), "shorten the values"));
@@ -346,7 +361,7 @@ impl State {
             if self.args.len() >= super::MAX_VARIABLES {
                 return Err(at.error(format!("there are more than {} ARGs", super::MAX_VARIABLES), "remove some"));
             }
-            self.args.push((arg.name.clone(), value));
+            self.args.push((name, value));
         }
         Ok(line)
     }
@@ -407,13 +422,19 @@ impl State {
         for spec in &run.mounts {
             let from = plan.mount_from(at, self.stage, spec)?;
             let expand = |word: &str| lexer.word(word).map_err(|problem| problem.at(at));
-            mounts.push(mount::resolve(at, spec, from, &self.here(), expand)?);
+            let agents = mounts.iter().filter(|mount| matches!(mount, Mount::Ssh { .. })).count();
+            mounts.push(mount::resolve(at, spec, from, &self.here(), agents, expand)?);
         }
         let arguments: Vec<String> = self.args.iter().map(|(name, value)| self.shown(name, value.as_deref())).collect();
         let count = if arguments.is_empty() { String::new() } else { format!("|{} {} ", arguments.len(), arguments.join(" ")) };
         let line = format!("RUN {count}{} # buildkit", argv.join(" "));
         let proxies = plan.options.proxies().into_iter().filter(|(name, _)| self.env.get(name).is_none()).collect();
-        let (env, user, workdir) = (self.env.list(), self.image.config.user.clone(), self.here());
+        let (mut env, user, workdir) = (self.env.list(), self.image.config.user.clone(), self.here());
+        let agent = mounts.iter().find_map(|mount| if let Mount::Ssh { target, .. } = mount { Some(target.clone()) } else { None });
+        if let (Some(agent), None) = (agent, self.env.get(mount::AGENT)) {
+            // (Also where no agent is forwarded, as in BuildKit.)
+            env.push((mount::AGENT.to_owned(), agent));
+        }
         *step = Step::Run(RunStep { argv, env, proxies, user, workdir, mounts, network: run.network, script });
         Ok(line)
     }
@@ -430,9 +451,13 @@ impl State {
         let mut flags = [&transfer.chown, &transfer.chmod, &transfer.checksum].map(|flag| flag.as_ref().unwrap_or(&none)).to_vec();
         flags.push(&transfer.destination);
         let mut words = self.words(at, escape, transfer.sources.iter().chain(flags))?;
+        let exclude = self.words(at, escape, &transfer.exclude)?;
         let mut last = || words.pop().unwrap_or_default();
         let (written, checksum, chmod, chown) = (last(), last(), last(), last());
         let mut line = at.instruction.clone();
+        if transfer.parents {
+            line += " --parents";
+        }
         for (flag, value) in [("chown", &chown), ("chmod", &chmod)] {
             if !value.is_empty() {
                 line += &format!(" --{flag}={value}");
@@ -441,7 +466,7 @@ impl State {
         let mut sources = Vec::new();
         for word in words {
             line += &format!(" {word}");
-            sources.push(values::source(at, unpack, word)?);
+            sources.push(values::source(at, unpack, transfer.parents, word)?);
         }
         let mut lexer = Lexer::document(&self.env);
         let mut documents = Vec::new();
@@ -456,10 +481,9 @@ impl State {
         line += &format!(" {written} # buildkit");
         let mode = match chmod.as_str() {
             "" => None,
-            text => match u32::from_str_radix(text, 8) {
-                Ok(mode) if mode <= 0o7777 => Some(mode),
-                _ => return Err(at.error(format!("--chmod={text} is not a mode"), "write it in octal, for example 0755")),
-            },
+            text => Some(Chmod::parse(text).map_err(|why| {
+                at.error(format!("--chmod={text} is not a mode: {why}"), "write it in octal, for example 0755, or as changes: u=rwX,go=rX")
+            })?),
         };
         let origin = match &transfer.from {
             Some(from) => plan.copy_from(at, self.stage, from)?,
@@ -477,7 +501,7 @@ impl State {
             let hint = "name the file that it becomes: a destination without a slash at its end";
             return Err(at.error(format!("{} names no file, and {written} is a folder", twostage_model::url::shown(url)), hint));
         }
-        *step = Step::Copy(CopyStep { unpack, origin, sources, documents, destination, chown, chmod: mode, checksum });
+        *step = Step::Copy(CopyStep { unpack, origin, sources, documents, destination, chown, chmod: mode, checksum, exclude });
         Ok(line)
     }
 }

@@ -107,7 +107,7 @@ ENTRYPOINT ["/usr/bin/app"]
     );
     let copy = copies(&steps)[0];
     assert_eq!(copy.sources, [Source::Path("/main.c".into()), Source::Path("/lib".into())]);
-    assert_eq!((copy.destination.as_str(), copy.chmod, copy.unpack), ("/src/out/", Some(0o644), false));
+    assert_eq!((copy.destination.as_str(), copy.chmod.clone(), copy.unpack), ("/src/out/", Some(Chmod::Number(0o644)), false));
     let run = runs(&steps)[0];
     assert_eq!((run.workdir.as_str(), run.network), ("/src/out", RunNetwork::None));
     assert!(run.env.contains(&("RELEASE".into(), "bookworm".into())) && run.env.contains(&("LANG".into(), "C".into())));
@@ -254,7 +254,7 @@ fn two_escapes_at_the_end_do_not_continue_a_line() {
 fn mounts_are_typed_and_have_dockers_defaults() {
     let text = "FROM a AS one\nFROM b\nARG D=/d\nWORKDIR /w\n\
         RUN --mount=target=x --mount=type=bind,from=one,source=../s,target=$D,rw --mount=type=tmpfs,target=/t,size=64m \
-        --mount=type=secret,id=key --mount=type=secret,target=/k/n,required,mode=0440,uid=7 \
+        --mount=type=secret,id=key --mount=type=secret,id=e,env=E --mount=type=secret,id=f,env=F,target=/f --mount=type=secret,target=/k/n,required,mode=0440,uid=7 \
         --mount=type=cache,target=c,sharing=locked,gid=5 --mount=type=bind,from=img,target=\"/q r\" --mount='type=bind,\"target=/v,w\"' true\n";
     let (steps, _) = built(text);
     let shown: Vec<String> = runs(&steps)[0].mounts.iter().map(|mount| format!("{mount:?}")).collect();
@@ -264,8 +264,13 @@ fn mounts_are_typed_and_have_dockers_defaults() {
             r#"Bind { origin: Context, source: "/", target: "/w/x", writable: false }"#,
             r#"Bind { origin: Stage(0), source: "/s", target: "/d", writable: true }"#,
             r#"Tmpfs { target: "/t", size: Some(67108864) }"#,
-            r#"Secret { id: "key", target: "/run/secrets/key", required: false, owner: Owner { mode: 256, uid: 0, gid: 0 } }"#,
-            r#"Secret { id: "n", target: "/k/n", required: true, owner: Owner { mode: 288, uid: 7, gid: 0 } }"#,
+            concat!(
+                r#"Secret { id: "key", target: Some("/run/secrets/key"), env: None, required: false, "#,
+                r#"owner: Owner { mode: 256, uid: 0, gid: 0 } }"#
+            ),
+            r#"Secret { id: "e", target: None, env: Some("E"), required: false, owner: Owner { mode: 256, uid: 0, gid: 0 } }"#,
+            r#"Secret { id: "f", target: Some("/f"), env: Some("F"), required: false, owner: Owner { mode: 256, uid: 0, gid: 0 } }"#,
+            r#"Secret { id: "n", target: Some("/k/n"), env: None, required: true, owner: Owner { mode: 288, uid: 7, gid: 0 } }"#,
             concat!(
                 r#"Cache { id: "/w/c", sharing: Locked, origin: Scratch, source: "/", target: "/w/c", read_only: false, "#,
                 r#"owner: Owner { mode: 493, uid: 0, gid: 5 } }"#
@@ -358,14 +363,14 @@ fn what_is_not_supported_names_line_and_instruction_and_what_to_do() {
         ("CPOY a b", "line 2: CPOY: there is no such instruction", "did you mean COPY?"),
         ("&& make", "line 2: &&: there is no such instruction", "if it belongs to the line before"),
         ("COPY --link a b", "line 2: COPY: the flag --link is not known", "remove it"),
-        ("COPY --parents a b", "line 2: COPY: the flag --parents is not known", "COPY knows"),
+        ("ADD --parents a b", "line 2: ADD: the flag --parents is not known", "only COPY knows"),
+        ("COPY --parent a b", "line 2: COPY: the flag --parent is not known", "COPY knows"),
         ("ADD --checksum=sha256:0 http://h/a b", "line 2: ADD: --checksum=sha256:0 is no digest", "write sha256:"),
         ("COPY --checksum=sha256:0 a b", "line 2: COPY: the flag --checksum is not known", "only ADD"),
         ("ADD http://u:p@h/?x=/y b/", "line 2: ADD: http://…@h/?x=/y names no file, and b/ is a folder", "name the file"),
         ("ADD https://h .", "line 2: ADD: https://h names no file, and . is a folder", "name the file"),
         ("ADD http://h/x.git b", "line 2: ADD: http://h/x.git is a repository of Git", "clone it"),
         ("RUN --security=insecure x", "line 2: RUN: the flag --security is not known", "remove it"),
-        ("RUN --mount=type=ssh x", "line 2: RUN: the mount type \"ssh\" is not supported", "give the key as a secret"),
         ("RUN --mount=type=foo x", "line 2: RUN: the mount type \"foo\" is not supported", "use bind"),
         ("RUN --mount=tipe=bind x", "line 2: RUN: the mount field \"tipe\" is not known", "a mount knows"),
         ("RUN --mount=target=/ x", "line 2: RUN: a mount cannot hide the whole root", "write target="),
@@ -381,7 +386,7 @@ fn what_is_not_supported_names_line_and_instruction_and_what_to_do() {
         ("COPY --from=5 a b", "line 2: COPY: there is no stage 5", "the stages are 0 to 0"),
         ("COPY http://x/y b", "line 2: COPY: http://x/y is a URL", "use ADD"),
         ("ADD https://x/y.git#main b", "line 2: ADD: https://x/y.git#main is a repository of Git", "clone it"),
-        ("COPY --chmod=u+x a b", "line 2: COPY: --chmod=u+x is not a mode", "write it in octal"),
+        ("COPY --chmod=u!x a b", "line 2: COPY: --chmod=u!x is not a mode", "write it in octal"),
         ("ENV A", "line 2: ENV: A has no value", "write for example ENV NAME=value"),
         ("ENV A=1 b", "line 2: ENV: b has no =", "put quotes"),
         ("ENV =1", "line 2: ENV: =1 has no name", "write for example"),
@@ -528,4 +533,64 @@ fn no_dockerfile_makes_the_parser_panic() {
         }
     }
     assert!(read > 1000 && refused > 1000, "{read} read, {refused} refused");
+}
+
+#[test]
+fn what_an_instruction_sets_is_not_seen_in_it() {
+    let (steps, state) = built("ARG G=g H=$G\nFROM a\nARG C=c D=$C\nENV E=e F=$E\nARG C=d D=$C\nARG G H\nRUN x\n");
+    let env = &runs(&steps)[0].env;
+    let value = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    assert_eq!((value("C"), value("D"), value("E"), value("F")), (Some("d"), Some("c"), Some("e"), Some("")));
+    assert_eq!(value("H"), Some("g"), "those before FROM are set one after the other");
+    assert_eq!(history(&state)[0], "0 ARG C=c D=");
+}
+
+#[test]
+fn an_agent_of_ssh_has_a_socket_and_a_variable_that_no_image_has() {
+    let (steps, state) =
+        built("FROM a\nRUN --mount=type=ssh --mount=type=ssh,id=x,required,uid=7 --mount=type=ssh,target=/s,mode=0666 a\nRUN b\n");
+    let runs = runs(&steps);
+    let shown: Vec<String> = runs[0].mounts.iter().map(|mount| format!("{mount:?}")).collect();
+    assert_eq!(
+        shown,
+        [
+            concat!(
+                r#"Ssh { id: "default", target: "/run/buildkit/ssh_agent.0", required: false, "#,
+                r#"owner: Owner { mode: 384, uid: 0, gid: 0 } }"#
+            ),
+            r#"Ssh { id: "x", target: "/run/buildkit/ssh_agent.1", required: true, owner: Owner { mode: 384, uid: 7, gid: 0 } }"#,
+            r#"Ssh { id: "default", target: "/s", required: false, owner: Owner { mode: 438, uid: 0, gid: 0 } }"#,
+        ]
+    );
+    let agent = |run: usize| runs[run].env.iter().find(|(name, _)| name == "SSH_AUTH_SOCK").map(|(_, value)| value.as_str());
+    assert_eq!((agent(0), agent(1)), (Some("/run/buildkit/ssh_agent.0"), None));
+    assert!(!history(&state).concat().contains("ssh_agent"));
+    for wrong in ["type=ssh,source=x", "type=ssh,env=X", "type=cache,target=/x,env=X", "type=secret,id=a,env=A=B", "type=secret,id=a,env"] {
+        assert!(error(&format!("FROM a\nRUN --mount={wrong} true\n")).contains("line 2: RUN: "), "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_excluded_and_which_folders_are_kept_is_in_the_step() {
+    let text = "FROM a\nARG T=*.txt\nCOPY --parents --exclude=$T --exclude=!b.txt ./x/a.txt /usr/./lib/../bin/. ../y*/./**/z/ . /p/\n\
+        ADD --exclude=out --chmod=u+x,go=u-w dir /d/\n";
+    let (steps, state) = built(text);
+    let copies = copies(&steps);
+    assert_eq!(copies[0].exclude, ["*.txt", "!b.txt"]);
+    let parents = |root: &str, only: &str| Source::Parents { root: root.into(), only: only.into() };
+    assert_eq!(copies[0].sources, [parents("/", "x/a.txt"), parents("/usr", "bin"), parents("/y*", "**/z"), parents("/", "")]);
+    assert!(matches!(&copies[1].chmod, Some(Chmod::Changes { text, .. }) if text == "u+x,go=u-w"));
+    assert_eq!(
+        history(&state)[1..],
+        ["L COPY --parents ./x/a.txt /usr/./lib/../bin/. ../y*/./**/z/ . /p/ # buildkit", "L ADD --chmod=u+x,go=u-w dir /d/ # buildkit"]
+    );
+    for wrong in [
+        "ADD --parents a /b/",
+        "COPY --parents=maybe a /b/",
+        "COPY --parents --parents a /b/",
+        "COPY --chmod=u!x a /b",
+        "COPY --exclude a /b",
+    ] {
+        assert!(error(&format!("FROM a\n{wrong}\n")).contains("line 2: "), "{wrong}");
+    }
 }

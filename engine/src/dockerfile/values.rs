@@ -6,8 +6,8 @@ use super::{At, Command, Healthcheck};
 use std::net::IpAddr;
 use twostage_model::{Result, Sha256};
 
-/// A path or, for ADD, a URL; repositories of Git are refused.
-pub(super) fn source(at: &At, add: bool, word: String) -> Result<Source> {
+/// A path or, for ADD, a URL; repositories of Git are refused. `parents`: the folders of a path are kept, from `/./` on.
+pub(super) fn source(at: &At, add: bool, parents: bool, word: String) -> Result<Source> {
     let url = word.starts_with("http://") || word.starts_with("https://");
     let path = word.split('#').next().unwrap_or_default();
     let git = word.starts_with("git://") || word.starts_with("ssh://") || word.starts_with("git@") || url && path.ends_with(".git");
@@ -15,6 +15,10 @@ pub(super) fn source(at: &At, add: bool, word: String) -> Result<Source> {
         (_, true, _) => Err(at.error(format!("{word} is a repository of Git"), "clone it in a RUN, or into the context")),
         (true, _, true) => Ok(Source::Url(word)),
         (false, _, true) => Err(at.error(format!("{word} is a URL"), "use ADD")),
+        _ if parents => {
+            let (root, only) = word.split_once("/./").unwrap_or(("", &word));
+            Ok(Source::Parents { root: join("/", root), only: join("/", only).trim_start_matches('/').to_owned() })
+        }
         _ => Ok(Source::Path(join("/", &word))),
     }
 }

@@ -3,6 +3,7 @@
 //! A container is a folder of the store, locked by whoever made it for as long as it is theirs. Nothing runs in it but
 //! while [`Session::run`] or [`Container::exec`] waits.
 
+use super::agent::Forward;
 use super::sandbox::{Job, Mount, Root, Upper};
 use super::store::{self, Place, Store};
 use super::{Inner, Session, about, blocking, cache, changes, collect, images, shown, stream, times};
@@ -306,7 +307,8 @@ impl Container {
         let what = format!("cannot copy {path} out of the container");
         let (inner, own, layers, path) = (self.session.inner.clone(), self.path.clone(), self.layers(), path.to_string());
         stream(what, move |out| {
-            let root = root(&inner, &own, &layers)?;
+            // (What a container finds above its layers is none of its files.)
+            let root = Root { init: None, ..root(&inner, &own, &layers)? };
             let mut tar = inner.sandbox.copy_out(&root, &path)?;
             io::copy(&mut tar, out).map(drop).or_fail(Class::Engine, || format!("cannot read {path}"))
         })
@@ -333,8 +335,8 @@ impl Container {
     }
 
     /// What is to be mounted, and what is held until nobody uses it any more.
-    async fn mounts(&self, attached: &[Attach<'_>]) -> Result<(Vec<Mount>, Vec<File>)> {
-        let (mut mounts, mut held) = (Vec::new(), Vec::new());
+    async fn mounts(&self, attached: &[Attach<'_>]) -> Result<(Vec<Mount>, (Vec<File>, Vec<Forward>))> {
+        let (mut mounts, mut held, mut agents) = (Vec::new(), Vec::new(), Vec::new());
         for attach in attached {
             mounts.push(match *attach {
                 Attach::Files { of, path, target, read_only } => {
@@ -352,13 +354,19 @@ impl Container {
                     held.push(lock);
                     Mount::Bind { source, target: target.into(), read_only }
                 }
+                Attach::Agent { agent, target, owner } => {
+                    let forward = Forward::new(agent).await?;
+                    let source = forward.path();
+                    agents.push(forward);
+                    Mount::Socket { source, target: target.into(), mode: owner.mode, uid: owner.uid, gid: owner.gid }
+                }
                 Attach::Tmpfs { target, size } => Mount::Tmpfs { target: target.into(), size },
                 Attach::Secret { bytes, target, owner } => {
                     Mount::Secret { bytes: bytes.to_vec(), target: target.into(), mode: owner.mode, uid: owner.uid, gid: owner.gid }
                 }
             });
         }
-        Ok((mounts, held))
+        Ok((mounts, (held, agents)))
     }
 
     /// Runs a command to its end, and ends whatever it left running.

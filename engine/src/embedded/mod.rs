@@ -11,6 +11,7 @@
 //!
 //! The same input makes the same image, so no clock is asked. All that waits for files runs in blocking threads.
 
+mod agent;
 mod build;
 mod cache;
 mod changes;

@@ -3,9 +3,12 @@
 use super::context::{Context, MAX_ENTRIES, Source};
 use super::fetch::Fetched;
 use super::origin::Data;
+use super::pattern::Select;
 use crate::PipeWriter;
-use std::collections::BTreeSet;
+use crate::dockerfile::Chmod;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read, Seek as _, Write};
+use std::sync::Arc;
 use twostage_image::path::{self, join};
 use twostage_image::{Entry, Header, Kind, TarWriter, Tarball};
 use twostage_model::error::OrFail as _;
@@ -20,12 +23,12 @@ const BUFFER: usize = 128 << 10;
 pub type Out = TarWriter<PipeWriter>;
 
 /// Whose the copied files become, and what else is said of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct How {
     /// Owner and group; none: as they are, those of the context root's.
     pub owner: Option<(u64, u64)>,
-    /// Mode of all that is copied.
-    pub chmod: Option<u32>,
+    /// What becomes of the mode of all that is copied.
+    pub chmod: Option<Arc<Chmod>>,
     /// The time of what is made here.
     pub now: i64,
     /// The time of all that is copied; none: as it is.
@@ -38,12 +41,27 @@ impl How {
             (entry.uid, entry.gid) = (uid, gid);
         }
         entry.mtime = self.mtime.unwrap_or(entry.mtime);
-        match (&entry.kind, self.chmod) {
+        match (&entry.kind, &self.chmod) {
             (Kind::Symlink { .. }, _) => entry.mode = 0o777,
-            (_, Some(mode)) => entry.mode = mode,
+            (kind, Some(chmod)) => entry.mode = chmod.applied(entry.mode, *kind == Kind::Dir),
             (_, None) => {}
         }
     }
+}
+
+/// What is copied of a source, and to where.
+#[derive(Debug, Clone)]
+pub struct Copied {
+    /// Where it goes; of a folder, what is in it.
+    pub target: String,
+    /// What becomes of it.
+    pub how: How,
+    /// How the target was made, where it was made for this.
+    pub made: Option<How>,
+    /// What of it.
+    pub select: Arc<Select>,
+    /// Where, in what is selected from, the source itself is; empty where it is all of that.
+    pub within: String,
 }
 
 /// The engine's end is closed, or a file ended early.
@@ -57,56 +75,49 @@ fn file(size: u64) -> Kind {
 }
 
 /// Folders that are made on the way.
-pub fn folders(out: &mut TarWriter<impl Write>, missing: &[String], how: How) -> Result<()> {
+pub fn folders(out: &mut TarWriter<impl Write>, missing: &[String], how: &How) -> Result<()> {
     for folder in missing {
         let mut entry = Entry { mtime: how.now, ..Entry::bare(Kind::Dir) };
-        How { chmod: None, ..how }.apply(&mut entry);
+        How { chmod: None, ..how.clone() }.apply(&mut entry);
         out.entry(folder.trim_matches('/'), &entry, &mut io::empty()).or_fail(Class::Engine, failed)?;
     }
     Ok(())
 }
 
 /// A document of a COPY.
-pub fn document(out: &mut TarWriter<impl Write>, target: &str, text: &str, how: How) -> Result<()> {
+pub fn document(out: &mut TarWriter<impl Write>, target: &str, text: &str, how: &How) -> Result<()> {
     let mut entry = Entry { mtime: how.now, ..Entry::bare(file(text.len() as u64)) };
     how.apply(&mut entry);
     out.entry(target, &entry, &mut text.as_bytes()).or_fail(Class::Engine, failed)
 }
 
 /// What was fetched. Its time is 1970 where no server says one, as Docker has it.
-pub fn fetched(out: &mut TarWriter<impl Write>, target: &str, fetched: &Fetched, how: How) -> Result<()> {
+pub fn fetched(out: &mut TarWriter<impl Write>, target: &str, fetched: &Fetched, how: &How) -> Result<()> {
     let mut entry = Entry { mode: 0o600, mtime: fetched.modified.unwrap_or(0), ..Entry::bare(file(fetched.size)) };
     how.apply(&mut entry);
     out.entry(target, &entry, &mut fetched.read()).or_fail(Class::Engine, failed)
 }
 
 /// A folder that was made for what is in another has that one's time, not its rights.
-fn made_for(out: &mut TarWriter<impl Write>, target: &str, mtime: i64, made: Option<How>) -> Result<()> {
-    let Some(how) = made else { return Ok(()) };
-    folders(out, &[target.to_string()], How { now: mtime, ..how })
+fn made_for(out: &mut TarWriter<impl Write>, copied: &Copied, mtime: i64) -> Result<()> {
+    let Some(how) = &copied.made else { return Ok(()) };
+    folders(out, std::slice::from_ref(&copied.target), &How { now: mtime, ..how.clone() })
 }
 
-/// A file of the context, or what is in a folder of it; `made` says how that was made which it is put into.
-pub fn from_context(
-    out: &mut TarWriter<impl Write>,
-    context: &Context,
-    source: &Source,
-    target: &str,
-    how: How,
-    made: Option<How>,
-) -> Result<()> {
-    let how = How { owner: how.owner.or(Some((0, 0))), ..how };
-    for listed in context.list(source)? {
+/// A file of the context, or what is in a folder of it.
+pub fn from_context(out: &mut TarWriter<impl Write>, context: &Context, source: &Source, copied: &Copied) -> Result<()> {
+    let how = How { owner: copied.how.owner.or(Some((0, 0))), ..copied.how.clone() };
+    for listed in context.list(source, &copied.select)? {
         let mut entry = listed.entry;
         // The folder itself is there, or was made with rights of its own.
         if listed.below.is_empty() && entry.is_dir() {
-            made_for(out, target, entry.mtime, made)?;
+            made_for(out, copied, entry.mtime)?;
             continue;
         }
         how.apply(&mut entry);
-        let to = join(target, &listed.below);
+        let to = join(&copied.target, &listed.below);
         if let Some(first) = &listed.same_as {
-            out.hard_link(&to, &join(target, first), &entry).or_fail(Class::Engine, failed)?;
+            out.hard_link(&to, &join(&copied.target, first), &entry).or_fail(Class::Engine, failed)?;
             continue;
         }
         match entry.kind {
@@ -125,59 +136,116 @@ pub fn from_context(
     Ok(())
 }
 
-/// What the engine copied out of a container: a file, or a folder and what is in it.
-pub fn from_container(
-    out: &mut TarWriter<impl Write>,
-    tar: impl Read,
-    folder: bool,
-    target: &str,
-    how: How,
-    made: Option<How>,
-) -> Result<()> {
-    let mut tarball = Tarball::new(tar);
-    let mut top: Option<String> = None;
-    let mut bounds = Bounds::default();
-    while let Some(header) = tarball.next()? {
-        let name = path::clean(&header.path)?;
-        let top = top.get_or_insert_with(|| name.clone()).clone();
-        let below = |name: &str| match name.strip_prefix(&top).map(|rest| (rest, rest.strip_prefix('/'))) {
-            Some(("", _)) => Some(String::new()),
-            Some((_, Some(rest))) => Some(rest.to_string()),
-            Some((rest, None)) if top.is_empty() => Some(rest.to_string()),
-            _ => None,
+/// Of files with several names whose first one is not selected, by that, the first name that is: it gets the data.
+pub type Renamed = BTreeMap<String, String>;
+
+/// What the engine copied out of a container, member by member, with paths below the source.
+struct Members<R> {
+    tarball: Tarball<R>,
+    top: Option<String>,
+}
+
+impl<R: Read> Members<R> {
+    fn new(tar: R) -> Self {
+        Members { tarball: Tarball::new(tar), top: None }
+    }
+
+    fn next(&mut self) -> Result<Option<(Header, String)>> {
+        let Some(header) = self.tarball.next()? else {
+            return match self.top {
+                Some(_) => Ok(None),
+                None => Err(Error::new(Class::Engine, "the engine gave no files")),
+            };
         };
-        let stray = || Error::new(Class::Engine, format!("the engine gave {} instead of {top}", path::shown(&name)));
-        let place = below(&name).ok_or_else(stray)?;
-        if place.is_empty() && folder {
-            made_for(out, target, header.mtime, made)?;
+        let name = path::clean(&header.path)?;
+        let below = self.below(&name)?;
+        Ok(Some((header, below)))
+    }
+
+    fn below(&mut self, name: &str) -> Result<String> {
+        let top = self.top.get_or_insert_with(|| name.to_string());
+        match name.strip_prefix(top.as_str()).map(|rest| (rest, rest.strip_prefix('/'))) {
+            Some(("", _)) => Ok(String::new()),
+            Some((_, Some(rest))) => Ok(rest.to_string()),
+            Some((rest, None)) if top.is_empty() => Ok(rest.to_string()),
+            _ => Err(Error::new(Class::Engine, format!("the engine gave {} instead of {top}", path::shown(name)))),
+        }
+    }
+}
+
+/// What has to be known before [`from_container`] can select.
+pub fn renamed(tar: impl Read, copied: &Copied) -> Result<Renamed> {
+    let mut members = Members::new(tar);
+    let mut renamed = Renamed::new();
+    let taken = |below: &str| copied.select.takes(&join(&copied.within, below));
+    while let Some((header, below)) = members.next()? {
+        if header.kind == b'1' && taken(&below) {
+            let first = members.below(&path::clean(&header.link)?)?;
+            if !taken(&first) {
+                renamed.entry(first).or_insert(below);
+            }
+        }
+        if renamed.len() > MAX_ENTRIES {
+            return Err(Error::new(Class::Project, format!("it holds more than {MAX_ENTRIES} files")).hint("copy less of it"));
+        }
+    }
+    Ok(renamed)
+}
+
+/// What the engine copied out of a container: a file, or a folder and what is in it.
+pub fn from_container(out: &mut TarWriter<impl Write>, tar: impl Read, folder: bool, copied: &Copied, renamed: &Renamed) -> Result<()> {
+    let mut members = Members::new(tar);
+    let mut bounds = Bounds::default();
+    // Folders that are not selected, and are there for what is in them that is.
+    let mut waiting: Vec<(String, Entry)> = Vec::new();
+    while let Some((header, place)) = members.next()? {
+        if place.is_empty() && folder && copied.within.is_empty() {
+            made_for(out, copied, header.mtime)?;
             continue;
         }
-        let to = join(target, &place);
         bounds.add(&header)?;
+        let mut entry = entry(&header, &place)?;
+        copied.how.apply(&mut entry);
+        let mut within = join(&copied.within, &place);
+        // (A source that is no folder is what is asked for, as in BuildKit.)
+        let taken = copied.within.is_empty() && place.is_empty() || copied.select.takes(&within);
+        if !taken {
+            match renamed.get(&place) {
+                Some(other) => within = join(&copied.within, other),
+                None if entry.is_dir() => {
+                    waiting.push((within, entry));
+                    continue;
+                }
+                None => continue,
+            }
+        }
+        let (above, others) = waiting.into_iter().partition(|(path, _)| within.starts_with(&format!("{path}/")));
+        waiting = others;
+        let above: Vec<(String, Entry)> = above;
+        for (path, entry) in above {
+            out.entry(&join(&copied.target, &path), &entry, &mut io::empty()).or_fail(Class::Engine, failed)?;
+        }
+        let to = join(&copied.target, &within);
         if header.kind == b'1' {
-            let link = below(&path::clean(&header.link)?).ok_or_else(stray)?;
-            let mut entry = entry(&header, &name)?;
-            how.apply(&mut entry);
-            out.hard_link(&to, &join(target, &link), &entry).or_fail(Class::Engine, failed)?;
+            let first = members.below(&path::clean(&header.link)?)?;
+            let first = renamed.get(&first).unwrap_or(&first);
+            if *first != place {
+                out.hard_link(&to, &join(&copied.target, &join(&copied.within, first)), &entry).or_fail(Class::Engine, failed)?;
+            }
             continue;
         }
-        let mut entry = entry(&header, &name)?;
-        how.apply(&mut entry);
-        out.entry(&to, &entry, &mut tarball).or_fail(Class::Engine, failed)?;
+        out.entry(&to, &entry, &mut members.tarball).or_fail(Class::Engine, failed)?;
     }
-    match top {
-        Some(_) => tarball.finish().map(|_| ()),
-        None => Err(Error::new(Class::Engine, "the engine gave no files")),
-    }
+    members.tarball.finish().map(|_| ())
 }
 
 /// The members of an archive, unpacked below a folder. Their names cannot lead elsewhere, not through links of the
 /// archive either.
-pub fn from_archive(out: &mut TarWriter<impl Write>, file: Data, target: &str, how: How) -> Result<()> {
+pub fn from_archive(out: &mut TarWriter<impl Write>, file: Data, target: &str, how: &How) -> Result<()> {
     unpacked(BufReader::with_capacity(BUFFER, file), MAX_BYTES, |tar| members(out, tar, target, how)).or_fail(Class::System, unread)?
 }
 
-fn members(out: &mut TarWriter<impl Write>, tar: &mut dyn Read, target: &str, how: How) -> Result<()> {
+fn members(out: &mut TarWriter<impl Write>, tar: &mut dyn Read, target: &str, how: &How) -> Result<()> {
     let mut tarball = Tarball::new(tar);
     let mut links = BTreeSet::new();
     let mut bounds = Bounds::default();
@@ -191,7 +259,7 @@ fn members(out: &mut TarWriter<impl Write>, tar: &mut dyn Read, target: &str, ho
         check_folders(&name, &links)?;
         // --chown and --chmod are not for what an archive holds.
         let mut entry = entry(&header, &name)?;
-        How { chmod: None, owner: None, ..how }.apply(&mut entry);
+        How { chmod: None, owner: None, ..how.clone() }.apply(&mut entry);
         let to = join(target, &name);
         links.remove(&name);
         if let Kind::Hardlink { target: link } = &entry.kind {

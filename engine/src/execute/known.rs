@@ -1,7 +1,7 @@
 //! What a planned step, and a whole file, is known by: the keys under which what was made of them is kept.
 
 use super::ready::Ready;
-use super::stage::{self, From};
+use super::stage::{self, From, Wanted};
 use super::{Job, mounted, named};
 use crate::Network;
 use crate::dockerfile::state::{CopyStep, RunStep, Source};
@@ -21,11 +21,13 @@ pub fn workdir(path: &str, user: &str) -> Value {
 pub fn copy(copy: &CopyStep) -> Value {
     let source = |source: &Source| match source {
         Source::Path(path) => json!(path),
+        Source::Parents { root, only } => json!({ "parents": root, "only": only }),
         Source::Url(url) => json!({ "url": values::url_name(url) }),
     };
     let sources: Vec<Value> = copy.sources.iter().map(source).collect();
     json!({
-        "copy": sources, "documents": copy.documents, "to": copy.destination, "unpack": copy.unpack, "chown": copy.chown, "chmod": copy.chmod,
+        "copy": sources, "documents": copy.documents, "to": copy.destination, "unpack": copy.unpack, "chown": copy.chown,
+        "chmod": copy.chmod.as_ref().map(ToString::to_string), "exclude": copy.exclude,
     })
 }
 
@@ -53,7 +55,10 @@ pub fn mount(mount: &Mount, from: &Value) -> Value {
         Mount::Cache { id, target, read_only, .. } => json!({ "cache": id, "target": target, "read_only": read_only }),
         Mount::Tmpfs { target, size } => json!({ "tmpfs": target, "size": size }),
         // What a secret says makes no other image.
-        Mount::Secret { id, target, owner, .. } => json!({ "secret": id, "target": target, "owner": [owner.mode, owner.uid, owner.gid] }),
+        Mount::Secret { id, target, env, owner, .. } => {
+            json!({ "secret": id, "target": target, "env": env, "owner": [owner.mode, owner.uid, owner.gid] })
+        }
+        Mount::Ssh { id, target, owner, .. } => json!({ "agent": id, "target": target, "owner": [owner.mode, owner.uid, owner.gid] }),
     }
 }
 
@@ -82,12 +87,12 @@ impl Job<'_> {
                         run(step, network(step, self.network), &mounts)
                     }
                     Step::Copy(step) => {
-                        let taken = match &step.origin {
-                            Origin::Context => {
-                                let from = From::Context(&self.context);
-                                stage::content(&step.sources, from, &self.remote, step.checksum.as_ref()).await.map(|digest| json!(digest))
+                        let taken = match self.folder(&step.origin) {
+                            Some(context) => {
+                                let from = From::Context(context);
+                                stage::content(Wanted::of(step), from, &self.remote).await.map(|digest| json!(digest))
                             }
-                            origin => self.source(origin).await,
+                            None => self.source(&step.origin).await,
                         };
                         json!([copy(step), taken.map_err(|error| named(&located.at, error))?])
                     }
@@ -107,8 +112,10 @@ impl Job<'_> {
         let mut mounts = Vec::new();
         for step in &run.mounts {
             let from = match mounted::origin(step) {
-                Some((Origin::Context, source)) => mounted::content(&self.context, source).await?,
-                Some((origin, _)) => self.source(origin).await?,
+                Some((origin, source)) => match self.folder(origin) {
+                    Some(context) => mounted::content(context, source).await?,
+                    None => self.source(origin).await?,
+                },
                 None => Value::Null,
             };
             mounts.push(mount(step, &from));
@@ -124,7 +131,7 @@ impl Job<'_> {
                 Some(image) => json!({ "image": image.id }),
                 None => return Err(Error::new(Class::Engine, format!("the image {name} was removed meanwhile")).hint("try again")),
             },
-            Origin::Context | Origin::Scratch => Value::Null,
+            Origin::Context | Origin::Folder(_) | Origin::Scratch => Value::Null,
         })
     }
 }

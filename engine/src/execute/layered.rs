@@ -19,9 +19,9 @@
 use super::context::Context;
 use super::fetch::Remote;
 use super::known;
-use super::mounted::{self, Mounted};
+use super::mounted::{self, Given, Mounted};
 use super::ready::{self, Ready};
-use super::stage::{self, From, Sees, Stage};
+use super::stage::{self, From, Sees, Stage, Wanted};
 use super::{HOSTNAME, LAST_LINES};
 use crate::dockerfile::config::{History, ImageConfig};
 use crate::dockerfile::state::{CopyStep, RunStep};
@@ -30,7 +30,6 @@ use crate::reference::Reference;
 use crate::{Attach, Build, Container, Engine, LastLines, Network, Pending, blocking};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use twostage_model::event::Event;
 use twostage_model::{Class, Error, Result, Sha256, Sink, date};
@@ -103,7 +102,7 @@ pub(crate) async fn build(layers: &dyn Layers, build: Build<'_>, on_line: &mut (
     let file = Dockerfile::parse(&text).map_err(refused)?;
     let engine = layers.engine();
     let platform = ready::platform(&engine);
-    let options = Options { build_args: build.build_args.clone(), target: platform.clone(), build: platform };
+    let options = Options { build_args: build.build_args.clone(), target: platform.clone(), build: platform, ..Options::default() };
     let plan = file.plan(options).map_err(refused)?;
     for warning in file.warnings.iter().chain(&plan.unused_arguments()) {
         let place = if warning.line == 0 { String::new() } else { format!("Dockerfile line {}: ", warning.line) };
@@ -124,7 +123,7 @@ pub(crate) async fn build(layers: &dyn Layers, build: Build<'_>, on_line: &mut (
         remote: Remote::through(plan.options.proxies()),
         network: build.network,
         no_cache: build.no_cache,
-        secrets: build.secrets,
+        given: Given { secrets: build.secrets, agents: build.agents },
         epoch: epoch(build.build_args).map_err(refused)?,
         started: date::now(),
         subject: &subject,
@@ -169,7 +168,7 @@ struct Building<'b> {
     remote: Remote,
     network: Network,
     no_cache: bool,
-    secrets: &'b BTreeMap<String, PathBuf>,
+    given: Given<'b>,
     epoch: Option<i64>,
     started: i64,
     subject: &'b str,
@@ -291,7 +290,7 @@ impl Building<'_> {
             (None, Origin::Scratch) => From::Nothing,
             (None, _) => From::Context(&self.context),
         };
-        let content = stage::content(&copy.sources, from, &self.remote, copy.checksum.as_ref()).await?;
+        let content = stage::content(Wanted::of(copy), from, &self.remote).await?;
         let key = self.key(growing, json!([planned, content]));
         let found = self.found(growing, &key).await?;
         keys.push(key);
@@ -332,7 +331,8 @@ impl Building<'_> {
             last.push(line);
             on_line(line);
         };
-        let sees = Sees { mounts: &attached, network: (network != self.network).then_some(network) };
+        let secrets: Vec<_> = run.mounts.iter().zip(&mounted).filter_map(|(mount, mounted)| mounted.variable(mount)).collect();
+        let sees = Sees { mounts: &attached, secrets: &secrets, network: (network != self.network).then_some(network) };
         let code = self.open(growing).await?.run(run, sees, self.now(), &mut each).await?;
         if code != 0 {
             return Ok(Outcome::Failed { code, last: last.text(LAST_LINES) });
@@ -349,7 +349,7 @@ impl Building<'_> {
                 let tree = self.tree(built, origin).await?.unwrap_or_default();
                 Mounted::files(self.begin(&tree).await?, source).await
             }
-            None => Mounted::given(mount, self.secrets).await,
+            None => Mounted::given(mount, self.given).await,
         }
     }
 
@@ -361,7 +361,7 @@ impl Building<'_> {
                 let gone = || Error::new(Class::Engine, format!("the image {name} was removed meanwhile")).hint("try again");
                 self.engine.image(name).await?.map(|image| Some(image.diff_ids)).ok_or_else(gone)
             }
-            Origin::Context | Origin::Scratch => Ok(None),
+            Origin::Context | Origin::Folder(_) | Origin::Scratch => Ok(None),
         }
     }
 

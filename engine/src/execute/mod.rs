@@ -29,7 +29,7 @@ mod stage;
 use crate::dockerfile::state::RunStep;
 use crate::dockerfile::{At, Base, Mount, Origin, Plan, Step};
 use crate::{Attach, Container, Engine, Hold, LastLines, Network};
-use mounted::Mounted;
+use mounted::{Given, Mounted};
 use ready::{Ready, Root};
 use stage::{From, Sees, Stage};
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ pub(crate) use files::entry as member;
 pub use image::Image;
 
 /// What images that a run needs for itself are called, with a tag of its own.
-const TEMPORARY: &str = "twostage-compile";
+pub const TEMPORARY: &str = "twostage-compile";
 /// Lines of a failed command that its error shows.
 const LAST_LINES: usize = 20;
 /// The name of the machine that a RUN sees: BuildKit's, so that what writes it down writes the same each time.
@@ -57,12 +57,18 @@ pub struct Job<'f> {
     pub plan: &'f Plan<'f>,
     /// Where COPY takes files from.
     pub context: Arc<Context>,
+    /// Other folders that it may take files from, by their names.
+    pub folders: BTreeMap<String, Arc<Context>>,
+    /// Images that were put into the engine for this run only.
+    pub images: Vec<String>,
     /// What ADD names by a URL.
     pub remote: Remote,
     /// What every RUN can reach.
     pub network: Network,
     /// The files of secrets, by their names.
     pub secrets: BTreeMap<String, PathBuf>,
+    /// The sockets of SSH agents, by their names.
+    pub agents: BTreeMap<String, PathBuf>,
     /// What tells this run's leftovers from others'.
     pub id: String,
     /// Who is told what happens.
@@ -131,7 +137,7 @@ impl Job<'_> {
             containers.images.insert(image.clone(), container);
         }
         let from = match origin {
-            Origin::Context => From::Context(&self.context),
+            Origin::Context | Origin::Folder(_) => self.folder(origin).map_or(From::Nothing, From::Context),
             Origin::Stage(index) => containers.stages.get(index).map_or(From::Nothing, |stage| From::Container(&stage.container)),
             Origin::Image(image) => containers.images.get(image).map_or(From::Nothing, From::Container),
             Origin::Scratch => From::Nothing,
@@ -145,18 +151,29 @@ impl Job<'_> {
         }
     }
 
+    /// The folder of this machine that files come from, if they do.
+    fn folder(&self, origin: &Origin) -> Option<&Arc<Context>> {
+        match origin {
+            Origin::Context => Some(&self.context),
+            Origin::Folder(name) => self.folders.get(name),
+            Origin::Stage(_) | Origin::Image(_) | Origin::Scratch => None,
+        }
+    }
+
     /// What a mount shows: files of a container that is there only for it, so that what is written there is dropped.
     async fn mounted(&self, at: &At, mount: &Mount) -> Result<Mounted> {
-        let Some((origin, source)) = mounted::origin(mount) else { return Mounted::given(mount, &self.secrets).await };
+        let Some((origin, source)) = mounted::origin(mount) else {
+            return Mounted::given(mount, Given { secrets: &self.secrets, agents: &self.agents }).await;
+        };
         let name = match origin {
             Origin::Stage(index) => self.temporary(*index),
             Origin::Image(name) => name.clone(),
-            Origin::Context | Origin::Scratch => self.empty(at, self.start_name(self.plan.stages.len())).await?,
+            Origin::Context | Origin::Folder(_) | Origin::Scratch => self.empty(at, self.start_name(self.plan.stages.len())).await?,
         };
         let container = self.engine.create(&name).await?;
-        match origin {
-            Origin::Context => Mounted::context(container, &self.context, source).await,
-            _ => Mounted::files(container, source).await,
+        match self.folder(origin) {
+            Some(context) => Mounted::context(container, context, source).await,
+            None => Mounted::files(container, source).await,
         }
     }
 
@@ -167,7 +184,8 @@ impl Job<'_> {
         }
         let mounts: Vec<Attach<'_>> = run.mounts.iter().zip(&mounted).filter_map(|(mount, mounted)| mounted.attach(mount)).collect();
         let network = known::network(run, self.network);
-        let sees = Sees { mounts: &mounts, network: (network != self.network).then_some(network) };
+        let secrets: Vec<_> = run.mounts.iter().zip(&mounted).filter_map(|(mount, mounted)| mounted.variable(mount)).collect();
+        let sees = Sees { mounts: &mounts, secrets: &secrets, network: (network != self.network).then_some(network) };
         let mut last = LastLines::default();
         let mut on_line = |line: &str| {
             last.push(line);
@@ -216,12 +234,20 @@ impl Job<'_> {
         // A later stage may start from an earlier one.
         for stage in (0..=self.plan.stages.len()).rev() {
             for name in [self.temporary(stage), self.start_name(stage)] {
-                if self.engine.image(&name).await?.is_some() {
-                    self.engine.remove_image(&name).await?;
-                }
+                self.forget(&name).await?;
             }
         }
+        for name in &self.images {
+            self.forget(name).await?;
+        }
         Ok(())
+    }
+
+    async fn forget(&self, image: &str) -> Result<()> {
+        match self.engine.image(image).await? {
+            Some(_) => self.engine.remove_image(image).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Remote;
 use super::context::Context;
-use super::stage::{self, From, Stage};
+use super::stage::{self, From, Stage, Wanted};
 use crate::dockerfile::state::Source;
 use crate::dockerfile::{Mount, Origin};
 use crate::{Attach, Container, blocking};
@@ -21,16 +21,24 @@ pub enum Mounted {
     /// These files, of a container that is there only for them.
     Files(Box<Container>, String),
     Secret(Vec<u8>),
+    Agent(PathBuf),
     /// What it says of itself.
     AsItIs,
     Nothing,
+}
+
+/// What whoever builds gives to RUNs, by its ids.
+#[derive(Clone, Copy)]
+pub struct Given<'g> {
+    pub secrets: &'g BTreeMap<String, PathBuf>,
+    pub agents: &'g BTreeMap<String, PathBuf>,
 }
 
 /// Whose files a mount shows, and which.
 pub fn origin(mount: &Mount) -> Option<(&Origin, &str)> {
     match mount {
         Mount::Bind { origin, source, .. } => Some((origin, source)),
-        Mount::Cache { .. } | Mount::Tmpfs { .. } | Mount::Secret { .. } => None,
+        Mount::Cache { .. } | Mount::Tmpfs { .. } | Mount::Secret { .. } | Mount::Ssh { .. } => None,
     }
 }
 
@@ -41,7 +49,9 @@ pub fn origin(mount: &Mount) -> Option<(&Origin, &str)> {
 pub async fn content(context: &Arc<Context>, source: &str) -> Result<Value> {
     let source = [Source::Path(source.to_string())];
     // (It is no URL, so nothing is fetched.)
-    stage::content(&source, From::Context(context), &Remote::default(), None).await.map(|digest| json!(digest))
+    stage::content(Wanted { sources: &source, exclude: &[], checksum: None }, From::Context(context), &Remote::default())
+        .await
+        .map(|digest| json!(digest))
 }
 
 impl Mounted {
@@ -67,19 +77,38 @@ impl Mounted {
     /// What is none of anybody's files.
     ///
     /// # Errors
-    /// A secret that must be there is not given, or cannot be read.
-    pub async fn given(mount: &Mount, secrets: &BTreeMap<String, PathBuf>) -> Result<Mounted> {
-        let Mount::Secret { id, required, .. } = mount else { return Ok(Mounted::AsItIs) };
-        match secrets.get(id) {
-            Some(path) => {
-                let (name, path) = (id.clone(), path.clone());
-                blocking(move || secret(&name, &path)).await.map(Mounted::Secret)
-            }
-            None if *required => {
-                Err(Error::new(Class::Usage, format!("the secret {id} is not given"))
-                    .hint("give it to the build, or leave `required` away"))
-            }
-            None => Ok(Mounted::Nothing),
+    /// A secret or agent that must be there is not given, or cannot be read.
+    pub async fn given(mount: &Mount, given: Given<'_>) -> Result<Mounted> {
+        match mount {
+            Mount::Secret { id, required, env, .. } => match given.secrets.get(id) {
+                Some(path) => {
+                    let (name, path) = (id.clone(), path.clone());
+                    let bytes = blocking(move || secret(&name, &path)).await?;
+                    if env.is_some() && (bytes.contains(&0) || std::str::from_utf8(&bytes).is_err()) {
+                        return Err(Error::new(Class::Usage, format!("the secret {id} is no text, which a variable has to be"))
+                            .hint("write target= instead of env=: then it is a file"));
+                    }
+                    Ok(Mounted::Secret(bytes))
+                }
+                None if *required => Err(Error::new(Class::Usage, format!("the secret {id} is not given"))
+                    .hint(format!("give it to the build, --secret id={id},src=FILE, or leave `required` away"))),
+                None => Ok(Mounted::Nothing),
+            },
+            Mount::Ssh { id, required, .. } => match given.agents.get(id) {
+                Some(socket) => Ok(Mounted::Agent(socket.clone())),
+                None if *required => Err(Error::new(Class::Usage, format!("the SSH agent {id} is not forwarded"))
+                    .hint(format!("give it to the build, --ssh {id}, or leave `required` away"))),
+                None => Ok(Mounted::Nothing),
+            },
+            _ => Ok(Mounted::AsItIs),
+        }
+    }
+
+    /// The variable that a secret is in.
+    pub fn variable(&self, mount: &Mount) -> Option<(String, String)> {
+        match (self, mount) {
+            (Mounted::Secret(bytes), Mount::Secret { env: Some(name), .. }) => Some((name.clone(), String::from_utf8(bytes.clone()).ok()?)),
+            _ => None,
         }
     }
 
@@ -89,7 +118,10 @@ impl Mounted {
             (Mounted::Files(of, path), Mount::Bind { target, writable, .. }) => {
                 Some(Attach::Files { of, path, target, read_only: !writable })
             }
-            (Mounted::Secret(bytes), Mount::Secret { target, owner, .. }) => Some(Attach::Secret { bytes, target, owner: *owner }),
+            (Mounted::Secret(bytes), Mount::Secret { target: Some(target), owner, .. }) => {
+                Some(Attach::Secret { bytes, target, owner: *owner })
+            }
+            (Mounted::Agent(agent), Mount::Ssh { target, owner, .. }) => Some(Attach::Agent { agent, target, owner: *owner }),
             (Mounted::AsItIs, Mount::Cache { id, sharing, target, read_only, owner, .. }) => {
                 Some(Attach::Cache { id, sharing: *sharing, target, read_only: *read_only, owner: *owner })
             }

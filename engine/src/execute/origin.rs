@@ -101,6 +101,16 @@ impl Files {
         Ok(Files::Folder { folder: folder.to_path_buf(), root })
     }
 
+    /// No files.
+    pub fn nothing() -> Files {
+        Files::Tar(BTreeMap::from([(String::new(), Member::folder())]))
+    }
+
+    /// Whether there are none, of whatever kind.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Files::Tar(members) if members.len() <= 1)
+    }
+
     /// Reads a tar.
     ///
     /// # Errors

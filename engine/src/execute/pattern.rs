@@ -142,25 +142,20 @@ impl Ignore {
     pub fn parse(text: &str) -> Result<Ignore, (usize, String)> {
         let mut rules = Vec::new();
         for (number, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
-            if line.starts_with('#') || line.trim().is_empty() {
-                continue;
-            }
-            let line = line.trim();
-            let (again, rest) = line.strip_prefix('!').map_or((false, line), |rest| (true, rest.trim()));
-            let clean = clean(rest);
-            if clean.is_empty() && again && rest.is_empty() {
-                return Err((number + 1, "`!` names nothing".into()));
-            }
-            if clean.is_empty() {
-                // Docker takes `.` and `/` for nothing, too.
-                continue;
-            }
-            let pattern = Pattern::parse(&clean, true).map_err(|why| (number + 1, format!("{rest} is not a pattern: {why}")))?;
-            rules.push((again, pattern));
-            if rules.len() > MAX_RULES {
-                return Err((number + 1, format!("there are more than {MAX_RULES} patterns")));
+            if !line.starts_with('#') && !line.trim().is_empty() {
+                add(line, &mut rules).map_err(|why| (number + 1, why))?;
             }
         }
+        Ok(Ignore { rules })
+    }
+
+    /// What `--exclude` says, in order.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    pub fn of(patterns: &[String]) -> Result<Ignore, String> {
+        let mut rules = Vec::new();
+        patterns.iter().try_for_each(|pattern| add(pattern, &mut rules))?;
         Ok(Ignore { rules })
     }
 
@@ -171,8 +166,7 @@ impl Ignore {
             if *again != out {
                 continue;
             }
-            let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
-            if pattern.matches(path) || folders.into_iter().any(|folder| pattern.matches(folder)) {
+            if matches_here_or_above(pattern, path) {
                 out = !again;
             }
         }
@@ -183,6 +177,73 @@ impl Ignore {
     pub fn takes_in_again(&self) -> bool {
         self.rules.iter().any(|(again, _)| *again)
     }
+}
+
+/// Reads one rule.
+fn add(line: &str, rules: &mut Vec<(bool, Pattern)>) -> Result<(), String> {
+    let line = line.trim();
+    let (again, rest) = line.strip_prefix('!').map_or((false, line), |rest| (true, rest.trim()));
+    let clean = clean(rest);
+    if clean.is_empty() && again && rest.is_empty() {
+        return Err("`!` names nothing".into());
+    }
+    if clean.is_empty() {
+        // Docker takes `.` and `/` for nothing, too.
+        return Ok(());
+    }
+    let pattern = Pattern::parse(&clean, true).map_err(|why| format!("{rest} is not a pattern: {why}"))?;
+    rules.push((again, pattern));
+    if rules.len() > MAX_RULES {
+        return Err(format!("there are more than {MAX_RULES} patterns"));
+    }
+    Ok(())
+}
+
+/// What of a folder is copied: what `COPY --parents` names, without what `--exclude` names. Paths are below the folder.
+#[derive(Debug, Default)]
+pub struct Select {
+    /// What is named, and the names that it begins with, which are no patterns.
+    only: Option<(Pattern, Vec<String>)>,
+    without: Ignore,
+}
+
+impl Select {
+    /// Reads both; `only` is a path or pattern, empty for all.
+    ///
+    /// # Errors
+    /// One of them is no pattern.
+    pub fn new(only: &str, without: &[String]) -> Result<Select, String> {
+        let without = Ignore::of(without)?;
+        if only.is_empty() {
+            return Ok(Select { only: None, without });
+        }
+        let pattern = Pattern::parse(only, true).map_err(|why| format!("{only} is not a pattern: {why}"))?;
+        let fixed = only.split('/').take_while(|part| !is_pattern(part)).map(str::to_string).collect();
+        Ok(Select { only: Some((pattern, fixed)), without })
+    }
+
+    /// Whether nothing is left out.
+    pub fn is_everything(&self) -> bool {
+        self.only.is_none() && self.without.rules.is_empty()
+    }
+
+    /// Whether what is at a path is copied: it, or a folder that it is in, is named.
+    pub fn takes(&self, below: &str) -> bool {
+        self.only.as_ref().is_none_or(|(pattern, _)| matches_here_or_above(pattern, below)) && !self.without.leaves_out(below)
+    }
+
+    /// Whether something in a folder may be copied that is not copied itself.
+    pub fn looks_into(&self, folder: &str) -> bool {
+        let on_the_way = |(pattern, fixed): &(Pattern, Vec<String>)| {
+            folder.split('/').zip(fixed).all(|(part, fixed)| part == fixed) || matches_here_or_above(pattern, folder)
+        };
+        self.only.as_ref().is_none_or(on_the_way) && (!self.without.leaves_out(folder) || self.without.takes_in_again())
+    }
+}
+
+fn matches_here_or_above(pattern: &Pattern, path: &str) -> bool {
+    let mut folders = path.match_indices('/').map(|(at, _)| &path[..at]);
+    pattern.matches(path) || folders.any(|folder| pattern.matches(folder))
 }
 
 /// `filepath.Clean`, without the slash at the start. Other than in an image, a relative path that leads out stays one: it
@@ -243,5 +304,24 @@ mod tests {
         assert!(!out("keep.tmp") && !out("out/kept") && !out("out/kept/more") && !out("docs/x") && !out("other"));
         assert_eq!(Ignore::parse("a\n[").expect_err("refused").0, 2);
         assert_eq!(Ignore::parse("!").expect_err("refused").0, 1);
+    }
+
+    #[test]
+    #[allow(clippy::expect_used, reason = "a test fails by panicking")]
+    fn a_selection_is_what_is_named_without_what_is_excluded() {
+        let select = |only: &str, without: &[&str]| {
+            Select::new(only, &without.iter().map(|text| (*text).to_string()).collect::<Vec<_>>()).expect("patterns")
+        };
+        assert!(select("", &[]).is_everything() && select("", &[]).takes("x") && select("", &[]).looks_into("x"));
+        let one = select("x/a.txt", &[]);
+        assert!(one.takes("x/a.txt") && !one.takes("x") && !one.takes("x/b.txt") && one.looks_into("x") && !one.looks_into("y"));
+        let deep = select("c/**/e", &[]);
+        assert!(
+            deep.takes("c/d/e") && deep.takes("c/d/e/below") && !deep.takes("c/d/f") && deep.looks_into("c/d") && !deep.looks_into("d")
+        );
+        let without = select("", &["*.txt", "!b.txt", "out"]);
+        assert!(!without.takes("a.txt") && without.takes("b.txt") && without.takes("x/a.txt") && !without.takes("out/x"));
+        assert!(!select("", &["out"]).looks_into("out") && without.looks_into("out"));
+        assert!(Select::new("[", &[]).is_err() && Select::new("", &["[".into()]).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! All that a Dockerfile asks for, known and checked before anything is done.
 
+use super::pattern::Select;
 use crate::dockerfile::state::Start;
 use crate::dockerfile::{At, Base, Located, Mount, Origin, Plan, Platform, RunNetwork, State, Step};
 use crate::{Engine, Kind, Network};
@@ -99,7 +100,7 @@ pub(super) async fn prepare<'f>(
             }
         };
         let mut steps = Vec::new();
-        for located in &planned.stage.instructions {
+        for located in planned.instructions() {
             let step = state.apply(plan, located)?;
             check(&located.at, &step)?;
             for origin in origins(&step) {
@@ -122,7 +123,7 @@ pub(super) fn origins(step: &Step) -> Vec<&Origin> {
             fn origin(mount: &Mount) -> Option<&Origin> {
                 match mount {
                     Mount::Bind { origin, .. } | Mount::Cache { origin, .. } => Some(origin),
-                    Mount::Tmpfs { .. } | Mount::Secret { .. } => None,
+                    Mount::Tmpfs { .. } | Mount::Secret { .. } | Mount::Ssh { .. } => None,
                 }
             }
             run.mounts.iter().filter_map(origin).collect()
@@ -160,7 +161,11 @@ pub(super) fn check(at: &At, step: &Step, network: Network) -> Result<()> {
                 None => Ok(()),
             }
         }
-        Step::Copy(_) | Step::Configuration | Step::Workdir { .. } => Ok(()),
+        Step::Copy(copy) => match Select::new("", &copy.exclude) {
+            Ok(_) => Ok(()),
+            Err(why) => Err(at.error(format!("--exclude: {why}"), "mend the pattern")),
+        },
+        Step::Configuration | Step::Workdir { .. } => Ok(()),
     }
 }
 

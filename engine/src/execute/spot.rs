@@ -85,7 +85,9 @@ pub async fn owner(container: &Container, text: &str) -> Result<(u64, u64)> {
         Err(_) => account(&accounts(container, "/etc/passwd").await?, user, true).ok_or_else(|| unknown("user", user, "/etc/passwd"))?,
     };
     match group {
-        None | Some("") => {}
+        None => {}
+        // (`app:` is root's group, as in BuildKit.)
+        Some("") => gid = 0,
         Some(group) => match group.parse::<u32>() {
             Ok(number) => gid = u64::from(number),
             Err(_) if group == "root" => gid = 0,

@@ -2,8 +2,8 @@
 
 use super::context::{Context, MAX_ENTRIES, Source as InContext};
 use super::fetch::Remote;
-use super::files::{self, How, Out};
-use super::pattern::{Pattern, is_pattern};
+use super::files::{self, Copied, How, Out, Renamed};
+use super::pattern::{Pattern, Select, is_pattern};
 use super::spot::{Spot, owner};
 use crate::blocking;
 use crate::dockerfile::state::{CopyStep, RunStep, Source};
@@ -28,34 +28,96 @@ pub enum From<'a> {
     Nothing,
 }
 
+/// What of a source is copied.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'w> {
+    pub sources: &'w [Source],
+    /// `--exclude`.
+    pub exclude: &'w [String],
+    /// What the only source, a URL, has to be.
+    pub checksum: Option<&'w Sha256>,
+}
+
+impl<'w> Wanted<'w> {
+    pub fn of(copy: &'w CopyStep) -> Wanted<'w> {
+        Wanted { sources: &copy.sources, exclude: &copy.exclude, checksum: copy.checksum.as_ref() }
+    }
+}
+
 /// What a source is, wherever it is.
-enum Piece<'a> {
-    Context(Arc<Context>, InContext),
-    Container(&'a Container, InContext),
+struct Piece<'a> {
+    from: From<'a>,
+    source: InContext,
+    select: Arc<Select>,
+    /// Where the source is in what is selected from, as in [`Copied`].
+    within: String,
 }
 
 impl Piece<'_> {
-    fn source(&self) -> &InContext {
-        match self {
-            Piece::Context(_, source) | Piece::Container(_, source) => source,
-        }
+    /// Whether what is in it is copied, not itself.
+    fn is_folder(&self) -> bool {
+        self.source.folder || !self.within.is_empty()
+    }
+
+    fn copied(&self, target: String, how: How, made: Option<How>) -> Copied {
+        Copied { target, how, made, select: Arc::clone(&self.select), within: self.within.clone() }
     }
 }
 
-/// What a source of a COPY names, in order.
-async fn pieces<'a>(source: &str, from: From<'a>) -> Result<Vec<Piece<'a>>> {
-    let found = match from {
-        From::Context(context) => {
-            return Ok(context.find(source)?.into_iter().map(|found| Piece::Context(Arc::clone(context), found)).collect());
-        }
-        From::Container(container) => in_container(container, source).await?,
-        From::Nothing => Vec::new(),
+/// What a source of a COPY names, in order; a pattern may name nothing.
+async fn pieces<'a>(source: &Source, exclude: &[String], from: From<'a>) -> Result<Vec<Piece<'a>>> {
+    let select = |only: &str| {
+        let select = Select::new(only, exclude).map_err(|why| Error::new(Class::Project, why).hint("mend the pattern"));
+        select.map(Arc::new)
     };
-    let From::Container(container) = from else { return Err(nothing(source)) };
-    if found.is_empty() {
-        return Err(nothing(source));
+    match source {
+        Source::Path(path) => {
+            let select = select("")?;
+            let found = sources(path, from).await?.into_iter();
+            Ok(found.map(|source| Piece { from, source, select: Arc::clone(&select), within: String::new() }).collect())
+        }
+        Source::Parents { root, only } => {
+            if !is_pattern(root) && !is_pattern(only) {
+                sources(&values::join(root, only), from).await?;
+            }
+            let select = select(only)?;
+            let mut pieces = Vec::new();
+            for source in sources(root, from).await? {
+                if !source.folder {
+                    let what = format!("{} is no folder", path::shown(&source.path));
+                    return Err(Error::new(Class::Project, what).hint("what stands before /./ is the folder that paths are kept from"));
+                }
+                let first = only.split('/').next().filter(|first| !first.is_empty() && !is_pattern(first));
+                match (from, first) {
+                    // Not all of a container has to be read for a part of it.
+                    (From::Container(container), Some(first)) => {
+                        let path = join(&source.path, first);
+                        if let Some(found) = container.find(&format!("/{path}")).await? {
+                            let source = InContext { name: first.to_string(), path, folder: found.folder };
+                            pieces.push(Piece { from, source, select: Arc::clone(&select), within: first.to_string() });
+                        }
+                    }
+                    _ => pieces.push(Piece { from, source, select: Arc::clone(&select), within: String::new() }),
+                }
+            }
+            Ok(pieces)
+        }
+        Source::Url(_) => Ok(Vec::new()),
     }
-    Ok(found.into_iter().map(|found| Piece::Container(container, found)).collect())
+}
+
+/// What a path or pattern names.
+async fn sources(source: &str, from: From<'_>) -> Result<Vec<InContext>> {
+    match from {
+        From::Context(context) => context.find(source),
+        From::Container(container) => in_container(container, source).await,
+        // A root, and nothing in it.
+        From::Nothing if source.trim_matches('/').is_empty() => {
+            Ok(vec![InContext { name: String::new(), path: String::new(), folder: true }])
+        }
+        From::Nothing if is_pattern(source) => Ok(Vec::new()),
+        From::Nothing => Err(nothing(source)),
+    }
 }
 
 fn nothing(source: &str) -> Error {
@@ -65,15 +127,13 @@ fn nothing(source: &str) -> Error {
 async fn in_container(container: &Container, source: &str) -> Result<Vec<InContext>> {
     let wanted = source.trim_matches('/');
     if !is_pattern(wanted) {
-        let name = wanted.rsplit('/').next().unwrap_or_default().to_string();
-        let spot = Spot::of(container, wanted).await?;
-        return Ok(spot.there.map(|folder| InContext { name, path: spot.path, folder }).into_iter().collect());
+        return Ok(vec![at(container, wanted).await?]);
     }
     // The folder above the first pattern, as the engine copies it out; only its names are looked at.
     let fixed = wanted.split('/').take_while(|part| !is_pattern(part)).collect::<Vec<_>>().join("/");
     let top = Spot::of(container, &fixed).await?;
     if top.there != Some(true) {
-        return Ok(Vec::new());
+        return Err(nothing(source));
     }
     let patterns = wanted.split('/').skip_while(|part| !is_pattern(part)).map(|part| {
         Pattern::parse(part, false).map_err(|why| Error::new(Class::Project, format!("{part} is not a pattern: {why}")).hint("mend it"))
@@ -104,11 +164,16 @@ async fn in_container(container: &Container, source: &str) -> Result<Vec<InConte
     .await?;
     let mut found = Vec::new();
     for below in names {
-        let spot = Spot::of(container, &join(&top.path, &below)).await?;
-        let name = below.rsplit('/').next().unwrap_or_default().to_string();
-        found.extend(spot.there.map(|folder| InContext { name, path: spot.path, folder }));
+        found.push(at(container, &join(&top.path, &below)).await?);
     }
     Ok(found)
+}
+
+/// What is at a path of a container, its links followed.
+async fn at(container: &Container, path: &str) -> Result<InContext> {
+    let name = path.rsplit('/').next().unwrap_or_default().to_string();
+    let spot = Spot::of(container, path).await?;
+    spot.there.map(|folder| InContext { name, path: spot.path, folder }).ok_or_else(|| nothing(path))
 }
 
 /// What of a RUN is not in the Dockerfile.
@@ -116,6 +181,8 @@ async fn in_container(container: &Container, source: &str) -> Result<Vec<InConte
 pub struct Sees<'a> {
     /// What its mounts are.
     pub mounts: &'a [Attach<'a>],
+    /// Variables that secrets are in.
+    pub secrets: &'a [(String, String)],
     /// What it reaches, where that is not what its container does.
     pub network: Option<Network>,
 }
@@ -128,9 +195,9 @@ impl Stage {
     pub async fn run(&self, run: &RunStep, sees: Sees<'_>, now: i64, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
         // A base may name a folder that it does not have.
         self.folder(&run.workdir, "", now).await?;
-        let env: Vec<(String, String)> = run.proxies.iter().chain(&run.env).cloned().collect();
+        let Sees { mounts, secrets, network } = sees;
+        let env: Vec<(String, String)> = run.proxies.iter().chain(&run.env).chain(secrets).cloned().collect();
         let script = run.script.as_ref().map(|script| (script.path.as_str(), script.text.as_str()));
-        let Sees { mounts, network } = sees;
         let exec = Exec { cmd: &run.argv, env: &env, user: &run.user, workdir: &run.workdir, script, mounts, network, ..Exec::default() };
         self.container.exec(exec, on_line).await
     }
@@ -145,7 +212,7 @@ impl Stage {
             return Ok(());
         }
         let how = How { owner: Some(owner(&self.container, user).await?), chmod: None, now, mtime: None };
-        self.put(false, move |out| files::folders(out, &missing, how)).await
+        self.put(false, move |out| files::folders(out, &missing, &how)).await
     }
 
     /// Copies what a COPY or ADD names.
@@ -157,15 +224,15 @@ impl Stage {
             Some(chown) => Some(owner(&self.container, chown).await?),
             None => None,
         };
-        let how = How { owner: given, chmod: copy.chmod, now, mtime: None };
+        let how = How { owner: given, chmod: copy.chmod.clone().map(Arc::new), now, mtime: None };
         for source in &copy.sources {
             let several = copy.sources.len() + copy.documents.len() > 1;
             match source {
-                Source::Path(source) => {
-                    let pieces = pieces(source, from).await?;
+                Source::Path(_) | Source::Parents { .. } => {
+                    let pieces = pieces(source, &copy.exclude, from).await?;
                     let several = several || pieces.len() > 1;
                     for piece in pieces {
-                        self.piece(copy, piece, several, how).await?;
+                        self.piece(copy, piece, several, &how).await?;
                     }
                 }
                 Source::Url(url) => {
@@ -176,9 +243,10 @@ impl Stage {
                     }
                     let (path, missing) = self.target(&copy.destination, name.as_deref().unwrap_or_default(), several).await?;
                     let fetched = remote.get(url, copy.checksum.as_ref()).await?;
+                    let how = how.clone();
                     self.put(false, move |out| {
-                        files::folders(out, &missing, parents(how))?;
-                        files::fetched(out, &path, &fetched, how)
+                        files::folders(out, &missing, &parents(&how))?;
+                        files::fetched(out, &path, &fetched, &how)
                     })
                     .await?;
                 }
@@ -186,59 +254,62 @@ impl Stage {
         }
         for (name, text) in &copy.documents {
             let (path, missing) = self.target(&copy.destination, name, copy.sources.len() + copy.documents.len() > 1).await?;
-            let text = text.clone();
+            let (text, how) = (text.clone(), how.clone());
             self.put(false, move |out| {
-                files::folders(out, &missing, parents(how))?;
-                files::document(out, &path, &text, how)
+                files::folders(out, &missing, &parents(&how))?;
+                files::document(out, &path, &text, &how)
             })
             .await?;
         }
         Ok(())
     }
 
-    async fn piece(&self, copy: &CopyStep, piece: Piece<'_>, several: bool, how: How) -> Result<()> {
-        if let (Piece::Context(context, source), true) = (&piece, copy.unpack && !piece.source().folder) {
-            let (context, source) = (Arc::clone(context), source.clone());
+    async fn piece(&self, copy: &CopyStep, piece: Piece<'_>, several: bool, how: &How) -> Result<()> {
+        if let (From::Context(context), true) = (piece.from, copy.unpack && !piece.is_folder()) {
+            let (context, path) = (Arc::clone(context), piece.source.path.clone());
             let packed = blocking(move || {
-                let mut file = context.file(&source.path)?;
+                let mut file = context.file(&path)?;
                 Ok(files::is_archive(&mut file)?.then_some(file))
             });
             if let Some(tar) = packed.await? {
                 let spot = Spot::of(&self.container, &copy.destination).await?;
-                let (missing, target) = (spot.as_folder()?, spot.path);
+                let (missing, target, how) = (spot.as_folder()?, spot.path, how.clone());
                 return self
                     .put(true, move |out| {
-                        files::folders(out, &missing, parents(how))?;
-                        files::from_archive(out, tar, &target, how)
+                        files::folders(out, &missing, &parents(&how))?;
+                        files::from_archive(out, tar, &target, &how)
                     })
                     .await;
             }
         }
-        let source = piece.source().clone();
         let mut made = None;
-        let (target, missing) = if source.folder {
+        let (target, missing) = if piece.is_folder() {
             let spot = Spot::of(&self.container, &copy.destination).await?;
             made = spot.there.is_none().then(|| parents(how));
             (spot.path.clone(), spot.as_folder()?)
         } else {
-            self.target(&copy.destination, &source.name, several).await?
+            self.target(&copy.destination, &piece.source.name, several).await?
         };
-        match piece {
-            Piece::Context(context, source) => {
+        let (copied, above) = (piece.copied(target, how.clone(), made), parents(how));
+        match piece.from {
+            From::Context(context) => {
+                let (context, source) = (Arc::clone(context), piece.source);
                 self.put(false, move |out| {
-                    files::folders(out, &missing, parents(how))?;
-                    files::from_context(out, &context, &source, &target, how, made)
+                    files::folders(out, &missing, &above)?;
+                    files::from_context(out, &context, &source, &copied)
                 })
                 .await
             }
-            Piece::Container(container, source) => {
-                let tar = container.copy_out(&format!("/{}", source.path)).await?;
+            From::Container(container) => {
+                let renamed = renamed(container, &piece.source, &copied).await?;
+                let tar = container.copy_out(&format!("/{}", piece.source.path)).await?;
                 self.put(false, move |out| {
-                    files::folders(out, &missing, parents(how))?;
-                    files::from_container(out, tar, source.folder, &target, how, made)
+                    files::folders(out, &missing, &above)?;
+                    files::from_container(out, tar, piece.source.folder, &copied, &renamed)
                 })
                 .await
             }
+            From::Nothing => self.put(false, move |out| files::folders(out, &missing, &above)).await,
         }
     }
 
@@ -255,10 +326,11 @@ impl Stage {
         if source.folder {
             above.push(target.clone());
         }
-        let (context, to) = (Arc::clone(context), target.clone());
+        let context = Arc::clone(context);
+        let copied = Copied { target: target.clone(), how, made: None, select: Arc::default(), within: String::new() };
         let put = self.put(false, move |out| {
-            files::folders(out, &above, parents(how))?;
-            files::from_context(out, &context, &source, &to, how, None)
+            files::folders(out, &above, &parents(&copied.how))?;
+            files::from_context(out, &context, &source, &copied)
         });
         put.await?;
         Ok(format!("/{target}"))
@@ -295,37 +367,49 @@ impl Stage {
     }
 }
 
+/// What has to be known of a container's files before some of them are selected.
+async fn renamed(container: &Container, source: &InContext, copied: &Copied) -> Result<Renamed> {
+    if copied.select.is_everything() || !source.folder {
+        return Ok(Renamed::new());
+    }
+    let tar = container.copy_out(&format!("/{}", source.path)).await?;
+    let copied = copied.clone();
+    blocking(move || files::renamed(tar, &copied)).await
+}
+
 /// The digest of what sources of a COPY or mount hold: of files their names, rights and contents, not their times, as in
 /// Docker's cache. The time of what is fetched counts, as there, unless its digest is known; then it is not fetched.
 ///
 /// # Errors
 /// Something is not there, or cannot be read.
-pub async fn content(sources: &[Source], from: From<'_>, remote: &Remote, checksum: Option<&Sha256>) -> Result<Sha256> {
+pub async fn content(wanted: Wanted<'_>, from: From<'_>, remote: &Remote) -> Result<Sha256> {
     let how = How { owner: None, chmod: None, now: 0, mtime: Some(0) };
     let mut digests = Vec::new();
-    for source in sources {
-        let source = match source {
-            Source::Path(path) => path,
-            Source::Url(url) => {
-                let name = values::url_name(url).unwrap_or_default();
-                digests.push(match checksum {
-                    Some(digest) => format!("url {digest} {name}"),
-                    None => {
-                        let fetched = remote.get(url, None).await?;
-                        format!("url {} {} {name}", fetched.sha256, fetched.modified.unwrap_or(0))
-                    }
-                });
-                continue;
-            }
-        };
-        for piece in pieces(source, from).await? {
-            let InContext { name, folder, path } = piece.source().clone();
-            let digest = match piece {
-                Piece::Context(context, source) => hashed(move |out| files::from_context(out, &context, &source, "x", how, None)).await?,
-                Piece::Container(container, source) => {
-                    let tar = container.copy_out(&format!("/{path}")).await?;
-                    hashed(move |out| files::from_container(out, tar, source.folder, "x", how, None)).await?
+    for source in wanted.sources {
+        if let Source::Url(url) = source {
+            let name = values::url_name(url).unwrap_or_default();
+            digests.push(match wanted.checksum {
+                Some(digest) => format!("url {digest} {name}"),
+                None => {
+                    let fetched = remote.get(url, None).await?;
+                    format!("url {} {} {name}", fetched.sha256, fetched.modified.unwrap_or(0))
                 }
+            });
+        }
+        for piece in pieces(source, wanted.exclude, from).await? {
+            let InContext { name, folder, path } = piece.source.clone();
+            let copied = piece.copied("x".into(), how.clone(), None);
+            let digest = match piece.from {
+                From::Context(context) => {
+                    let (context, source) = (Arc::clone(context), piece.source);
+                    hashed(move |out| files::from_context(out, &context, &source, &copied)).await?
+                }
+                From::Container(container) => {
+                    let renamed = renamed(container, &piece.source, &copied).await?;
+                    let tar = container.copy_out(&format!("/{path}")).await?;
+                    hashed(move |out| files::from_container(out, tar, folder, &copied, &renamed)).await?
+                }
+                From::Nothing => continue,
             };
             digests.push(format!("{folder} {digest} {name}"));
         }
@@ -353,6 +437,6 @@ pub async fn place(container: &Container, path: &str) -> Result<String> {
 }
 
 /// The folders above what is copied get its owner and not its mode.
-fn parents(how: How) -> How {
-    How { owner: how.owner.or(Some((0, 0))), chmod: None, ..how }
+fn parents(how: &How) -> How {
+    How { owner: how.owner.or(Some((0, 0))), chmod: None, ..how.clone() }
 }

@@ -274,6 +274,7 @@ impl Places<'_> {
                 Attach::Path { source, target, read_only } => Attach::Path { source: self.open(&source)?, target, read_only },
                 Attach::Tree { source, path, target, read_only } => Attach::Tree { source: self.layers(source)?, path, target, read_only },
                 Attach::Tmpfs { target, size } => Attach::Tmpfs { target, size },
+                Attach::Socket { source, target, mode, uid, gid } => Attach::Socket { source: self.open(&source)?, target, mode, uid, gid },
                 Attach::Secret { bytes, target, mode, uid, gid } => Attach::Secret { bytes, target, mode, uid, gid },
             });
         }

@@ -4,6 +4,7 @@
 //! openat2(2), and nothing is ever written through a link that is the last name of a path.
 
 use super::disk::Watch;
+use super::ids;
 use super::resolve::{self, shown};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -187,17 +188,9 @@ impl Writer {
         let at = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() } | AtFlags::SYMLINK_NOFOLLOW;
         if self.owners {
             let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
-            let owned = match (id(header.uid), id(header.gid)) {
-                (Some(uid), Some(gid)) => rustix::fs::chownat(folder, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), at),
-                _ => Err(Errno::INVAL),
-            };
-            match owned {
-                Err(Errno::INVAL) => {
-                    let who = format!("it belongs to user {} and group {}, which are no ids of a container here", header.uid, header.gid);
-                    return Err(Error::new(Class::Engine, who).hint("give this user more ids in /etc/subuid and /etc/subgid"));
-                }
-                owned => system(owned, "cannot give it its owner")?,
-            }
+            let (Some(uid), Some(gid)) = (id(header.uid), id(header.gid)) else { return Err(ids::unknown(header.uid, header.gid)) };
+            rustix::fs::chownat(folder, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), at)
+                .map_err(|error| ids::refused(error, uid, gid, "cannot give it its owner"))?;
         }
         if header.kind != b'2' {
             let mode = Mode::from_raw_mode(header.mode & 0o7777);

@@ -2,6 +2,7 @@
 //! ends, the kernel ends the rest.
 
 use super::enter::{control, die_with_parent, order, place};
+use super::ids;
 use super::mounts::{self, Opened, bind, ensure};
 use super::resolve::{self, shown};
 use super::seccomp;
@@ -106,7 +107,7 @@ fn assemble(run: &Run<i32>) -> Result<()> {
     let mut sources = Vec::new();
     for mount in &run.mounts {
         sources.push(match mount {
-            Attach::Path { source, .. } => Source::Place(place(*source)?),
+            Attach::Path { source, .. } | Attach::Socket { source, .. } => Source::Place(place(*source)?),
             Attach::Tree { source, .. } => Source::Tree(Opened::new(source)?),
             Attach::Tmpfs { .. } | Attach::Secret { .. } => Source::Nothing,
         });
@@ -115,7 +116,7 @@ fn assemble(run: &Run<i32>) -> Result<()> {
     // Where the sources are known, so is what their mount points are.
     let mut made = Vec::new();
     for (at, (mount, source)) in run.mounts.iter().zip(sources).enumerate() {
-        made.push(prepare(&stage, at, mount, source)?);
+        made.push(prepare(&stage, at, mount, source, run.single)?);
     }
     let over = mount_points(run, &made, &layers, &stage)?;
     let root = mounts::overlay(&stage, "root", &layers, over.as_ref())?;
@@ -162,7 +163,7 @@ struct Prepared {
     folder: bool,
 }
 
-fn prepare(stage: &OwnedFd, at: usize, mount: &Attach<i32>, source: Source) -> Result<Prepared> {
+fn prepare(stage: &OwnedFd, at: usize, mount: &Attach<i32>, source: Source, single: bool) -> Result<Prepared> {
     let kind = |source: OwnedFd, what: &str| {
         let found = rustix::fs::fstat(&source).or_fail(Class::Engine, || format!("cannot look at {what}"))?;
         Ok(Prepared { folder: FileType::from_raw_mode(found.st_mode).is_dir(), source: Some(source) })
@@ -174,6 +175,19 @@ fn prepare(stage: &OwnedFd, at: usize, mount: &Attach<i32>, source: Source) -> R
             let source = resolve::open_in(&root, path.trim_start_matches('/').as_bytes(), OFlags::PATH);
             kind(source.or_fail(Class::Build, || format!("cannot mount {path} at {target}"))?, path)
         }
+        (Attach::Socket { target, mode, uid, gid, .. }, Source::Place(place)) => {
+            let failed = || format!("cannot mount the socket at {target}");
+            let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
+            if !single {
+                let given = rustix::fs::chownat(&place, "", owner.0, owner.1, rustix::fs::AtFlags::EMPTY_PATH);
+                given.map_err(|error| {
+                    Error::new(Class::Build, failed()).because(ids::refused(error, *uid, *gid, "cannot give it its owner"))
+                })?;
+            }
+            let mode = Mode::from_raw_mode(*mode);
+            rustix::fs::chmod(mounts::path(&shown(&place, b"")), mode).or_fail(Class::Engine, failed)?;
+            Ok(Prepared { source: Some(place), folder: false })
+        }
         (Attach::Secret { bytes, target, mode, uid, gid }, _) => {
             let files = mounts::room(stage, "secrets")?;
             let name = at.to_string();
@@ -182,10 +196,10 @@ fn prepare(stage: &OwnedFd, at: usize, mount: &Attach<i32>, source: Source) -> R
             let given = rustix::fs::chownat(&files, &name, owner.0, owner.1, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
             // (A namespace of one id has nobody to give it to.)
             if let Err(error) = given
-                && (*uid, *gid) != (0, 0)
-                && error != rustix::io::Errno::INVAL
+                && !single
             {
-                return Err(Error::system(format!("cannot give the secret at {target} its owner"), error));
+                let refused = ids::refused(error, *uid, *gid, "cannot give it its owner");
+                return Err(Error::new(Class::Build, format!("cannot mount the secret at {target}")).because(refused));
             }
             Ok(Prepared { source: Some(source), folder: false })
         }
@@ -197,9 +211,11 @@ fn prepare(stage: &OwnedFd, at: usize, mount: &Attach<i32>, source: Source) -> R
 fn mount_points(run: &Run<i32>, made: &[Prepared], layers: &Opened, stage: &OwnedFd) -> Result<Option<OwnedFd>> {
     let targets = run.mounts.iter().zip(made).map(|(mount, made)| {
         let target = match mount {
-            Attach::Path { target, .. } | Attach::Tree { target, .. } | Attach::Tmpfs { target, .. } | Attach::Secret { target, .. } => {
-                target
-            }
+            Attach::Path { target, .. }
+            | Attach::Tree { target, .. }
+            | Attach::Tmpfs { target, .. }
+            | Attach::Socket { target, .. }
+            | Attach::Secret { target, .. } => target,
         };
         (target.clone(), if made.folder { Need::Folder } else { Need::File })
     });
@@ -214,7 +230,11 @@ fn mount_points(run: &Run<i32>, made: &[Prepared], layers: &Opened, stage: &Owne
 }
 
 fn attach(root: &OwnedFd, mount_: &Attach<i32>, made: &Prepared) -> Result<()> {
-    let (Attach::Path { target, .. } | Attach::Tree { target, .. } | Attach::Tmpfs { target, .. } | Attach::Secret { target, .. }) = mount_;
+    let (Attach::Path { target, .. }
+    | Attach::Tree { target, .. }
+    | Attach::Tmpfs { target, .. }
+    | Attach::Socket { target, .. }
+    | Attach::Secret { target, .. }) = mount_;
     mounts::may_be_covered(root, target)?;
     match (mount_, &made.source) {
         (Attach::Path { target, read_only, .. } | Attach::Tree { target, read_only, .. }, Some(source)) => {
@@ -227,7 +247,9 @@ fn attach(root: &OwnedFd, mount_: &Attach<i32>, made: &Prepared) -> Result<()> {
             }
             Ok(())
         }
-        (Attach::Secret { target, .. }, Some(source)) => bind(source, &ensure(root, target, false)?, target),
+        (Attach::Secret { target, .. } | Attach::Socket { target, .. }, Some(source)) => {
+            bind(source, &ensure(root, target, false)?, target)
+        }
         (Attach::Tmpfs { target, size }, _) => {
             let at = ensure(root, target, true)?;
             let failed = || format!("cannot mount memory at {target}");
@@ -262,6 +284,10 @@ fn settle(run: &Run<i32>) -> Result<()> {
 /// Becomes the command's user, with no more rights than a container of Docker's has.
 fn give_up(run: &Run<i32>, user: &User) -> Result<()> {
     let failed = || "cannot give up rights for a container".to_string();
+    let become_user = |error| {
+        let refused = ids::refused(error, user.uid, user.gid, failed());
+        Error::new(Class::Build, format!("cannot run a command as user {}", user.uid)).because(refused)
+    };
     if run.single && (user.uid, user.gid) != (0, 0) {
         be_called(user)?;
     }
@@ -279,8 +305,8 @@ fn give_up(run: &Run<i32>, user: &User) -> Result<()> {
         if !groups.contains(&gid) {
             groups.insert(0, gid);
         }
-        rustix::thread::set_thread_groups(&groups).or_fail(Class::Engine, failed)?;
-        rustix::thread::set_thread_res_gid(gid, gid, gid).or_fail(Class::Engine, failed)?;
+        rustix::thread::set_thread_groups(&groups).map_err(become_user)?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(become_user)?;
     }
     if run.network.is_none() {
         own_sockets()?;
@@ -298,7 +324,7 @@ fn give_up(run: &Run<i32>, user: &User) -> Result<()> {
             let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
             return rustix::thread::set_capabilities(None, sets).or_fail(Class::Engine, failed);
         }
-        return rustix::thread::set_thread_res_uid(uid, uid, uid).or_fail(Class::Engine, failed);
+        return rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(become_user);
     }
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).or_fail(Class::Engine, failed)

@@ -142,6 +142,19 @@ pub enum Mount {
         /// The most bytes that it holds.
         size: Option<u64>,
     },
+    /// A socket that this process made and listens to.
+    Socket {
+        /// The socket.
+        source: PathBuf,
+        /// Where.
+        target: String,
+        /// Its permission bits.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
     /// A file that is nowhere but in memory.
     Secret {
         /// What is in it.
@@ -345,6 +358,14 @@ impl Sandbox {
                     Attach::Tree { source: self.layers(source)?, path: path.clone(), target: target.clone(), read_only: *read_only }
                 }
                 Mount::Tmpfs { target, size } => Attach::Tmpfs { target: target.clone(), size: *size },
+                Mount::Socket { source, target, mode, uid, gid } => {
+                    // (Only who has an owner in containers can be given another one there.)
+                    if let Some((uid, gid)) = self.host.ids.root() {
+                        let failed = || format!("cannot give the socket at {target} to containers");
+                        std::os::unix::fs::lchown(source, Some(uid), Some(gid)).or_fail(Class::System, failed)?;
+                    }
+                    Attach::Socket { source: absolute(source)?, target: target.clone(), mode: *mode, uid: *uid, gid: *gid }
+                }
                 Mount::Secret { bytes, target, mode, uid, gid } => {
                     Attach::Secret { bytes: bytes.clone(), target: target.clone(), mode: *mode, uid: *uid, gid: *gid }
                 }

@@ -34,7 +34,11 @@ pub(super) fn subtree(tree: &OwnedFd, path: &str, out: &mut dyn Write) -> Result
     let real = resolve::real(tree, path.as_bytes(), follow).or_fail(Class::Engine, failed)?;
     let mut packer = Packer { out, layer: false, below: None, seen: HashMap::new(), buffer: vec![0; 256 << 10] };
     if real.is_empty() {
-        // Its name is none.
+        // The root comes first, too, so that whoever reads knows what all else is in.
+        let found = rustix::fs::fstat(tree).or_fail(Class::Engine, failed)?;
+        let (name, mode) = (b"./".to_vec(), found.st_mode & 0o7777);
+        let head = Head { name, kind: b'5', mode, uid: found.st_uid, gid: found.st_gid, mtime: found.st_mtime, ..Head::default() };
+        gotar::header(&mut packer.out, &head).or_fail(Class::System, failed)?;
         packer.folder(tree, b"", 0)?;
         return packer.end();
     }

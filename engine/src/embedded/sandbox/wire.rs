@@ -88,6 +88,7 @@ pub(super) enum Attach<P> {
     Path { source: P, target: String, read_only: bool },
     Tree { source: Layers<P>, path: String, target: String, read_only: bool },
     Tmpfs { target: String, size: Option<u64> },
+    Socket { source: P, target: String, mode: u32, uid: u32, gid: u32 },
     Secret { bytes: Vec<u8>, target: String, mode: u32, uid: u32, gid: u32 },
 }
 

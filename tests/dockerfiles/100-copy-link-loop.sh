@@ -1,0 +1,3 @@
+#!/bin/sh
+ln -s pong ping
+ln -s ping pong

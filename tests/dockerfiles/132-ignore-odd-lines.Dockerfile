@@ -1,0 +1,3 @@
+# .dockerignore: comments, spaces, empty lines, dots, a byte order mark
+FROM base
+COPY . /c

@@ -1,0 +1,4 @@
+# A list whose program fails
+# both refuse: 3
+FROM base
+RUN ["sh", "-c", "exit 3"]
