@@ -115,6 +115,7 @@ for what in "$@"; do
         need nsenter util-linux
         need setpriv util-linux
         need busybox busybox-static
+        need bsdtar libarchive-tools
         need newuidmap uidmap
         need mount mount
         need dpkg-deb dpkg
