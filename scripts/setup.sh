@@ -118,6 +118,7 @@ for what in "$@"; do
         need prlimit util-linux
         need unshare util-linux
         need busybox busybox-static
+        need bsdtar libarchive-tools
         need newuidmap uidmap
         need mount mount
         need dpkg-deb dpkg

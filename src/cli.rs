@@ -90,6 +90,17 @@ pub enum Command {
     Load(Load),
     /// Push an image to a registry
     Push(Push),
+    /// List the images that are kept here without a daemon
+    Images(Images),
+    /// Take names, or images, out of those that are kept here without a daemon
+    #[command(visible_alias = "rmi")]
+    Rm(Rm),
+    /// Give an image that is kept here without a daemon one more name
+    Tag(Tag),
+    /// Remove images without a name and what nothing needs, and say what that freed
+    Prune(Prune),
+    /// Take images of an archive or a layout into those that are kept here without a daemon
+    ImportImage(ImportImage),
     /// Account for every file of an image's layers above its base
     Audit(Audit),
     /// Execute a Dockerfile in one pass, into one layer above its base
@@ -373,6 +384,84 @@ pub struct Push {
     pub to: Place,
     #[command(flatten)]
     pub engine: EngineArgs,
+}
+
+/// Where images are kept without a daemon.
+#[derive(Args)]
+pub struct StoreArgs {
+    /// The folder of the images (default: TWOSTAGE_STORE, or /var/lib/twostage, or ~/.local/share/twostage)
+    #[arg(long = "engine-host", value_name = "FOLDER")]
+    pub folder: Option<String>,
+}
+
+impl StoreArgs {
+    /// The embedded engine, which has that folder.
+    pub async fn connect(&self) -> Result<Engine> {
+        Engine::connect(Some(Kind::Embedded), self.folder.as_deref()).await
+    }
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "One line for each name. Layers that several images have are on the disk once; SIZE is that of all layers of an image,\n\
+    unpacked. What cannot be read is named and passed over."
+)]
+pub struct Images {
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "A name goes; the image with its last name, or by its id. An image that cannot be read goes by its name.")]
+pub struct Rm {
+    /// The images, by name or id
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+#[derive(Args)]
+pub struct Tag {
+    /// The image, by name or id
+    pub image: String,
+    /// The new name. If another image has it, it is this one's then
+    #[arg(value_name = "NAME[:TAG]")]
+    pub name: String,
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Blobs that nothing needs and that are younger than a day stay: another program, such as skopeo, may be writing an image."
+)]
+pub struct Prune {
+    /// Also forget the steps of Dockerfiles that were built, and the folders of RUN --mount=type=cache: the next builds
+    /// do everything again
+    #[arg(short, long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "FILE is what `docker save`, `podman save` or `skopeo copy … oci-archive:` wrote, plain or packed with gzip or zstd; the\n\
+    folder of an OCI layout; or - for standard input. With NAME it may also be the tar of a root file system, as with\n\
+    `docker import`.\n\n  \
+    twostage import-image saved.tar\n  \
+    docker save app:1 | twostage import-image -\n  \
+    twostage import-image rootfs.tar.gz base:1"
+)]
+pub struct ImportImage {
+    /// The archive, or the folder
+    pub file: PathBuf,
+    /// What the one image in it is called (default: as it is called there)
+    #[arg(value_name = "NAME[:TAG]")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 #[derive(Args)]

@@ -384,6 +384,17 @@ pub fn tell_cost(engine: &Engine, events: &Sink) {
     if let Some(cost) = engine.cost() {
         events.note("engine", cost);
     }
+    tell_odd(&engine.passed_over(), events);
+}
+
+/// Names what is passed over of the images that are kept here.
+pub fn tell_odd(problems: &[String], events: &Sink) {
+    for problem in problems {
+        events.note("images", &format!("passed over: {problem}"));
+    }
+    if !problems.is_empty() {
+        events.note("images", "`twostage rm NAME` takes such an image out of the store");
+    }
 }
 
 /// Says what containers lack on this machine that has no network for them, if it has none. It is found out.

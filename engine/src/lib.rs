@@ -17,6 +17,7 @@ pub mod dockerfile;
 mod embedded;
 pub mod execute;
 mod images;
+mod keeping;
 mod lines;
 pub mod reach;
 mod reference;
@@ -26,6 +27,7 @@ pub use container::Container;
 #[doc(hidden)]
 pub use embedded::sandbox;
 pub use images::{Saved, SavedAt, Write};
+pub use keeping::Freed;
 use lines::BothLines;
 pub use lines::{LastLines, Piece};
 pub use reach::{Probe, Reach};

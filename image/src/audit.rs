@@ -3,7 +3,7 @@
 //! An entry is accounted for, in this order, if
 //! 1. it is as in the base (restored);
 //! 2. an installed package's file list names it, of dpkg's or rpm's database, and where the database
-//!    knows its content (rpm's does), that is what is there;
+//!    knows its content (rpm's does), that is what is there; or it is a folder that rpm made for such a file;
 //! 3. a rule of what packages generate takes it, and no rule of residue does.
 //!
 //! All else is residue, and named. So is what only builders need (`leaks.rs`), whatever of 2 and 3 accounts for it.
@@ -15,7 +15,7 @@ use crate::image::{Entry, Image, Kind, Layer, Want};
 use crate::leaks::{Allowed, Leaks};
 use crate::page::{self, Seen};
 use crate::path::{self, join, name, parent, shown};
-use crate::report::{LayerReport, PackageShare, Report, Residue, RuleShare, Share};
+use crate::report::{LayerReport, Note, PackageShare, Report, Residue, RuleShare, Share};
 use crate::rules::{self, Check, RESIDUE, Rule, WHITEOUTS_ALLOWED};
 use crate::tree::{Node, Tree};
 use crate::waste::Waste;
@@ -174,8 +174,12 @@ enum Verdict {
     Restored,
     /// A folder that only stands above other entries.
     Folder,
+    /// A mark that deletes nothing that an image should have.
+    Mark,
     /// Of the package with this number.
     Package(usize),
+    /// A folder that was made for a file of the package with this number, and a word on that.
+    Made(usize, String),
     /// Generated.
     Rule(&'static Rule),
     /// Nothing accounts for it: rule and reason.
@@ -189,6 +193,8 @@ struct View<'v, 'a> {
     packages: Vec<Package<'v>>,
     /// Real path to who has it.
     owners: HashMap<String, Owner>,
+    /// Folders above files of rpms that are in no package's list, to the first of those files and its package.
+    made: HashMap<String, (usize, String)>,
     /// Real paths that packages own but do not bring.
     ghosts: BTreeSet<String>,
     /// Packages that are in the base in the same version.
@@ -240,6 +246,17 @@ impl<'v, 'a> View<'v, 'a> {
                 }
             }
             ghosts.extend(package.ghosts().map(|path| real.path(&path::from_bytes(path))));
+        }
+        let mut made: HashMap<String, (usize, String)> = HashMap::new();
+        let mut brought: Vec<(&String, usize)> = owners.iter().map(|(path, owner)| (path, owner.package)).collect();
+        brought.retain(|(path, package)| packages[*package].format == Format::Rpm && tree.get(path).is_some());
+        brought.sort();
+        for (path, package) in brought {
+            let mut folder = parent(path);
+            while !folder.is_empty() && !owners.contains_key(folder) && !made.contains_key(folder) {
+                made.insert(folder.to_string(), (package, path.clone()));
+                folder = parent(folder);
+            }
         }
         let had: BTreeSet<_> = before.packages().iter().map(|package| (package.identity(), package.version)).collect();
         let unchanged = packages.iter().enumerate().filter(|(_, package)| had.contains(&(package.identity(), package.version)));
@@ -293,6 +310,7 @@ impl<'v, 'a> View<'v, 'a> {
             tree,
             packages,
             owners,
+            made,
             ghosts,
             gone,
             alternatives,
@@ -315,13 +333,7 @@ impl<'v, 'a> View<'v, 'a> {
         let mut generated: BTreeMap<&str, (Share, &Rule)> = BTreeMap::new();
         let own = Tree::new(std::slice::from_ref(layer));
         for entry in &layer.entries {
-            let folder = entry.is_dir();
-            if folder {
-                report.folders += 1;
-            } else {
-                report.files += 1;
-                report.file_bytes += entry.size();
-            }
+            let (folder, bytes) = (entry.is_dir(), entry.size());
             let verdict = match entry.kind {
                 Kind::Whiteout | Kind::OpaqueWhiteout => whiteout(entry, lower),
                 _ => self.judge(entry, self.file_of(entry, &own)),
@@ -331,21 +343,42 @@ impl<'v, 'a> View<'v, 'a> {
                 report.seen.push(self.seen(&entry.path, size, &verdict));
             }
             match verdict {
-                Verdict::Restored => report.restored.add(entry.size()),
-                Verdict::Package(number) if !folder => packages.entry(number).or_default().add(entry.size()),
-                Verdict::Package(_) | Verdict::Folder => {}
-                Verdict::Rule(rule) => generated.entry(rule.name).or_insert((Share::default(), rule)).0.add(entry.size()),
+                Verdict::Restored | Verdict::Folder => report.restored.count(folder, bytes),
+                Verdict::Mark => report.marks.add(bytes),
+                Verdict::Package(number) => packages.entry(number).or_default().count(folder, bytes),
+                Verdict::Made(number, note) => {
+                    packages.entry(number).or_default().count(folder, bytes);
+                    report.notes.push(Note { at: format!("/{}", entry.path), note });
+                }
+                Verdict::Rule(rule) => generated.entry(rule.name).or_insert((Share::default(), rule)).0.count(folder, bytes),
                 Verdict::Residue(rule, reason) => report.residue.push(residue(number, entry, rule, reason)),
             }
         }
-        for path in &layer.duplicates {
+        report.ignored = Share { files: layer.ignored.notes, bytes: 0, folders: layer.ignored.folders_again };
+        if layer.ignored.trailing > 0 {
             report.residue.push(Residue {
                 layer: Some(number),
-                at: format!("/{path}"),
+                at: "/".into(),
                 kind: "file",
-                bytes: 0,
+                bytes: layer.ignored.trailing,
+                rule: "trailing",
+                reason: "bytes stand behind the end of the layer's tar, where nobody looks".into(),
+            });
+        }
+        for one in &layer.ignored.duplicates {
+            report.residue.push(Residue {
+                layer: Some(number),
+                at: format!("/{}", one.path),
+                kind: "file",
+                bytes: one.bytes,
                 rule: "duplicate",
                 reason: "the layer's tar holds it more than once, and only the last is ever seen".into(),
+            });
+            report.seen.push(Seen {
+                path: one.path.clone(),
+                bytes: one.bytes,
+                class: page::Class::Residue,
+                by: "twice in one layer".into(),
             });
         }
         report.residue.sort_by(|a, b| (&a.at, a.rule).cmp(&(&b.at, b.rule)));
@@ -364,6 +397,7 @@ impl<'v, 'a> View<'v, 'a> {
             .collect();
         report.packages.sort_by(|a, b| (b.share.bytes, &a.name, &a.arch).cmp(&(a.share.bytes, &b.name, &b.arch)));
         report.generated = generated.into_values().map(|(share, rule)| RuleShare { rule: rule.name, what: rule.what, share }).collect();
+        report.add_up();
         report
     }
 
@@ -372,7 +406,7 @@ impl<'v, 'a> View<'v, 'a> {
         const RULE: &str = "build-dependency";
         match &verdict {
             // The base is as it was chosen; and a deletion ships nothing.
-            Verdict::Restored | Verdict::Folder => return verdict,
+            Verdict::Restored | Verdict::Folder | Verdict::Mark | Verdict::Made(..) => return verdict,
             _ if matches!(entry.kind, Kind::Whiteout | Kind::OpaqueWhiteout) => return verdict,
             Verdict::Package(number) => {
                 let leaked = self.packages.get(*number).filter(|package| self.leaks.has(package.format, package.name));
@@ -403,8 +437,8 @@ impl<'v, 'a> View<'v, 'a> {
     /// For the page.
     fn seen(&self, path: &str, bytes: u64, verdict: &Verdict) -> Seen {
         let (class, by) = match verdict {
-            Verdict::Restored | Verdict::Folder => (page::Class::Restored, String::new()),
-            Verdict::Package(number) => {
+            Verdict::Restored | Verdict::Folder | Verdict::Mark => (page::Class::Restored, String::new()),
+            Verdict::Package(number) | Verdict::Made(number, _) => {
                 let package = self.packages.get(*number);
                 (page::Class::Package, package.map(|package| format!("{} {}", package.name, package.version)).unwrap_or_default())
             }
@@ -462,6 +496,12 @@ impl<'v, 'a> View<'v, 'a> {
         if let Some(rule) = self.rule(entry, file) {
             return Verdict::Rule(rule);
         }
+        if below.is_none()
+            && let Some((package, file)) = self.made_for(entry)
+        {
+            let Package { name, version, .. } = self.packages[package];
+            return Verdict::Made(package, format!("no package lists it; rpm made it for {} of {name} {version}", shown(&file)));
+        }
         match (below, self.gone.get(path)) {
             (Some(node), _) if node.is_dir() && entry.is_dir() => {
                 Verdict::Residue("base-file-changed", "changed the owner or the rights of a folder of the base".into())
@@ -472,6 +512,13 @@ impl<'v, 'a> View<'v, 'a> {
             }
             (None, None) => Verdict::Residue("unaccounted", "no installed package, rule or project file accounts for it".into()),
         }
+    }
+
+    /// The rpm, and its file, for which a folder was made that no package lists: with root's rights, as rpm makes such.
+    fn made_for(&self, entry: &Entry) -> Option<(usize, String)> {
+        let as_made = entry.is_dir() && entry.mode == 0o755 && (entry.uid, entry.gid) == (0, 0) && entry.xattrs.is_empty();
+        let (package, file) = self.made.get(&entry.path).filter(|_| as_made)?;
+        Some((*package, format!("/{file}")))
     }
 
     fn rule(&self, entry: &Entry, file: &Entry) -> Option<&'static Rule> {
@@ -540,7 +587,7 @@ fn whiteout(entry: &Entry, lower: &Tree<'_>) -> Verdict {
         _ => lower.below(path).map(|(_, node)| node).collect(),
     };
     if rules::any(WHITEOUTS_ALLOWED, path) || (hidden.is_empty() && entry.kind == Kind::OpaqueWhiteout) {
-        return Verdict::Folder;
+        return Verdict::Mark;
     }
     let bytes: u64 = hidden.iter().filter_map(|node| node.entry).map(Entry::size).sum();
     Verdict::Residue("whiteout", format!("deletes what a layer below still ships ({}, {})", count(hidden.len(), "path"), size(bytes)))

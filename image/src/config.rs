@@ -106,11 +106,17 @@ pub struct DockerManifest {
     pub layers: Vec<String>,
 }
 
+/// Those of an index's entries that name a blob: one that does not hides none of the others.
+fn descriptors<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Descriptor>, D::Error> {
+    let all: Vec<serde_json::Value> = nullable(from)?;
+    Ok(all.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
+}
+
 /// An OCI index or manifest: each has its own of the lists.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OciDocument {
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "descriptors")]
     pub manifests: Vec<Descriptor>,
     pub config: Option<Descriptor>,
     #[serde(default, deserialize_with = "nullable")]

@@ -7,6 +7,7 @@
 use crate::ahead::{self, Behind};
 use crate::broken;
 use crate::image::{Entry, Kind};
+use crate::layer::WHITEOUT;
 use crate::pack::{self, TarWriter};
 use crate::path::{self, parent, shown};
 use crate::store::Store;
@@ -139,6 +140,12 @@ impl<'a> Delta<'a> {
 
     fn plan(&self) -> Result<Plan<'a>> {
         let mut plan = Plan::default();
+        // (A leftover of aufs: its deletion would be one, too, and say nothing.)
+        if let Some(path) = self.gone.iter().find(|path| path::name(path).starts_with(WHITEOUT)) {
+            return Err(broken(format!("cannot write the deletion of {} into the layer", shown(path)))
+                .because(format!("a name that begins with {WHITEOUT} stands for a deletion itself"))
+                .hint("flatten the layer that has it, too"));
+        }
         for (path, node) in &self.there {
             match node.entry {
                 None => plan.folders.push((path, Entry::bare(Kind::Dir))),
@@ -195,7 +202,8 @@ fn copy(store: &Store, layer: usize, wanted: &Members<'_>, tar: &mut TarWriter<&
         while left > 0 {
             let Some(header) = tarball.next()? else { return Err(changed(layer)) };
             if let Some(Member { entry, names }) = wanted.get(&number) {
-                if path::clean(&header.path)? != entry.path || header.size != entry.size() && matches!(entry.kind, Kind::File { .. }) {
+                let path = entry.written.as_deref().unwrap_or(&entry.path);
+                if path::clean(&header.path)? != path || header.size != entry.size() && matches!(entry.kind, Kind::File { .. }) {
                     return Err(changed(layer));
                 }
                 let fail = || format!("cannot write {}", path::shown(&entry.path));

@@ -1,5 +1,7 @@
 //! What differs between two images: packages first, then the files that these do not explain.
 
+mod configuration;
+
 use crate::audit::installed::{Installed, Package};
 use crate::image::{Entry, Image, Kind, Layer};
 use crate::path::{self, shown};
@@ -119,7 +121,12 @@ impl Difference {
                 package.bytes += file.after.cast_signed() - file.before.cast_signed();
             }
         }
-        Ok(Difference { images: [a.id.to_string(), b.id.to_string()], packages, files, config: config(a, b) })
+        Ok(Difference {
+            images: [a.id.to_string(), b.id.to_string()],
+            packages,
+            files,
+            config: configuration::differs(&a.config_json, &b.config_json),
+        })
     }
 
     /// Whether there is none.
@@ -171,7 +178,9 @@ impl Difference {
         if !self.config.is_empty() {
             text.push_str("configuration\n");
             self.config.iter().for_each(|line| {
-                let _ = writeln!(text, "  ~ {}", shown(line));
+                // (It is JSON, in which only what a terminal takes for commands may be left.)
+                let line: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+                let _ = writeln!(text, "  ~ {line}");
             });
         }
         let mut bytes = Share::default();
@@ -336,40 +345,14 @@ fn owners<'i>(installed: &'i Installed, tree: &Tree<'_>) -> HashMap<String, &'i 
     owners
 }
 
-fn config(a: &Image, b: &Image) -> Vec<String> {
-    let (a, b) = (&a.config, &b.config);
-    let mut lines = Vec::new();
-    let mut say = |name: &str, a: String, b: String| {
-        if a != b {
-            lines.push(format!("{name}: {} -> {}", if a.is_empty() { "none" } else { &a }, if b.is_empty() { "none" } else { &b }));
-        }
-    };
-    say("architecture", a.architecture.clone(), b.architecture.clone());
-    say("user", a.user.clone(), b.user.clone());
-    say("working directory", a.working_dir.clone(), b.working_dir.clone());
-    say("entrypoint", a.entrypoint.join(" "), b.entrypoint.join(" "));
-    say("command", a.cmd.join(" "), b.cmd.join(" "));
-    say("exposed ports", a.exposed_ports.join(" "), b.exposed_ports.join(" "));
-    let pairs = |list: &[String]| -> BTreeMap<String, String> {
-        list.iter().map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (name.into(), value.into())).collect()
-    };
-    for (what, a, b) in [("variable", pairs(&a.env), pairs(&b.env)), ("label", a.labels.clone(), b.labels.clone())] {
-        let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-        for name in names {
-            say(&format!("{what} {name}"), a.get(name).cloned().unwrap_or_default(), b.get(name).cloned().unwrap_or_default());
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use twostage_model::Sha256;
 
     fn image(number: u8, entries: Vec<Entry>) -> Image {
-        let base = Layer { diff_id: Sha256::of(b"base"), size: 0, entries: Vec::new(), duplicates: Vec::new() };
-        let layer = Layer { diff_id: Sha256::of(&[number]), size: 0, entries, duplicates: Vec::new() };
+        let base = Layer { diff_id: Sha256::of(b"base"), size: 0, entries: Vec::new(), ignored: crate::Ignored::default() };
+        let layer = Layer { diff_id: Sha256::of(&[number]), size: 0, entries, ignored: crate::Ignored::default() };
         Image {
             id: Sha256::of(b"id"),
             config: crate::Config::default(),
@@ -391,6 +374,7 @@ mod tests {
             content: None,
             md5: None,
             number: 0,
+            written: None,
         }
     }
 

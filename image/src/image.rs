@@ -67,16 +67,39 @@ pub struct Layer {
     pub diff_id: Sha256,
     /// Bytes of the uncompressed tar.
     pub size: u64,
-    /// Its entries in the tar's order; of several with one path, the last.
+    /// What its members leave behind where it is unpacked, in the tar's order: each at its real path, through links of
+    /// the layer, and of several at one path the last.
     pub entries: Vec<Entry>,
-    /// Paths of files that the tar holds more than once. Allowed, but every copy but the last is waste.
-    pub duplicates: Vec<String>,
+    /// What else is in the tar.
+    pub ignored: Ignored,
+}
+
+/// What a layer's tar holds and nobody ever sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ignored {
+    /// Members whose place a later one of the same layer took; no folders. Allowed, but waste.
+    pub duplicates: Vec<Duplicate>,
+    /// Folders that were stated again, as is usual.
+    pub folders_again: u64,
+    /// What aufs noted for itself.
+    pub notes: u64,
+    /// Bytes behind the tar's end, if there is one among them that is not zero.
+    pub trailing: u64,
+}
+
+/// A member whose place a later one took.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Duplicate {
+    /// Its path as it was written.
+    pub path: String,
+    /// Bytes that it takes; none, where the file lives on under another name.
+    pub bytes: u64,
 }
 
 /// One file, folder, link, device or deletion in a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where: no slash at either end, no `.` or `..`; the root is the empty path. Bytes that are
+    /// Where, through links of its layer: no slash at either end, no `.` or `..`; the root is the empty path. Bytes that are
     /// not UTF-8 are kept apart as [`crate::path::from_bytes`] says.
     pub path: String,
     /// What.
@@ -97,6 +120,8 @@ pub struct Entry {
     pub md5: Option<[u8; 16]>,
     /// Which member of its layer's tar it is, from 0.
     pub number: u64,
+    /// Its path as the tar has it, where that is another one.
+    pub written: Option<Box<str>>,
 }
 
 /// What is wanted of a file besides its digest.
@@ -161,7 +186,19 @@ impl Entry {
     /// An entry of which nothing is known but what it is: root's, as a new folder or file is made.
     pub fn bare(kind: Kind) -> Entry {
         let mode = if kind == Kind::Dir { 0o755 } else { 0o644 };
-        Entry { path: String::new(), kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new(), content: None, md5: None, number: 0 }
+        Entry {
+            path: String::new(),
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            xattrs: BTreeMap::new(),
+            content: None,
+            md5: None,
+            number: 0,
+            written: None,
+        }
     }
 
     /// A file's size, else 0.

@@ -1,7 +1,8 @@
 //! One layer: a tar, plain or compressed, walked as it streams by.
 
-use crate::image::{Entry, Kind, Layer, Want, Wanted};
+use crate::image::{Entry, Ignored, Kind, Layer, Want, Wanted};
 use crate::limits::Budget;
+use crate::settle::{self, Settled};
 use crate::tarball::{Header, Tarball};
 use crate::{ahead, broken, path};
 use md5::Digest as _;
@@ -11,9 +12,11 @@ use twostage_model::error::OrFail;
 use twostage_model::{Class, Hasher, Result, Sha256};
 
 /// How a layer marks what it deletes.
-const WHITEOUT: &str = ".wh.";
-/// What aufs keeps for itself at the root, besides its mark of an opaque folder.
+pub(crate) const WHITEOUT: &str = ".wh.";
+/// What aufs keeps for itself, besides its mark of an opaque folder.
 const BOOKKEEPING: &str = ".wh..wh.";
+/// The mark of a folder that hides what the layers below have in it.
+const OPAQUE: &str = ".wh..wh..opq";
 
 /// Hashes and counts what is read through it.
 pub struct HashRead<R> {
@@ -84,10 +87,10 @@ pub fn plain<'a>(mut input: impl BufRead + Send + 'a) -> Result<Box<dyn Read + S
 /// Reads a layer. `input` is not read to its end where decompression ends earlier.
 pub fn read_layer(input: impl BufRead + Send, keep: Wanted<'_>, budget: &mut Budget<'_>) -> Result<Layer> {
     let limit = budget.limits.layer_bytes;
-    let (entries, diff_id, size) = ahead::hashing(plain(input)?, limit, |data| entries(data, keep, budget));
-    let mut entries = entries?;
-    let duplicates = drop_duplicates(&mut entries);
-    Ok(Layer { diff_id, size, entries, duplicates })
+    let (members, diff_id, size) = ahead::hashing(plain(input)?, limit, |data| members(data, keep, budget));
+    let Members { entries, notes, trailing } = members?;
+    let Settled { entries, duplicates, folders_again } = settle::settle(entries)?;
+    Ok(Layer { diff_id, size, entries, ignored: Ignored { duplicates, folders_again, notes, trailing } })
 }
 
 /// Copies the tar of a layer, decompressed, to `out`, and checks it as [`read_layer`] does. Gives its digest and
@@ -116,10 +119,17 @@ impl<R: Read, W: Write> Read for Tee<R, W> {
     }
 }
 
-/// All entries of a tar, which is read to its very end.
-fn entries(data: &mut ahead::Ahead, keep: Wanted<'_>, budget: &mut Budget<'_>) -> Result<Vec<Entry>> {
+/// What is in a tar.
+struct Members {
+    entries: Vec<Entry>,
+    notes: u64,
+    trailing: u64,
+}
+
+/// All members of a tar, which is read to its very end.
+fn members(data: &mut ahead::Ahead, keep: Wanted<'_>, budget: &mut Budget<'_>) -> Result<Members> {
     let mut tarball = Tarball::new(data);
-    let mut entries = Vec::new();
+    let (mut entries, mut notes) = (Vec::new(), 0);
     let mut holes = budget.limits.layer_bytes;
     let mut buffer = vec![0; 64 << 10];
     let mut number = 0;
@@ -131,13 +141,13 @@ fn entries(data: &mut ahead::Ahead, keep: Wanted<'_>, budget: &mut Budget<'_>) -
         holes -= header.size;
         let names = header.path.len() + header.link.len() + header.xattrs.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         budget.entry(names as u64)?;
-        if let Some(entry) = entry(header, &mut tarball, keep, budget, &mut buffer)? {
-            entries.push(Entry { number, ..entry });
+        match entry(header, &mut tarball, keep, budget, &mut buffer)? {
+            Some(entry) => entries.push(Entry { number, ..entry }),
+            None => notes += 1,
         }
         number += 1;
     }
-    tarball.finish()?;
-    Ok(entries)
+    Ok(Members { entries, notes, trailing: tarball.finish()? })
 }
 
 /// The entry of a member; none for the bookkeeping of aufs, which no engine applies.
@@ -150,17 +160,20 @@ fn entry(header: Header, data: &mut impl Read, keep: Wanted<'_>, budget: &mut Bu
     }
     let (mut content, mut checksum) = (None, None);
     let (folder, name) = (path::parent(&path), path::name(&path));
-    if folder.starts_with(BOOKKEEPING) {
-        return Ok(None);
-    }
+    // (What aufs kept in a folder at the root is in that folder: hard links may lead there.)
+    let below = match folder.split_once('/') {
+        _ if !folder.starts_with(BOOKKEEPING) || folder.starts_with(OPAQUE) => folder,
+        Some((_, below)) => below,
+        None => "",
+    };
     // A name that begins so is a deletion (OCI image-spec, layer.md, "Whiteouts"), whatever the tar says that it is: a layer
     // that states such a folder would delete something.
-    if let Some(inner) = folder.split('/').find(|name| name.starts_with(WHITEOUT)) {
+    if let Some(inner) = below.split('/').find(|name| name.starts_with(WHITEOUT)) {
         return Err(broken(format!("{}: nothing can be in the folder {:?}", path::shown(&path), path::shown(inner)))
             .because(format!("a name that begins with {WHITEOUT} stands for a deletion"))
             .hint("call the folder something else where the image is made"));
     }
-    let kind = if name == ".wh..wh..opq" {
+    let kind = if name == OPAQUE {
         path = folder.to_string();
         Kind::OpaqueWhiteout
     } else if name.starts_with(BOOKKEEPING) {
@@ -214,34 +227,5 @@ fn entry(header: Header, data: &mut impl Read, keep: Wanted<'_>, budget: &mut Bu
     if path.is_empty() && !matches!(kind, Kind::Dir | Kind::OpaqueWhiteout) {
         return Err(broken("a member without a name is no folder"));
     }
-    Ok(Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content, md5: checksum, number: 0 }))
-}
-
-/// Keeps the last of several entries with one path, and says which files there were several of.
-/// A whiteout and a file of the same path are two things: the first speaks of the layers below.
-fn drop_duplicates(entries: &mut Vec<Entry>) -> Vec<String> {
-    let whiteout = |entry: &Entry| match entry.kind {
-        Kind::Whiteout => 1,
-        Kind::OpaqueWhiteout => 2,
-        _ => 0,
-    };
-    let mut order: Vec<usize> = (0..entries.len()).collect();
-    order.sort_by(|a, b| (&entries[*a].path, whiteout(&entries[*a]), a).cmp(&(&entries[*b].path, whiteout(&entries[*b]), b)));
-    let mut dead = vec![false; entries.len()];
-    let mut duplicates = Vec::new();
-    for pair in order.windows(2) {
-        let (earlier, later) = (&entries[pair[0]], &entries[pair[1]]);
-        if earlier.path == later.path && whiteout(earlier) == whiteout(later) {
-            dead[pair[0]] = true;
-            if !earlier.is_dir() && duplicates.last() != Some(&earlier.path) {
-                duplicates.push(earlier.path.clone());
-            }
-        }
-    }
-    let mut index = 0;
-    entries.retain(|_| {
-        index += 1;
-        !dead[index - 1]
-    });
-    duplicates
+    Ok(Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content, md5: checksum, number: 0, written: None }))
 }

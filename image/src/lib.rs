@@ -29,6 +29,7 @@ pub mod path;
 pub mod plan;
 mod report;
 pub mod rules;
+mod settle;
 pub mod store;
 mod tarball;
 pub mod tree;
@@ -39,11 +40,11 @@ pub use archive::read_archive;
 pub use audit::{Base, Known, audit, audit_with, wanted};
 pub use config::{architecture, manifest_of};
 pub use delta::Delta;
-pub use image::{Config, Entry, History, Image, Kind, Layer, Want};
+pub use image::{Config, Duplicate, Entry, History, Ignored, Image, Kind, Layer, Want};
 pub use leaks::Leaks;
 pub use limits::Limits;
 pub use pack::{TarWriter, pax_record};
-pub use report::{LayerReport, Report, Residue};
+pub use report::{LayerReport, Note, Report, Residue};
 pub use store::{Compression, Store};
 pub use tarball::{Header, Tarball};
 pub use tree::Tree;
@@ -59,6 +60,19 @@ use twostage_model::{Class, Error, Result, Sha256};
 /// It is no tar that a layer can be, or nothing can be written.
 pub fn copy_layer(input: impl BufRead + Send, out: &mut (dyn Write + Send)) -> Result<(Sha256, u64)> {
     layer::copy_layer(input, out, &mut limits::Budget::new(&Limits::default()))
+}
+
+/// What is in a stream that may be packed with gzip or zstd.
+///
+/// # Errors
+/// Its beginning cannot be read.
+pub fn unpacked<'a>(input: impl BufRead + Send + 'a) -> Result<Box<dyn std::io::Read + Send + 'a>> {
+    layer::plain(input)
+}
+
+/// Whether a stream that begins so is packed with gzip or zstd.
+pub fn is_packed(head: &[u8]) -> bool {
+    matches!(layer::sniff(head), layer::Sniffed::Gzip | layer::Sniffed::Zstd)
 }
 
 /// An image that is not what it claims to be.

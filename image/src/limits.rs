@@ -109,5 +109,5 @@ fn name_bytes(entry: &Entry) -> u64 {
         _ => 0,
     };
     let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-    (entry.path.len() + link + xattrs) as u64
+    (entry.path.len() + entry.written.as_ref().map_or(0, |path| path.len()) + link + xattrs) as u64
 }

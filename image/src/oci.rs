@@ -23,6 +23,7 @@ pub const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What it is.
+    #[serde(default)]
     pub media_type: String,
     /// `sha256:…`
     pub digest: String,
@@ -31,12 +32,21 @@ pub struct Descriptor {
     /// What else is said of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// What others say of it, which is kept.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, serde_json::Value>,
 }
 
 impl Descriptor {
     /// Of a blob of which nothing else is said.
     pub fn new(media_type: &str, digest: &Sha256, size: u64) -> Descriptor {
-        Descriptor { media_type: media_type.into(), digest: format!("sha256:{digest}"), size, annotations: BTreeMap::new() }
+        Descriptor {
+            media_type: media_type.into(),
+            digest: format!("sha256:{digest}"),
+            size,
+            annotations: BTreeMap::new(),
+            others: BTreeMap::new(),
+        }
     }
 
     /// What the image is called.

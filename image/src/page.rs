@@ -96,14 +96,24 @@ impl Report {
     /// # Errors
     /// It cannot be put into JSON.
     pub fn to_html(&self, image: &Image) -> Result<String> {
-        let hidden: HashMap<(usize, &str), Why> = self.unseen.iter().map(|file| ((file.layer, file.path.as_str()), file.why)).collect();
+        let hidden: HashMap<(usize, &str), Why> =
+            self.unseen.iter().filter(|file| file.why != Why::Twice).map(|file| ((file.layer, file.path.as_str()), file.why)).collect();
         let steps: Vec<&str> = image.config.history.iter().filter(|step| !step.empty_layer).map(|step| step.created_by.as_str()).collect();
         let mut layers = Vec::new();
         for (number, layer) in image.layers.iter().enumerate() {
             let judged = number.checked_sub(self.base_layers).and_then(|above| self.layers.get(above));
             let seen: Vec<Seen> = match judged {
                 Some(judged) => judged.seen.clone(),
-                None => layer.entries.iter().filter(|entry| matches!(entry.kind, Kind::File { .. })).map(base_file).collect(),
+                None => {
+                    let files = layer.entries.iter().filter(|entry| matches!(entry.kind, Kind::File { .. })).map(base_file);
+                    let twice = layer.ignored.duplicates.iter().map(|one| Seen {
+                        path: one.path.clone(),
+                        bytes: one.bytes,
+                        class: Class::Hidden,
+                        by: Why::Twice.word().into(),
+                    });
+                    files.chain(twice).collect()
+                }
             };
             let seen = seen.into_iter().map(|file| match hidden.get(&(number + 1, format!("/{}", file.path).as_str())) {
                 Some(why) if file.class != Class::Residue => Seen { class: Class::Hidden, by: why.word().into(), ..file },

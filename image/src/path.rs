@@ -4,11 +4,11 @@ use crate::broken;
 use twostage_model::Result;
 
 /// The longest path that Linux takes.
-const MAX_PATH: usize = 4096;
+pub(crate) const MAX_PATH: usize = 4096;
 /// The longest name of one file.
 const MAX_NAME: usize = 255;
 /// The deepest folder.
-const MAX_DEPTH: usize = 1000;
+pub(crate) const MAX_DEPTH: usize = 1000;
 /// A byte that is not UTF-8 is the private character at this offset: 0xff is U+F00FF.
 const ESCAPE: u32 = 0xF0000;
 

@@ -53,39 +53,73 @@ pub struct LayerReport {
     pub bytes: u64,
     /// Whose packages it installs or removes: the formats whose database it changes.
     pub formats: Vec<Format>,
-    /// Everything in it but folders.
+    /// Every member of its tar but folders: the sum of what follows, as are the next two.
     pub files: u64,
     /// Bytes of its files.
     pub file_bytes: u64,
     /// Folders in it.
     pub folders: u64,
-    /// Files that packages brought, most bytes first.
+    /// What packages brought, most bytes first.
     pub packages: Vec<PackageShare>,
-    /// Files that packages generated, by rule.
+    /// What packages generated, by rule.
     pub generated: Vec<RuleShare>,
-    /// Files that are as in the base.
+    /// What is as in the base.
     pub restored: Share,
+    /// Marks of folders that hide the layers below, and deletions that an image may have.
+    pub marks: Share,
+    /// Members that are nothing where the tar is unpacked: folders that are stated again, notes of aufs.
+    pub ignored: Share,
     /// What nothing accounts for.
     pub residue: Vec<Residue>,
+    /// What is accounted for, and worth a word.
+    pub notes: Vec<Note>,
     /// Each file and what accounts for it, for the page.
     #[serde(skip)]
     pub(crate) seen: Vec<Seen>,
 }
 
+/// Something that people should know of a path that is accounted for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Note {
+    /// The path, with its slash.
+    pub at: String,
+    /// What, in a sentence.
+    pub note: String,
+}
+
 /// Files and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// How many.
+    /// How many, folders aside.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Folders.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub folders: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Share {
-    /// Counts one more.
+    /// Counts one more file.
     pub(crate) fn add(&mut self, bytes: u64) {
         self.files += 1;
         self.bytes += bytes;
+    }
+
+    /// Counts one more entry.
+    pub(crate) fn count(&mut self, is_folder: bool, bytes: u64) {
+        if is_folder { self.folders += 1 } else { self.add(bytes) }
+    }
+}
+
+impl std::iter::Sum for Share {
+    fn sum<I: Iterator<Item = Share>>(shares: I) -> Share {
+        shares.fold(Share::default(), |a, b| Share { files: a.files + b.files, bytes: a.bytes + b.bytes, folders: a.folders + b.folders })
     }
 }
 
@@ -112,7 +146,7 @@ pub struct RuleShare {
     pub rule: &'static str,
     /// What such files are and why they stay.
     pub what: &'static str,
-    /// Files (and folders that are in no package's list) and bytes.
+    /// Files, folders that are in no package's list, and bytes.
     #[serde(flatten)]
     pub share: Share,
 }
@@ -129,7 +163,7 @@ pub struct Residue {
     /// Bytes of a file.
     pub bytes: u64,
     /// The rule that names it, or `unaccounted`, `base-file-changed`, `package-file-changed`, `package-gone`,
-    /// `build-dependency`, `rpm-database-key`, `duplicate`.
+    /// `build-dependency`, `rpm-database-key`, `duplicate`, `trailing`.
     pub rule: &'static str,
     /// Why it should not be there.
     pub reason: String,
@@ -201,13 +235,27 @@ impl Report {
         }
         let rows: Vec<_> = self.waste.by.iter().map(|(why, share)| (why.word().to_string(), *share)).collect();
         table(text, "why", &rows);
-        let row =
-            |file: &Unseen| (format!("layer {} {} ({})", file.layer, file.path, file.why.word()), Share { files: 1, bytes: file.bytes });
+        let row = |file: &Unseen| {
+            (format!("layer {} {} ({})", file.layer, file.path, file.why.word()), Share { files: 1, bytes: file.bytes, folders: 0 })
+        };
         table(text, "the largest", &self.waste.largest.iter().map(row).collect::<Vec<_>>());
     }
 }
 
 impl LayerReport {
+    /// Every row. Each member of the layer's tar is in one of them.
+    fn rows(&self) -> impl Iterator<Item = Share> {
+        let packages = self.packages.iter().map(|package| package.share);
+        let generated = self.generated.iter().map(|rule| rule.share);
+        packages.chain(generated).chain([self.restored, self.marks, self.ignored]).chain(self.residue.iter().map(Residue::share))
+    }
+
+    /// Makes the totals what the rows say.
+    pub(crate) fn add_up(&mut self) {
+        let Share { files, bytes, folders } = self.rows().sum();
+        (self.files, self.file_bytes, self.folders) = (files, bytes, folders);
+    }
+
     fn write(&self, text: &mut String, of: usize) {
         let _ = writeln!(
             text,
@@ -223,15 +271,20 @@ impl LayerReport {
         let (top, rest) = self.packages.split_at(self.packages.len().min(TOP));
         rows.extend(top.iter().map(|p| (format!("{} {}", p.name, p.version), p.share)));
         if !rest.is_empty() {
-            let sum = |of: fn(&Share) -> u64| rest.iter().map(|p| of(&p.share)).sum();
-            rows.push((format!("{} more", rest.len()), Share { files: sum(|s| s.files), bytes: sum(|s| s.bytes) }));
+            rows.push((format!("{} more", rest.len()), rest.iter().map(|package| package.share).sum()));
         }
         table(text, "from packages", &rows);
         let rows: Vec<_> = self.generated.iter().map(|r| (r.rule.to_string(), r.share)).collect();
         table(text, "generated by packages, by rule", &rows);
-        if self.restored.files > 0 {
-            table(text, "as in the base", &[("restored".into(), self.restored)]);
-        }
+        let rows = |rows: &[(&str, Share)]| -> Vec<(String, Share)> {
+            rows.iter().filter(|(_, share)| *share != Share::default()).map(|(name, share)| (name.to_string(), *share)).collect()
+        };
+        table(text, "as in the base", &rows(&[("restored", self.restored)]));
+        let of_tar = [("marks of folders that hide what is below", self.marks), ("members that are nothing once unpacked", self.ignored)];
+        table(text, "of the tar itself", &rows(&of_tar));
+        self.notes.iter().for_each(|note| {
+            let _ = writeln!(text, "  note: {}: {}", shown(&note.at), note.note);
+        });
         if !self.residue.is_empty() {
             let _ = writeln!(text, "  residue: {}", count(self.residue.len() as u64, "entry"));
             let (shown, rest) = self.residue.split_at(self.residue.len().min(MOST_RESIDUE));
@@ -246,6 +299,15 @@ impl LayerReport {
 }
 
 impl Residue {
+    /// As a row of its layer. What is found inside of a file is no entry of its own.
+    fn share(&self) -> Share {
+        let mut share = Share::default();
+        if !matches!(self.rule, "rpm-database-key" | "trailing") {
+            share.count(self.kind == "folder", self.bytes);
+        }
+        share
+    }
+
     fn write(&self, text: &mut String, width: usize) {
         let bytes = match self.kind {
             "file" => size(self.bytes),
@@ -266,6 +328,8 @@ fn table(text: &mut String, title: &str, rows: &[(String, Share)]) {
     for (name, share) in rows {
         let name = shown(name);
         let pad = " ".repeat(first - name.chars().count());
-        let _ = writeln!(text, "    {name}{pad}  {:>6}  {:>9}", share.files, size(share.bytes));
+        let folders = if share.folders > 0 { format!("  {:>4} folders", share.folders) } else { String::new() };
+        let folders = if share.folders == 1 { folders.replace("folders", "folder") } else { folders };
+        let _ = writeln!(text, "    {name}{pad}  {:>6}  {:>9}{folders}", share.files, size(share.bytes));
     }
 }

@@ -137,6 +137,18 @@ impl Store {
         find().map_err(context)
     }
 
+    /// Whether a file is an archive of images, and not the tar of a root file system, or something else.
+    pub fn is_archive(path: &Path) -> bool {
+        let Ok(file) = File::open(path) else { return false };
+        let mut tarball = Tarball::new(BufReader::with_capacity(64 << 10, file));
+        while let Ok(Some(header)) = tarball.next_in_file() {
+            if path::clean(&header.path).is_ok_and(|name| matches!(name.as_str(), "manifest.json" | "index.json")) {
+                return true;
+            }
+        }
+        false
+    }
+
     fn of(files: &Files<'_>, found: documents::Found, known: &dyn Fn(&Sha256) -> bool) -> Result<Store> {
         let limits = files.budget.borrow().limits;
         let config_json = files.json(&found.config)?;
@@ -212,12 +224,12 @@ impl Store {
         }
         let fail = || "cannot read a layer".to_string();
         let (mut sampled, mut packed) = (0, 0);
-        let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+        let mut packer = gzip::Packer::default();
         let mut sample = Vec::new();
         while sampled < length {
             sample.clear();
             (&mut blob).take(SAMPLE).read_to_end(&mut sample).or_fail(Class::Runtime, fail)?;
-            packed += gzip::member(&mut compressor, &sample).or_fail(Class::Runtime, fail)?.len() as u64;
+            packed += packer.length(&sample).or_fail(Class::Runtime, fail)?;
             sampled += sample.len() as u64;
             blob.at = (blob.at + 7 * SAMPLE).min(blob.end);
             if blob.at == blob.end {

@@ -4,8 +4,11 @@
 //! so their sizes are bounded before they are read, which readers meant for honest input leave out.
 //!
 //! ```text
-//! 512 bytes header │ data, padded to 512 │ header │ … │ 1024 bytes of zeros │ zeros only
+//! 512 bytes header │ data, padded to 512 │ header │ … │ 1024 bytes of zeros │ anything
 //! ```
+//!
+//! Where readers of tars differ, this one does as Go's, which all engines have: global PAX records say nothing, and what
+//! stands behind the end is not looked at.
 
 use crate::broken;
 use std::collections::BTreeMap;
@@ -57,14 +60,13 @@ pub struct Tarball<R> {
     padding: u64,
     /// Where data and holes of the current member are, next one last: (is data, length).
     map: Vec<(bool, u64)>,
-    globals: Records,
     member: u64,
 }
 
 impl<R: Read> Tarball<R> {
     /// Reads from `inner`.
     pub fn new(inner: R) -> Self {
-        Tarball { inner, stored: 0, padding: 0, map: Vec::new(), globals: Records::new(), member: 0 }
+        Tarball { inner, stored: 0, padding: 0, map: Vec::new(), member: 0 }
     }
 
     /// The next member, after skipping what is left of this one.
@@ -90,14 +92,7 @@ impl<R: Read> Tarball<R> {
                 b'L' => long_path = Some(cut_at_nul(self.extension(size)?)),
                 b'K' => long_link = Some(cut_at_nul(self.extension(size)?)),
                 b'x' => records = self.pax(size)?,
-                b'g' => {
-                    let more = self.pax(size)?;
-                    self.globals.extend(more);
-                    let held: usize = self.globals.iter().map(|(k, v)| k.len() + v.len()).sum();
-                    if held as u64 > MAX_EXTENSION {
-                        return Err(self.wrong("global PAX records are too long"));
-                    }
-                }
+                b'g' => drop(self.pax(size)?),
                 _ => {
                     if let Some(path) = long_path {
                         header.path = path;
@@ -105,26 +100,28 @@ impl<R: Read> Tarball<R> {
                     if let Some(link) = long_link {
                         header.link = link;
                     }
-                    let mut all = self.globals.clone();
-                    all.extend(records);
-                    self.begin(&block, &mut header, &all)?;
+                    self.begin(&block, &mut header, &records)?;
                     return Ok(Some(header));
                 }
             }
         }
     }
 
-    /// Reads to the very end: after the tar's own end only zeros may follow.
+    /// Reads to the very end. Gives how many bytes stand behind the tar's own end, if they are not all zeros: nobody
+    /// looks at them.
     ///
     /// # Errors
-    /// Something else follows.
-    pub fn finish(mut self) -> Result<R> {
+    /// They cannot be read.
+    pub fn finish(mut self) -> Result<u64> {
         let mut buffer = vec![0; 64 << 10];
+        let (mut all, mut zeros) = (0, true);
         loop {
             match self.inner.read(&mut buffer).or_fail(Class::Runtime, || "cannot read the end of the tar".into())? {
-                0 => return Ok(self.inner),
-                n if buffer[..n].iter().any(|b| *b != 0) => return Err(broken("there is data after the end of the tar")),
-                _ => {}
+                0 => return Ok(if zeros { 0 } else { all }),
+                n => {
+                    all += n as u64;
+                    zeros &= buffer[..n].iter().all(|b| *b == 0);
+                }
             }
         }
     }
@@ -138,8 +135,19 @@ impl<R: Read> Tarball<R> {
         broken(format!("member {} of the tar: {what}", self.member))
     }
 
-    /// A header block, or none at the end.
+    /// A header block, or none at the end: two blocks of zeros, or one that is the last, or nothing.
     fn block(&mut self) -> Result<Option<[u8; BLOCK]>> {
+        match self.next_block()? {
+            Some(zeros) if zeros == [0; BLOCK] => match self.next_block()? {
+                None => Ok(None),
+                Some(zeros) if zeros == [0; BLOCK] => Ok(None),
+                Some(_) => Err(broken("the tar has a block of zeros in its middle")),
+            },
+            block => Ok(block),
+        }
+    }
+
+    fn next_block(&mut self) -> Result<Option<[u8; BLOCK]>> {
         let mut block = [0; BLOCK];
         let mut filled = 0;
         while filled < BLOCK {
@@ -151,7 +159,7 @@ impl<R: Read> Tarball<R> {
                 Err(e) => return Err(broken("cannot read the tar").because(e)),
             }
         }
-        Ok((block != [0; BLOCK]).then_some(block))
+        Ok(Some(block))
     }
 
     fn header(&mut self, block: &[u8; BLOCK]) -> Result<Header> {

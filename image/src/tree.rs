@@ -68,7 +68,9 @@ impl<'a> Tree<'a> {
         let mut links = Vec::new();
         for entry in &layer.entries {
             match &entry.kind {
-                Kind::Whiteout | Kind::OpaqueWhiteout => {}
+                // The folders in which something is deleted are there.
+                Kind::Whiteout => self.folders(parent(&entry.path), number),
+                Kind::OpaqueWhiteout => self.folders(&entry.path, number),
                 Kind::Hardlink { target } => match self.nodes.get(target.as_str()) {
                     Some(node @ Node { entry: Some(file), .. }) if !file.is_dir() => {
                         let node = Node { linked: true, layer: number, ..*node };
@@ -87,15 +89,19 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn put(&mut self, path: &'a str, node: Node<'a>) {
-        let mut folder = parent(path);
+    /// Makes the folders of a path that no layer states.
+    fn folders(&mut self, mut folder: &'a str, layer: usize) {
         while !folder.is_empty() {
             match self.nodes.get(folder) {
                 Some(there) if there.is_dir() => break,
-                Some(_) | None => self.nodes.insert(folder, Node { entry: None, linked: false, layer: node.layer, home: node.layer }),
+                Some(_) | None => self.nodes.insert(folder, Node { entry: None, linked: false, layer, home: layer }),
             };
             folder = parent(folder);
         }
+    }
+
+    fn put(&mut self, path: &'a str, node: Node<'a>) {
+        self.folders(parent(path), node.layer);
         if !node.is_dir() {
             self.remove_below(path);
         }

@@ -84,9 +84,8 @@ impl Waste {
                 };
                 all.push(Unseen { path: format!("/{}", entry.path), layer: number + 1, bytes: size, why });
             }
-            // (How large the earlier ones were was not kept.)
-            let twice = layer.duplicates.iter();
-            all.extend(twice.map(|path| Unseen { path: format!("/{path}"), layer: number + 1, bytes: 0, why: Why::Twice }));
+            let twice = layer.ignored.duplicates.iter();
+            all.extend(twice.map(|one| Unseen { path: format!("/{}", one.path), layer: number + 1, bytes: one.bytes, why: Why::Twice }));
         }
         for file in &all {
             waste.by_layer[file.layer - 1].add(file.bytes);
@@ -105,6 +104,6 @@ impl Waste {
 
     /// All of it.
     pub fn total(&self) -> Share {
-        self.by.iter().fold(Share::default(), |sum, (_, share)| Share { files: sum.files + share.files, bytes: sum.bytes + share.bytes })
+        self.by.iter().map(|(_, share)| *share).sum()
     }
 }

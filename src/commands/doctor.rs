@@ -160,7 +160,32 @@ async fn embedded() -> EngineReport {
         Err(error) => (report.problem, report.todo) = (Some(told(&error)), Some(error.hint_or_class().to_string())),
     }
     report.checks.push(disk("store", &there, "free some, or name a folder on another disk in TWOSTAGE_STORE"));
+    report.checks.extend(images(&store).await);
     report
+}
+
+/// Whether every image of the store can be read. Where there is no store, none is made.
+async fn images(store: &Path) -> Vec<Check> {
+    const NAME: &str = "images";
+    if !store.join("images/index.json").exists() {
+        return Vec::new();
+    }
+    let asked = async {
+        let engine = Engine::embedded(Some(store), None).await?;
+        let (problems, images) = (engine.problems().await?, engine.every_image().await?.len());
+        engine.settle().await;
+        Ok::<_, Error>((problems, images))
+    };
+    match asked.await {
+        Ok((problems, images)) if problems.is_empty() => vec![Check::good(NAME, format!("{images}, and all can be read"))],
+        Ok((problems, _)) => problems
+            .into_iter()
+            .map(|problem| {
+                Check::other(NAME, Mark::Poor, format!("passed over: {problem}"), "bring it again, or take its name out: twostage rm NAME")
+            })
+            .collect(),
+        Err(error) => vec![Check::other(NAME, Mark::Bad, told(&error).replace('\n', ": "), error.hint_or_class())],
+    }
 }
 
 /// Makes a container over a layer, in a store of its own, and runs something in it that is not there: a shell's 127

@@ -61,6 +61,15 @@ pub(super) fn kept(store: &Store) -> Vec<Vec<Sha256>> {
     kept
 }
 
+/// Forgets every step. Gives how many there were.
+pub(super) fn forget(store: &Store, _turn: &Turn) -> Result<usize> {
+    let steps = store::entries(&store.root().join("steps"));
+    for path in &steps {
+        fs::remove_file(path).or_fail(Class::System, || format!("cannot remove {}", path.display()))?;
+    }
+    Ok(steps.len())
+}
+
 /// The folder of a cache, and what keeps others from it for as long as that is held.
 pub(super) fn folder(inner: &Inner, id: &str, sharing: Sharing, owner: Owner) -> Result<(PathBuf, File)> {
     let caches = inner.store.root().join("caches");

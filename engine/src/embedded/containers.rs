@@ -14,7 +14,7 @@ use crate::stream::{ByteStream, TarReader, feed, from_start};
 use crate::{Attach, Exec, Found, Hold, Network, Run};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -66,6 +66,10 @@ impl std::fmt::Debug for Container {
 pub(super) fn used(store: &Store) -> Option<Vec<Vec<Sha256>>> {
     let paths = store::entries(&store.containers());
     paths.iter().filter(|path| path.exists()).map(|path| read_record(path).map(|record| record.layers)).collect()
+}
+
+fn layers_of(path: &Path) -> BTreeSet<Sha256> {
+    read_record(path).map(|record| record.layers.into_iter().collect()).unwrap_or_default()
 }
 
 fn read_record(path: &Path) -> Option<Record> {
@@ -197,8 +201,9 @@ impl Session {
                 stop(&path);
                 let trash = {
                     let turn = store.change()?;
+                    let had = layers_of(&path);
                     let mut trash = store.discard(&turn, &path, None)?;
-                    trash.extend(collect(store, &turn)?);
+                    trash.extend(collect(store, &turn, &had)?);
                     trash
                 };
                 store.empty(trash)?;
@@ -493,8 +498,9 @@ fn remove(inner: &Inner, place: Place) -> Result<()> {
     let trash = {
         let turn = inner.store.change()?;
         let path = place.path.clone();
+        let had = layers_of(&path);
         let mut trash = inner.store.discard(&turn, &path, Some(place.into_lock()))?;
-        trash.extend(collect(&inner.store, &turn)?);
+        trash.extend(collect(&inner.store, &turn, &had)?);
         trash
     };
     inner.store.empty(trash)

@@ -4,6 +4,7 @@
 //! An image that another program wrote there, with packed layers as a rule, becomes one of ours when the store is opened
 //! ([`adopt`]): so `skopeo copy docker://debian:bookworm oci:STORE/images:debian:bookworm` is a pull.
 
+use super::index::{self, Index as There};
 use super::pulled;
 use super::sandbox::{Watch, WatchedFile};
 use super::store::{self, Store, Trash, Turn, Workplace};
@@ -14,7 +15,9 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 use twostage_image::oci::{CONFIG, Descriptor, Index, LAYER, LAYOUT, MANIFEST, Manifest};
 use twostage_image::{NewImage, Written};
 use twostage_model::error::OrFail as _;
@@ -22,6 +25,11 @@ use twostage_model::{Class, Error, Result, Sha256, chain_id};
 
 /// When every image is made that says no other time: the same files make the same image.
 pub(super) const EPOCH: &str = "1970-01-01T00:00:00Z";
+
+/// How long a blob is left alone that nothing needs: nobody copies an image for longer.
+const YOUNG: Duration = Duration::from_secs(24 * 3600);
+/// The largest manifest or index.
+const MAX_DOCUMENT: u64 = 16 << 20;
 
 /// An image of the store.
 #[derive(Debug, Clone)]
@@ -44,24 +52,13 @@ pub(super) struct NewLayer {
 
 /// What makes an image of the store a layout, if it is not one yet.
 pub(super) fn prepare(store: &Store, _turn: &Turn) -> Result<()> {
-    let path = store.images().join("oci-layout");
-    if !path.exists() {
-        write_index(store, &[])?;
-        store::write(&path, LAYOUT)?;
+    for (name, bytes) in [("index.json", json(&Index::of(Vec::new()))?.as_slice()), ("oci-layout", LAYOUT)] {
+        let path = store.images().join(name);
+        if !path.exists() {
+            store::write(&path, bytes)?;
+        }
     }
     Ok(())
-}
-
-fn read_index(store: &Store) -> Result<Vec<Descriptor>> {
-    let path = store.images().join("index.json");
-    let fail = || format!("cannot read {}", path.display());
-    let index: Index = serde_json::from_slice(&fs::read(&path).or_fail(Class::System, fail)?).or_fail(Class::Engine, fail)?;
-    Ok(index.manifests)
-}
-
-fn write_index(store: &Store, manifests: &[Descriptor]) -> Result<()> {
-    let index = Index::of(manifests.to_vec());
-    store::write(&store.images().join("index.json"), &json(&index)?)
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {
@@ -104,16 +101,24 @@ pub(super) fn config(json: &[u8]) -> Result<ImageConfig> {
 }
 
 /// Makes what other programs wrote into the layout images of the store. What cannot be one stays as it is, and whoever
-/// asks for it is told why.
-pub(super) fn adopt(store: &Store) -> Result<()> {
+/// asks for it is told why; what that is is told, in sentences.
+pub(super) fn adopt(store: &Store) -> Result<Vec<String>> {
     let mut foreign: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    {
-        let _turn = store.look()?;
-        for descriptor in read_index(store)? {
-            let ours = descriptor.digest.parse().is_ok_and(|digest| stored(store, digest, Vec::new()).is_ok());
-            if let Some(name) = descriptor.name().filter(|name| !ours || new_name(name).is_ok_and(|whole| whole != *name)) {
-                foreign.entry(descriptor.digest.clone()).or_default().push(name.to_string());
-            }
+    let mut is_odd = false;
+    let index = There::read(store, &store.look()?)?;
+    if index.foreign {
+        // What was lost of ours is in it again, for whoever reads the file itself.
+        let turn = store.change()?;
+        let index = There::read(store, &turn)?;
+        let images = index.images.clone();
+        index.write(store, &turn, images)?;
+    }
+    is_odd |= !index.odd().is_empty();
+    for descriptor in index.images {
+        let ours = descriptor.digest.parse().is_ok_and(|digest| stored(store, digest, Vec::new()).is_ok());
+        is_odd |= !ours;
+        if let Some(name) = descriptor.name().filter(|name| !ours || new_name(name).is_ok_and(|whole| whole != *name)) {
+            foreign.entry(descriptor.digest.clone()).or_default().push(name.to_string());
         }
     }
     for (digest, names) in foreign {
@@ -127,21 +132,42 @@ pub(super) fn adopt(store: &Store) -> Result<()> {
         let turn = store.change()?;
         let new = put(store, &turn, &image.config_json, &new_layers(&image.config.diff_ids, &mut copied), &whole)?;
         // Only then: an image that is there twice is better than none.
-        let mut manifests = read_index(store)?;
+        let index = There::read(store, &turn)?;
+        let mut manifests = index.images.clone();
         let ours = format!("sha256:{}", new.manifest);
         manifests.retain(|other| other.digest == ours || other.digest != digest);
         // Names that no name of an image is written as.
         manifests
             .retain(|other| other.name().is_none_or(|name| whole.iter().any(|new| new == name) || !names.iter().any(|old| old == name)));
-        write_index(store, &manifests)?;
+        index.write(store, &turn, manifests)?;
     }
-    Ok(())
+    if is_odd { problems(store, &store.look()?) } else { Ok(Vec::new()) }
+}
+
+/// What of the store cannot be read, in sentences: it is passed over, and everything else works.
+pub(super) fn problems(store: &Store, turn: &Turn) -> Result<Vec<String>> {
+    let index = There::read(store, turn)?;
+    let mut problems = index.odd();
+    let mut seen = BTreeSet::new();
+    for image in index.images.iter().filter(|image| seen.insert(image.digest.clone())) {
+        let whole = image.digest.parse().and_then(|digest| stored(store, digest, Vec::new())).and_then(|image| {
+            image.diff_ids.iter().try_for_each(|layer| {
+                let blob = store.blob(layer);
+                fs::metadata(&blob).map(drop).or_fail(Class::Engine, || format!("cannot read {}", blob.display()))
+            })
+        });
+        if let Err(error) = whole {
+            let told: Vec<String> = std::iter::once(error.to_string()).chain(error.causes()).collect();
+            problems.push(format!("{}: {}", image.name().unwrap_or(&image.digest), told.join(": ")));
+        }
+    }
+    Ok(problems)
 }
 
 /// Every image, each once, with its names in order; without what other programs wrote that cannot be one.
-pub(super) fn all(store: &Store, _turn: &Turn) -> Result<Vec<Stored>> {
+pub(super) fn all(store: &Store, turn: &Turn) -> Result<Vec<Stored>> {
     let mut images: BTreeMap<Sha256, Vec<String>> = BTreeMap::new();
-    for descriptor in read_index(store)? {
+    for descriptor in There::read(store, turn)?.images {
         images.entry(descriptor.digest.parse()?).or_default().extend(descriptor.name().map(str::to_string));
     }
     Ok(images.into_iter().filter_map(|(digest, names)| stored(store, digest, names).ok()).collect())
@@ -149,10 +175,14 @@ pub(super) fn all(store: &Store, _turn: &Turn) -> Result<Vec<Stored>> {
 
 /// The image of a name or an id.
 pub(super) fn find(store: &Store, turn: &Turn, text: &str) -> Result<Option<Stored>> {
-    let manifests = read_index(store)?;
+    let manifests = There::read(store, turn)?.images;
     let of = |digest: &str| -> Result<Option<Stored>> {
         let names = manifests.iter().filter(|other| other.digest == digest).filter_map(|other| other.name().map(str::to_string));
-        stored(store, digest.parse()?, names.collect()).map(Some)
+        stored(store, digest.parse()?, names.collect()).map(Some).map_err(|error| {
+            Error::new(error.class(), format!("the image {text} cannot be read"))
+                .because(error)
+                .hint(format!("bring it again, or take its name out of the store: twostage rm {text}"))
+        })
     };
     let by_id =
         |hex: &str| -> Result<Option<Stored>> {
@@ -251,7 +281,7 @@ pub(super) fn put(store: &Store, turn: &Turn, config: &[u8], layers: &[NewLayer]
     let id = put_blob(store, config)?;
     let manifest = json(&Manifest::of(Descriptor::new(CONFIG, &id, config.len() as u64), descriptors))?;
     let digest = put_blob(store, &manifest)?;
-    give_names(store, &Descriptor::new(MANIFEST, &digest, manifest.len() as u64), names)?;
+    give_names(store, turn, &Descriptor::new(MANIFEST, &digest, manifest.len() as u64), names)?;
     Ok(Put { id, manifest: digest })
 }
 
@@ -271,8 +301,9 @@ fn put_blob(store: &Store, bytes: &[u8]) -> Result<Sha256> {
 }
 
 /// Names go from the images that had them; one that has none left stays, without.
-fn give_names(store: &Store, image: &Descriptor, names: &[String]) -> Result<()> {
-    let before = read_index(store)?;
+fn give_names(store: &Store, turn: &Turn, image: &Descriptor, names: &[String]) -> Result<()> {
+    let index = There::read(store, turn)?;
+    let before = index.images.clone();
     let mut after: Vec<Descriptor> =
         before.iter().filter(|other| other.name().is_none_or(|name| !names.iter().any(|new| new == name))).cloned().collect();
     after.extend(names.iter().map(|name| image.named(Some(name))));
@@ -284,54 +315,126 @@ fn give_names(store: &Store, image: &Descriptor, names: &[String]) -> Result<()>
     let named: BTreeSet<String> = after.iter().filter(|other| other.name().is_some()).map(|other| other.digest.clone()).collect();
     after.retain(|other| other.name().is_some() || !named.contains(&other.digest));
     after.sort_by(|a, b| (a.name(), &a.digest).cmp(&(b.name(), &b.digest)));
-    write_index(store, &after)
+    index.write(store, turn, after)
 }
 
 /// Gives an image one more name.
 pub(super) fn tag(store: &Store, turn: &Turn, image: &str, name: &str) -> Result<()> {
     let found = get(store, turn, image)?;
-    let all = read_index(store)?;
+    let all = There::read(store, turn)?.images;
     let digest = format!("sha256:{}", found.manifest);
     let descriptor = all.iter().find(|other| other.digest == digest).map(|other| other.named(None));
-    give_names(store, &descriptor.ok_or_else(|| Error::new(Class::Engine, format!("there is no image {image}")))?, &[new_name(name)?])
+    let descriptor = descriptor.ok_or_else(|| Error::new(Class::Engine, format!("there is no image {image}")))?;
+    give_names(store, turn, &descriptor, &[new_name(name)?])
+}
+
+/// What a removal took away: names, and images with them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Removed {
+    pub names: Vec<String>,
+    pub images: Vec<Sha256>,
 }
 
 /// Removes a name; with the last one, or by its id, the image. One that is not there is fine.
-pub(super) fn remove(store: &Store, turn: &Turn, text: &str) -> Result<()> {
-    let Some(found) = find(store, turn, text)? else { return Ok(()) };
-    let digest = format!("sha256:{}", found.manifest);
-    let by_name = Reference::parse(text).ok().map(|reference| whole_name(&reference)).filter(|name| found.names.contains(name));
-    let mut manifests = read_index(store)?;
-    manifests.retain(|other| other.digest != digest || by_name.as_deref().is_some_and(|name| other.name() != Some(name)));
+pub(super) fn remove(store: &Store, turn: &Turn, text: &str) -> Result<Removed> {
+    let index = There::read(store, turn)?;
+    let mut manifests = index.images.clone();
+    let name = Reference::parse(text).ok().filter(|name| name.digest.is_none()).map(|reference| whole_name(&reference));
+    let by_name = name.filter(|name| manifests.iter().any(|other| other.name() == Some(name)));
+    // (By its name it is found though it cannot be read. What another program named may be no name of ours.)
+    let exact = by_name.or_else(|| manifests.iter().find(|other| other.name() == Some(text)).map(|_| text.to_string()));
+    let (digest, id) = match manifests.iter().find(|other| exact.is_some() && other.name() == exact.as_deref()) {
+        Some(named) => {
+            let id = named.digest.parse().and_then(|digest| stored(store, digest, Vec::new())).map(|image| image.id);
+            (named.digest.clone(), id.ok())
+        }
+        None => match find(store, turn, text)? {
+            Some(found) => (format!("sha256:{}", found.manifest), Some(found.id)),
+            None => return Ok(Removed::default()),
+        },
+    };
+    manifests.retain(|other| other.digest != digest || exact.as_deref().is_some_and(|name| other.name() != Some(name)));
     // A digest that a registry knew it by is no name that keeps it.
     let is_name = |other: &Descriptor| other.name().is_none_or(|name| pulled::by_digest(name).is_none());
     if !manifests.iter().any(|other| other.digest == digest && is_name(other)) {
         manifests.retain(|other| other.digest != digest);
     }
-    write_index(store, &manifests)
+    let left: BTreeSet<&str> = manifests.iter().filter(|other| other.digest == digest).filter_map(Descriptor::name).collect();
+    let names = index.images.iter().filter(|other| other.digest == digest).filter_map(Descriptor::name);
+    let removed = Removed {
+        names: names.filter(|name| !left.contains(name)).map(str::to_string).collect(),
+        images: if manifests.iter().any(|other| other.digest == digest) { Vec::new() } else { id.into_iter().collect() },
+    };
+    index.write(store, turn, manifests)?;
+    Ok(removed)
 }
 
-/// Takes out of the store what neither an image nor a container needs. `used` are the layers of each container.
-pub(super) fn collect(store: &Store, turn: &Turn, used: &[Vec<Sha256>]) -> Result<Trash> {
-    let (mut blobs, mut layers, mut chains) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+/// Removes every image that has no name.
+pub(super) fn remove_nameless(store: &Store, turn: &Turn) -> Result<Removed> {
+    let index = There::read(store, turn)?;
+    let is_named = |other: &Descriptor| other.name().is_some();
+    let (kept, gone): (Vec<Descriptor>, Vec<Descriptor>) = index.images.iter().cloned().partition(is_named);
+    if gone.is_empty() {
+        return Ok(Removed::default());
+    }
+    let ids = gone.iter().filter_map(|other| stored(store, other.digest.parse().ok()?, Vec::new()).ok()).map(|image| image.id);
+    let removed = Removed { names: Vec::new(), images: ids.collect() };
+    index.write(store, turn, kept)?;
+    Ok(removed)
+}
+
+/// What images and containers need.
+#[derive(Default)]
+pub(super) struct Needed {
+    blobs: BTreeSet<Sha256>,
+    layers: BTreeSet<Sha256>,
+    chains: BTreeSet<Sha256>,
+    /// Every image could be read. Else nobody knows what those need that could not.
+    complete: bool,
+}
+
+/// Finds that out. `used` are the layers of each container.
+pub(super) fn needed(store: &Store, turn: &Turn, used: &[Vec<Sha256>]) -> Result<Needed> {
+    let index = There::read(store, turn)?;
+    let mut needed = Needed { complete: index.broken.is_none(), blobs: index.odd_digests(), ..Needed::default() };
     let mut stacks = used.to_vec();
-    for descriptor in read_index(store)? {
-        let digest: Sha256 = descriptor.digest.parse()?;
-        blobs.insert(digest);
-        let manifest = manifest_of(store, &digest)?;
-        for blob in manifest.layers.iter().chain([&manifest.config]) {
-            blobs.insert(blob.digest.parse()?);
+    let mut todo: Vec<Sha256> = index.images.iter().filter_map(|image| image.digest.parse().ok()).collect();
+    todo.extend(needed.blobs.iter().copied());
+    let mut seen = BTreeSet::new();
+    while let Some(digest) = todo.pop() {
+        if !seen.insert(digest) {
+            continue;
         }
-        // (An image that another program wrote here has no unpacked layers.)
+        needed.blobs.insert(digest);
+        // An image of ours; or what another program wrote here: a manifest with packed layers, or an index of several.
+        let document = index::small(&store.blob(&digest), MAX_DOCUMENT).ok().filter(|bytes| Sha256::of(bytes) == digest);
+        let Some(document) = document.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok()) else {
+            needed.complete = false;
+            continue;
+        };
+        let mut found = BTreeSet::new();
+        index::digests(&document, &mut found);
+        needed.blobs.extend(found);
+        let mut below = BTreeSet::new();
+        document.get("manifests").into_iter().for_each(|list| index::digests(list, &mut below));
+        // (Of an index for several machines only some may have been copied.)
+        todo.extend(below.into_iter().filter(|digest| store.blob(digest).exists()));
         stacks.extend(stored(store, digest, Vec::new()).ok().map(|image| image.diff_ids));
     }
     for stack in stacks {
-        blobs.extend(&stack);
-        chains.insert(chain(&stack));
-        layers.extend(stack);
+        needed.blobs.extend(&stack);
+        needed.chains.insert(chain(&stack));
+        needed.layers.extend(stack);
     }
+    Ok(needed)
+}
+
+/// Takes out of the store what neither an image nor a container needs. Blobs that somebody needed `before` go at once;
+/// others once they are old: another program may have written them for an image that it is about to name.
+pub(super) fn collect(store: &Store, turn: &Turn, used: &[Vec<Sha256>], before: &BTreeSet<Sha256>, now: SystemTime) -> Result<Trash> {
+    let needed = needed(store, turn, used)?;
     let mut trash = Trash::default();
-    for (folder, kept) in [("layers", &layers), ("init", &chains)] {
+    for (folder, kept) in [("layers", &needed.layers), ("init", &needed.chains)] {
         for path in store::entries(&store.root().join(folder)) {
             if !is_kept(&path, kept) {
                 trash.extend(store.discard(turn, &path, None)?);
@@ -339,11 +442,28 @@ pub(super) fn collect(store: &Store, turn: &Turn, used: &[Vec<Sha256>]) -> Resul
         }
     }
     for path in store::entries(&store.images().join("blobs/sha256")) {
-        if !is_kept(&path, &blobs) {
+        let goes = is_kept(&path, before) || (needed.complete && is_old(&path, now));
+        if goes && !is_kept(&path, &needed.blobs) {
             fs::remove_file(&path).or_fail(Class::System, || format!("cannot remove {}", path.display()))?;
         }
     }
     Ok(trash)
+}
+
+/// Whether a blob has been there for so long that whoever wrote it has named it, or never will.
+fn is_old(path: &std::path::Path, now: SystemTime) -> bool {
+    let Ok(found) = fs::metadata(path) else { return false };
+    // A copy may keep the time of what it is a copy of, but not that of its own name.
+    let named = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(found.ctime()).unwrap_or(0));
+    let written = found.modified().map_or(named, |time| time.max(named));
+    now.duration_since(written).is_ok_and(|age| age > YOUNG)
+}
+
+impl Needed {
+    /// The blobs.
+    pub fn blobs(self) -> BTreeSet<Sha256> {
+        self.blobs
+    }
 }
 
 fn is_kept(path: &std::path::Path, kept: &BTreeSet<Sha256>) -> bool {

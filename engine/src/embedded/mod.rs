@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! store.rs       the folder: what is where, who may change it when, what a killed run left
-//! images.rs      the images in it: find, import, load, save, tag, remove; pulled.rs: those of a registry
+//! images.rs      the images in it: find, import, load, save, tag, remove; index.rs: the file that names them;
+//!                pulled.rs: those of a registry; prune.rs: what they take, and what can go
 //! containers.rs  run, hold, copy out, commit, remove, sweep
 //! changes.rs     Dockerfile instructions that change a configuration
 //! build.rs       a Dockerfile; cache.rs: steps whose layers are known, and folders that RUNs keep; times.rs: those of a layer
@@ -17,6 +18,10 @@ mod cache;
 mod changes;
 mod containers;
 mod images;
+mod index;
+#[cfg(test)]
+mod index_tests;
+pub(crate) mod prune;
 mod pulled;
 pub mod sandbox;
 mod store;
@@ -34,7 +39,7 @@ use sandbox::{Limits, Sandbox};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use store::{Store, Trash, Turn};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256, Sink};
@@ -61,6 +66,8 @@ struct Inner {
     store: Store,
     sandbox: Sandbox,
     architecture: String,
+    /// What of the store could not be read when it was opened.
+    passed_over: Vec<String>,
     removals: Background,
     /// Ports of this machine's 127.0.0.1 that containers reach.
     doors: Mutex<BTreeSet<u16>>,
@@ -88,13 +95,13 @@ impl Session {
             let trash = {
                 let turn = store.change()?;
                 let mut trash = store.sweep(&turn)?;
-                trash.extend(collect(&store, &turn)?);
+                trash.extend(collect(&store, &turn, &BTreeSet::new())?);
                 trash
             };
-            images::adopt(&store)?;
+            let passed_over = images::adopt(&store)?;
             let (name, variant) = platform();
             let architecture = debian_architecture(name, variant);
-            Ok((Inner { store, sandbox, architecture, removals: Background::default(), doors: Mutex::default() }, trash))
+            Ok((Inner { store, sandbox, architecture, passed_over, removals: Background::default(), doors: Mutex::default() }, trash))
         })
         .await?;
         let session = Session { inner: Arc::new(inner), labels: Arc::default(), fetch: None, memory: None, time: None };
@@ -140,6 +147,10 @@ impl Session {
 
     pub(crate) fn architecture(&self) -> &str {
         &self.inner.architecture
+    }
+
+    pub(crate) fn passed_over(&self) -> &[String] {
+        &self.inner.passed_over
     }
 
     pub(crate) fn labelled(&self, labels: BTreeMap<String, String>) -> Session {
@@ -306,14 +317,7 @@ impl Session {
 
     pub(crate) async fn remove_image(&self, reference: &str) -> Result<()> {
         let name = reference.to_string();
-        let removed = self.with(move |inner| {
-            let trash = {
-                let turn = inner.store.change()?;
-                images::remove(&inner.store, &turn, &name)?;
-                collect(&inner.store, &turn)?
-            };
-            inner.store.empty(trash)
-        });
+        let removed = self.with(move |inner| prune::remove(&inner.store, &name).map(drop));
         removed.await.map_err(|error| about(format!("cannot remove image {reference}"), error))
     }
 
@@ -337,13 +341,17 @@ impl Session {
     }
 }
 
-/// Takes out of the store what nothing needs.
-fn collect(store: &Store, turn: &Turn) -> Result<Trash> {
-    match containers::used(store) {
-        Some(mut used) => {
-            used.extend(cache::kept(store));
-            images::collect(store, turn, &used)
-        }
+/// The layers of containers, and of steps that are known; none, if what a container uses is not known.
+fn used(store: &Store) -> Option<Vec<Vec<Sha256>>> {
+    let mut used = containers::used(store)?;
+    used.extend(cache::kept(store));
+    Some(used)
+}
+
+/// Takes out of the store what nothing needs; of the blobs, those that somebody needed `before`, and old ones.
+fn collect(store: &Store, turn: &Turn, before: &BTreeSet<Sha256>) -> Result<Trash> {
+    match used(store) {
+        Some(used) => images::collect(store, turn, &used, before, SystemTime::now()),
         // What a container uses is not known: nothing is taken away from it.
         None => Ok(Trash::default()),
     }

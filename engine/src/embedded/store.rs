@@ -1,7 +1,8 @@
 //! The folder in which the embedded engine keeps everything: what is where, who may change it when, and how.
 //!
 //! ```text
-//! images/             an OCI layout that skopeo reads: oci-layout, index.json, blobs/sha256/…
+//! images/             an OCI layout that skopeo reads and writes: oci-layout, index.json, blobs/sha256/…
+//! known.json          what we last wrote into index.json (index.rs)
 //! layers/<diff_id>/   tree: a layer, unpacked
 //! init/<chain>/       tree: what a container finds above its image, the places that are mounted over
 //! steps/<key>         the layers of a step of a Dockerfile that was built
@@ -237,7 +238,7 @@ impl Store {
 
     /// Removes files that were being written; only whoever has the turn writes them.
     fn clear_unfinished(&self) -> Result<()> {
-        for folder in ["images", "images/blobs/sha256", "steps"] {
+        for folder in ["", "images", "images/blobs/sha256", "steps"] {
             for path in entries(&self.root.join(folder)) {
                 if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED)) {
                     fs::remove_file(&path).or_fail(Class::System, || format!("cannot remove {}", path.display()))?;
@@ -255,6 +256,10 @@ impl Trash {
 
     pub fn extend(&mut self, other: Trash) {
         self.0.extend(other.0);
+    }
+
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|(path, _)| path.as_path())
     }
 }
 
@@ -305,6 +310,12 @@ pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
 
 /// Writes a file so that a crash leaves the old or the new one, whole.
 pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {
+    unfinished(path, content)?.persist(path).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
+    sync_folder(path)
+}
+
+/// What is to be a file at that path, durable, under a name of its own beside it.
+pub(super) fn unfinished(path: &Path, content: &[u8]) -> Result<tempfile::NamedTempFile> {
     let fail = || format!("cannot write {}", path.display());
     let folder = path.parent().unwrap_or(Path::new("."));
     let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -312,12 +323,11 @@ pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {
     let mut file = builder.prefix(UNFINISHED).permissions(everyone).tempfile_in(folder).or_fail(Class::System, fail)?;
     file.write_all(content).or_fail(Class::System, fail)?;
     file.as_file().sync_all().or_fail(Class::System, fail)?;
-    file.persist(path).or_fail(Class::System, fail)?;
-    sync_folder(path)
+    Ok(file)
 }
 
 /// Makes a name in a folder durable.
-fn sync_folder(path: &Path) -> Result<()> {
+pub(super) fn sync_folder(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).or_fail(Class::System, || format!("cannot sync {}", folder.display()))
 }

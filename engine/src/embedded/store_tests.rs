@@ -1,12 +1,15 @@
 //! The store's promises, without a sandbox.
 
 use super::images::{self, NewLayer, Stored};
+use super::prune;
 use super::store::{Store, unique};
 use crate::dockerfile::config::ImageConfig;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use twostage_image::{Compression, NewImage, Want, flatten};
 use twostage_model::{Error, Result, Sha256};
 
@@ -46,11 +49,12 @@ fn find(store: &Store, name: &str) -> Option<Stored> {
 }
 
 fn remove(store: &Store, name: &str) {
-    let turn = store.change().expect("a turn");
-    images::remove(store, &turn, name).expect("removed");
-    let trash = images::collect(store, &turn, &[]).expect("collected");
-    drop(turn);
-    store.empty(trash).expect("emptied");
+    prune::remove(store, name).expect("removed");
+}
+
+/// Two days from now, when nothing is young.
+fn later() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(2 * 24 * 3600)
 }
 
 fn saved(store: &Store, name: &str) -> Vec<u8> {
@@ -148,7 +152,7 @@ fn what_a_container_uses_stays() {
     }
     let turn = store.change().expect("a turn");
     images::remove(&store, &turn, "app:1").expect("removed");
-    let trash = images::collect(&store, &turn, &[vec![diff_id]]).expect("collected");
+    let trash = images::collect(&store, &turn, &[vec![diff_id]], &BTreeSet::new(), later()).expect("collected");
     assert!(store.layer(&diff_id).exists() && store.blob(&diff_id).exists() && !store.layer(&Sha256::of(b"other")).exists());
     drop(turn);
     store.empty(trash).expect("emptied");

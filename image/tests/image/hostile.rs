@@ -44,11 +44,14 @@ fn nothing_is_in_a_folder_whose_name_stands_for_a_deletion() {
             assert!(error.contains(&format!("{path}: nothing can be in the folder")), "{path}: {error}");
         }
     }
-    // The last name is the deletion, whatever the tar says that it is; and what aufs keeps at the root is nothing.
-    let layer = Tar::new().dir("a/.wh.b").raw(b'0', b".wh..wh.plnk/.wh.x/y", b"", b"").raw(b'0', b".wh..wh.aufs", b"", b"").done();
+    let error = refused(&docker_old(&[Tar::new().raw(b'0', b".wh..wh.plnk/.wh.x/y", b"", b"").done()]));
+    assert!(error.contains("nothing can be in the folder"), "{error}");
+    // The last name is the deletion, whatever the tar says that it is; and what aufs notes at the root is nothing.
+    let layer = Tar::new().dir("a/.wh.b").dir(".wh..wh.orph").raw(b'0', b".wh..wh.aufs", b"", b"").done();
     let image = read_archive(&docker_old(&[layer])[..], &wanted).unwrap();
     let entries: Vec<_> = image.layers[0].entries.iter().map(|entry| (entry.path.as_str(), &entry.kind)).collect();
     assert_eq!(entries, [("a/b", &Kind::Whiteout)]);
+    assert_eq!(image.layers[0].ignored.notes, 2);
 }
 
 #[test]
@@ -174,9 +177,10 @@ fn what_is_missing_or_wrong() {
     assert!(refused(&docker_old_with(&layers, &config(&layers[..1]))).contains("has 2 layers, but its configuration names 1"));
     assert!(refused(&docker_old_with(&layers, "{\"rootfs\":7}")).contains("is not what such a file"));
     layer_refused(Tar::new().raw(b'V', b"volume", b"", b"").done(), "the tar type 'V'");
-    let mut behind = Tar::new().file("a", "1").done();
-    behind.extend(b"hidden");
-    layer_refused(behind, "data after the end");
+    let mut middle = Tar::new().file("a", "1").bytes();
+    middle.truncate(1536);
+    middle.extend(Tar::new().file("b", "1").done());
+    layer_refused(middle, "a block of zeros in its middle");
     assert!(refused(b"").contains("neither a manifest.json nor an index.json"));
     assert!(refused(&[b'x'; 2000]).contains("checksum"));
 }
@@ -218,7 +222,7 @@ fn mutated_layers_and_databases_never_panic() {
             .file("etc/passwd", text("root:x:0:0::/root:/bin/sh\napp:x:1:1::/home/app:\n"))
             .symlink("lib", ["usr/lib", "lib", "..", "/"][numbers.next(4)])
             .hardlink("a", ["a", "b", "lib/x"][numbers.next(3)])
-            .file("a/.wh..wh..opq", "");
+            .file("c/.wh..wh..opq", "");
         let mut bytes = tar.done();
         for _ in 0..numbers.next(4) {
             let at = numbers.next(bytes.len());

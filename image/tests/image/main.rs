@@ -9,5 +9,6 @@ mod leaks;
 mod mutants;
 mod plans;
 mod rpms;
+mod settled;
 mod support;
 mod trees;

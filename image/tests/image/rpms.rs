@@ -186,6 +186,27 @@ fn a_ghost_is_its_packages_but_a_log_stays_a_log() {
     assert_eq!(found, [("/var/lib/hello", "unaccounted"), ("/var/log/hello.log", "log")]);
 }
 
+/// As packages do with `/usr/lib/sysusers.d` where no other has that folder in its list.
+#[test]
+fn a_folder_that_rpm_made_for_a_file_is_its_packages_with_a_note() {
+    // (Of the base is `usr/bin`; `usr/share` is in no list.)
+    let report = report(hello(&MADE.hello).dir("usr/share"));
+    assert!(report.is_clean(), "{}", report.to_text());
+    let layer = &report.layers[0];
+    assert_eq!((layer.packages[0].share.files, layer.packages[0].share.folders), (4, 1));
+    let notes: Vec<String> = layer.notes.iter().map(|note| format!("{}: {}", note.at, note.note)).collect();
+    assert_eq!(notes, ["/usr/share: no package lists it; rpm made it for /usr/share/hello.dat of hello 1.0-1"]);
+    assert!(report.to_text().contains("  note: /usr/share: no package lists it"), "{}", report.to_text());
+    // Not as rpm makes one, or for nothing that rpm brought.
+    let other = |top: Tar| residue(hello(&MADE.hello).dir("usr/share/empty")).len() + residue(top).len();
+    assert_eq!(other(hello(&MADE.hello).raw(b'5', b"usr/share/", b"", b"")), 2, "0644 is nobody's");
+    assert_eq!(
+        residue(Tar::new().file(DATABASE, &MADE.hello).dir("usr/share")),
+        pairs(&[("/usr/share", "unaccounted")]),
+        "its file is not there"
+    );
+}
+
 #[test]
 fn a_key_in_the_database_is_named_and_so_is_what_is_left_of_it() {
     let reasons = |database: &[u8]| -> Vec<String> {

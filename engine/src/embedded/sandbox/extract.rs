@@ -110,9 +110,9 @@ impl Writer {
                 let kind = if header.kind == b'3' { FileType::CharacterDevice } else { FileType::BlockDevice };
                 let number = |number: u64| u32::try_from(number).or_fail(Class::Engine, || "a device's number is absurd".into());
                 let device = rustix::fs::makedev(number(header.major)?, number(header.minor)?);
-                // 0/0 is how an overlay deletes; it is no device.
-                if device == 0 && self.form == Form::Layer {
-                    return Ok(());
+                // 0/0 is how an overlay deletes, so in Docker's layers it does; it is no device.
+                if device == 0 && header.kind == b'3' && self.form == Form::Layer {
+                    return delete(&folder, name);
                 }
                 match rustix::fs::mknodat(&*folder, name, kind, mode, device) {
                     // No user namespace may make any; Docker leaves them out, too, when it has no root.
@@ -286,6 +286,10 @@ fn whiteout(folder: &OwnedFd, name: &[u8]) -> Result<()> {
     match system(resolve::stat(folder, name), "cannot see what is there")? {
         Some(found) if FileType::from_raw_mode(found.st_mode).is_dir() => opaque(folder, name),
         Some(_) => Ok(()),
-        None => system(rustix::fs::mknodat(folder, name, FileType::CharacterDevice, Mode::empty(), 0), "cannot make a deletion"),
+        None => delete(folder, name),
     }
+}
+
+fn delete(folder: &OwnedFd, name: &[u8]) -> Result<()> {
+    system(rustix::fs::mknodat(folder, name, FileType::CharacterDevice, Mode::empty(), 0), "cannot make a deletion")
 }
