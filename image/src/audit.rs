@@ -22,7 +22,7 @@ use crate::waste::Waste;
 use installed::{Installed, Package};
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use twostage_model::names::BASE_LABEL;
+use twostage_model::names::{BASE_LABEL, REPLACES_LABEL};
 use twostage_model::shown::{count, size};
 use twostage_model::{Class, Error, Format, Result, Sha256};
 use twostage_package::rpmdb::Expected;
@@ -125,6 +125,7 @@ pub fn audit_with(image: &Image, base: Base, known: &Known) -> Result<Report> {
         packages_installed: view.packages.len(),
         packages_added: view.packages.iter().filter(|package| !had.contains(&package.identity())).count(),
         layers,
+        replaces: image.config.labels.get(REPLACES_LABEL).into_iter().flat_map(|names| names.split(' ')).map(String::from).collect(),
         looked_for: known.leaks.looked_for(),
         config_residue: words::residue(&image.config, base_layers, known),
         waste,

@@ -29,6 +29,8 @@ pub struct Report {
     pub packages_installed: usize,
     /// See `packages_installed`.
     pub packages_added: usize,
+    /// Packages that take the place of the base's or the distribution's, as the image's label says.
+    pub replaces: Vec<String>,
     /// Each layer above the base, lowest first.
     pub layers: Vec<LayerReport>,
     /// How much that only builders need was looked for, if it is known.
@@ -192,6 +194,9 @@ impl Report {
             count(self.packages_installed as u64, "package"),
             self.packages_added
         );
+        if !self.replaces.is_empty() {
+            let _ = writeln!(text, "in place of the distribution's: {}", shown(&self.replaces.join(", ")));
+        }
         for layer in &self.layers {
             layer.write(&mut text, self.base_layers + self.layers.len());
         }

@@ -13,6 +13,10 @@ pub const SNAPSHOT_LABEL: &str = "twostage.snapshot";
 /// ends.
 pub const BASE_LABEL: &str = "twostage.base";
 
+/// The label that names the packages of an image which take the place of the base's or the distribution's, separated by
+/// blanks.
+pub const REPLACES_LABEL: &str = "twostage.replaces";
+
 /// Words that the server has for itself, or may come to have.
 const RESERVED: [&str; 10] = ["api", "blobs", "favicon", "healthz", "key", "keys", "metrics", "pool", "snapshots", "static"];
 

@@ -4,7 +4,7 @@
 //! differs from image to image, quoted for the place it stands in.
 
 use std::collections::BTreeMap;
-use twostage_model::names::{BASE_LABEL, FIXED_HOST, SNAPSHOT_LABEL};
+use twostage_model::names::{BASE_LABEL, FIXED_HOST, REPLACES_LABEL, SNAPSHOT_LABEL};
 use twostage_model::project::{RuntimeImage, User};
 use twostage_model::{Format, Sha256, SnapshotId};
 
@@ -130,6 +130,8 @@ pub struct Runtime<'a> {
     /// Every package that this installs over the base: of debs the file name and the file's digest, of
     /// rpms `name-version-release.arch` and the digest of the header.
     pub closure: &'a BTreeMap<String, Sha256>,
+    /// Names of its packages that take the place of the base's or the distribution's, for [`REPLACES_LABEL`].
+    pub replaces: &'a [String],
     /// Fingerprints of those, beside us, who signed rpms of the snapshot.
     pub signers: &'a [String],
     /// Seconds since 1970: the newest date among the packages. Nothing in the layer is newer.
@@ -255,6 +257,9 @@ fn metadata(runtime: &Runtime<'_>) -> String {
         line(format!("LABEL {key}={}", dockerfile_word(value)));
     }
     line(format!("LABEL {SNAPSHOT_LABEL}=\"{}\" {BASE_LABEL}=\"sha256:{}\"", runtime.snapshot, runtime.base_layer));
+    if !runtime.replaces.is_empty() {
+        line(format!("LABEL {REPLACES_LABEL}={}", dockerfile_word(&runtime.replaces.join(" "))));
+    }
     for volume in &image.volumes {
         line(format!("VOLUME {}", exec_form(std::slice::from_ref(volume))));
     }
@@ -326,6 +331,7 @@ mod tests {
             snapshot: SnapshotId(Sha256::of(b"snapshot")),
             packages: &[("greet".to_string(), "1.0".to_string())],
             closure: &closure,
+            replaces: &[],
             signers: &[],
             date: 1_700_000_000,
         })

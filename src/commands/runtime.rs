@@ -2,7 +2,7 @@
 
 use crate::cli::{ProjectArgs, Runtime};
 use crate::commands::audit::audit_engine_image;
-use crate::commands::repo::{asked, closure_name, config_name, not_published, own_packages};
+use crate::commands::repo::{REPLACING, asked, closure_name, config_name, not_published, own_packages};
 use crate::layout::Layout;
 use crate::leaks;
 use crate::output::Output;
@@ -261,6 +261,11 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
             None => context.events.note(name, format!("{package} is part of the base already")),
         }
     }
+    let replacing = channel.members.get(REPLACING).cloned().unwrap_or_default();
+    let mut replaces = BTreeSet::new();
+    for digest in digests.iter().filter(|digest| replacing.contains(digest)) {
+        replaces.insert(session.repository.package(digest)?.id.name.clone());
+    }
     let dockerfile = templates::render(&templates::Runtime {
         format: session.project.format,
         image,
@@ -271,6 +276,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
         snapshot: channel.snapshot,
         packages: &packages,
         closure: &files,
+        replaces: &replaces.into_iter().collect::<Vec<_>>(),
         signers: &session.repository.upstream_signers(&channel.snapshot)?,
         date,
     });
