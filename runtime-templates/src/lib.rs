@@ -359,6 +359,36 @@ mod tests {
     }
 
     #[test]
+    fn slim_keeps_the_languages_that_are_named() {
+        let text = render_project("slim = true\nlocales = [\"de\", \"pt_BR\"]\n");
+        for kept in ["/usr/share/locale/de/*", "/usr/share/locale/de_*/*", "/usr/share/help/pt_BR/*", "/usr/share/locale/pt/*"] {
+            assert!(text.contains(&format!("--path-include={kept}\"")), "{kept}: {text}");
+        }
+        let text = render_as(Format::Rpm, "slim = true\nlocales = [\"de\", \"pt_BR\"]\n");
+        assert!(text.contains("'%_install_langs C:C.utf8:de:pt_BR' "), "{text}");
+    }
+
+    #[test]
+    fn the_image_is_what_the_project_says_of_it() {
+        let text = render_project(
+            "user = { name = \"app\", uid = 1234 }\nworkdir = \"/srv/app\"\nvolumes = [\"/srv/data\"]\nstop_signal = \"SIGQUIT\"\n\
+             healthcheck = { cmd = [\"x\"], interval = \"30s\", retries = 2 }\n",
+        );
+        let tail: Vec<&str> = text.lines().rev().take(5).collect();
+        assert_eq!(
+            tail,
+            [
+                "HEALTHCHECK --interval=30s --retries=2 CMD [\"x\"]",
+                "STOPSIGNAL SIGQUIT",
+                "USER 1234:1234",
+                "WORKDIR /srv/app",
+                "VOLUME [\"/srv/data\"]"
+            ]
+        );
+        assert!(text.contains("[ \"$(id -u app):$(id -g app)\" = 1234:1234 ]") && text.contains("[ -d /srv/app ] || fail"), "{text}");
+    }
+
+    #[test]
     fn values_cannot_leave_their_place() {
         let text = render_project(
             "env = { A = 'say \"$HOME\" \\' }\ncmd = ['a\"b', '{{closure}}']\nentrypoint = ['tini', '--']\nuser = \"app\"\nexpose = [8080]\n",

@@ -1,6 +1,7 @@
 //! The five kinds of base, all of the same root file system: the same digest, the same image.
 
-use crate::support::{Project, Used, docker, run, tool, twostage, uses};
+use crate::on::{EMBEDDED, On};
+use crate::support::{Family, Project, Used, docker, run, tool, twostage, uses};
 use std::process::Command;
 
 #[test]
@@ -79,4 +80,61 @@ fn a_registry_that_does_not_answer_is_said_and_not_swallowed() {
     make("second");
     run("lock").fails_with(3).says("is not the base that is locked").says("cannot pull").says("twostage update");
     docker(&["image", "rm", "--force", image]).ok();
+}
+
+/// The configuration of the project's image, as `docker inspect` or the embedded engine's store has it.
+fn config(on: On, image: &str) -> serde_json::Value {
+    let archive = tempfile::NamedTempFile::new().expect("a file");
+    on.save(image, archive.path());
+    let script = "import json,sys,tarfile\nt=tarfile.open(sys.argv[1])\nm=json.load(t.extractfile('manifest.json'))[0]\n\
+                  print(json.dumps(json.load(t.extractfile(m['Config']))['config']))";
+    let text = tool("python3", &["-c", script, &archive.path().to_string_lossy()]).ok().out;
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn a_base_with_a_user_can_be_a_base_and_the_image_is_what_the_project_says() {
+    uses(Used::Engine);
+    let on = EMBEDDED;
+    let project = Project::quick_on(on, Family::Deb, "settings", "settings-demo");
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok();
+    let base = project.read(&format!(".twostage/images/{}/Dockerfile", project.image));
+    let base = base.lines().find_map(|line| line.strip_prefix("FROM ")).expect("a base").to_string();
+    let folder = project.join("with-user");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("Dockerfile"), format!("FROM {base}\nUSER 4242\n")).expect("a file");
+    let with_user = format!("{}-base", project.image);
+    on.build(&folder, &with_user).ok();
+
+    // Both stages on it: packages are built and installed as root, and the image keeps its base's user.
+    project.edit("twostage.toml", |text| text.replacen("bootstrap = \"host\"", &format!("image = \"{with_user}\""), 1));
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok();
+    assert_eq!(config(on, &project.image)["User"], "4242");
+    assert_eq!(on.run(&project.image, &["id", "-u"]), "4242\n");
+
+    let settings = "user = { name = \"app\", uid = 1234 }\nworkdir = \"/usr/share/settings-demo\"\nvolumes = [\"/srv/data\"]\n\
+                    stop_signal = \"SIGQUIT\"\nhealthcheck = { cmd = [\"true\", \"a b\"], interval = \"1m30s\", retries = 3 }\n";
+    project.edit("twostage.toml", |text| format!("{text}{settings}"));
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok();
+    let found = config(on, &project.image);
+    let second = 1_000_000_000u64;
+    assert_eq!(found["User"], "1234:1234", "Kubernetes can tell that from root");
+    assert_eq!(found["WorkingDir"], "/usr/share/settings-demo");
+    assert_eq!(found["Volumes"], serde_json::json!({ "/srv/data": {} }));
+    assert_eq!(found["StopSignal"], "SIGQUIT");
+    assert_eq!(found["Healthcheck"], serde_json::json!({ "Test": ["CMD", "true", "a b"], "Interval": 90 * second, "Retries": 3 }));
+    assert_eq!(on.run(&project.image, &["sh", "-c", "id -un; id -gn; pwd"]), "app\napp\n/usr/share/settings-demo\n");
+
+    // A folder that no package has would be a layer of its own; a user that is somebody else is no user of that number.
+    project.edit("twostage.toml", |text| text.replace("/usr/share/settings-demo", "/srv/none"));
+    project.run(&["runtime"]).fails_with(7).says("workdir /srv/none is no folder of this image");
+    project
+        .edit("twostage.toml", |text| text.replace("/srv/none", "/").replace("name = \"app\", uid = 1234", "name = \"games\", uid = 1234"));
+    project.run(&["repo"]).fails_with(3).says("`/` in `workdir` is not an absolute folder");
+    project.edit("twostage.toml", |text| text.replace("workdir = \"/\"\n", ""));
+    project.run(&["runtime"]).fails_with(7).says("user games has the ids 5:60; the project file says 1234");
+    on.remove(&with_user);
 }

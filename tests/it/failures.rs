@@ -299,6 +299,7 @@ fn own_wins(on: On, family: Family, test: &str, ours: &str, query: &[&str], show
     assert!(installed.starts_with(shown), "{installed}");
     assert_eq!(on.run(&project.image, &["cat", &format!("/usr/share/{ours}/content")]), "first\n");
     let good = on.id_of(&project.image);
+    assert_eq!(on.label(&project.image, "twostage.replaces"), ours, "the image says so");
 
     // Asked for by another component that our version does not satisfy, it is refused, not replaced.
     project.add_quick("wins-demo");

@@ -356,3 +356,35 @@ fn an_image_is_not_called_like_a_part_of_an_oci_layout() {
         assert!(refuse(&format!("[runtime.{name}]\npackages = [\"greet\"]\n")).contains("OCI layouts use it"), "{name}");
     }
 }
+
+#[test]
+fn settings_of_an_image_are_read_by_what_they_mean() {
+    for (line, said) in [
+        ("workdir = \"srv\"", "`srv` in `workdir` is not an absolute folder of the image"),
+        ("workdir = \"/a/../b\"", "is not an absolute folder of the image"),
+        ("volumes = [\"/a b\"]", "`/a b` in `volumes` is not an absolute folder of the image"),
+        ("workdir = \"/$HOME\"", "is not an absolute folder of the image"),
+        ("stop_signal = \"TERM\"", "`TERM` is not a signal"),
+        ("stop_signal = \"65\"", "`65` is not a signal"),
+        ("healthcheck = { cmd = [] }", "`healthcheck` has no command"),
+        ("healthcheck = { cmd = [\"x\"], interval = \"30\" }", "`30` is not a time for the healthcheck's interval"),
+        ("healthcheck = { cmd = [\"x\"], timeout = \"1s1m\" }", "`1s1m` is not a time"),
+        ("healthcheck = { cmd = [\"x\"], start_period = \"0s\" }", "`0s` is not a time"),
+        ("locales = [\"de\"]", "this image is not slim"),
+        ("slim = true\nlocales = [\"DE\"]", "`DE` is not a language"),
+        ("slim = true\nlocales = [\"de/..\"]", "`de/..` is not a language"),
+    ] {
+        let refused = refuse(&format!("[runtime.demo]\npackages = [\"greet\"]\n{line}\n"));
+        assert!(refused.starts_with("twostage.toml:") && refused.contains(said), "{line}: {refused}");
+    }
+    for line in [
+        "workdir = \"/srv/app\"\nvolumes = [\"/var/lib/app\"]\nstop_signal = \"SIGRTMIN+3\"",
+        "healthcheck = { cmd = [\"x\"], interval = \"1m30s\", timeout = \"500ms\", start_period = \"2h\", retries = 3 }",
+        "slim = true\nlocales = [\"de\", \"pt_BR\", \"sr@latin\"]",
+    ] {
+        assert_eq!(refuse(&format!("[runtime.demo]\npackages = [\"greet\"]\n{line}\n")), "taken", "{line}");
+    }
+    let replaces = |name: &str| refuse(&format!("[[component]]\nname = \"greet\"\nsource = \"greet\"\nreplaces = [\"{name}\"]\n"));
+    assert_eq!(replaces("libsystemd0"), "taken");
+    assert!(replaces("libsystemd0 (>= 1)").starts_with("twostage.toml:8: "), "{}", replaces("libsystemd0 (>= 1)"));
+}
