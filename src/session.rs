@@ -185,7 +185,7 @@ impl Session {
     /// Every base that the project names, once.
     pub fn bases(&self) -> Vec<Base> {
         let mut bases = vec![self.project.base.value.clone()];
-        for base in self.project.images.values().filter_map(|image| image.base.as_ref()) {
+        for base in self.project.images.values().map(|image| self.project.base_of(image)) {
             if !bases.contains(&base.value) {
                 bases.push(base.value.clone());
             }

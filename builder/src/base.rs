@@ -94,6 +94,18 @@ async fn ensure_now(context: &Arc<Context>, base: &Base, fresh: bool) -> Result<
     Ok(found)
 }
 
+/// An image of the project that is the base of another one, as it was made last.
+///
+/// # Errors
+/// It was not made yet.
+pub async fn made(context: &Arc<Context>, name: &str) -> Result<BaseImage> {
+    let info = context.engine.image(name).await?;
+    let info = info.ok_or_else(|| {
+        Error::new(Class::Runtime, format!("image {name} of the project is not there")).hint(format!("`twostage runtime {name}` makes it"))
+    })?;
+    Found { reference: name.to_string(), info }.base_image(name)
+}
+
 /// The locked base under the name that an earlier run gave it. (A pulled image keeps its own name.)
 async fn known(context: &Arc<Context>, base: &Base, locked: Option<&LockedBase>) -> Result<Option<Found>> {
     let Some(locked) = locked.filter(|_| !matches!(base, Base::Image(_))) else { return Ok(None) };

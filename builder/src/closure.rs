@@ -27,8 +27,13 @@ pub enum Question {
         /// The text that asks for them.
         control: String,
     },
-    /// Packages to install; the project's own in their [`crate::tools::exact`] version.
-    Install(Vec<String>),
+    /// Packages to install.
+    Install {
+        /// Their names; the project's own in their [`crate::tools::exact`] version.
+        packages: Vec<String>,
+        /// What an image that this is installed above has taken: it stays as it is.
+        above: Vec<LockedPackage>,
+    },
 }
 
 /// How a closure is found again.
@@ -76,11 +81,17 @@ async fn closure_now(
     }
     let manager = Tools::of(context.project.format).manager;
     context.events.started(subject(of), &format!("asking {manager} for what it needs"));
-    let earlier = match (&locked, freshness) {
-        (Some(locked), Freshness::Keep) if locked.base == base.digest => locked.packages.as_slice(),
-        _ => &[],
+    let mut earlier = match question {
+        Question::Install { above, .. } => above.clone(),
+        Question::Build { .. } => Vec::new(),
     };
-    let (packages, own) = solve(context, of, base, question, own, earlier).await?;
+    if let Some(locked) = locked.filter(|locked| locked.base == base.digest && freshness == Freshness::Keep) {
+        let others =
+            |package: &LockedPackage| earlier.iter().all(|known| (&known.id.name, &known.id.arch) != (&package.id.name, &package.id.arch));
+        let others: Vec<LockedPackage> = locked.packages.into_iter().filter(others).collect();
+        earlier.extend(others);
+    }
+    let (packages, own) = solve(context, of, base, question, own, &earlier).await?;
     let closure = Closure { base: base.digest, asked, own, packages };
     context.lock().closures.insert(of.to_string(), closure.clone());
     Ok(closure)
@@ -116,7 +127,7 @@ async fn solve(
             add_file(&mut input, tools.question_file, 0o644, 0, control.as_bytes())?;
             tools.question.map(String::from).to_vec()
         }
-        Question::Install(packages) => std::iter::once("install".to_string()).chain(packages.iter().cloned()).collect(),
+        Question::Install { packages, .. } => std::iter::once("install".to_string()).chain(packages.iter().cloned()).collect(),
     };
     // The lists of the distribution are there: whose names the project's packages have is asked in the same breath.
     let mut names = Answers::to(claims::unanswered(context.project.format, &context.lock(), &base.digest, own));
@@ -138,7 +149,7 @@ async fn solve(
     names.keep(&mut context.lock(), &base.digest);
     let mut stored = store(context, collected).await?;
     stored.extend(answer.known().iter().filter_map(|digest| pooled.get(digest)).cloned());
-    if let Some(reason) = answer.objection(of, own, matches!(question, Question::Install(_))) {
+    if let Some(reason) = answer.objection(of, own, matches!(question, Question::Install { .. })) {
         return Err(told(reason));
     }
     let own_digests: BTreeSet<Sha256> = own.iter().map(|package| package.sha256).collect();

@@ -256,6 +256,7 @@ impl Project {
     pub fn parse(text: &str, file: &str, host: &dyn Fn() -> Result<Release>) -> Result<Project> {
         let project = raw::parse(text, file, host)?;
         project.check_components()?;
+        project.check_images()?;
         project.check_repository()?;
         Ok(project)
     }
@@ -276,9 +277,44 @@ impl Project {
         self.components.iter().find(|component| component.name.value == name)
     }
 
-    /// The base of an image: its own, else the project's.
+    /// The distribution that an image starts from: its own base, else the project's. Of an image above another one of the
+    /// project it is that one's.
     pub fn base_of<'a>(&'a self, image: &'a RuntimeImage) -> &'a At<Base> {
-        image.base.as_ref().unwrap_or(&self.base)
+        let lowest = self.with_parents(image).first().copied().unwrap_or(image);
+        lowest.base.as_ref().unwrap_or(&self.base)
+    }
+
+    /// The image of this project that is the base of an image.
+    pub fn parent(&self, image: &RuntimeImage) -> Option<&RuntimeImage> {
+        match &image.base.as_ref()?.value {
+            Base::Image(name) => self.images.get(name.strip_suffix(":latest").unwrap_or(name)),
+            _ => None,
+        }
+    }
+
+    /// The image and those of the project that it is above, the lowest first.
+    pub fn with_parents<'a>(&'a self, image: &'a RuntimeImage) -> Vec<&'a RuntimeImage> {
+        let mut chain = vec![image];
+        while let Some(parent) = chain.last().and_then(|image| self.parent(image)) {
+            // (A circle is refused when the file is read.)
+            if chain.iter().any(|image| image.name.value == parent.name.value) {
+                break;
+            }
+            chain.push(parent);
+        }
+        chain.reverse();
+        chain
+    }
+
+    /// Every image, each after the one that it is above.
+    pub fn images_in_order(&self) -> Vec<&RuntimeImage> {
+        let mut order: Vec<&RuntimeImage> = Vec::new();
+        for image in self.images.values().flat_map(|image| self.with_parents(image)) {
+            if order.iter().all(|known| known.name.value != image.name.value) {
+                order.push(image);
+            }
+        }
+        order
     }
 
     /// Every file and folder that the project's tables name and that is there before anything is built; the key and the
@@ -355,6 +391,20 @@ impl Project {
             }
             if let Some(file) = files.iter().find(|file| parts(&file.value) == named) {
                 return refuse(key, "key", &format!("is a file of the project: line {} names it", file.line), "name another file");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_images(&self) -> Result<()> {
+        for image in self.images.values() {
+            let chain = self.with_parents(image);
+            if chain.first().is_some_and(|lowest| self.parent(lowest).is_some()) {
+                let names: Vec<String> = chain.iter().rev().map(|image| format!("`{}`", image.name.value)).collect();
+                let line = image.base.as_ref().map_or(image.name.line, |base| base.line);
+                return Err(self
+                    .error_at(line, format!("images are the bases of each other in a circle: {}", names.join(" is above ")))
+                    .hint("give one of them a base that is no image of this project"));
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use twostage_builder::{Context, Stored, claims, graph, tools};
 use twostage_model::error::OrFail as _;
 use twostage_model::project::RuntimeImage;
 use twostage_model::shown::count;
-use twostage_model::{Class, Error, Format, Result, Sha256};
+use twostage_model::{Class, Error, Format, Project, Result, Sha256};
 use twostage_package::control::Control;
 use twostage_package::rpm::write::{NewRpm, write_rpm};
 use twostage_package::write::{FileEntry, write_deb};
@@ -131,14 +131,17 @@ pub async fn lock_images(
 ) -> Result<BTreeMap<String, Stored>> {
     let own = own_packages(session, built)?;
     let mut configs = BTreeMap::new();
-    for image in session.project.images.values() {
+    for image in session.project.images_in_order() {
         let base = twostage_builder::base::ensure(context, &session.project.base_of(image).value, false).await?;
-        let names: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
+        let names = wanted(&session.project, image);
         let format = session.project.format;
-        let asked = asked(format, image, &own);
+        let asked = asked(session, context, image, &own);
         let exact = |name: &String| own.iter().find(|p| p.id.name == *name).map(|p| tools::exact(format, name, &p.id.version));
         let words = names.iter().map(|name| exact(name).unwrap_or_else(|| name.clone()));
-        let question = Question::Install(words.collect());
+        let above =
+            session.project.parent(image).and_then(|parent| context.lock().closures.get(&closure_name(&parent.name.value)).cloned());
+        let above = above.map(|closure| closure.packages).unwrap_or_default();
+        let question = Question::Install { packages: words.collect(), above };
         let closure = closure(context, &closure_name(&image.name.value), &base, &question, asked, &own, freshness).await?;
         // What only a package of ours provides is no question to the package manager, so it says nothing.
         let installed = |name: &String| closure.own.contains(name) || closure.packages.iter().any(|package| package.id.name == *name);
@@ -158,9 +161,27 @@ pub async fn lock_images(
 }
 
 /// What an image's closure answers: as long as it is this, the lock holds.
-pub fn asked(format: Format, image: &RuntimeImage, own: &[Stored]) -> Vec<String> {
-    let names: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
-    tools::external(format, &names, own)
+pub fn asked(session: &Session, context: &Context, image: &RuntimeImage, own: &[Stored]) -> Vec<String> {
+    let mut asked = tools::external(session.project.format, &wanted(&session.project, image), own);
+    // What the image that it is above has taken from the distribution is a part of the question.
+    if let Some(parent) = session.project.parent(image) {
+        let closure = context.lock().closures.get(&closure_name(&parent.name.value)).cloned();
+        let packages = closure.map(|closure| closure.packages).unwrap_or_default();
+        let list: String = packages.iter().map(|package| format!("{package}\n")).collect();
+        asked.push(format!("above {} {}", parent.name.value, Sha256::of(list.as_bytes()).short()));
+    }
+    asked
+}
+
+/// The packages that an image asks for, with those of the images that it is above.
+fn wanted(project: &Project, image: &RuntimeImage) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for package in project.with_parents(image).iter().flat_map(|image| &image.packages) {
+        if !names.contains(&package.value) {
+            names.push(package.value.clone());
+        }
+    }
+    names
 }
 
 /// The packages that an image can take from the project: its components', and what others

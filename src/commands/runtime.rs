@@ -63,9 +63,9 @@ fn chosen<'a>(session: &'a Session, names: &[String]) -> Result<Vec<&'a RuntimeI
         return Err(Error::new(Class::Project, format!("{} names no image", session.project.file)).hint("add a [runtime.NAME] table"));
     }
     if names.is_empty() {
-        return Ok(images.values().collect());
+        return Ok(session.project.images_in_order());
     }
-    names
+    let named: Vec<&RuntimeImage> = names
         .iter()
         .map(|name| {
             images.get(name).ok_or_else(|| {
@@ -74,7 +74,11 @@ fn chosen<'a>(session: &'a Session, names: &[String]) -> Result<Vec<&'a RuntimeI
                     .hint(hint.unwrap_or_else(|| format!("its images are: {}", images.keys().cloned().collect::<Vec<_>>().join(", "))))
             })
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    // An image is made after those that it is above.
+    let needed: Vec<&RuntimeImage> = named.into_iter().flat_map(|image| session.project.with_parents(image)).collect();
+    let order = session.project.images_in_order().into_iter();
+    Ok(order.filter(|image| needed.iter().any(|needed| needed.name.value == image.name.value)).collect())
 }
 
 async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, arguments: &Runtime, output: &Output) -> Result<()> {
@@ -212,7 +216,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     } else {
         "run `twostage repo` first".to_string()
     };
-    let now_asked = asked(session.project.format, image, &own);
+    let now_asked = asked(session, context, image, &own);
     if closure.asked != now_asked {
         let differs = |of: &[String], other: &[String]| of.iter().find(|word| !other.contains(word)).cloned();
         let what = match (differs(&now_asked, &closure.asked), differs(&closure.asked, &now_asked)) {
@@ -228,6 +232,15 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     }
     let mut wanted: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
     let mut own_names = closure.own.clone();
+    // What an image of the project that this one is above has installed is there.
+    let parent = session.project.parent(image);
+    let below = parent.and_then(|parent| context.lock().closures.get(&closure_name(&parent.name.value)).cloned());
+    let taken: BTreeSet<Sha256> = below.iter().flat_map(|closure| &closure.packages).map(|package| package.sha256).collect();
+    own_names.retain(|name| below.iter().all(|closure| !closure.own.contains(name)));
+    let base = match parent {
+        Some(parent) => twostage_builder::base::made(context, &parent.name.value).await?,
+        None => base,
+    };
     if !image.files.is_empty() {
         wanted.push(config_name(name));
         own_names.push(config_name(name));
@@ -238,7 +251,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     for own_name in &own_names {
         digests.push(own.get(own_name).ok_or_else(|| not_published(own_name, channel_name).hint(&hint))?.sha256);
     }
-    digests.extend(closure.packages.iter().map(|package| package.sha256));
+    digests.extend(closure.packages.iter().map(|package| package.sha256).filter(|digest| !taken.contains(digest)));
     let members: std::collections::BTreeSet<Sha256> = channel.members.values().flatten().copied().collect();
     let (mut files, mut date) = (BTreeMap::new(), 0);
     for digest in &digests {
@@ -255,7 +268,8 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     let mut packages = Vec::new();
     for package in &wanted {
         let version = own_names.contains(package).then(|| own.get(package).map(|p| p.id.version.clone())).flatten();
-        let version = version.or_else(|| closure.packages.iter().find(|p| p.id.name == *package).map(|p| p.id.version.clone()));
+        let others = closure.packages.iter().filter(|p| !taken.contains(&p.sha256));
+        let version = version.or_else(|| others.clone().find(|p| p.id.name == *package).map(|p| p.id.version.clone()));
         match version {
             Some(version) => packages.push((package.clone(), version)),
             None => context.events.note(name, format!("{package} is part of the base already")),

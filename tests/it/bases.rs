@@ -138,3 +138,52 @@ fn a_base_with_a_user_can_be_a_base_and_the_image_is_what_the_project_says() {
     project.run(&["runtime"]).fails_with(7).says("user games has the ids 5:60; the project file says 1234");
     on.remove(&with_user);
 }
+
+#[test]
+fn an_image_above_another_one_of_the_project_is_made_after_it_and_the_lock_follows() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let on = EMBEDDED;
+    let project = Project::quick_on(on, Family::Deb, "above", "low-demo");
+    project.add_quick("high-demo");
+    let (low, high) = (project.image.clone(), format!("{}-high", project.image));
+    project.edit("twostage.toml", |text| format!("{text}\n[runtime.{high}]\npackages = [\"high-demo\"]\nbase = {{ image = \"{low}\" }}\n"));
+    project.run(&["repo"]).ok();
+    // The one that was named needs the other one, which is made first.
+    project.run(&["runtime", &high]).ok();
+    let contents = ["sh", "-c", "cat /usr/share/low-demo/content /usr/share/high-demo/content"];
+    assert_eq!(on.run(&high, &contents), "first\nfirst\n");
+    let (below, above) = (on.diff_ids(&low), on.diff_ids(&high));
+    assert_eq!(above[..below.len()], below, "its layers are below");
+    assert_eq!(above.len(), below.len() + 1, "one layer each");
+    let lock = project.read("twostage.lock");
+    assert!(!lock.contains(&format!("name = \"image {low}")), "what the project makes is not locked: {lock}");
+    assert!(lock.contains(&format!("\"above {low} ")), "{lock}");
+
+    // What is below changes: what is above follows.
+    project.write("low-demo/content", "second\n");
+    project.run(&["repo"]).ok();
+    let outcomes = Project::outcomes(&project.run(&["--json", "runtime"]).ok());
+    assert_eq!((&*outcomes[&low], &*outcomes[&high]), ("done", "done"));
+    assert_eq!(on.run(&high, &contents), "second\nfirst\n");
+    let outcomes = Project::outcomes(&project.run(&["--json", "runtime"]).ok());
+    assert_eq!((&*outcomes[&low], &*outcomes[&high]), ("unchanged", "unchanged"));
+}
+
+#[test]
+fn runtime_follows_a_channel_that_was_moved_back() {
+    uses(Used::Engine);
+    let on = EMBEDDED;
+    let project = Project::quick_on(on, Family::Deb, "moved-back", "moved-demo");
+    project.run(&["repo"]).ok();
+    let first = project.snapshot();
+    project.write("moved-demo/content", "second\n");
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok();
+    let content = ["cat", "/usr/share/moved-demo/content"];
+    assert_eq!(on.run(&project.image, &content), "second\n");
+    project.run(&["channel", "main", "--to", &first]).ok();
+    project.run(&["runtime"]).ok();
+    assert_eq!(on.run(&project.image, &content), "first\n");
+    assert_eq!(on.label(&project.image, "twostage.snapshot"), first);
+}

@@ -318,13 +318,13 @@ impl Reader<'_> {
                 .hint("write it like \"debian:bookworm\" or \"registry.example/team/base@sha256:…\""));
         }
         bases.extend(raw.image.map(Base::Image));
-        let files: [(_, fn(String) -> Base); 3] = [(raw.layout, Base::Layout), (raw.archive, Base::Archive), (raw.rootfs, Base::Rootfs)];
-        for (path, kind) in files {
-            if let Some(path) = path.map(|path| self.at(path)) {
-                self.check_relative(&path)?;
-                bases.push(kind(path.value));
-            }
-        }
+        let below = |path: Option<Spanned<String>>| -> Result<Option<String>> {
+            let Some(path) = path.map(|path| self.at(path)) else { return Ok(None) };
+            self.check_relative(&path).map(|()| Some(path.value))
+        };
+        bases.extend(below(raw.layout)?.map(Base::Layout));
+        bases.extend(below(raw.archive)?.map(Base::Archive));
+        bases.extend(below(raw.rootfs)?.map(Base::Rootfs));
         let bootstrapped = raw.bootstrap.is_some();
         if let Some(bootstrap) = raw.bootstrap {
             let bootstrap = self.at(bootstrap);

@@ -388,3 +388,16 @@ fn settings_of_an_image_are_read_by_what_they_mean() {
     assert_eq!(replaces("libsystemd0"), "taken");
     assert!(replaces("libsystemd0 (>= 1)").starts_with("twostage.toml:8: "), "{}", replaces("libsystemd0 (>= 1)"));
 }
+
+#[test]
+fn an_image_may_be_above_another_one_of_the_project() {
+    let image = |name: &str, base: &str| format!("[runtime.{name}]\npackages = [\"greet\"]\nbase = {{ image = \"{base}\" }}\n");
+    let text = format!("{HEAD}{}{}{}", image("aa", "bb:latest"), image("bb", "cc"), image("cc", "debian:12"));
+    let project = Project::parse(&text, "twostage.toml", &noble).expect("a project");
+    let order: Vec<&str> = project.images_in_order().iter().map(|image| image.name.value.as_str()).collect();
+    assert_eq!(order, ["cc", "bb", "aa"]);
+    assert_eq!(project.base_of(&project.images["aa"]).value, Base::Image("debian:12".into()));
+    let refused = refuse(&format!("{}{}", image("aa", "bb"), image("bb", "aa")));
+    assert!(refused.contains("images are the bases of each other in a circle: `aa` is above `bb`"), "{refused}");
+    assert!(refuse(&image("aa", "aa")).contains("in a circle: `aa`"));
+}
