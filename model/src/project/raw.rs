@@ -285,8 +285,8 @@ impl Reader<'_> {
         let At { line, value: raw } = self.at(raw);
         let mut bases = Vec::new();
         bases.extend(raw.image.map(Base::Image));
-        let files: [(_, fn(String) -> Base); 3] = [(raw.layout, Base::Layout), (raw.archive, Base::Archive), (raw.rootfs, Base::Rootfs)];
-        for (path, kind) in files {
+        let layout = (raw.layout, Base::Layout as fn(String) -> Base);
+        for (path, kind) in [layout, (raw.archive, Base::Archive), (raw.rootfs, Base::Rootfs)] {
             if let Some(path) = path.map(|path| self.at(path)) {
                 self.check_relative(&path)?;
                 bases.push(kind(path.value));
