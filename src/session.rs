@@ -65,7 +65,10 @@ impl Session {
         let (project, whole) = open_project(&arguments.path)?;
         let folder = whole.path().to_path_buf();
         let kept = whole.private_folder(STATE)?;
-        let files = open_to_project(&project, whole.clone())?;
+        let mut files = open_to_project(&project, whole.clone())?;
+        for named in [&arguments.repository, &arguments.key].into_iter().flatten() {
+            files = files.closing_path(named)?;
+        }
         check_paths(&project, &files)?;
         let state = kept.path().to_path_buf();
         let lock = exclusive.then(|| take_turn(&state, output)).transpose()?;
@@ -81,8 +84,8 @@ impl Session {
             settings.architectures.clone_from(&project.architectures);
         }
         let repository = Arc::new(Repository::open(&repository_place(&project, arguments, &whole)?, settings)?);
-        // Only now is there surely something to close.
-        let files = open_to_project(&project, files)?;
+        // Only now is there surely something to close, wherever a person has it.
+        let files = files.closing_path(repository.root())?.closing_path(&repository.key_path())?;
         if exclusive {
             twostage_builder::record::sweep(&repository.root().join("builds"))?;
         }
@@ -156,14 +159,18 @@ impl Session {
     /// state, because the same path may be another folder for another user of the engine.
     pub fn id(&self) -> Result<String> {
         let path = self.state.join("id");
-        if let Ok(id) = fs::read_to_string(&path)
-            && id.trim().len() == 12
+        let here = self.folder.display().to_string();
+        // A copy of the folder is another project, and so is one that somebody gave us with an id in it.
+        if let Ok(text) = fs::read_to_string(&path)
+            && let Some((id, of)) = text.strip_suffix('\n').and_then(|text| text.split_once('\n'))
+            && of == here
+            && id.len() == 12
+            && id.bytes().all(|byte| byte.is_ascii_hexdigit())
         {
-            return Ok(id.trim().to_string());
+            return Ok(id.to_string());
         }
-        let here = format!("{} {} {}", self.folder.display(), std::process::id(), self.now);
-        let id = Sha256::of(here.as_bytes()).short();
-        write_atomically(&path, format!("{id}\n").as_bytes())?;
+        let id = Sha256::of(format!("{here} {} {}", std::process::id(), self.now).as_bytes()).short();
+        write_atomically(&path, format!("{id}\n{here}\n").as_bytes())?;
         Ok(id)
     }
 

@@ -97,8 +97,10 @@ pub struct Mark {
     pub text: &'static str,
     /// Names at the top of a folder that was made before there was that file.
     pub known: &'static [&'static str],
-    /// Regular files of which such a folder has at least one.
-    pub proof: &'static [&'static str],
+    /// An empty file that such a folder has, as a rule.
+    pub lock: &'static str,
+    /// A file that proves it, too: nobody else has one there.
+    pub proof: &'static str,
 }
 
 impl Mark {
@@ -114,7 +116,8 @@ impl Mark {
             return Ok(());
         }
         let foreign = entries.iter().find(|entry| !self.known.iter().any(|known| entry.name == *known));
-        let ours = foreign.is_none() && self.proof.iter().any(|proof| matches!(folder.kind(proof), Ok(Some(EntryKind::File))));
+        let locked = entries.iter().any(|entry| entry.name == self.lock && entry.kind == EntryKind::File && entry.size == 0);
+        let ours = foreign.is_none() && (locked || matches!(folder.kind(self.proof), Ok(Some(EntryKind::File))));
         if !entries.is_empty() && !ours {
             let what = foreign.or(entries.first()).map(|entry| shown(Path::new(&entry.name))).unwrap_or_default();
             return Err(Error::new(

@@ -135,6 +135,19 @@ impl Folder {
         Ok(self)
     }
 
+    /// The same for a file or folder anywhere on this machine, that a person named: whatever name it has below this one.
+    ///
+    /// # Errors
+    /// What is there cannot be looked at.
+    pub fn closing_path(mut self, closed: &Path) -> Result<Folder> {
+        match rustix::fs::stat(closed) {
+            Ok(stat) => Arc::make_mut(&mut self.closed).push((identity(&stat), shown(closed))),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(cause) => return Err(Error::new(Class::System, self.cannot_read(closed)).because(io::Error::from(cause))),
+        }
+        Ok(self)
+    }
+
     /// The path that it was opened by, for messages, and for programs that must be told a path. What is opened by it is
     /// not checked by anybody.
     pub fn path(&self) -> &Path {

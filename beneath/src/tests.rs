@@ -153,6 +153,9 @@ fn what_is_closed_is_not_read_by_any_way() {
     let whole = trap.open().folder(".").expect("the same folder");
     assert!(whole.read("key", 1000).is_err());
     assert!(trap.open().closing(".twostage/key/secret").and_then(|again| again.closing(".twostage")).is_ok(), "twice is fine");
+    let folder = Folder::open(&trap.at("")).and_then(|folder| folder.closing_path(&trap.at("conf")));
+    assert!(folder.expect("closed").read("conf/greet", 1000).is_err());
+    assert!(Folder::open(&trap.at("")).is_ok_and(|folder| folder.closing_path(&trap.at("none")).is_ok()));
     let folder = Folder::open(&trap.at("")).and_then(|folder| folder.closing(".twostage/key/secret")).expect("a file is closed");
     assert!(folder.read("other-name", 1000).is_err());
     // What is not there is no error.
@@ -247,7 +250,7 @@ fn whoever_exchanges_the_file_for_a_link_gets_nothing() {
     });
 }
 
-const MARK: Mark = Mark { name: "ours", text: "This is ours.\n", known: &["lock", "tmp", "key"], proof: &["lock", "key/secret"] };
+const MARK: Mark = Mark { name: "ours", text: "This is ours.\n", known: &["lock", "tmp", "key"], lock: "lock", proof: "key/secret" };
 
 #[test]
 fn a_folder_is_claimed_only_if_it_is_empty_marked_or_was_made_by_us() {
@@ -257,7 +260,7 @@ fn a_folder_is_claimed_only_if_it_is_empty_marked_or_was_made_by_us() {
         for entry in entries {
             fs::create_dir_all(folder.join(entry).parent().expect("a folder")).expect("a folder");
             if !entry.ends_with('/') {
-                fs::write(folder.join(entry), "x").expect("a file");
+                fs::write(folder.join(entry), if *entry == "lock" { "" } else { "x" }).expect("a file");
             }
         }
         fs::create_dir_all(&folder).expect("a folder");
@@ -284,6 +287,9 @@ fn a_folder_is_claimed_only_if_it_is_empty_marked_or_was_made_by_us() {
         assert!(error.contains(&format!("holds `{named}`, which is not twostage's")), "{name}: {error}");
         assert!(!folder.join("ours").is_file(), "{name} was marked");
     }
+    let folder = make("another-lock", &["tmp/x"]);
+    fs::write(folder.join("lock"), "1234\n").expect("a file");
+    assert!(MARK.claim(&folder).is_err(), "ours is empty");
     let folder = make("links", &[]);
     symlink("/etc/passwd", folder.join("lock")).expect("a link");
     assert!(MARK.claim(&folder).is_err(), "a link proves nothing");

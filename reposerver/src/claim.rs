@@ -12,7 +12,8 @@ const MARK: Mark = Mark {
     name: "twostage-repository",
     text: "This folder is a repository of twostage, which removes unfinished files in its tmp/.\n",
     known: &["blobs", "builds", "channels", "history", "key", "keys", "lock", "meta", "names", "pool", "signed", "snapshots", "tmp"],
-    proof: &["lock", "names", "key/signing.asc"],
+    lock: "lock",
+    proof: "key/signing.asc",
 };
 
 /// Takes the folder for a repository, and marks it.

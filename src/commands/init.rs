@@ -4,8 +4,12 @@ use crate::cli::Init;
 use crate::output::Output;
 use crate::session::{PROJECT_FILE, write_atomically};
 use std::path::Path;
+use twostage_beneath::Folder;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
+
+/// Bytes of a `.gitignore`, at most.
+const MAX_IGNORED: u64 = 1 << 20;
 
 pub fn run(arguments: &Init, project: &Path, output: &Output) -> Result<()> {
     let folder = arguments.folder.as_deref().unwrap_or(project);
@@ -29,11 +33,16 @@ pub fn run(arguments: &Init, project: &Path, output: &Output) -> Result<()> {
         return Err(Error::new(Class::Usage, format!("{} is there already", folder.join(file).display()))
             .hint("choose an empty folder, or edit what is there"));
     }
+    // A folder under version control has one already, as a rule. (It is read before anything is written: a link of that
+    // name would bring a file of somebody else's into the project.)
+    let whole = Folder::open(&folder)?;
+    let ignored = match whole.kind(".gitignore")? {
+        Some(_) => whole.read_text(".gitignore", MAX_IGNORED)?,
+        None => String::new(),
+    };
     for (file, text) in &files {
         write_atomically(&folder.join(file), text.as_bytes())?;
     }
-    // A folder under version control has one already, as a rule.
-    let ignored = std::fs::read_to_string(folder.join(".gitignore")).unwrap_or_default();
     if !ignored.lines().any(|line| line.trim_matches('/') == ".twostage") {
         let end = if ignored.is_empty() || ignored.ends_with('\n') { "" } else { "\n" };
         write_atomically(&folder.join(".gitignore"), format!("{ignored}{end}.twostage/\n").as_bytes())?;

@@ -282,3 +282,28 @@ fn the_project_file_and_the_lock_are_files_of_the_folder() {
     place.run(&["channel"]).fails_with(PROJECT).says("twostage.lock is a pipe, not a file");
     assert_eq!(tree(&place.outside()), before);
 }
+
+#[test]
+fn init_brings_no_file_of_the_host_into_the_folder() {
+    let place = Place::new("");
+    fs::remove_file(place.at("twostage.toml")).expect("removed");
+    place.link(".gitignore", "../outside/secret");
+    place.run(&["init"]).fails_with(PROJECT).says("`.gitignore` is a link to `../outside/secret`, which leads out of");
+    assert!(!place.at("twostage.toml").exists(), "nothing is half-done");
+    // What is there already is not written through, either.
+    fs::remove_file(place.at(".gitignore")).expect("removed");
+    place.link("Makefile", "../outside/Makefile");
+    place.run(&["init"]).ok();
+    assert!(!place.outside().join("Makefile").exists());
+}
+
+#[test]
+fn a_key_that_a_person_keeps_in_the_folder_is_not_the_projects_either() {
+    let place = Place::new("[runtime.demo]\npackages = [\"greet\"]\nfiles = { \"/etc/x\" = \"keys/mine.asc\" }\n");
+    give_key(&place.at(""));
+    fs::create_dir(place.at("keys")).expect("a folder");
+    let key = place.at("keys/mine.asc").display().to_string();
+    tool("cp", &["-a", &place.at(".twostage/repository/key/signing.asc").to_string_lossy(), &key]).ok();
+    let refused = place.run(&["export", "/dev/null", "--key", &key]).fails_with(PROJECT);
+    assert!(refused.err.contains("twostage.toml:7: ") && refused.err.contains("is not for the project's files"), "{}", refused.err);
+}

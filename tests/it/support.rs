@@ -355,7 +355,7 @@ impl Project {
 
     /// What its containers are labelled with, as `twostage.project`.
     pub fn id(&self) -> String {
-        self.read(".twostage/id").trim().to_string()
+        self.read(".twostage/id").lines().next().expect("an id").to_string()
     }
 
     /// The digests of the image's layers.

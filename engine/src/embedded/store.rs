@@ -43,7 +43,8 @@ const MARK: Mark = Mark {
     name: "twostage-store",
     text: "Images and containers of twostage's embedded engine, which removes what nobody needs any more.\n",
     known: &["caches", "containers", "images", "incoming", "init", "layers", "lock", "steps", "trash"],
-    proof: &["lock", "images/oci-layout"],
+    lock: "lock",
+    proof: "images/oci-layout",
 };
 
 /// Removes a folder whose files may belong to users that only a user namespace has.
