@@ -317,7 +317,7 @@ pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Op
             let folder = fetched.join(sha256.to_string());
             if !folder.exists() {
                 context.events.started(subject, "fetching its tarball");
-                fetch_tarball(&context.folder, url, sha256, &folder)?;
+                fetch_tarball(&project_folder(&context.folder)?, url, sha256, &folder)?;
             }
             Ok(Some((Folder::open(&folder)?, Made::Elsewhere)))
         }
@@ -325,7 +325,7 @@ pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Op
             let folder = fetched.join(format!("git-{revision}"));
             if !folder.exists() {
                 context.events.started(subject, "fetching its revision");
-                git::fetch(&context.folder, url, revision, &folder)?;
+                git::fetch(&project_folder(&context.folder)?, url, revision, &folder)?;
             }
             Ok(Some((Folder::open(&folder)?, Made::Elsewhere)))
         }
@@ -390,7 +390,7 @@ pub(crate) fn check_output(command: &Command, what: &str, output: std::io::Resul
     Err(Error::new(Class::Project, what.to_string()).because(last.into_iter().rev().collect::<Vec<_>>().join("; ")))
 }
 
-fn fetch_tarball(project: &Path, url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
+fn fetch_tarball(project: &Folder, url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
     let what = format!("cannot fetch {}", shown(url));
     let within = |cause: Error| Error::new(cause.class(), what.clone()).because(cause);
     let place = tarball_place(url).map_err(|why| within(Error::new(Class::Project, format!("it {why}"))))?;
@@ -400,7 +400,7 @@ fn fetch_tarball(project: &Path, url: &str, expected: &Sha256, folder: &Path) ->
         Place::Remote => curl(url, &download, &what)?,
         // What lies elsewhere on this machine is nobody's source.
         Place::Local(path) => {
-            let (project, path) = git::in_project(project, path).map_err(within)?;
+            let path = git::in_project(project, path).map_err(within)?;
             keep(project.file(path).map_err(within)?, &download).or_fail(Class::System, || what.clone())?
         }
     };
@@ -577,7 +577,7 @@ mod tests {
             let sha256 = fs::read(path("project/demo.tar.gz")).map(|bytes| Sha256::of(&bytes)).expect("the tarball");
             let folder = made.path().join("sources").join(Sha256::of(url.as_bytes()).to_string());
             let said = |e: Error| std::iter::once(e.to_string()).chain(e.causes()).collect::<Vec<_>>().join(": ");
-            fetch_tarball(&made.path().join("project"), url, &sha256, &folder).map_err(said)
+            fetch_tarball(&Folder::open(&made.path().join("project")).expect("a folder"), url, &sha256, &folder).map_err(said)
         };
         assert_eq!(fetch(&format!("file://{}", path("project/demo.tar.gz"))), Ok(()));
         assert_eq!(fetch(&format!("file://{}", path("project/inside.tar.gz"))), Ok(()));
@@ -607,9 +607,10 @@ mod tests {
         };
         command("tar", &["-C", &path(""), "-czf", &path("demo.tar.gz"), "demo-1"]);
         let sha256 = Sha256::of(&fs::read(path("demo.tar.gz")).expect("the tarball"));
+        let project = Folder::open(made.path()).expect("a folder");
         let tarball = PathBuf::from(path("sources/tarball"));
         for _ in 0..2 {
-            fetch_tarball(made.path(), &format!("file://{}", path("demo.tar.gz")), &sha256, &tarball).expect("fetched");
+            fetch_tarball(&project, &format!("file://{}", path("demo.tar.gz")), &sha256, &tarball).expect("fetched");
         }
         let run_git = |arguments: &[&str]| {
             command("git", &[&["-C", &path("demo-1"), "-c", "user.name=t", "-c", "user.email=t@example.invalid"], arguments].concat())
@@ -620,7 +621,7 @@ mod tests {
         let revision = run_git(&["rev-parse", "HEAD"]);
         let cloned = PathBuf::from(path("sources/git"));
         for _ in 0..2 {
-            git::fetch(made.path(), &path("demo-1"), &revision, &cloned).expect("fetched");
+            git::fetch(&project, &path("demo-1"), &revision, &cloned).expect("fetched");
         }
         for folder in [tarball, cloned] {
             assert_eq!(fs::read_to_string(folder.join("a.c")).expect("the source"), "int a;");

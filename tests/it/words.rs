@@ -228,3 +228,52 @@ fn a_new_place_is_found_however_it_is_written() {
     let found = expansions(script);
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["\"$@\"", "\"$T\"", "\"$c\"", "\"$d\"", "$1", "$b", "$e", "$f", "{{g}}"]);
 }
+
+/// Words that programs, a Dockerfile or a shell would take for something else, one in each project; and the command that
+/// would run them, in a folder where they would leave a file.
+#[test]
+fn a_project_whose_words_are_options_is_refused_and_nothing_is_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ran = folder.path().join("ran").display().to_string();
+    let revision = "0".repeat(40);
+    let base = |mirror: &str| format!("[base]\nbootstrap = \"debian:bookworm\"\nmirrors = ['{mirror}']\n");
+    let source = |source: &str| format!("[base]\nimage = \"debian:bookworm\"\n[[component]]\nname = \"demo\"\nsource = {source}\n");
+    let image = |line: &str| format!("[base]\nimage = \"debian:bookworm\"\n[runtime.demo]\npackages = [\"hello\"]\n{line}\n");
+    let projects = [
+        base(&format!("--setup-hook=touch {ran}")),
+        base(&format!("--hook-dir={ran}")),
+        base("/etc/shadow"),
+        base("-"),
+        base("deb [trusted=yes] http://127.0.0.1:9/debian bookworm main"),
+        base("deb [signed-by=/tmp/x.gpg] http://127.0.0.1:9/debian bookworm main"),
+        base("deb copy:/srv bookworm main"),
+        format!("[base]\nbootstrap = \"debian:--setup-hook=touch {ran}\"\n"),
+        "[base]\nbootstrap = \"debian:--help\"\n".to_string(),
+        format!("[base]\nimage = \"debian\\nRUN touch {ran}\"\n"),
+        source(&format!("{{ git = \"ext::touch {ran}\", revision = \"{revision}\" }}")),
+        source(&format!("{{ git = \"--upload-pack=touch {ran}\", revision = \"{revision}\" }}")),
+        source(&format!("{{ git = \"ssh://-oProxyCommand=touch {ran}/x\", revision = \"{revision}\" }}")),
+        source(&format!("{{ git = \"https://h/x\", revision = \"--output={ran}\" }}")),
+        source(&format!("{{ url = \"--output={ran}\", sha256 = \"{}\" }}", "0".repeat(64))),
+        source(&format!("{{ distribution = \"hello\", version = \"-oAPT::Update::Pre-Invoke::=touch {ran}\" }}")),
+        source("{ distribution = \"--compile\" }"),
+        image(&format!("env = {{ A = \"x\\nRUN touch {ran}\" }}")),
+        image("labels = { \"--x\" = \"y\" }"),
+        image(&format!("user = \"root; touch {ran}\"")),
+        image("cmd = [\"a\\u0000b\"]"),
+        image("").replace("hello", "hello-"),
+        image("").replace("\"hello\"", "\"-oDir::Bin=x\""),
+    ];
+    for (number, text) in projects.iter().enumerate() {
+        let project = folder.path().join(number.to_string());
+        fs::create_dir(&project).expect("a folder");
+        fs::write(project.join("twostage.toml"), format!("[project]\nname = \"demo\"\n{text}")).expect("a file");
+        for command in ["lock", "repo", "runtime", "update", "outdated"] {
+            let done = crate::support::run(crate::support::twostage().arg("--project").arg(&project).arg(command));
+            assert_eq!(done.status, 3, "{command}: {text}: {}", done.err);
+            assert!(done.err.contains("twostage.toml:"), "{command}: {text}: {}", done.err);
+        }
+        let left: Vec<_> = fs::read_dir(&project).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
+        assert!(!Path::new(&ran).exists() && !left.iter().any(|name| name == "twostage.lock"), "{text}: {left:?}");
+    }
+}

@@ -1,6 +1,5 @@
 use super::*;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 
 fn git(folder: &Path, arguments: &[&str], input: &str) -> String {
     let mut command = Command::new("git");
@@ -36,7 +35,7 @@ fn project() -> (tempfile::TempDir, PathBuf, String) {
 fn fetched(place: &Path, url: &str, revision: &str) -> std::result::Result<PathBuf, String> {
     let folder = place.join("sources").join(format!("git-{revision}"));
     let said = |error: Error| std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ");
-    fetch(&place.join("project"), url, revision, &folder).map(|()| folder).map_err(said)
+    fetch(&Folder::open(&place.join("project")).expect("a folder"), url, revision, &folder).map(|()| folder).map_err(said)
 }
 
 #[test]
