@@ -141,7 +141,8 @@ pub fn render(runtime: &Runtime<'_>) -> String {
     let path_options = PATH_OPTIONS.iter().chain(slim);
     let values = [
         ("{{image}}", image.name.value.clone()),
-        ("{{project_file}}", runtime.project_file.to_string()),
+        // (The name of a file may have a line break.)
+        ("{{project_file}}", runtime.project_file.chars().map(|c| if c.is_control() { '?' } else { c }).collect()),
         ("{{from}}", runtime.from.to_string()),
         ("{{date}}", runtime.date.to_string()),
         ("{{folders}}", joined(&mut folders.iter().map(|folder| format!("\"$T/{folder}\"")))),

@@ -2,9 +2,12 @@
 //! program, a variable of its environment, or a part of a shell script. `words.txt` has each of them with the reason why
 //! nobody can make it an option or a second word; a new place fails here until somebody has written its reason there.
 
-use std::collections::BTreeSet;
+use crate::support::{Used, docker, uses};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use twostage_model::{Format, Project, Sha256, SnapshotId};
+use twostage_runtime_templates::{Runtime, render};
 
 /// How a call begins that gives words to a program or to a container.
 const CALLS: [&str; 16] = [
@@ -227,6 +230,78 @@ fn a_new_place_is_found_however_it_is_written() {
     let script = "# $no\nx=$1\nrun \"$@\" '$no' \"$(cat \"$T/a\" $b)\" \\$no\ncat <<END\n$c 'x' $d\nEND\necho $e ${f##*/} {{g}}\n";
     let found = expansions(script);
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["\"$@\"", "\"$T\"", "\"$c\"", "\"$d\"", "$1", "$b", "$e", "$f", "{{g}}"]);
+}
+
+/// Values that mean something in a Dockerfile, in JSON, in a shell or to a reader of any of them.
+const VALUES: [&str; 22] = [
+    "",
+    " ",
+    "a b",
+    "'",
+    "\"",
+    "\\",
+    "\\\\",
+    "\\\"",
+    "a\\",
+    "$HOME",
+    "${HOME:-x}",
+    "$(touch /x)",
+    "`touch /x`",
+    "\\n",
+    "\\$HOME",
+    "# comment",
+    "<<EOF",
+    "a=b c=d",
+    "{{closure}}",
+    "--flag",
+    "[\"x\", 'y']; rm -rf / && |",
+    "äß\u{200b}\u{2028}",
+];
+
+#[test]
+fn docker_takes_each_value_as_the_project_says_it() {
+    uses(Used::Engine);
+    // (TOML's own escapes for a string are those of JSON.)
+    let quoted = |value: &&str| serde_json::Value::from(*value).to_string();
+    let (mut env, mut labels) = (String::new(), String::new());
+    for (number, value) in VALUES.iter().enumerate() {
+        env.push_str(&format!("V{number} = {}\n", quoted(value)));
+        labels.push_str(&format!("\"test.v{number}\" = {}\n", quoted(value)));
+    }
+    let words = VALUES.iter().map(quoted).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "[project]\nname = \"demo\"\n[base]\nimage = \"x\"\n[runtime.demo]\npackages = [\"greet\"]\nentrypoint = [{words}]\n\
+         cmd = [{words}]\n[runtime.demo.env]\n{env}[runtime.demo.labels]\n{labels}"
+    );
+    let project = Project::parse(&text, "twostage.toml", &|| "debian:bookworm".parse()).expect("a project");
+    let dockerfile = render(&Runtime {
+        format: Format::Deb,
+        image: &project.images["demo"],
+        project_file: "two\nRUN stage.toml",
+        from: "x",
+        base_layer: Sha256::of(b"base"),
+        snapshot: SnapshotId(Sha256::of(b"snapshot")),
+        packages: &[("greet".to_string(), "1.0".to_string())],
+        closure: &BTreeMap::new(),
+        signers: &[],
+        date: 0,
+    });
+    assert_eq!(dockerfile.lines().filter(|line| line.starts_with("RUN ")).count(), 1, "{dockerfile}");
+    let (_, metadata) = dockerfile.split_once("\nENV ").expect("the values");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("Dockerfile"), format!("FROM scratch\nENV {metadata}")).expect("a file");
+    let tag = format!("twostage-test-words:{}", std::process::id());
+    docker(&["build", "--quiet", "--tag", &tag, &folder.path().display().to_string()]).ok();
+    let said = docker(&["image", "inspect", "--format", "{{json .Config}}", &tag]).ok().out;
+    docker(&["image", "rm", &tag]).ok();
+    let config: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    for (number, value) in VALUES.iter().enumerate() {
+        let variable = format!("V{number}={value}");
+        assert!(config["Env"].as_array().expect("a list").iter().any(|known| *known == variable.as_str()), "{variable:?}: {said}");
+        assert_eq!(config["Labels"][format!("test.v{number}")], *value);
+    }
+    assert_eq!(config["Entrypoint"], serde_json::json!(VALUES));
+    assert_eq!(config["Cmd"], serde_json::json!(VALUES));
 }
 
 /// Words that programs, a Dockerfile or a shell would take for something else, one in each project; and the command that
