@@ -300,6 +300,9 @@ const SLIM: [&str; 7] = [
 /// that its users read.
 const KEPT_OPTIONS: &str = "etc/dpkg/dpkg.cfg.d/99mmdebstrap";
 
+/// Bytes of a root file system's tar, at most: more than any engine imports.
+const MAX_ROOTFS: u64 = 64 << 30;
+
 /// Runs mmdebstrap, and leaves out of its tar what belongs to this host; or takes what another project made today.
 fn bootstrap(
     context: &Context,
@@ -501,7 +504,7 @@ fn rootfs(mut file: File, path: PathBuf) -> impl FnOnce(&mut dyn Write) -> Resul
         let mut magic = [0; 4];
         let count = file.read(&mut magic).or_fail(Class::Project, what)?;
         std::io::Seek::rewind(&mut file).or_fail(Class::Project, what)?;
-        let mut reader: Box<dyn Read> = match &magic[..count] {
+        let reader: Box<dyn Read> = match &magic[..count] {
             [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(file)),
             [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(file).or_fail(Class::Project, what)?),
             [0xfd, b'7', b'z', b'X'] => {
@@ -509,7 +512,9 @@ fn rootfs(mut file: File, path: PathBuf) -> impl FnOnce(&mut dyn Write) -> Resul
             }
             _ => Box::new(file),
         };
-        std::io::copy(&mut reader, out).or_fail(Class::Project, what)?;
+        if std::io::copy(&mut reader.take(MAX_ROOTFS + 1), out).or_fail(Class::Project, what)? > MAX_ROOTFS {
+            return Err(Error::new(Class::Project, what()).because(format!("it unpacks to more than {MAX_ROOTFS} bytes")));
+        }
         Ok(())
     }
 }

@@ -39,11 +39,11 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const MAX_DEPTH: usize = 8;
 
 /// The time of the last commit that touched `what` in `folder`, in seconds since 1970, if git knows it and it is as
-/// committed.
-pub(crate) fn committed(folder: &Path, what: &str) -> Option<i64> {
+/// committed. Our own repository is below `scratch` meanwhile.
+pub(crate) fn committed(folder: &Path, what: &str, scratch: &Path) -> Option<i64> {
     let checkout = Checkout::around(folder)?;
-    let ours = Ours::of(&checkout)?;
-    if !ours.as_committed(folder, what, MAX_DEPTH) {
+    let ours = Ours::of(&checkout, scratch)?;
+    if !ours.as_committed(folder, what, scratch, MAX_DEPTH) {
         return None;
     }
     ours.git(folder, &["log", "-1", "--format=%ct", &checkout.head, "--", what])?.trim().parse().ok()
@@ -163,8 +163,9 @@ struct Ours {
 }
 
 impl Ours {
-    fn of(checkout: &Checkout) -> Option<Ours> {
-        let folder = tempfile::Builder::new().prefix("twostage-git-").tempdir().ok()?;
+    fn of(checkout: &Checkout, scratch: &Path) -> Option<Ours> {
+        let scratch = std::path::absolute(scratch).ok()?;
+        let folder = tempfile::Builder::new().prefix("incoming-").tempdir_in(scratch).ok()?;
         let at = |name: &str| folder.path().join(name);
         for name in ["refs", "info", "objects"] {
             fs::create_dir(at(name)).ok()?;
@@ -199,8 +200,7 @@ impl Ours {
     /// Writes the harmless settings of the machine, the user and the checkout into our configuration, and the user's own
     /// list of what is excluded.
     fn settings(&self, checkout: &Checkout) -> Option<()> {
-        let mut text =
-            String::from("[core]\n\trepositoryformatversion = 1\n\tbare = false\n\tfsmonitor = false\n\thooksPath = /dev/null\n");
+        let mut text = String::from("[core]\n\trepositoryformatversion = 1\n\tbare = false\n\tfsmonitor = false\n");
         let mut take = |settings: &str| {
             for record in settings.split('\0').filter(|record| !record.is_empty()) {
                 // (One without a value is a yes.)
@@ -249,7 +249,7 @@ impl Ours {
             .env("GIT_WORK_TREE", &self.top)
             .env("GIT_OBJECT_DIRECTORY", &self.objects)
             .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_GLOBAL", self.folder.path().join("none"))
             .env("GIT_ATTR_NOSYSTEM", "1")
             .env("GIT_OPTIONAL_LOCKS", "0")
             .env("GIT_NO_LAZY_FETCH", "1")
@@ -265,7 +265,7 @@ impl Ours {
     }
 
     /// Whether nothing of `what` was changed, added or removed since the commit, in submodules neither.
-    fn as_committed(&self, folder: &Path, what: &str, depth: usize) -> bool {
+    fn as_committed(&self, folder: &Path, what: &str, scratch: &Path, depth: usize) -> bool {
         // (Of submodules git would ask itself, in them: with their configuration.)
         let status = ["status", "--porcelain", "-z", "--untracked-files=normal", "--ignore-submodules=all", "--", what];
         if self.git(folder, &status).is_none_or(|changes| !changes.is_empty()) {
@@ -281,7 +281,7 @@ impl Ours {
                 continue;
             }
             let (Some(inner), true) = (Checkout::at(&top), depth > 0) else { return false };
-            let same = inner.head == id && Ours::of(&inner).is_some_and(|ours| ours.as_committed(&top, ".", depth - 1));
+            let same = inner.head == id && Ours::of(&inner, scratch).is_some_and(|ours| ours.as_committed(&top, ".", scratch, depth - 1));
             if !same {
                 return false;
             }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument as _;
+use twostage_beneath::Folder;
 use twostage_engine::{Build, LastLines, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
@@ -77,8 +78,8 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
         .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
     let mut log = Log::create(context, name)?;
     let before = records.current();
-    let patch = component.patches.iter().map(|patch| file_date(&context.files, &patch.value)).max();
-    let date = rebuilt::date(inputs.tree.as_ref().map(Tree::date), patch, before.as_ref());
+    let patch = component.patches.iter().map(|patch| file_date(&context.files, &patch.value, &context.state)).max();
+    let date = rebuilt::date(inputs.tree.as_ref().map(|tree| tree.date(&context.state)), patch, before.as_ref());
     let patched = before.map_or(0, |record| record.patched).max(patch.unwrap_or(0));
     let collected = match &component.recipe {
         Recipe::Native => build_native(context, component, needs, &base, &inputs, date, folder.path(), &mut log).await?,
@@ -481,6 +482,18 @@ async fn build_dockerfile(
     collected.map_err(|cause| log.not_taken(format!("{name}: what it left in {packages} is not taken"), cause))
 }
 
+/// An empty file for a log. What had its name is not written to: it could be a link that somebody else made.
+fn log_file(folder: &Folder, name: &str) -> std::io::Result<fs::File> {
+    use rustix::fs::{AtFlags, Mode, OFlags};
+    let name = format!("{name}.log");
+    match rustix::fs::unlinkat(folder, &name, AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+        Err(cause) => return Err(cause.into()),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(folder, &name, flags, Mode::from_raw_mode(0o644)).map(fs::File::from)?)
+}
+
 /// A component's log: a file for whoever wants all of it, the last lines for the error.
 struct Log {
     shown: PathBuf,
@@ -490,10 +503,9 @@ struct Log {
 
 impl Log {
     fn create(context: &Context, name: &str) -> Result<Log> {
-        let folder = context.state.join("logs");
-        let path = folder.join(format!("{name}.log"));
-        fs::create_dir_all(&folder).or_fail(Class::System, || format!("cannot make {}", folder.display()))?;
-        let file = fs::File::create(&path).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
+        let folder = Folder::open(&context.state)?.make_folder("logs")?;
+        let path = folder.path().join(format!("{name}.log"));
+        let file = log_file(&folder, name).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
         let shown = path.strip_prefix(&context.folder).unwrap_or(&path).to_path_buf();
         Ok(Log { shown, file, last: LastLines::default() })
     }
@@ -521,6 +533,22 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_is_a_new_file_whatever_had_its_name() {
+        let place = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| place.path().join(name);
+        fs::create_dir(path("logs")).expect("a folder");
+        fs::write(path("precious"), "kept").expect("a file");
+        let logs = Folder::open(&path("logs")).expect("a folder");
+        for _ in 0..2 {
+            std::os::unix::fs::symlink("../precious", path("logs/demo.log")).expect("a link");
+            log_file(&logs, "demo").and_then(|mut log| log.write_all(b"log")).expect("a log");
+            assert_eq!(fs::read_to_string(path("precious")).expect("it is there"), "kept");
+            assert_eq!(fs::read_to_string(path("logs/demo.log")).expect("the log"), "log");
+            fs::remove_file(path("logs/demo.log")).expect("it goes");
+        }
+    }
 
     #[test]
     fn the_name_of_a_patch_is_one_plain_word() {

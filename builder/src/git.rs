@@ -9,7 +9,7 @@ use crate::source::{beside, check_output, put_in_place};
 use crate::unpack::Sink;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Seek as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use twostage_beneath::{EntryKind, Folder};
 use twostage_model::error::OrFail as _;
@@ -119,9 +119,8 @@ pub(crate) fn fetch(project: &Folder, url: &str, revision: &str, folder: &Path) 
 }
 
 /// A repository that lies in the project, and has nothing in it that leads out.
-fn local(project: &Folder, path: &str) -> Result<std::path::PathBuf> {
-    let name = in_project(project, path)?;
-    let repository = project.folder(name)?;
+fn local(project: &Folder, path: &str) -> Result<PathBuf> {
+    let repository = project.folder(in_project(project, path)?)?;
     let objects = match repository.kind(".git")? {
         Some(EntryKind::Folder) => repository.folder(".git")?,
         Some(_) => return Err(Error::new(Class::Project, format!("{path} is a repository whose objects are elsewhere"))),
@@ -158,17 +157,18 @@ fn local(project: &Folder, path: &str) -> Result<std::path::PathBuf> {
 ///
 /// # Errors
 /// It is not below it: what lies elsewhere is not the project's.
-pub(crate) fn in_project<'a>(project: &Folder, path: &'a str) -> Result<&'a Path> {
+pub(crate) fn in_project(project: &Folder, path: &str) -> Result<PathBuf> {
     let outside = || {
         Error::new(Class::Project, format!("{} is not below the project's folder", path.escape_debug()))
             .hint("move it there, or name it by an http or https URL")
     };
-    let path_here = Path::new(path);
-    if path_here.is_relative() {
-        return Ok(path_here);
+    let named = Path::new(path);
+    if named.is_relative() {
+        return Ok(named.to_path_buf());
     }
     let known = [std::path::absolute(project.path()).ok(), fs::canonicalize(project.path()).ok()];
-    known.iter().flatten().find_map(|project| path_here.strip_prefix(project).ok()).ok_or_else(outside)
+    let below = known.iter().flatten().find_map(|project| named.strip_prefix(project).ok());
+    below.map(Path::to_path_buf).ok_or_else(outside)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -130,10 +130,10 @@ impl Tree {
     }
 
     /// When the source was last changed, in seconds since 1970: the commit's time if the folder is the team's,
-    /// under git and as committed, else the newest time of its files.
-    pub fn date(&self) -> i64 {
+    /// under git and as committed, else the newest time of its files. `scratch` is a folder for what this takes.
+    pub fn date(&self, scratch: &Path) -> i64 {
         let committed = match self.made {
-            Made::Here => committed(self.root.path(), "."),
+            Made::Here => committed(self.root.path(), ".", scratch),
             Made::Elsewhere => None,
         };
         committed
@@ -288,11 +288,11 @@ fn list(root: &Folder, below: &str, nodes: &mut Vec<Node>, left: &mut Vec<String
 }
 
 /// When a file of the project was last changed, by the same rule as a tree.
-pub fn file_date(project: &Folder, path: &str) -> i64 {
+pub fn file_date(project: &Folder, path: &str, scratch: &Path) -> i64 {
     let mtime = || project.file(path).and_then(|file| file.metadata().or_fail(Class::Project, String::new));
     let mtime = || mtime().map_or(0, |meta| std::os::unix::fs::MetadataExt::mtime(&meta));
     let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
-    project.folder(folder).ok().and_then(|folder| committed(folder.path(), name)).unwrap_or_else(mtime)
+    project.folder(folder).ok().and_then(|folder| committed(folder.path(), name, scratch)).unwrap_or_else(mtime)
 }
 
 /// The folder that holds a component's source, fetched first if it is not there, and who has made what is in it.
@@ -301,25 +301,25 @@ pub fn file_date(project: &Folder, path: &str) -> i64 {
 /// # Errors
 /// It cannot be fetched, or is not what the project file says it is.
 pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Option<(Folder, Made)>> {
-    let fetched = context.state.join("sources");
+    let fetched = || Folder::open(&context.state)?.make_folder("sources");
     match source {
         Source::Folder(folder) => Ok(Some((context.files.folder(folder)?, Made::Here))),
         Source::Distribution { .. } => Ok(None),
         Source::Tarball { url, sha256 } => {
-            let folder = fetched.join(sha256.to_string());
-            if !folder.exists() {
+            let (fetched, name) = (fetched()?, sha256.to_string());
+            if fetched.kind(&name)?.is_none() {
                 context.events.started(subject, "fetching its tarball");
-                fetch_tarball(&context.files, url, sha256, &folder)?;
+                fetch_tarball(&context.files, url, sha256, &fetched.path().join(&name))?;
             }
-            Ok(Some((Folder::open(&folder)?, Made::Elsewhere)))
+            Ok(Some((fetched.folder(&name)?, Made::Elsewhere)))
         }
         Source::Git { url, revision } => {
-            let folder = fetched.join(format!("git-{revision}"));
-            if !folder.exists() {
+            let (fetched, name) = (fetched()?, format!("git-{revision}"));
+            if fetched.kind(&name)?.is_none() {
                 context.events.started(subject, "fetching its revision");
-                git::fetch(&context.files, url, revision, &folder)?;
+                git::fetch(&context.files, url, revision, &fetched.path().join(&name))?;
             }
-            Ok(Some((Folder::open(&folder)?, Made::Elsewhere)))
+            Ok(Some((fetched.folder(&name)?, Made::Elsewhere)))
         }
     }
 }
@@ -505,10 +505,10 @@ mod tests {
             // The trap works: git as it is would run it.
             let _ = Command::new("git").arg("-C").arg(hostile.path()).args(["status", "--porcelain"]).output();
             assert!(fs::remove_file(&marker).is_ok(), "git ran nothing (bare: {bare})");
-            read(hostile.path(), Made::Elsewhere).expect("read").date();
+            read(hostile.path(), Made::Elsewhere).expect("read").date(ran.path());
             assert!(!marker.exists(), "bare: {bare}");
             // And in the team's own checkout, whatever somebody committed to it.
-            read(hostile.path(), Made::Here).expect("read").date();
+            read(hostile.path(), Made::Here).expect("read").date(ran.path());
             assert!(!marker.exists(), "bare: {bare}");
         }
     }
@@ -600,10 +600,10 @@ mod tests {
         };
         command("tar", &["-C", &path(""), "-czf", &path("demo.tar.gz"), "demo-1"]);
         let sha256 = Sha256::of(&fs::read(path("demo.tar.gz")).expect("the tarball"));
+        let project = Folder::open(made.path()).expect("a folder");
         let tarball = PathBuf::from(path("sources/tarball"));
         for _ in 0..2 {
-            fetch_tarball(&Folder::open(made.path()).expect("a folder"), &format!("file://{}", path("demo.tar.gz")), &sha256, &tarball)
-                .expect("fetched");
+            fetch_tarball(&project, &format!("file://{}", path("demo.tar.gz")), &sha256, &tarball).expect("fetched");
         }
         let run_git = |arguments: &[&str]| {
             command("git", &[&["-C", &path("demo-1"), "-c", "user.name=t", "-c", "user.email=t@example.invalid"], arguments].concat())
@@ -614,7 +614,7 @@ mod tests {
         let revision = run_git(&["rev-parse", "HEAD"]);
         let cloned = PathBuf::from(path("sources/git"));
         for _ in 0..2 {
-            git::fetch(&Folder::open(made.path()).expect("a folder"), &path("demo-1"), &revision, &cloned).expect("fetched");
+            git::fetch(&project, &path("demo-1"), &revision, &cloned).expect("fetched");
         }
         for folder in [tarball, cloned] {
             assert_eq!(fs::read_to_string(folder.join("a.c")).expect("the source"), "int a;");

@@ -173,7 +173,8 @@ pub fn render(runtime: &Runtime<'_>) -> String {
     let become_root = if is_root(runtime.base_user) { "" } else { "USER 0:0\n" };
     let values = [
         ("{{image}}", image.name.value.clone()),
-        ("{{project_file}}", runtime.project_file.to_string()),
+        // (The name of a file may have a line break.)
+        ("{{project_file}}", runtime.project_file.chars().map(|c| if c.is_control() { '?' } else { c }).collect()),
         ("{{from}}", runtime.from.to_string()),
         ("{{become_root}}", become_root.to_string()),
         ("{{workdir}}", image.workdir.as_deref().map(find_workdir).unwrap_or_default()),

@@ -2,9 +2,12 @@
 //! program, a variable of its environment, or a part of a shell script. `words.txt` has each of them with the reason why
 //! nobody can make it an option or a second word; a new place fails here until somebody has written its reason there.
 
-use std::collections::BTreeSet;
+use crate::support::{Used, docker, uses};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use twostage_model::{Format, Project, Sha256, SnapshotId};
+use twostage_runtime_templates::{Runtime, render};
 
 /// How a call begins that gives words to a program or to a container.
 const CALLS: [&str; 16] = [
@@ -227,4 +230,125 @@ fn a_new_place_is_found_however_it_is_written() {
     let script = "# $no\nx=$1\nrun \"$@\" '$no' \"$(cat \"$T/a\" $b)\" \\$no\ncat <<END\n$c 'x' $d\nEND\necho $e ${f##*/} {{g}}\n";
     let found = expansions(script);
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["\"$@\"", "\"$T\"", "\"$c\"", "\"$d\"", "$1", "$b", "$e", "$f", "{{g}}"]);
+}
+
+/// Values that mean something in a Dockerfile, in JSON, in a shell or to a reader of any of them.
+const VALUES: [&str; 22] = [
+    "",
+    " ",
+    "a b",
+    "'",
+    "\"",
+    "\\",
+    "\\\\",
+    "\\\"",
+    "a\\",
+    "$HOME",
+    "${HOME:-x}",
+    "$(touch /x)",
+    "`touch /x`",
+    "\\n",
+    "\\$HOME",
+    "# comment",
+    "<<EOF",
+    "a=b c=d",
+    "{{closure}}",
+    "--flag",
+    "[\"x\", 'y']; rm -rf / && |",
+    "äß\u{200b}\u{2028}",
+];
+
+#[test]
+fn docker_takes_each_value_as_the_project_says_it() {
+    uses(Used::Engine);
+    // (TOML's own escapes for a string are those of JSON.)
+    let quoted = |value: &&str| serde_json::Value::from(*value).to_string();
+    let (mut env, mut labels) = (String::new(), String::new());
+    for (number, value) in VALUES.iter().enumerate() {
+        env.push_str(&format!("V{number} = {}\n", quoted(value)));
+        labels.push_str(&format!("\"test.v{number}\" = {}\n", quoted(value)));
+    }
+    let words = VALUES.iter().map(quoted).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "[project]\nname = \"demo\"\n[base]\nimage = \"x\"\n[runtime.demo]\npackages = [\"greet\"]\nentrypoint = [{words}]\n\
+         cmd = [{words}]\n[runtime.demo.env]\n{env}[runtime.demo.labels]\n{labels}"
+    );
+    let project = Project::parse(&text, "twostage.toml", &|| "debian:bookworm".parse()).expect("a project");
+    let dockerfile = render(&Runtime {
+        format: Format::Deb,
+        image: &project.images["demo"],
+        project_file: "two\nRUN stage.toml",
+        from: "x",
+        base_layer: Sha256::of(b"base"),
+        snapshot: SnapshotId(Sha256::of(b"snapshot")),
+        packages: &[("greet".to_string(), "1.0".to_string())],
+        closure: &BTreeMap::new(),
+        signers: &[],
+        date: 0,
+    });
+    assert_eq!(dockerfile.lines().filter(|line| line.starts_with("RUN ")).count(), 1, "{dockerfile}");
+    let (_, metadata) = dockerfile.split_once("\nENV ").expect("the values");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("Dockerfile"), format!("FROM scratch\nENV {metadata}")).expect("a file");
+    let tag = format!("twostage-test-words:{}", std::process::id());
+    docker(&["build", "--quiet", "--tag", &tag, &folder.path().display().to_string()]).ok();
+    let said = docker(&["image", "inspect", "--format", "{{json .Config}}", &tag]).ok().out;
+    docker(&["image", "rm", &tag]).ok();
+    let config: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    for (number, value) in VALUES.iter().enumerate() {
+        let variable = format!("V{number}={value}");
+        assert!(config["Env"].as_array().expect("a list").iter().any(|known| *known == variable.as_str()), "{variable:?}: {said}");
+        assert_eq!(config["Labels"][format!("test.v{number}")], *value);
+    }
+    assert_eq!(config["Entrypoint"], serde_json::json!(VALUES));
+    assert_eq!(config["Cmd"], serde_json::json!(VALUES));
+}
+
+/// Words that programs, a Dockerfile or a shell would take for something else, one in each project; and the command that
+/// would run them, in a folder where they would leave a file.
+#[test]
+fn a_project_whose_words_are_options_is_refused_and_nothing_is_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ran = folder.path().join("ran").display().to_string();
+    let revision = "0".repeat(40);
+    let base = |mirror: &str| format!("[base]\nbootstrap = \"debian:bookworm\"\nmirrors = ['{mirror}']\n");
+    let source = |source: &str| format!("[base]\nimage = \"debian:bookworm\"\n[[component]]\nname = \"demo\"\nsource = {source}\n");
+    let image = |line: &str| format!("[base]\nimage = \"debian:bookworm\"\n[runtime.demo]\npackages = [\"hello\"]\n{line}\n");
+    let projects = [
+        base(&format!("--setup-hook=touch {ran}")),
+        base(&format!("--hook-dir={ran}")),
+        base("/etc/shadow"),
+        base("-"),
+        base("deb [trusted=yes] http://127.0.0.1:9/debian bookworm main"),
+        base("deb [signed-by=/tmp/x.gpg] http://127.0.0.1:9/debian bookworm main"),
+        base("deb copy:/srv bookworm main"),
+        format!("[base]\nbootstrap = \"debian:--setup-hook=touch {ran}\"\n"),
+        "[base]\nbootstrap = \"debian:--help\"\n".to_string(),
+        format!("[base]\nimage = \"debian\\nRUN touch {ran}\"\n"),
+        source(&format!("{{ git = \"ext::touch {ran}\", revision = \"{revision}\" }}")),
+        source(&format!("{{ git = \"--upload-pack=touch {ran}\", revision = \"{revision}\" }}")),
+        source(&format!("{{ git = \"ssh://-oProxyCommand=touch {ran}/x\", revision = \"{revision}\" }}")),
+        source(&format!("{{ git = \"https://h/x\", revision = \"--output={ran}\" }}")),
+        source(&format!("{{ url = \"--output={ran}\", sha256 = \"{}\" }}", "0".repeat(64))),
+        source(&format!("{{ distribution = \"hello\", version = \"-oAPT::Update::Pre-Invoke::=touch {ran}\" }}")),
+        source("{ distribution = \"--compile\" }"),
+        image(&format!("env = {{ A = \"x\\nRUN touch {ran}\" }}")),
+        image("labels = { \"--x\" = \"y\" }"),
+        image(&format!("user = \"root; touch {ran}\"")),
+        image("cmd = [\"a\\u0000b\"]"),
+        image("").replace("hello", "hello-"),
+        image("").replace("\"hello\"", "\"-oDir::Bin=x\""),
+    ];
+    for (number, text) in projects.iter().enumerate() {
+        let project = folder.path().join(number.to_string());
+        fs::create_dir(&project).expect("a folder");
+        fs::write(project.join("twostage.toml"), format!("[project]\nname = \"demo\"\n{text}")).expect("a file");
+        for command in ["lock", "repo", "runtime", "update", "outdated"] {
+            let done = crate::support::run(crate::support::twostage().arg("--project").arg(&project).arg(command));
+            assert_eq!(done.status, 3, "{command}: {text}: {}", done.err);
+            assert!(done.err.contains("twostage.toml:"), "{command}: {text}: {}", done.err);
+        }
+        let left: Vec<_> = fs::read_dir(&project).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
+        assert!(!Path::new(&ran).exists() && !left.iter().any(|name| name == "twostage.lock"), "{text}: {left:?}");
+    }
 }

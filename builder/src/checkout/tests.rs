@@ -1,10 +1,17 @@
-use super::*;
+use super::{Checkout, Command, Path, PathBuf, fs};
 use std::os::unix::fs::PermissionsExt as _;
+
+fn committed(folder: &Path, what: &str) -> Option<i64> {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let found = super::committed(folder, what, scratch.path());
+    assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 0, "something is left");
+    found
+}
 
 fn git(folder: &Path, arguments: &[&str]) -> String {
     let who = ["-c", "user.name=T", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false", "-c", "protocol.file.allow=always"];
     let mut command = Command::new("git");
-    command.arg("-C").arg(folder).args(who).args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    command.arg("-C").arg(folder).args(who).args(arguments).env("GIT_CONFIG_GLOBAL", "/nowhere/config").env("GIT_CONFIG_NOSYSTEM", "1");
     let output = command.output().expect("git runs");
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_string()
@@ -14,7 +21,7 @@ fn commit(folder: &Path, time: i64) {
     git(folder, &["add", "--all"]);
     let mut command = Command::new("git");
     command.arg("-C").arg(folder).args(["-c", "user.name=T", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false"]);
-    command.args(["commit", "--quiet", "--message", "x"]).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    command.args(["commit", "--quiet", "--message", "x"]).env("GIT_CONFIG_GLOBAL", "/nowhere/config");
     let date = format!("@{time} +0000");
     let done = command.env("GIT_COMMITTER_DATE", &date).env("GIT_AUTHOR_DATE", &date).output().expect("git runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

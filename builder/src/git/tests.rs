@@ -1,6 +1,5 @@
 use super::*;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 
 fn git(folder: &Path, arguments: &[&str], input: &str) -> String {
     let mut command = Command::new("git");
@@ -8,7 +7,7 @@ fn git(folder: &Path, arguments: &[&str], input: &str) -> String {
     for name in LOCAL {
         command.env_remove(name);
     }
-    command.args(arguments).env("GIT_COMMITTER_DATE", "@1600000000 +0000").env("GIT_CONFIG_GLOBAL", "/dev/null");
+    command.args(arguments).env("GIT_COMMITTER_DATE", "@1600000000 +0000").env("GIT_CONFIG_GLOBAL", "/nowhere/config");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("git runs");
     child.stdin.take().expect("an input").write_all(input.as_bytes()).expect("it reads");
     let done = child.wait_with_output().expect("git runs");
