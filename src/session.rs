@@ -192,7 +192,12 @@ impl Session {
 /// The project file and its folder, from what `--project` says.
 pub fn locate(path: &Path) -> Result<(PathBuf, PathBuf)> {
     let file = if path.is_dir() { path.join(PROJECT_FILE) } else { path.to_path_buf() };
-    if !file.is_file() {
+    let is_there = match fs::metadata(&file) {
+        Ok(meta) => meta.is_file(),
+        Err(cause) if matches!(cause.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => false,
+        Err(cause) => return Err(Error::new(Class::Project, format!("cannot look at {}", file.display())).because(cause)),
+    };
+    if !is_there {
         return Err(Error::new(Class::Project, format!("there is no project file {}", file.display()))
             .hint("`twostage init` writes one; `--project DIR` names another folder"));
     }

@@ -53,6 +53,10 @@ enum Signer {
 /// is for keys only.
 const UNFINISHED: &str = ".twostage-incoming-key-";
 
+/// What a key has to be, and what to do where it is not.
+const USABLE: &str = "it must be an armored OpenPGP secret key without a passphrase; if it was one, restore it from a copy, or move it \
+                      away and see `twostage channel --rekey`";
+
 /// Removes what a killed maker of the key in `path` left beside it.
 ///
 /// # Errors
@@ -129,6 +133,9 @@ impl Key {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::system(failed(), error)),
         };
+        if !meta.is_file() {
+            return Err(Error::new(Class::Repository, format!("{} is no file", path.display())).hint(USABLE));
+        }
         if meta.mode() & 0o077 != 0 {
             return Err(Error::new(
                 Class::Repository,
@@ -137,12 +144,10 @@ impl Key {
             .hint(format!("chmod 600 {}; if others may have read it, make a new key", path.display())));
         }
         let text = fs::read_to_string(path).or_fail(Class::System, failed)?;
-        Key::parse(&text).and_then(Key::tried).map(Some).map_err(|error| {
-            Error::new(Class::Repository, failed()).because(error).hint(
-                "it must be an armored OpenPGP secret key without a passphrase; if it was one, restore it from a copy, or move it away \
-                 and see `twostage channel --rekey`",
-            )
-        })
+        Key::parse(&text)
+            .and_then(Key::tried)
+            .map(Some)
+            .map_err(|error| Error::new(Class::Repository, failed()).because(error).hint(USABLE))
     }
 
     /// A key whose signatures are good. A byte that changed in the secret part would be noticed by clients only.
