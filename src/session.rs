@@ -233,7 +233,11 @@ fn locate(path: &Path) -> Result<(Folder, OsString)> {
     };
     let hint = "`twostage init` writes one; `--project DIR` names another folder";
     let none = || Error::new(Class::Project, format!("there is no project file {}", folder.join(name).display())).hint(hint);
-    let folder = Folder::open(&folder.canonicalize().map_err(|_| none())?).map_err(|_| none())?;
+    let folder = match folder.canonicalize() {
+        Err(cause) if matches!(cause.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Err(none()),
+        found => found.or_fail(Class::Project, || format!("cannot look at {}", folder.display()))?,
+    };
+    let folder = Folder::open(&folder)?;
     match folder.kind(name)? {
         Some(EntryKind::File) => Ok((folder, name.to_os_string())),
         _ => Err(none()),

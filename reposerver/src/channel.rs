@@ -73,6 +73,16 @@ pub struct Published {
     pub mended: Vec<String>,
 }
 
+/// What the history says of a state of a channel.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    /// Grows by one with each state.
+    pub(crate) serial: u64,
+    pub(crate) date: i64,
+    pub(crate) snapshot: SnapshotId,
+    pub(crate) members: Members,
+}
+
 /// What `history/<channel>/<date>.json` held before it was the whole state.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -282,10 +292,8 @@ impl Repository {
             Err(error) => unread = Some(error),
         }
         for channel in self.channels()? {
-            for (_, snapshot, members) in self.states(&channel)? {
-                if snapshot == *id {
-                    return Ok(members.into_values().flatten().collect());
-                }
+            if let Some(state) = self.states(&channel)?.into_iter().find(|state| state.snapshot == *id) {
+                return Ok(state.members.into_values().flatten().collect());
             }
         }
         match unread {
@@ -299,8 +307,8 @@ impl Repository {
         }
     }
 
-    /// The states of a channel that can be read, newest first: serial number and date, snapshot, members.
-    pub(crate) fn states(&self, channel: &str) -> Result<Vec<((u64, i64), SnapshotId, Members)>> {
+    /// The states of a channel that can be read, newest first.
+    pub(crate) fn states(&self, channel: &str) -> Result<Vec<State>> {
         let mut states = Vec::new();
         for (path, date) in self.past_files(channel)? {
             let read = disk::read(&path);
@@ -312,10 +320,10 @@ impl Repository {
             if let Ok(Some(bytes)) = read
                 && let Ok((snapshot, members, serial)) = past(&bytes)
             {
-                states.push(((serial, date), snapshot, members));
+                states.push(State { serial, date, snapshot, members });
             }
         }
-        states.sort_by_key(|(age, ..)| std::cmp::Reverse(*age));
+        states.sort_by_key(|state| std::cmp::Reverse((state.serial, state.date)));
         Ok(states)
     }
 

@@ -68,12 +68,13 @@ impl Repository {
     }
 
     /// The fingerprint of the key that signed what is here; nothing where nothing was signed yet.
-    fn signer(&self) -> Option<String> {
+    pub(crate) fn signer(&self) -> Option<String> {
         let by_channels = || {
             let names = self.channels().unwrap_or_default();
             names.iter().find_map(|name| Some(self.channel(name).ok()??.signed.fingerprint.clone()))
         };
-        self.public_file().ok().flatten().map(|public| public.fingerprint.clone()).or_else(by_channels)
+        let by_file = self.public_file().ok().flatten().map(|public| public.fingerprint.clone());
+        by_file.or_else(by_channels)
     }
 
     /// Writes the public key where servers look for it, if it is not there.

@@ -3,7 +3,7 @@
 //!
 //! Here everything is hashed, whatever its stamp says.
 
-use crate::channel::Members;
+use crate::channel::{Members, State};
 use crate::sign::Key;
 use crate::snapshot::{MOST_AHEAD, manifest};
 use crate::{Channel, Earlier, Published, Repository, disk, seal};
@@ -52,7 +52,7 @@ impl Repository {
                 return Err(Error::new(Class::Repository, format!("there is no channel {name}")).hint("`twostage channel` lists all"));
             }
             Err(error) if machine(&error) => return Err(error),
-            Err(error) => match self.from_history(name)? {
+            Err(error) => match self.newest_state(name)? {
                 Some(state) => {
                     self.write_state(name, &state)?;
                     self.mend(format!("channel {name} was made anew from its history, as of {}", date::release(state.date)));
@@ -141,7 +141,7 @@ impl Repository {
 
     /// The states whose groups cannot be read get one group of what their snapshot has.
     fn repair_history(&self, name: &str, state: &Channel, repaired: &mut Repaired) -> Result<()> {
-        let known: BTreeSet<i64> = self.states(name)?.into_iter().map(|((_, date), ..)| date).collect();
+        let known: BTreeSet<i64> = self.states(name)?.into_iter().map(|state| state.date).collect();
         repaired.files += 1 + state.history.len();
         for (at, earlier) in state.history.iter().enumerate().filter(|(_, earlier)| !known.contains(&earlier.date)) {
             let path = self.past_path(name, earlier.date);
@@ -169,15 +169,15 @@ impl Repository {
     }
 
     /// The newest state of a channel that its history has.
-    fn from_history(&self, name: &str) -> Result<Option<Channel>> {
+    fn newest_state(&self, name: &str) -> Result<Option<Channel>> {
         let states = self.states(name)?;
-        let Some(((serial, date), snapshot, members)) = states.first().cloned() else { return Ok(None) };
+        let Some(State { serial, date, snapshot, members }) = states.first().cloned() else { return Ok(None) };
         let read = disk::read(&self.past_path(name, date))?.map(|bytes| seal::open::<Channel>(&bytes));
         if let Some(Ok(state)) = read {
             return Ok(Some(state));
         }
         // One of before, which has no signatures: those that it gets say the same as the snapshot's, until it is signed anew.
-        let history = states.iter().skip(1).map(|((_, date), snapshot, _)| Earlier { snapshot: *snapshot, date: *date });
+        let history = states.iter().skip(1).map(|state| Earlier { snapshot: state.snapshot, date: state.date });
         let signed = self.stored(&snapshot).ok().flatten().map(|snapshot| snapshot.signed.clone());
         let signed = signed.ok_or_else(|| Error::new(Class::Repository, format!("snapshot {} cannot be read either", snapshot.short())))?;
         Ok(Some(Channel { snapshot, date, members, history: history.take(self.settings.keep).collect(), serial, signed }))

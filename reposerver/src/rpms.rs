@@ -227,13 +227,31 @@ impl Repository {
         disk::sync_files(&self.root, &lock(&made))
     }
 
+    /// Makes those signatures of a published snapshot anew that are not there whole: with the same key they are the same.
+    pub(crate) fn sign_again(&self, packages: &[Arc<PoolPackage>], key: &Key) -> Result<()> {
+        let mut lost = Vec::new();
+        for package in packages.iter().filter(|package| package.rpm.as_ref().is_some_and(|rpm| rpm.signer.is_none())) {
+            if self.kept_signature(package, key.fingerprint())?.is_none() {
+                lost.push(package);
+            }
+        }
+        self.sign_all(&lost, key)?;
+        lost.iter().for_each(|package| self.mend(format!("the signature of {} was made anew", package.id)));
+        Ok(())
+    }
+
     /// What [`Repository::served_signed`] kept for a key, if it is there whole.
     pub(crate) fn kept_signature(&self, package: &PoolPackage, fingerprint: &str) -> Result<Option<Served>> {
         let rpm = rpm_of(package)?;
         if !is_fingerprint(fingerprint) || rpm.signer.is_some() {
             return Ok(None);
         }
-        let Some(bytes) = disk::read(&self.signed_path(fingerprint, &package.sha256))? else { return Ok(None) };
+        let bytes = match disk::read(&self.signed_path(fingerprint, &package.sha256)) {
+            Ok(Some(bytes)) => bytes,
+            Err(error) if error.is_machine() => return Err(error),
+            // One that cannot be read is made anew, as one that is not whole.
+            _ => return Ok(None),
+        };
         let bytes = Bytes::from(bytes);
         let Some(end) = bytes.iter().take(256).position(|byte| *byte == b'\n') else { return Ok(None) };
         let prefix = bytes.slice(end + 1..);
@@ -254,13 +272,21 @@ impl Repository {
         if rpm.signer.is_some() {
             return Ok(Some(as_it_came(package, rpm, BTreeSet::new())).filter(|_| fingerprint.is_none()));
         }
-        let Some(public) = self.public()? else { return Ok(None) };
-        let ours = &public.fingerprint;
-        if let Some(served) = self.kept_signature(package, fingerprint.unwrap_or(ours))? {
+        // Whose it is needs no look at our key.
+        if let Some(fingerprint) = fingerprint
+            && let Some(served) = self.kept_signature(package, fingerprint)?
+        {
             return Ok(Some(served));
         }
-        if fingerprint.is_some_and(|earlier| earlier != ours) {
-            return Ok(None);
+        let Some(ours) = self.signer() else { return Ok(None) };
+        match fingerprint {
+            Some(earlier) if earlier != ours => return Ok(None),
+            Some(_) => {}
+            None => {
+                if let Some(served) = self.kept_signature(package, &ours)? {
+                    return Ok(Some(served));
+                }
+            }
         }
         match self.key_at_hand().filter(|key| key.fingerprint() == ours) {
             Some(key) => self.served_signed(package, &key, &mut BTreeSet::new()).map(Some),

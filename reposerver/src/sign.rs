@@ -50,6 +50,10 @@ enum Signer {
     Subkey(usize),
 }
 
+/// What a key has to be, and what to do where it is not.
+const USABLE: &str = "it must be an armored OpenPGP secret key without a passphrase; if it was one, restore it from a copy, or move it \
+                      away and see `twostage channel --rekey`";
+
 impl Key {
     /// Makes a key for `user`, dated `created` (seconds since 1970).
     ///
@@ -101,6 +105,9 @@ impl Key {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::system(failed(), error)),
         };
+        if !meta.is_file() {
+            return Err(Error::new(Class::Repository, format!("{} is no file", path.display())).hint(USABLE));
+        }
         if meta.mode() & 0o077 != 0 {
             return Err(Error::new(
                 Class::Repository,
@@ -109,12 +116,10 @@ impl Key {
             .hint(format!("chmod 600 {}; if others may have read it, make a new key", path.display())));
         }
         let text = fs::read_to_string(path).or_fail(Class::System, failed)?;
-        Key::parse(&text).and_then(Key::tried).map(Some).map_err(|error| {
-            Error::new(Class::Repository, failed()).because(error).hint(
-                "it must be an armored OpenPGP secret key without a passphrase; if it was one, restore it from a copy, or move it away \
-                 and see `twostage channel --rekey`",
-            )
-        })
+        Key::parse(&text)
+            .and_then(Key::tried)
+            .map(Some)
+            .map_err(|error| Error::new(Class::Repository, failed()).because(error).hint(USABLE))
     }
 
     /// A key whose signatures are good. A byte that changed in the secret part would be noticed by clients only.

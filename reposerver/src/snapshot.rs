@@ -290,6 +290,9 @@ impl Repository {
         if let Some(snapshot) = complete
             && self.damaged_in(&snapshot).is_none()
         {
+            if snapshot.files.is_current(&key, &self.settings) {
+                self.sign_again(packages, &key)?;
+            }
             // A release from the future, made when the clock was wrong, is taken by no client.
             let from_future = snapshot.signed.date > date::now().saturating_add(MOST_AHEAD);
             if !from_future && snapshot.signed.is_current(&key, &self.settings, &snapshot.files) {
@@ -375,7 +378,10 @@ impl Repository {
         let place = self.snapshot_folder(&snapshot.id);
         let parent = self.root.join("snapshots");
         disk::make_folder(&parent)?;
-        if fs::rename(made.path(), &place).is_err() {
+        if let Err(cause) = fs::rename(made.path(), &place) {
+            if fs::symlink_metadata(&place).is_err() {
+                return Err(Error::system(failed(), cause));
+            }
             let same = |there: &Arc<Snapshot>| there.files == snapshot.files && self.damaged_in(there).is_none();
             if self.stored(&snapshot.id).is_ok_and(|there| there.is_some_and(|there| same(&there))) {
                 return Ok(()); // another publisher was first

@@ -105,6 +105,7 @@ fn stopped_or_not_ours(on: On, family: Family, test: &str, reasons: &[[&str; 2];
     // One snapshot, signed by two keys: the same repository in two projects.
     let other = Project::quick_on(on, family, &format!("{test}-other"), "stopped-demo");
     fs::remove_dir_all(other.join(".twostage/repository/key")).expect("the key goes");
+    other.run(&["channel", "--rekey"]).ok();
     tool("cp", &["-a", &project.join("stopped-demo").to_string_lossy(), &other.path().to_string_lossy()]).ok();
     project.run(&["export", &project.join("export.tar").to_string_lossy()]).ok();
     other.run(&["import", &project.join("export.tar").to_string_lossy()]).ok();

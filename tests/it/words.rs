@@ -275,6 +275,8 @@ fn docker_takes_each_value_as_the_project_says_it() {
     );
     let project = Project::parse(&text, "twostage.toml", &|| "debian:bookworm".parse()).expect("a project");
     let dockerfile = render(&Runtime {
+        base_user: "",
+        replaces: &[],
         format: Format::Deb,
         image: &project.images["demo"],
         project_file: "two\nRUN stage.toml",

@@ -211,7 +211,8 @@ enum End {
 impl Whole {
     /// A copy of the repository, with one file of it damaged.
     fn damaged(&self, file: &str, damage: Damage, at: usize) -> TempDir {
-        let dir = TempDir::new().unwrap();
+        // Where there is memory for it: nothing here is about a disk, and hundreds of copies wait for one.
+        let dir = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
         common::run(Command::new("cp").args(["-a"]).arg(self.shop.repo.root()).arg(dir.path().join("repo")));
         damage.done_to(&dir.path().join("repo").join(file), at);
         dir
@@ -258,9 +259,9 @@ impl Whole {
             let _ = fs::remove_dir_all(&path);
             common::run(Command::new("cp").arg("-a").arg(self.shop.repo.root().join(file)).arg(&path));
         };
-        if hint.contains("move it away") && root.join(file).is_dir() {
+        if hint.contains("of another kind") && root.join(file).is_dir() {
             fs::rename(root.join(file), root.join("../away")).unwrap();
-        } else if hint.contains("restore that key") && case.len() % 2 == 0 {
+        } else if hint.contains("restore that key") && case.len().is_multiple_of(2) {
             repo.rekey(now()).unwrap_or_else(|error| panic!("{case}: {error}"));
         } else if hint.contains("restore") && hint.contains("--rekey") {
             restore();
