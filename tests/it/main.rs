@@ -20,6 +20,7 @@ mod kills;
 mod mutants;
 mod mutations;
 mod naive;
+mod odd_debs;
 mod offline;
 mod on;
 mod one_pass;
