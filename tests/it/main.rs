@@ -21,6 +21,7 @@ mod mutants;
 mod mutations;
 mod naive;
 mod odd_debs;
+mod odd_rpms;
 mod offline;
 mod on;
 mod one_pass;
