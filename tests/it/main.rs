@@ -26,6 +26,8 @@ mod mutants;
 mod mutations;
 mod naive;
 mod newer;
+mod odd_debs;
+mod odd_rpms;
 mod offline;
 mod on;
 mod one_pass;

@@ -47,7 +47,8 @@ def main():
     packages, folder = sys.argv[1:]
     ours = stanzas(open(packages, encoding="utf-8", newline="\n").read())
     done = subprocess.run(["apt-ftparchive", "packages", "."], cwd=folder, capture_output=True, check=True, env=os.environ | {"LC_ALL": "C"})
-    theirs = stanzas(done.stdout.decode())
+    # A carriage return at the end of a line is no part of it: we leave it out, apt-ftparchive passes it on.
+    theirs = stanzas(done.stdout.decode().replace("\r\n", "\n"))
     wrong, compared, names = [], 0, {}
     for key in sorted(ours.keys() | theirs.keys()):
         if key not in ours or key not in theirs:
