@@ -196,8 +196,10 @@ pub fn renamed(tar: impl Read, copied: &Copied) -> Result<Renamed> {
 pub fn from_container(out: &mut TarWriter<impl Write>, tar: impl Read, folder: bool, copied: &Copied, renamed: &Renamed) -> Result<()> {
     let mut members = Members::new(tar);
     let mut bounds = Bounds::default();
-    // Folders that are not selected, and are there for what is in them that is.
+    // Folders that are not selected, each in the one before, and are there for what is in them that is. (What is in a folder
+    // follows it, as every engine walks.)
     let mut waiting: Vec<(String, Entry)> = Vec::new();
+    let is_in = |path: &str, folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
     while let Some((header, place)) = members.next()? {
         if place.is_empty() && folder && copied.within.is_empty() {
             made_for(out, copied, header.mtime)?;
@@ -207,6 +209,9 @@ pub fn from_container(out: &mut TarWriter<impl Write>, tar: impl Read, folder: b
         let mut entry = entry(&header, &place)?;
         copied.how.apply(&mut entry);
         let mut within = join(&copied.within, &place);
+        while waiting.last().is_some_and(|(folder, _)| !is_in(&within, folder)) {
+            waiting.pop();
+        }
         // (A source that is no folder is what is asked for, as in BuildKit.)
         let taken = copied.within.is_empty() && place.is_empty() || copied.select.takes(&within);
         if !taken {
@@ -219,10 +224,8 @@ pub fn from_container(out: &mut TarWriter<impl Write>, tar: impl Read, folder: b
                 None => continue,
             }
         }
-        let (above, others) = waiting.into_iter().partition(|(path, _)| within.starts_with(&format!("{path}/")));
-        waiting = others;
-        let above: Vec<(String, Entry)> = above;
-        for (path, entry) in above {
+        let above = waiting.iter().take_while(|(folder, _)| is_in(&within, folder)).count();
+        for (path, entry) in waiting.drain(..above) {
             out.entry(&join(&copied.target, &path), &entry, &mut io::empty()).or_fail(Class::Engine, failed)?;
         }
         let to = join(&copied.target, &within);
@@ -335,4 +338,58 @@ pub fn is_archive(file: &mut Data) -> Result<bool> {
 
 fn unread() -> String {
     "cannot read it".into()
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    /// Names of members, and after `=` what each is a link to, or holds.
+    fn listed(tar: Vec<u8>) -> Vec<String> {
+        let mut archive = tar::Archive::new(&tar[..]);
+        let entries = archive.entries().expect("a tar").map(|entry| {
+            let mut entry = entry.expect("an entry");
+            let name = entry.path().expect("a name").display().to_string();
+            let link = entry.link_name().expect("a link").map(|link| link.display().to_string());
+            let mut text = String::new();
+            entry.read_to_string(&mut text).expect("text");
+            format!("{}={}", name.trim_end_matches('/'), link.unwrap_or(text))
+        });
+        entries.collect()
+    }
+
+    #[test]
+    fn what_is_selected_of_a_container_has_its_folders_and_its_data_under_the_first_name_that_is_taken() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let members = [("s/", "5"), ("s/a.txt", "0x"), ("s/b/", "5"), ("s/b/c/", "5"), ("s/b/c/f", "1s/a.txt"), ("s/b/z.txt", "0z")];
+        for (name, what) in members.into_iter().chain([("s/d/", "5"), ("s/d/e/", "5"), ("s/g", "1s/a.txt")]) {
+            let (kind, rest) = what.split_at(1);
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::new(kind.as_bytes()[0]));
+            header.set_mode(0o750);
+            if kind == "1" {
+                tar.append_link(&mut header, name, rest).expect("into memory");
+            } else {
+                header.set_size(rest.len() as u64);
+                tar.append_data(&mut header, name, rest.as_bytes()).expect("into memory");
+            }
+        }
+        let tar = tar.into_inner().expect("into memory");
+        let how = How { owner: None, chmod: None, now: 0, mtime: None };
+        let selected = |only: &str, without: &[&str]| {
+            let without: Vec<String> = without.iter().map(|text| (*text).to_string()).collect();
+            let select = Arc::new(Select::new(only, &without).expect("patterns"));
+            let copied = Copied { target: "t".into(), how: how.clone(), made: None, select, within: String::new() };
+            let renamed = renamed(&tar[..], &copied).expect("read");
+            let mut out = TarWriter::new(Vec::new());
+            from_container(&mut out, &tar[..], true, &copied, &renamed).expect("copied");
+            listed(out.finish().expect("into memory"))
+        };
+        assert_eq!(selected("b/c/f", &[]), ["t/b/c/f=x", "t/b=", "t/b/c="], "the data comes where its first name stands");
+        assert_eq!(selected("", &["**/*.txt"]), ["t/b/c/f=x", "t/b=", "t/b/c=", "t/d=", "t/d/e=", "t/g=t/b/c/f"]);
+        assert_eq!(selected("", &["b", "d/e"]), ["t/a.txt=x", "t/d=", "t/g=t/a.txt"]);
+        assert_eq!(selected("**/e", &[]), ["t/d=", "t/d/e="]);
+        assert_eq!(selected("none/*", &[]), Vec::<String>::new());
+    }
 }
