@@ -187,7 +187,9 @@ impl Difference {
         if self.is_empty() {
             text.push_str("no difference\n");
         } else {
-            let _ = writeln!(text, "{} packages and {} paths differ", self.packages.len(), self.files.len());
+            let settings =
+                if self.config.is_empty() { String::new() } else { format!(", and {}", count(self.config.len() as u64, "setting")) };
+            let _ = writeln!(text, "{} packages and {} paths differ{settings}", self.packages.len(), self.files.len());
         }
         text
     }
