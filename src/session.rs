@@ -403,7 +403,7 @@ pub fn tell_odd(problems: &[String], events: &Sink) {
     for problem in problems {
         events.note("images", &format!("passed over: {problem}"));
     }
-    if !problems.is_empty() {
+    if problems.iter().any(|problem| !problem.contains("index.json")) {
         events.note("images", "`twostage rm NAME` takes such an image out of the store");
     }
 }

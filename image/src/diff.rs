@@ -188,7 +188,8 @@ impl Difference {
         if self.is_empty() {
             text.push_str("no difference\n");
         } else {
-            let _ = writeln!(text, "{} and {} differ", count(self.packages.len(), "package"), count(self.files.len(), "path"));
+            let settings = if self.config.is_empty() { String::new() } else { format!(", and {}", count(self.config.len(), "setting")) };
+            let _ = writeln!(text, "{} and {} differ{settings}", count(self.packages.len(), "package"), count(self.files.len(), "path"));
         }
         text
     }

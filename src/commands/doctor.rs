@@ -181,7 +181,12 @@ async fn images(store: &Path) -> Vec<Check> {
         Ok((problems, _)) => problems
             .into_iter()
             .map(|problem| {
-                Check::other(NAME, Mark::Poor, format!("passed over: {problem}"), "bring it again, or take its name out: twostage rm NAME")
+                let todo = if problem.contains("index.json") {
+                    "nothing, if another program needs it; else take it out of that file"
+                } else {
+                    "bring it again, or take its name out: twostage rm NAME"
+                };
+                Check::other(NAME, Mark::Poor, format!("passed over: {problem}"), todo)
             })
             .collect(),
         Err(error) => vec![Check::other(NAME, Mark::Bad, told(&error).replace('\n', ": "), error.hint_or_class())],

@@ -179,7 +179,7 @@ pub(super) fn find(store: &Store, turn: &Turn, text: &str) -> Result<Option<Stor
     let of = |digest: &str| -> Result<Option<Stored>> {
         let names = manifests.iter().filter(|other| other.digest == digest).filter_map(|other| other.name().map(str::to_string));
         stored(store, digest.parse()?, names.collect()).map(Some).map_err(|error| {
-            Error::new(error.class(), format!("the image {text} cannot be read"))
+            Error::new(Class::Engine, format!("the image {text} cannot be read"))
                 .because(error)
                 .hint(format!("bring it again, or take its name out of the store: twostage rm {text}"))
         })

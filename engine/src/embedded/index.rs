@@ -117,7 +117,9 @@ impl Index {
     pub fn odd(&self) -> Vec<String> {
         let broken = self.broken.iter().map(|cause| format!("index.json is broken ({cause}), and what was known of it is used"));
         let shown = |value: &Value| value.to_string().chars().take(200).collect::<String>();
-        broken.chain(self.odd.iter().map(|entry| format!("an entry of index.json is none of an image: {}", shown(entry)))).collect()
+        broken
+            .chain(self.odd.iter().map(|entry| format!("an entry of index.json names no image, and is left there: {}", shown(entry))))
+            .collect()
     }
 
     /// Every digest that an entry names that cannot be read.

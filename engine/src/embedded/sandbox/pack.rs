@@ -79,7 +79,8 @@ impl Packer<'_> {
         }
         for name in resolve::names(folder).or_fail(Class::System, failed)? {
             let found = resolve::stat(folder, &name).or_fail(Class::System, failed)?;
-            let found = found.ok_or_else(|| Error::new(Class::System, format!("{} went away", text(&name))))?;
+            // A deletion in a folder that only one layer has: an overlay lists it, and says that nothing is there.
+            let Some(found) = found else { continue };
             let path = if path.is_empty() { name.clone() } else { [path, b"/", &name].concat() };
             self.entry(folder, &name, &path, &found, depth + 1)?;
         }
