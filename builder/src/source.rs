@@ -364,7 +364,7 @@ fn fetch_tarball(url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
     let temporary = beside(folder)?;
     let download = temporary.path().join("download");
     let what = format!("cannot fetch {}", shown(url));
-    let _span = tracing::debug_span!("fetch", url = twostage_model::url::logged(url)).entered();
+    let _span = tracing::debug_span!("fetch", url = shown(url)).entered();
     let Some(found) = curl(url, &download, &what)? else {
         return Err(Error::new(Class::Project, what).because(format!("it has more than {MAX_TARBALL} bytes")));
     };

@@ -42,7 +42,14 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     let start = Instant::now();
     let path = arguments.file.clone().unwrap_or_else(|| arguments.folder.join("Dockerfile"));
     let fail = || format!("cannot read the Dockerfile {}", path.display());
-    let path = path.canonicalize().map_err(|cause| Error::new(Class::Usage, fail()).because(cause).hint("name it with -f"))?;
+    let path = path.canonicalize().map_err(|cause| {
+        let hint = match (&arguments.file, arguments.folder.is_dir()) {
+            (None, true) => "name it with -f, where it is called otherwise".to_string(),
+            (None, false) => format!("there is no folder {}: name the one that COPY takes files from", arguments.folder.display()),
+            (Some(_), _) => "correct the path behind -f".to_string(),
+        };
+        Error::new(Class::Usage, fail()).because(cause).hint(hint)
+    })?;
     let file = File::open(&path).or_fail(Class::Project, fail)?;
     let mut text = Vec::new();
     (&file).take(MAX_BYTES as u64 + 1).read_to_end(&mut text).or_fail(Class::Project, fail)?;
