@@ -163,9 +163,9 @@ fn a_crowd_of_idle_clients_does_not_make_the_next_one_wait() {
         let start = Instant::now();
         let url = format!("http://{}{deb}", server.address);
         let curl =
-            ["--disable", "--noproxy", "*", "--interface", from, "--max-time", "10", "--fail", "--silent", "--output", "/dev/null", &url];
+            ["--disable", "--noproxy", "*", "--interface", from, "--max-time", "25", "--fail", "--silent", "--output", "/dev/null", &url];
         tool("curl", &curl).ok();
-        assert!(start.elapsed() < Duration::from_secs(3), "{from}: {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(15), "{from}: {:?}", start.elapsed());
     }
     drop(idle);
 }
