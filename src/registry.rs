@@ -199,7 +199,9 @@ impl Remote {
             }
             OciDistributionError::RequestError(error) => {
                 refused = error.status().is_some_and(|status| matches!(status.as_u16(), 401 | 403));
-                error.without_url().to_string()
+                let error = error.without_url();
+                let all = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+                all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
             }
             OciDistributionError::RegistryError { envelope, .. } => envelope.to_string(),
             OciDistributionError::ServerError { code, message, .. } => format!("the registry answers {code}: {message}"),

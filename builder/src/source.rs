@@ -388,7 +388,7 @@ fn fetch_tarball(project: &Folder, url: &str, expected: &Sha256, folder: &Path) 
     let place = tarball_place(url).map_err(|why| within(Error::new(Class::Project, format!("it {why}"))))?;
     let temporary = beside(folder)?;
     let download = temporary.path().join("download");
-    let _span = tracing::debug_span!("fetch", url = twostage_model::url::logged(url)).entered();
+    let _span = tracing::debug_span!("fetch", url = shown(url)).entered();
     let found = match place {
         Place::Remote => curl(url, &download, &what)?,
         // What lies elsewhere on this machine is nobody's source.

@@ -77,5 +77,5 @@ pub fn is_packed(head: &[u8]) -> bool {
 
 /// An image that is not what it claims to be.
 fn broken(what: impl Into<String>) -> Error {
-    Error::new(Class::Runtime, what)
+    Error::new(Class::Runtime, what).hint("it is cut off, changed, or was not made as it should be: save, copy or pull it again")
 }

@@ -57,9 +57,9 @@ impl Class {
             Class::Project => "mend the file that is named; `twostage init` writes a commented example into an empty folder",
             Class::Build => "`-v` shows all that the builder says; its log is in .twostage/logs",
             Class::Repository => "if the file came from elsewhere, get it again; if it is the repository's, restore it from an export",
-            Class::Engine => "does `docker info` answer? `--engine-host` names another engine",
+            Class::Engine => "`twostage doctor` says which engines work on this machine, and what to do where one does not",
             Class::Runtime => "`-v` shows all that the RUN says; `twostage runtime --dockerfile` writes what is run",
-            Class::System => "is there space on the disk, and may you write there?",
+            Class::System => "what this machine said is above; run the command again, and with `-vv` where it fails again",
         }
     }
 

@@ -34,11 +34,20 @@ pub fn has_password(url: &str) -> bool {
     let secret = ["http://", "https://", "ftp://"]
         .iter()
         .any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
-    secret && shown(url) != url
+    secret && without_user(url) != url
 }
 
-/// A URL for a message: without the user's name and password.
+/// A URL, or the target of a request, for a message or a log: without the user's name and password, and without the
+/// query, where tokens are.
 pub fn shown(url: &str) -> String {
+    let shown = without_user(url);
+    match shown.split_once('?') {
+        Some((path, _)) => format!("{path}?…"),
+        None => shown,
+    }
+}
+
+fn without_user(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, path) = rest.split_at(end);
@@ -121,14 +130,6 @@ fn has_host(rest: &str) -> bool {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (user, host) = rest[..end].rsplit_once('@').unwrap_or(("x", &rest[..end]));
     !user.starts_with('-') && host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
-}
-
-/// A URL, or the target of a request, for a log: also without its query, where tokens are.
-pub fn logged(url: &str) -> String {
-    match url.split_once(['?', '#']) {
-        Some((path, _)) => format!("{}?…", shown(path)),
-        None => shown(url),
-    }
 }
 
 /// A URL with nothing in it that no URL holds, nor anything that ends a quoted value of `curl`'s configuration.
@@ -226,8 +227,9 @@ mod tests {
         assert_eq!(shown("https://me:secret@h:1/x@y"), "https://…@h:1/x@y");
         assert_eq!(shown("http://h/x@y"), "http://h/x@y");
         assert_eq!(shown("me@h:x"), "me@h:x");
-        assert_eq!(logged("https://me:secret@h/x?token=secret#secret"), "https://…@h/x?…");
-        assert_eq!((logged("/x?secret"), logged("/x")), ("/x?…".into(), "/x".into()));
+        assert_eq!(shown("https://me:secret@h/x?token=secret#secret"), "https://…@h/x?…");
+        assert_eq!((shown("/x?secret"), shown("/x")), ("/x?…".into(), "/x".into()));
+        assert!(!has_password("https://h/x?y"));
         assert!(has_password("https://token@h/x") && has_password("HTTP://me:secret@h"));
         assert!(!has_password("https://h/x@y") && !has_password("ssh://git@h/x") && !has_password("git@h:x"));
     }

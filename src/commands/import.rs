@@ -88,10 +88,16 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
 /// Unpacks regular files of the known folders, nothing else.
 fn unpack(archive: &Path, into: &Path, wrong: &dyn Fn(&str) -> Error) -> Result<()> {
     let unreadable = || format!("cannot read {}", archive.display());
-    let file = File::open(archive).or_fail(Class::Repository, unreadable)?;
+    let file = File::open(archive)
+        .or_fail(Class::Repository, unreadable)
+        .map_err(|error| error.hint("name the archive that `twostage export` wrote"))?;
     members::for_each(
         file,
-        |cause| Error::new(Class::Repository, unreadable()).because(cause),
+        |cause| {
+            Error::new(Class::Repository, unreadable())
+                .because(cause)
+                .hint("it is cut off, or not what `twostage export` wrote: copy it again")
+        },
         |member| {
             let path = member.path;
             let parts: Vec<&str> = path.split('/').collect();

@@ -60,6 +60,11 @@ fn hint(error: &ApiError, reason: &str) -> Option<&'static str> {
             "free some disk space on the engine's machine: `docker system df` shows what can go, `docker system prune` removes it",
         );
     }
+    if any(&["No such image", "no such image", "image not known"]) {
+        return Some(
+            "`docker images`, or `podman images`, lists those that it has; another engine is named with --engine, a file as docker-archive:FILE",
+        );
+    }
     match error {
         ApiError::RequestTimeoutError => Some("see what the engine is busy with: `docker info`"),
         ApiError::HyperLegacyError { .. } | ApiError::HyperResponseError { .. } | ApiError::IOError { .. } => {

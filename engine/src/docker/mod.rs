@@ -95,7 +95,7 @@ impl Session {
         let greet = async { connected?.negotiate_version().await };
         let api = greet.await.map_err(|error| {
             fault::fault(what(), error)
-                .hint(format!("see that a Docker daemon, or Podman's service, listens at {address}; DOCKER_HOST can name another"))
+                .hint(format!("see that a Docker daemon, or Podman's service, listens at {address}; --engine-host, DOCKER_HOST or CONTAINER_HOST can name another"))
         })?;
         let version = api.version().await.map_err(|error| fault::fault(what(), error))?;
         let dialect = Dialect::of(&version);

@@ -200,8 +200,9 @@ impl Job<'_> {
         if code != 0 {
             let said = last.text(LAST_LINES);
             let failed = Error::new(Class::Build, format!("Dockerfile {at}: the command ended with {code}"));
+            let hint = run_hint(code, &said);
             let failed = if said.is_empty() { failed } else { failed.because(said) };
-            return Err(failed.hint("`-v` shows all that the command says; nothing was left in the engine"));
+            return Err(failed.hint(hint));
         }
         Ok(())
     }
@@ -265,5 +266,30 @@ fn named(at: &At, error: Error) -> Error {
     match error.hint_text() {
         Some(hint) => named.hint(hint),
         None => named,
+    }
+}
+
+/// What to do about a command that ended with a status. A shell, or whoever starts programs, says with 127 that one is not
+/// there and with 126 that it cannot be run.
+fn run_hint(code: i64, said: &str) -> &'static str {
+    match code {
+        126 | 127 if said.contains("exec") && said.contains("/bin/sh") => {
+            "the image has no shell: write RUN [\"/PROGRAM\", \"ARGUMENT\"], start from a base that has one, or COPY one in"
+        }
+        126 | 127 => "a program that it names is not in the image, or cannot be run there: correct the name, or install it in a RUN before",
+        _ => "`-v` shows all that the command says; nothing was left in the engine",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run_hint;
+
+    #[test]
+    fn a_program_that_is_not_there_is_another_mistake_than_one_that_fails() {
+        let runc = "unable to start container process: exec: \"/bin/sh\": stat /bin/sh: no such file or directory";
+        assert!(run_hint(127, runc).contains("no shell") && run_hint(126, runc).contains("no shell"));
+        assert!(run_hint(127, "/bin/sh: 1: gcc: not found").contains("install it"));
+        assert!(run_hint(42, "the reason").contains("-v"));
     }
 }

@@ -94,7 +94,7 @@ fn printable(text: &str) -> String {
 
 /// A target without its query and without a user's name and password.
 pub(crate) fn shown_target(target: &str) -> String {
-    shown(&twostage_model::url::logged(target))
+    shown(&twostage_model::url::shown(target))
 }
 
 /// Words of a stranger, in printable ASCII: nothing in them ends a line, or is obeyed by a terminal. (What writes a line

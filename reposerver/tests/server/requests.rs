@@ -31,7 +31,7 @@ fn a_client_that_has_said_all_and_closes_its_side_is_answered() {
         stream.read_to_end(&mut said).unwrap();
         assert!(said.len() > bytes.len(), "{head}: {} bytes", said.len());
         assert_eq!(Sha256::of(&said[said.len() - bytes.len()..]), digest, "{head}");
-        assert!(start.elapsed() < Duration::from_secs(10), "{head}: the server closes, too");
+        assert!(start.elapsed() < Duration::from_secs(20), "{head}: the server closes, too");
     }
     // Half a request is none.
     let mut stream = served.connect();
@@ -153,7 +153,7 @@ fn a_client_that_waits_to_be_asked_for_its_body_is_told_at_once() {
     let mut said = [0; 12];
     stream.read_exact(&mut said).unwrap();
     assert_eq!(String::from_utf8_lossy(&said), "HTTP/1.1 405");
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(20));
     served.stop();
 }
 

@@ -58,7 +58,14 @@ impl Sources {
         }
         let path = file.map_or_else(|| folder.join("Dockerfile"), Path::to_path_buf);
         let fail = || format!("cannot read the Dockerfile {}", path.display());
-        let path = path.canonicalize().map_err(|cause| Error::new(Class::Usage, fail()).because(cause).hint("name it with -f"))?;
+        let path = path.canonicalize().map_err(|cause| {
+            let hint = match (file, folder.is_dir()) {
+                (None, true) => "name it with -f, where it is called otherwise".to_string(),
+                (None, false) => format!("there is no folder {}: name the one that COPY takes files from", folder.display()),
+                (Some(_), _) => "correct the path behind -f".to_string(),
+            };
+            Error::new(Class::Usage, fail()).because(cause).hint(hint)
+        })?;
         let file = File::open(&path).or_fail(Class::Project, fail)?;
         let text = dockerfile(&file, &path.display().to_string())?;
         Ok(Sources { text, context: Context::open(folder, Some(&path))?, path, file })
