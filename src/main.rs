@@ -8,11 +8,13 @@ mod images;
 mod layout;
 mod leaks;
 mod output;
+mod ports;
 #[cfg(feature = "registry")]
 mod registry;
 mod remembered;
 mod session;
 mod source;
+mod terminal;
 
 use clap::Parser as _;
 use cli::{Cli, Command};
