@@ -2,6 +2,7 @@
 
 use crate::images::{Place, SYNTAX};
 use crate::log::LogFormat;
+use crate::ports::PublishedPort;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -160,10 +161,18 @@ fn counted<'t>(text: &'t str, units: &[(&'t str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor).filter(|value| *value > 0)
 }
 
+/// Less memory than this no program has that a container is started with; docker has the same bound.
+const LEAST_MEMORY: u64 = 6 << 20;
+
 /// Bytes, with K, M, G or T for powers of 1024, as docker's `--memory` takes them.
 fn size(text: &str) -> std::result::Result<u64, String> {
-    counted(text, &[("", 1), ("b", 1), ("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30), ("t", 1 << 40)])
-        .ok_or_else(|| "write a number of bytes, or one with K, M or G: 4G".to_string())
+    let bytes = counted(text, &[("", 1), ("b", 1), ("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30), ("t", 1 << 40)])
+        .ok_or_else(|| "write a number of bytes, or one with K, M or G: 4G".to_string())?;
+    if bytes < LEAST_MEMORY {
+        let meant = if text.bytes().all(|byte| byte.is_ascii_digit()) { format!("; perhaps {text}G is meant") } else { String::new() };
+        return Err(format!("{bytes} bytes are too little: nothing runs in less than 6M{meant}"));
+    }
+    Ok(bytes)
 }
 
 /// Seconds, or a number with s, m or h.
@@ -304,12 +313,19 @@ pub struct Runtime {
 #[command(override_usage = "twostage run [OPTIONS] IMAGE [COMMAND]...")]
 #[command(after_help = "It runs as the image says: its entrypoint and command, user, folder and environment; as with docker, words\n\
     behind IMAGE take the place of its command. What it writes is passed on as it comes, its standard input is\n\
-    empty, and nothing of the container is kept. The exit status is the command's; where twostage cannot run it, 6\n\
+    empty without -i, and nothing of the container is kept. The exit status is the command's; where twostage cannot run it, 6\n\
     and the reason.\n\n  \
     twostage run hello                          what the image does\n  \
+    twostage run -p 8080:80 web                 a server at http://127.0.0.1:8080, which itself reaches nothing\n  \
+    twostage run -it --entrypoint sh hello      a shell in it\n  \
     twostage run hello --version                its entrypoint, with this argument\n  \
     twostage run --entrypoint ls hello -l /     another program in it\n  \
-    twostage run --network host web             a server that this machine's browser reaches")]
+    twostage run --network host web             a server that this machine's browser reaches\n  \
+    twostage run -v \"$PWD\":/src:ro hello        with a folder of this machine\n\n\
+    Its command is the first process, as with docker, and gets the signals that this program gets; three of SIGINT or\n\
+    SIGTERM end it. Files of -v belong to who owns them here: root's container has other ids, for which they are nobody's;\n\
+    a user's container has that user for root. Not there yet: containers that stay (-d, --name), volumes with names,\n\
+    ranges and UDP in -p.")]
 pub struct Run {
     /// A variable for the command; only a name takes it from the environment
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
@@ -324,18 +340,140 @@ pub struct Run {
     /// The folder that it runs in (default: as the image says)
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
+    /// Pass on the standard input
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// A port of this machine, at 127.0.0.1 unless ADDRESS is said, that leads to one of the container's; of one number, to
+    /// the same
+    #[arg(short = 'p', long = "publish", value_name = "[ADDRESS:][PORT:]PORT")]
+    pub publish: Vec<PublishedPort>,
+    /// A file or folder of this machine that it sees; `ro` for read-only
+    #[arg(short = 'v', long = "volume", value_name = "HOST:CONTAINER[:ro]")]
+    pub volumes: Vec<Volume>,
+    /// What the container's machine is called
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
     /// Another program than the image's entrypoint; "" for none
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<String>,
     /// Nothing of the container is kept, with or without this: docker needs to be told
     #[arg(long)]
     pub rm: bool,
+    // As elsewhere, but for their short forms, which are docker's here.
+    /// The project file, or the folder that it is in
+    #[arg(id = "project", long = "project", default_value = ".", value_name = "PATH")]
+    pub _project: PathBuf,
+    /// Show what builders and package managers say, too
+    #[arg(id = "verbose", long = "verbose")]
+    pub _verbose: bool,
+    #[command(flatten)]
+    pub not_yet: NotYet,
     #[command(flatten)]
     pub engine: EngineArgs,
     /// The image, by a name or an id that the engine knows; all behind it is the command to run instead of the image's
     // (One list, so that what looks like an option of ours behind the image is none.)
     #[arg(value_name = "IMAGE", required = true, num_args = 1.., trailing_var_arg = true)]
     pub words: Vec<String>,
+}
+
+/// Options of docker's that are known here, and do nothing yet.
+#[derive(Args)]
+pub struct NotYet {
+    #[arg(short, long, hide = true)]
+    detach: bool,
+    #[arg(long, hide = true)]
+    init: bool,
+    #[arg(long, hide = true)]
+    privileged: bool,
+    #[arg(long, hide = true)]
+    read_only: bool,
+    #[arg(short = 'P', long, hide = true)]
+    publish_all: bool,
+    #[arg(long, hide = true)]
+    name: Option<String>,
+    #[arg(long, hide = true)]
+    env_file: Option<String>,
+    #[arg(long, hide = true)]
+    mount: Option<String>,
+    #[arg(long, hide = true)]
+    tmpfs: Option<String>,
+    #[arg(long, hide = true)]
+    cap_add: Option<String>,
+    #[arg(long, hide = true)]
+    cap_drop: Option<String>,
+    #[arg(long, hide = true)]
+    device: Option<String>,
+    #[arg(long, hide = true)]
+    restart: Option<String>,
+    #[arg(long, hide = true)]
+    platform: Option<String>,
+    #[arg(long, hide = true)]
+    add_host: Option<String>,
+}
+
+impl NotYet {
+    /// The first one that is given, and what to do instead.
+    pub fn first(&self) -> Option<(&'static str, &'static str)> {
+        let kept = "nothing of a container is kept, so it ends with this program; `twostage load` gives the image to Docker or Podman";
+        let given = |option: &Option<String>| option.is_some();
+        let all = [
+            (self.detach, "--detach", kept),
+            (given(&self.name), "--name", kept),
+            (given(&self.restart), "--restart", kept),
+            (self.init, "--init", "the command is the first process; start it by a program that reaps, such as tini, in the image"),
+            (self.privileged, "--privileged", "containers have the rights of Docker's usual ones"),
+            (given(&self.cap_add), "--cap-add", "containers have the rights of Docker's usual ones"),
+            (given(&self.cap_drop), "--cap-drop", "containers have the rights of Docker's usual ones; --user takes them away"),
+            (given(&self.device), "--device", "containers see no devices of the machine"),
+            (self.read_only, "--read-only", "nothing that is written is kept"),
+            (self.publish_all, "--publish-all", "name each port: -p 8080:80"),
+            (given(&self.env_file), "--env-file", "name each variable: -e NAME=VALUE"),
+            (given(&self.mount), "--mount", "files and folders of this machine: -v HOST:CONTAINER[:ro]"),
+            (given(&self.tmpfs), "--tmpfs", "what is written is not kept anywhere"),
+            (given(&self.platform), "--platform", "an image of another architecture is run as it is, where this machine can"),
+            (given(&self.add_host), "--add-host", "names are this machine's: /etc/hosts counts"),
+        ];
+        all.into_iter().find(|(given, ..)| *given).map(|(_, option, instead)| (option, instead))
+    }
+}
+
+/// A file or folder of this machine in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    pub source: PathBuf,
+    pub target: String,
+    pub read_only: bool,
+}
+
+impl std::str::FromStr for Volume {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Volume, String> {
+        let form = "write HOST:CONTAINER or HOST:CONTAINER:ro, both absolute";
+        let (source, rest) =
+            text.split_once(':').ok_or("volumes without a place on this machine are not there yet: write HOST:CONTAINER")?;
+        let (target, options) = rest.split_once(':').unwrap_or((rest, ""));
+        let mut read_only = false;
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            match option {
+                "ro" => read_only = true,
+                // What SELinux is to do, and who sees mounts: nothing here.
+                "rw" | "z" | "Z" | "rprivate" | "private" => {}
+                other => return Err(format!("{other} is no option of -v that is there: {form}")),
+            }
+        }
+        if !source.starts_with('/') {
+            let instead = "write the path from / on, such as \"$PWD\":/src";
+            return Err(if source.starts_with('.') { instead.into() } else { format!("volumes with names are not there yet: {instead}") });
+        }
+        if !target.starts_with('/') || target.split('/').any(|part| part == "..") {
+            return Err(form.into());
+        }
+        Ok(Volume { source: source.into(), target: target.into(), read_only })
+    }
 }
 
 impl Run {
@@ -627,8 +765,47 @@ mod tests {
     use super::*;
 
     #[test]
+    fn volumes_are_written_as_docker_takes_them() {
+        let of = |text: &str| text.parse::<Volume>().map(|volume| (volume.source.display().to_string(), volume.target, volume.read_only));
+        let volume = |source: &str, target: &str, read_only| Ok((source.to_string(), target.to_string(), read_only));
+        assert_eq!(of("/a:/b"), volume("/a", "/b", false));
+        assert_eq!(of("/a b:/b:ro,z"), volume("/a b", "/b", true));
+        for (wrong, why) in [
+            ("/a", "not there yet"),
+            ("data:/b", "volumes with names"),
+            ("./a:/b", "from / on"),
+            ("/a:b", "absolute"),
+            ("/a:/b/../c", "absolute"),
+            ("/a:/b:rx", "no option"),
+        ] {
+            assert!(of(wrong).is_err_and(|said| said.contains(why)), "{wrong}: {:?}", of(wrong));
+        }
+    }
+
+    #[test]
+    fn what_docker_has_and_this_has_not_is_named_with_what_to_do() {
+        let of = |words: &[&str]| match Cli::try_parse_from([&["twostage", "run"], words, &["app", "-d"]].concat()).map(|cli| cli.command) {
+            Ok(Command::Run(run)) => run.not_yet.first().map(|(option, _)| option),
+            other => unreachable!("{:?}", other.err()),
+        };
+        assert_eq!(of(&[]), None, "what stands behind the image is the command's");
+        for (words, option) in
+            [(&["-d"][..], "--detach"), (&["--name", "x"], "--name"), (&["--init"], "--init"), (&["--mount", "x"], "--mount")]
+        {
+            assert_eq!(of(words), Some(option));
+        }
+        let cli = Cli::parse_from(["twostage", "-v", "--project", "there", "run", "-p", "80", "-v", "/a:/b", "-it", "app"]);
+        assert!(cli.verbose == 1 && cli.project.path.ends_with("there"));
+    }
+
+    #[test]
     fn limits_are_written_as_docker_and_systemd_take_them() {
-        assert_eq!((size("4G"), size("512m"), size("70000")), (Ok(4 << 30), Ok(512 << 20), Ok(70_000)));
+        assert_eq!((size("4G"), size("512m"), size("7000000")), (Ok(4 << 30), Ok(512 << 20), Ok(7_000_000)));
+        for (little, meant) in
+            [("4", "perhaps 4G is meant"), ("70000", "70000 bytes are too little"), ("5M", "less than 6M"), ("100k", "less than 6M")]
+        {
+            assert!(size(little).is_err_and(|why| why.contains(meant)), "{little}");
+        }
         assert_eq!((duration("90m"), duration("45")), (Ok(Duration::from_secs(5400)), Ok(Duration::from_secs(45))));
         for wrong in ["", "G", "0", "-1", "4.5G", "4 G", "99999999999999999999", "18446744073709551615T"] {
             assert!(size(wrong).is_err(), "{wrong}");

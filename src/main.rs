@@ -10,10 +10,12 @@ mod leaks;
 mod log;
 mod offered;
 mod output;
+mod ports;
 mod registry;
 mod remembered;
 mod session;
 mod source;
+mod terminal;
 mod threads;
 
 use clap::Parser as _;

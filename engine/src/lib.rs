@@ -10,6 +10,7 @@
 //! `docker/`, and what works without one in `embedded/`. Tar streams leave as plain [`std::io::Read`], so that the strict readers of
 //! packages and layers stay synchronous; read them in `tokio::task::spawn_blocking`.
 
+mod attached;
 mod background;
 mod container;
 mod docker;
@@ -23,6 +24,7 @@ pub mod reach;
 mod reference;
 mod stream;
 
+pub use attached::{Attached, Size, Told};
 pub use container::Container;
 #[doc(hidden)]
 pub use embedded::sandbox;
@@ -272,6 +274,10 @@ pub struct Run<'a> {
     /// Sockets of this machine, each with the port of the container that its connections lead to. Only for the embedded
     /// engine, and where the container has a network of its own.
     pub ports: &'a [(std::net::TcpListener, u16)],
+    /// What else it sees. Only for the embedded engine.
+    pub mounts: &'a [Attach<'a>],
+    /// Somebody who is attached to it. Only for the embedded engine.
+    pub attached: Option<&'a Attached>,
     /// After this long the container is killed and the run fails.
     pub timeout: Option<Duration>,
 }
@@ -290,6 +296,8 @@ impl<'a> Run<'a> {
             labels: &NO_WORDS,
             input: None,
             ports: &[],
+            mounts: &[],
+            attached: None,
             timeout: None,
         }
     }
@@ -325,6 +333,8 @@ pub struct Exec<'a> {
     pub network: Option<Network>,
     /// As [`Run::ports`].
     pub ports: &'a [(std::net::TcpListener, u16)],
+    /// As [`Run::attached`].
+    pub attached: Option<&'a Attached>,
 }
 
 /// Something that only one command sees, and that is in no layer.
@@ -339,6 +349,15 @@ pub enum Attach<'a> {
         /// Absolute.
         target: &'a str,
         /// They cannot be written.
+        read_only: bool,
+    },
+    /// A file or folder of this machine.
+    Machine {
+        /// The file or folder.
+        source: &'a Path,
+        /// Absolute.
+        target: &'a str,
+        /// It cannot be written.
         read_only: bool,
     },
     /// A folder of the engine that stays from one command to the next.

@@ -102,6 +102,7 @@ fn job(root: &Root) -> Job<'_> {
         network: Network::None,
         doors: &[],
         ports: &[],
+        attached: None,
         script: None,
         mounts: &[],
         timeout: Some(Duration::from_secs(60)),

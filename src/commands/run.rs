@@ -2,15 +2,19 @@
 
 use crate::cli::Run;
 use crate::output::Output;
-use crate::session::tell_cost;
+use crate::session::{tell_cost, tell_network};
 use crate::source::unknown;
+use crate::terminal::Terminal;
 use std::io::Write as _;
 use std::process::ExitCode;
-use twostage_engine::{ImageInfo, Piece};
+use twostage_engine::{Attach, Engine, ImageInfo, Kind, Network, Piece};
 use twostage_model::{Class, Error, Result};
 
 /// Gives the exit status of the command.
 pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
+    if let Some((option, instead)) = arguments.not_yet.first() {
+        return Err(Error::new(Class::Usage, format!("{option} is not there yet")).hint(instead));
+    }
     let env = variables(&arguments.env)?;
     let engine = arguments.engine.or_embedded().connect().await?;
     tell_cost(&engine, &output.sink());
@@ -18,11 +22,40 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
         return Err(unknown(&engine, arguments.image(), &[]).await);
     };
     let command = command(&image, arguments)?;
+    let network: Network = arguments.network.into();
+    only_embedded(&engine, arguments)?;
+    let events = output.sink();
+    let here = engine.architecture();
+    if image.architecture != here {
+        events.note(
+            "run",
+            format!("{} is an image for {}, and this machine is {here}: its programs may not run", arguments.image(), image.architecture),
+        );
+    }
+    if network == Network::Bridge {
+        tell_network(&engine, &events).await;
+    }
+    if network == Network::Host && !arguments.publish.is_empty() {
+        return Err(Error::new(Class::Usage, "--publish says nothing on this machine's network: all that the command listens on is there")
+            .hint("leave --publish away, or --network host"));
+    }
+    let ports = crate::ports::listen(&arguments.publish)?;
+    for (listener, port) in &ports {
+        if let Ok(at) = listener.local_addr() {
+            events.note("run", format!("port {port} of the container is {at}"));
+        }
+    }
+    let mounts = mounts(&arguments.volumes)?;
+    let terminal = Terminal::open(arguments.interactive, arguments.tty)?;
     let run = twostage_engine::Run {
         env: &env,
         user: arguments.user.as_deref(),
         workdir: arguments.workdir.as_deref(),
-        network: arguments.network.into(),
+        network,
+        hostname: arguments.hostname.as_deref(),
+        ports: &ports,
+        mounts: &mounts,
+        attached: (engine.kind() == Kind::Embedded).then_some(&terminal.attached),
         ..twostage_engine::Run::new(arguments.image(), &command)
     };
     // As it comes. A reader that has gone away is no reason to end the command: it may do more than write.
@@ -33,10 +66,18 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
         }
         Piece::Err(bytes) => drop(std::io::stderr().lock().write_all(bytes)),
     };
-    let ended = tokio::select! {
-        ended = engine.run_raw(run, &mut pass_on) => ended,
-        stopped = super::compile::interrupted() => Err(stopped),
+    let ended = if engine.kind() == Kind::Embedded {
+        tokio::select! {
+            ended = engine.run_raw(run, &mut pass_on) => ended,
+            insisted = terminal.signals() => Err(insisted),
+        }
+    } else {
+        tokio::select! {
+            ended = engine.run_raw(run, &mut pass_on) => ended,
+            stopped = super::compile::interrupted() => Err(stopped),
+        }
     };
+    drop(terminal);
     let removed = match ended {
         Ok(container) => {
             let status = container.exit_code;
@@ -52,6 +93,38 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
     let status = removed?;
     // (No program ends with more than a byte.)
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
+}
+
+/// What a daemon is not asked for here.
+fn only_embedded(engine: &Engine, arguments: &Run) -> Result<()> {
+    let asked = [
+        (!arguments.publish.is_empty(), "--publish"),
+        (!arguments.volumes.is_empty(), "--volume"),
+        (arguments.interactive, "--interactive"),
+        (arguments.tty, "--tty"),
+    ];
+    match asked.into_iter().find(|(given, _)| *given) {
+        Some((_, option)) if engine.kind() != Kind::Embedded => {
+            Err(Error::new(Class::Usage, format!("{option} is for the engine that needs no daemon"))
+                .hint(format!("use --engine embedded, or `{} run`", engine.kind())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Files and folders of this machine, which are there.
+fn mounts(volumes: &[crate::cli::Volume]) -> Result<Vec<Attach<'_>>> {
+    let mount = |volume: &'_ crate::cli::Volume| {
+        std::fs::metadata(&volume.source).map_err(|cause| {
+            let what = format!("cannot mount {} at {}", volume.source.display(), volume.target);
+            Error::new(Class::Usage, what).because(cause).hint("make it first: docker would make a folder of root's")
+        })
+    };
+    volumes.iter().try_for_each(|volume| mount(volume).map(drop))?;
+    Ok(volumes
+        .iter()
+        .map(|volume| Attach::Machine { source: &volume.source, target: &volume.target, read_only: volume.read_only })
+        .collect())
 }
 
 /// What is run: the image's entrypoint, then the command that is given, or else the image's.

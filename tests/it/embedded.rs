@@ -11,38 +11,38 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A store of its own, and images in it that are made of a shell and coreutils.
-struct Place {
+pub struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
-    fn new(test: &str) -> Place {
+    pub fn new(test: &str) -> Place {
         Place { folder: tempfile::Builder::new().prefix(test).tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder") }
     }
 
-    fn join(&self, name: &str) -> PathBuf {
+    pub fn join(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Whatever the command is, it works with this store and without a daemon.
-    fn of(&self, mut command: Command) -> Command {
+    pub fn of(&self, mut command: Command) -> Command {
         command.env("TWOSTAGE_STORE", self.join("store")).env("TWOSTAGE_ENGINE", "embedded");
         command
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.of(twostage());
         // (Nothing there is a project, unless a test says so.)
         command.args(arguments).current_dir(self.folder.path());
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Done {
+    pub fn run(&self, arguments: &[&str]) -> Done {
         run(&mut self.command(arguments))
     }
 
     /// Makes an image; gives its id.
-    fn image(&self, name: &str, steps: &str) -> String {
+    pub fn image(&self, name: &str, steps: &str) -> String {
         let context = self.join("context");
         fs::create_dir_all(&context).expect("a folder");
         let script = root().join("tests/tools/small_base.sh");
@@ -54,7 +54,7 @@ impl Place {
     }
 
     /// What is left of containers.
-    fn left(&self) -> Vec<PathBuf> {
+    pub fn left(&self) -> Vec<PathBuf> {
         let in_folder = |name: &str| fs::read_dir(self.join("store").join(name)).expect("the store").flatten().map(|entry| entry.path());
         ["containers", "incoming", "trash"].into_iter().flat_map(in_folder).collect()
     }

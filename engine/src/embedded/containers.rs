@@ -99,7 +99,16 @@ impl Session {
         config.user = run.user.map_or(std::mem::take(&mut config.user), str::to_string);
         config.working_dir = run.workdir.map_or(std::mem::take(&mut config.working_dir), str::to_string);
         let (user, workdir) = (config.user.clone(), config.working_dir.clone());
-        let exec = Exec { cmd: run.cmd, env: &[], user: &user, workdir: &workdir, ports: run.ports, ..Exec::default() };
+        let exec = Exec {
+            cmd: run.cmd,
+            env: &[],
+            user: &user,
+            workdir: &workdir,
+            ports: run.ports,
+            mounts: run.mounts,
+            attached: run.attached,
+            ..Exec::default()
+        };
         let mut said = (0, String::new());
         let mut on_line = |line: &str| said = (said.0 + 1, line.to_string());
         let mut lines = BothLines::new(&mut on_line);
@@ -119,8 +128,17 @@ impl Session {
         container.exit_code = ended?;
         // What a sandbox says, and nothing else, where it cannot start a program.
         let refused = matches!(said, (1, ref line) if line.starts_with("exec: ") || line.starts_with("chdir to cwd "));
-        if matches!(container.exit_code, 126 | 127) && refused {
-            return Err(Error::new(Class::Engine, format!("cannot start {program} in a container of {}", run.image)).because(said.1));
+        let foreign = matches!(said, (1, ref line) if line.starts_with("exec ") && line.ends_with(": exec format error"));
+        if matches!(container.exit_code, 126 | 127) && (refused || foreign) {
+            let error = Error::new(Class::Engine, format!("cannot start {program} in a container of {}", run.image)).because(said.1);
+            return Err(if foreign {
+                error.hint(format!(
+                    "it is a program for another machine than {}, or a script without `#!` in its first line",
+                    self.architecture()
+                ))
+            } else {
+                error
+            });
         }
         Ok(container)
     }
@@ -353,6 +371,7 @@ impl Container {
                     let init = if root.lowers.is_empty() { root.init.clone() } else { None };
                     Mount::Tree { source: Root { init, ..root }, path: path.into(), target: target.into(), read_only }
                 }
+                Attach::Machine { source, target, read_only } => Mount::Bind { source: source.into(), target: target.into(), read_only },
                 Attach::Cache { id, sharing, target, read_only, owner } => {
                     let id = id.to_string();
                     let (source, lock) = self.session.with(move |inner| cache::folder(inner, &id, sharing, owner)).await?;
@@ -403,6 +422,7 @@ impl Container {
             network: exec.network.unwrap_or(self.network),
             doors: &self.session.doors(),
             ports: exec.ports,
+            attached: exec.attached,
             script: exec.script,
             mounts: &mounts,
             timeout: self.session.time,

@@ -31,11 +31,13 @@ pub fn enter() {
     if role == network::KEEPER {
         std::process::exit(close_others().map_or(2, |()| network::keep(args)));
     }
-    let number = args.next().and_then(|number| number.to_str()?.parse().ok());
-    std::process::exit(match (role.to_str(), number) {
+    // Descriptors that it was given.
+    let mut numbers = args.map(|number| number.to_str()?.parse::<i32>().ok());
+    let mut number = || numbers.next().flatten();
+    std::process::exit(match (role.to_str(), number()) {
         (Some("outer"), None) => outer(),
-        (Some("inner"), Some(order)) => inside::inner(order),
-        (Some(GUARD), Some(order)) => guard::guard(order, args.next().and_then(|number| number.to_str()?.parse().ok())),
+        (Some("inner"), Some(order)) => inside::inner(order, number()),
+        (Some(GUARD), Some(order)) => guard::guard(order, number(), number()),
         _ => 2,
     })
 }
@@ -86,7 +88,9 @@ fn obey(control: &UnixStream) -> Result<Reply> {
     die_with_parent(control)?;
     rustix::process::setsid().or_fail(Class::Engine, failed)?;
     rustix::process::umask(Mode::empty());
-    let order: Order = wire::receive(control).or_fail(Class::Engine, failed)?.ok_or_else(|| Error::new(Class::Engine, failed()))?;
+    let mut carried = Vec::new();
+    let order: Option<Order> = wire::receive_with(control, &mut carried).or_fail(Class::Engine, failed)?;
+    let order = order.ok_or_else(|| Error::new(Class::Engine, failed()))?;
     // From here on, what is on the way to it may be closed to us.
     rustix::process::chdir(&order.base).or_fail(Class::System, || format!("cannot enter {}", order.base.display()))?;
     let go = namespaces(&order, control)?;
@@ -101,7 +105,7 @@ fn obey(control: &UnixStream) -> Result<Reply> {
     };
     let owners = !order.single;
     match task {
-        Task::Run(run) => spawn_guard(&run, asked),
+        Task::Run(run) => spawn_guard(&run, asked, carried.pop()),
         Task::Unpack(layer) => {
             let layer = place(layer)?;
             let tar = File::from(rustix::stdio::stdout().try_clone_to_owned().or_fail(Class::Engine, failed)?);
@@ -286,6 +290,7 @@ impl Places<'_> {
             user: run.user,
             workdir: run.workdir,
             hostname: run.hostname,
+            terminal: run.terminal,
             network: run.network,
             script: run.script,
             single: run.single,
@@ -305,7 +310,7 @@ pub(super) fn place(number: i32) -> Result<OwnedFd> {
 }
 
 /// Starts the first process of the new pid namespace, and waits for it.
-fn spawn_guard(run: &Run<i32>, asked: Option<OwnedFd>) -> Result<Reply> {
+fn spawn_guard(run: &Run<i32>, asked: Option<OwnedFd>, input: Option<OwnedFd>) -> Result<Reply> {
     let failed = || "cannot start the first process of a container".to_string();
     let memory = rustix::fs::memfd_create("order", rustix::fs::MemfdFlags::empty()).or_fail(Class::Engine, failed)?;
     let mut order = File::from(memory);
@@ -313,11 +318,14 @@ fn spawn_guard(run: &Run<i32>, asked: Option<OwnedFd>) -> Result<Reply> {
     order.rewind().or_fail(Class::Engine, failed)?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0(MARKER).arg(GUARD).arg(order.as_raw_fd().to_string());
-    if let Some(asked) = &asked {
-        command.arg(guard::for_others(asked)?.to_string());
+    for descriptor in [&asked, &input] {
+        command.arg(match descriptor {
+            Some(descriptor) => guard::for_others(descriptor)?.to_string(),
+            None => guard::NONE.to_string(),
+        });
     }
     let mut child = command.spawn().or_fail(Class::Engine, failed)?;
-    drop((order, asked));
+    drop((order, asked, input));
     let status = child.wait().or_fail(Class::Engine, failed)?;
     // It has said what there is to say, unless somebody killed it.
     Ok(Reply::Exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())))

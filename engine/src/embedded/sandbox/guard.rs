@@ -16,19 +16,21 @@ use std::sync::mpsc;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Result};
 
-/// Its role, as [`super::enter::enter`] is told it: with the number of the descriptor of what is to be run, and of a
-/// socket on which sockets of the network are asked for, if there is one.
+/// Its role, as [`super::enter::enter`] is told it: with the numbers of the descriptors of what is to be run, of a socket on
+/// which sockets of the network are asked for, and of what the command reads.
 pub(super) const GUARD: &str = "guard";
+/// What stands for a descriptor that there is none of.
+pub(super) const NONE: &str = "-";
 
 /// Starts the container's first process, and waits for it.
-pub(super) fn guard(order: i32, asked: Option<i32>) -> i32 {
+pub(super) fn guard(order: i32, asked: Option<i32>, input: Option<i32>) -> i32 {
     let Ok(control) = control() else { return 2 };
-    let reply = run(&control, order, asked).unwrap_or_else(|error| Reply::Failed((&error).into()));
+    let reply = run(&control, order, asked, input).unwrap_or_else(|error| Reply::Failed((&error).into()));
     // Nobody listens any more, if this fails.
     i32::from(wire::send(&control, &reply).is_err())
 }
 
-fn run(control: &UnixStream, order: i32, asked: Option<i32>) -> Result<Reply> {
+fn run(control: &UnixStream, order: i32, asked: Option<i32>, input: Option<i32>) -> Result<Reply> {
     let failed = || "cannot start the first process of a container".to_string();
     die_with_parent(control)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).or_fail(Class::Engine, failed)?;
@@ -41,8 +43,12 @@ fn run(control: &UnixStream, order: i32, asked: Option<i32>) -> Result<Reply> {
     watch(control, first)?;
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).or_fail(Class::Engine, failed)?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(MARKER).arg("inner").arg(order.to_string());
+    command.arg0(MARKER).arg("inner").arg(order.to_string()).args(input.map(|input| input.to_string()));
     let mut child = command.spawn().or_fail(Class::Engine, failed)?;
+    // Whoever writes to the command learns when that reads no more.
+    for number in [Some(order), input].into_iter().flatten() {
+        nix::unistd::close(number).or_fail(Class::Engine, failed)?;
+    }
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     if let Some(process) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) {
         let _ = started.send(process);

@@ -7,14 +7,16 @@ use super::program;
 use super::wire::{self, Order, Reply};
 use std::io::{self, Write as _};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 
@@ -32,15 +34,38 @@ pub(super) struct Host {
     pub ways: Ways,
 }
 
-/// A network that is asked for, and who gets its sockets.
+/// What a command asks for besides files.
+#[derive(Default)]
 pub(super) struct Asked {
-    pub wanted: Wanted,
-    pub opened: tokio::sync::oneshot::Sender<Opened>,
+    /// A network of its own, and who gets the sockets of that.
+    pub network: Option<(Wanted, oneshot::Sender<Opened>)>,
+    /// A terminal, and who gets the other end.
+    pub terminal: Option<oneshot::Sender<OwnedFd>>,
+    /// What it reads.
+    pub input: Option<OwnedFd>,
+}
+
+/// Tells a command signals, as soon as there is one.
+#[derive(Clone)]
+pub(super) struct Teller {
+    control: Arc<UnixStream>,
+    started: Arc<AtomicBool>,
+}
+
+impl Teller {
+    pub(super) async fn signal(&self, number: i32) {
+        while !self.started.load(Ordering::Acquire) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // One that has ended hears nothing.
+        let _ = u8::try_from(number).map(|number| (&*self.control).write_all(&[number]));
+    }
 }
 
 /// An inner side that runs. Dropping it ends it, and waits for that.
 pub(super) struct Running {
-    control: UnixStream,
+    control: Arc<UnixStream>,
+    started: Arc<AtomicBool>,
     process: OwnedFd,
     ended: mpsc::Receiver<()>,
 }
@@ -51,7 +76,7 @@ impl Host {
         &self,
         order: &Order,
         limits: Option<Limits>,
-        network: Option<Asked>,
+        asked: Asked,
         stdout: Stdio,
         stderr: Stdio,
         done: impl FnOnce(Result<Reply>, Option<String>) + Send + 'static,
@@ -65,6 +90,8 @@ impl Host {
         let (end, ended) = mpsc::channel();
         let (ids, ours) = (mapped.then(|| self.ids.clone()), control.try_clone().or_fail(Class::System, failed)?);
         let ways = self.ways.clone();
+        let has_started = Arc::new(AtomicBool::new(false));
+        let begun = Arc::clone(&has_started);
         let places = self.places.clone();
         // The kernel ends the inner side with the thread that started it: this one waits for it.
         let waiting = move || {
@@ -85,7 +112,8 @@ impl Host {
             if let Some(group) = &group {
                 group.take(child.id());
             }
-            let mut talk = Talk { control: &ours, ids, network, ways, connected: Connected::default(), program: &program, pid: child.id() };
+            let connected = Connected::default();
+            let mut talk = Talk { control: &ours, ids, asked, ways, connected, started: &begun, program: &program, pid: child.id() };
             let said = talk.converse(&order);
             let connected = talk.connected;
             // What has nothing more to say ends.
@@ -111,13 +139,13 @@ impl Host {
         };
         thread::Builder::new().name("sandbox".into()).spawn(waiting).or_fail(Class::System, failed)?;
         let process = started.recv().or_fail(Class::System, failed)?.or_fail(Class::System, failed)?;
-        Ok(Running { control, process, ended })
+        Ok(Running { control: Arc::new(control), started: has_started, process, ended })
     }
 
     /// Runs the inner side to its end, in this thread.
     pub(super) fn call(&self, order: &Order, stdout: Stdio, meanwhile: impl FnOnce() -> Result<()>) -> Result<Reply> {
         let (say, heard) = mpsc::channel();
-        let running = self.start(order, None, None, stdout, Stdio::inherit(), move |reply, _| {
+        let running = self.start(order, None, Asked::default(), stdout, Stdio::inherit(), move |reply, _| {
             let _ = say.send(reply);
         })?;
         meanwhile()?;
@@ -145,9 +173,10 @@ struct Talk<'a> {
     control: &'a UnixStream,
     /// Whose maps are to be written.
     ids: Option<Ids>,
-    network: Option<Asked>,
+    asked: Asked,
     ways: Ways,
     connected: Connected,
+    started: &'a AtomicBool,
     program: &'a Path,
     pid: u32,
 }
@@ -155,34 +184,61 @@ struct Talk<'a> {
 impl Talk<'_> {
     fn converse(&mut self, order: &[u8]) -> Result<Option<Reply>> {
         let failed = || "cannot talk to a sandbox".to_string();
-        let mut control = self.control;
-        if control.write_all(order).is_err() {
+        let control = self.control;
+        let input: Vec<_> = self.asked.input.iter().map(OwnedFd::as_fd).collect();
+        if wire::send_frame(control, order, &input).is_err() {
             // It ended; its status says more.
             return Ok(None);
         }
-        let reply = wire::receive(control).or_fail(Class::Engine, failed)?;
-        let Some(Reply::Unshared) = reply else { return Ok(reply) };
+        self.asked.input = None;
+        loop {
+            let mut carried = Vec::new();
+            let reply = wire::receive_with(control, &mut carried).or_fail(Class::Engine, failed)?;
+            match reply {
+                Some(Reply::Unshared) => {
+                    if !self.unshared()? {
+                        return Ok(None);
+                    }
+                }
+                // (Whoever asked may have gone already.)
+                Some(Reply::Opened(own)) => {
+                    let Some((wanted, opened)) = self.asked.network.take() else { continue };
+                    let sockets = Opened::new(&wanted, own, carried).ok_or_else(|| Error::new(Class::Engine, failed()))?;
+                    let _ = opened.send(sockets);
+                }
+                Some(Reply::Terminal) => {
+                    if let (Some(asked), Some(terminal)) = (self.asked.terminal.take(), carried.pop()) {
+                        let _ = asked.send(terminal);
+                    }
+                }
+                Some(Reply::Started) => {
+                    self.asked.terminal = None;
+                    self.started.store(true, Ordering::Release);
+                }
+                reply => return Ok(reply),
+            }
+        }
+    }
+
+    /// Does the outer side's part of the namespaces; whether the inner side is still there.
+    fn unshared(&mut self) -> Result<bool> {
         if let Some(ids) = &self.ids {
             ids.write(self.pid)?;
         }
         let mut go = Go::default();
-        if self.network.as_ref().is_some_and(|asked| asked.wanted.out) {
+        if self.asked.network.as_ref().is_some_and(|(wanted, _)| wanted.out) {
             (go, self.connected) = self.ways.connect(self.pid, self.program)?;
         }
-        if wire::send(control, &go).is_err() {
-            return Ok(None);
-        }
-        let mut sockets = Vec::new();
-        let reply = wire::receive_with(control, &mut sockets).or_fail(Class::Engine, failed)?;
-        let (Some(Reply::Opened(own)), Some(asked)) = (&reply, self.network.take()) else { return Ok(reply) };
-        let opened = Opened::new(&asked.wanted, *own, sockets).ok_or_else(|| Error::new(Class::Engine, failed()))?;
-        // Whoever asked may have gone already.
-        let _ = asked.opened.send(opened);
-        wire::receive(control).or_fail(Class::Engine, failed)
+        Ok(wire::send(self.control, &go).is_ok())
     }
 }
 
 impl Running {
+    /// Who tells the command signals.
+    pub(super) fn teller(&self) -> Teller {
+        Teller { control: Arc::clone(&self.control), started: Arc::clone(&self.started) }
+    }
+
     /// Ends all that runs in it, and waits for that.
     fn end(&self) {
         // The end of the socket is what the container's first process ends at, and the kernel everything else with it.

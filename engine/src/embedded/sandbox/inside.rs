@@ -9,18 +9,19 @@ use super::seccomp;
 use super::stubs::{self, Need};
 use super::user::{self, User};
 use super::wire::{self, Attach, Reply, Run};
+use super::{attach, guard};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 
@@ -49,9 +50,9 @@ const OPEN_FILES: u64 = 1 << 20;
 const APT: (&str, &str) = ("/dev/twostage-apt.conf", "APT::Sandbox::User \"root\";\n");
 
 /// The first process; `number` is the descriptor of its order.
-pub(super) fn inner(number: i32) -> i32 {
+pub(super) fn inner(number: i32, input: Option<i32>) -> i32 {
     let Ok(control) = control() else { return 2 };
-    start(&control, number).unwrap_or_else(|error| {
+    start(&control, number, input).unwrap_or_else(|error| {
         // Nobody listens any more, if this fails.
         let _ = wire::send(&control, &Reply::Failed((&error).into()));
         1
@@ -59,14 +60,17 @@ pub(super) fn inner(number: i32) -> i32 {
 }
 
 /// Becomes the command, unless there is none: then it gives the status.
-fn start(control: &UnixStream, number: i32) -> Result<i32> {
+fn start(control: &UnixStream, number: i32, input: Option<i32>) -> Result<i32> {
     die_with_parent(control)?;
+    let input = input.map(guard::taken).transpose()?;
     let run = order(number)?;
+    let formats = Formats::of_this_machine();
     assemble(&run)?;
     let user = match user::find(&run.user, &user::read("/etc/passwd"), &user::read("/etc/group")) {
         Ok(user) => user,
         Err(why) => return Ok(refuse(&why, 126)),
     };
+    let terminal = run.terminal.map(|size| terminal(control, size, &user)).transpose()?;
     settle(&run)?;
     give_up(&run, &user)?;
     die_with_parent(control)?;
@@ -80,11 +84,43 @@ fn start(control: &UnixStream, number: i32) -> Result<i32> {
         Ok(program) => program,
         Err((why, code)) => return Ok(refuse(&why, code)),
     };
+    if formats.refuse(&program) {
+        return Ok(refuse(&format!("exec {}: exec format error", program.display()), 126));
+    }
     let mut command = Command::new(&program);
-    command.arg0(&run.cmd[0]).args(&run.cmd[1..]).env_clear().envs(&env).stdin(std::process::Stdio::null());
+    command.arg0(&run.cmd[0]).args(&run.cmd[1..]).env_clear().envs(&env).stdin(input.map_or_else(Stdio::null, Stdio::from));
+    if let Some(terminal) = &terminal {
+        sit_before(terminal, &mut command)?;
+    }
+    wire::send(control, &Reply::Started).or_fail(Class::Engine, || "cannot talk to the program that a sandbox belongs to".into())?;
     let error = command.exec();
     let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
     Ok(refuse(&format!("exec {}: {}", program.display(), words(&error)), code))
+}
+
+/// Makes a terminal of the container's own, which is the user's; hands out its other end.
+fn terminal(control: &UnixStream, size: (u16, u16), user: &User) -> Result<OwnedFd> {
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+    let failed = || "cannot make a terminal for a container".to_string();
+    let ours =
+        rustix::fs::open("/dev/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).or_fail(Class::Engine, failed)?;
+    unlockpt(&ours).or_fail(Class::Engine, failed)?;
+    let theirs = ioctl_tiocgptpeer(&ours, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).or_fail(Class::Engine, failed)?;
+    attach::resize(&theirs, size).or_fail(Class::Engine, failed)?;
+    // A namespace of one id has nobody to give it to.
+    let _ = rustix::fs::fchown(&theirs, Some(Uid::from_raw(user.uid)), None);
+    wire::send_with(control, &Reply::Terminal, &[ours.as_fd()]).or_fail(Class::Engine, failed)?;
+    Ok(theirs)
+}
+
+/// Makes a terminal the command's: what it reads and writes, and where its signals come from.
+fn sit_before(terminal: &OwnedFd, command: &mut Command) -> Result<()> {
+    let failed = || "cannot give a terminal to a command".to_string();
+    rustix::process::setsid().or_fail(Class::Engine, failed)?;
+    rustix::process::ioctl_tiocsctty(terminal).or_fail(Class::Engine, failed)?;
+    let copy = || terminal.try_clone().map(Stdio::from).or_fail(Class::Engine, failed);
+    command.stdin(copy()?).stdout(copy()?).stderr(copy()?);
+    Ok(())
 }
 
 /// Says on the command's own output why there is no command.
@@ -358,6 +394,38 @@ fn environment(run: &Run<i32>, user: &User) -> BTreeMap<String, String> {
         env.entry(name.into()).or_insert_with(|| value.into());
     }
     env
+}
+
+/// What this machine runs. The C library hands to a shell what the kernel refuses; Docker says that it is refused.
+struct Formats {
+    /// The machine that our own program is for (elf(5), `e_machine`).
+    machine: Option<[u8; 2]>,
+    /// Somebody has told the kernel who runs other formats (binfmt_misc).
+    others: bool,
+}
+
+impl Formats {
+    fn of_this_machine() -> Formats {
+        let mut told = fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten().flatten();
+        let others = told.any(|entry| entry.file_name() != "register" && entry.file_name() != "status");
+        Formats { machine: head(Path::new("/proc/self/exe")).and_then(|head| head.get(18..20)?.try_into().ok()), others }
+    }
+
+    /// Whether the kernel will refuse a program. What cannot be read it is asked to run.
+    fn refuse(&self, program: &Path) -> bool {
+        let Some(head) = head(program) else { return false };
+        if head.starts_with(b"#!") || self.others {
+            return false;
+        }
+        !head.starts_with(b"\x7fELF") || self.machine.is_some_and(|machine| head.get(18..20) != Some(&machine))
+    }
+}
+
+/// The first bytes of a file.
+fn head(path: &Path) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    File::open(path).ok()?.take(20).read_to_end(&mut head).ok()?;
+    Some(head)
 }
 
 /// Where a program is, found as Go's LookPath finds it, which Docker uses; else its sentence, and a shell's status.

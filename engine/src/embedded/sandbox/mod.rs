@@ -15,6 +15,7 @@
 //! thing in `main`. Files of layers belong to ids that only the user namespace of a container has, so whatever reads or
 //! writes them runs in one. Nothing inside follows a link out of a root: paths go through openat2(2).
 
+mod attach;
 mod disk;
 mod enter;
 mod extract;
@@ -39,7 +40,7 @@ pub use enter::enter;
 pub use limits::Limits;
 
 use crate::lines::{BothLines, Piece};
-use crate::{Found, Network};
+use crate::{Attached, Found, Network};
 use host::{Asked, Host, Running};
 use network::{Wanted, Ways};
 use std::io::{self, PipeReader, Read, Write};
@@ -50,6 +51,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
+use tokio::sync::mpsc::Receiver;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 use wire::{Attach, Layers, Order, Reply, Task};
@@ -104,6 +106,8 @@ pub struct Job<'a> {
     pub doors: &'a [u16],
     /// Sockets of this machine, each with the port of the container that its connections lead to.
     pub ports: &'a [(std::net::TcpListener, u16)],
+    /// Somebody who is attached to it.
+    pub attached: Option<&'a Attached>,
     /// Path below `/dev` and text of a program that only this command sees.
     pub script: Option<(&'a str, &'a str)>,
     /// What else is mounted, in this order.
@@ -266,7 +270,16 @@ impl Sandbox {
         }
         let (say, heard) = tokio::sync::oneshot::channel();
         let (give, opened) = tokio::sync::oneshot::channel();
-        let asked = wanted.map(|wanted| Asked { wanted, opened: give });
+        let (give_terminal, terminal) = tokio::sync::oneshot::channel();
+        let attached = job.attached;
+        let has_terminal = attached.is_some_and(|attached| attached.terminal.is_some());
+        let input = match attached.and_then(|attached| attached.input.as_ref()) {
+            Some(input) => Some(OwnedFd::from(input.try_clone().or_fail(Class::System, failed)?)),
+            None => None,
+        };
+        // What is typed goes to the terminal.
+        let (typed, input) = if has_terminal { (input, None) } else { (None, input) };
+        let asked = Asked { network: wanted.map(|wanted| (wanted, give)), terminal: has_terminal.then_some(give_terminal), input };
         let (host, limits) = (self.host.clone(), self.limits);
         let start = move || {
             host.start(&order, Some(limits), asked, out.into(), err.into(), move |reply, reached| {
@@ -278,6 +291,8 @@ impl Sandbox {
         let running = tokio::task::spawn_blocking(start).await.or_fail(Class::System, failed)??;
         let open = |pipe: PipeReader| pipe::Receiver::from_owned_fd(OwnedFd::from(pipe)).or_fail(Class::System, failed);
         let mut pipes = [open(stdout)?, open(stderr)?];
+        let (show, shown) = tokio::sync::mpsc::channel(16);
+        let carrying = attach::carry(terminal, typed, attached.and_then(Attached::told), running.teller(), show);
         let all = async {
             let mut unended = false;
             let mut seen = |piece: Piece<'_>| {
@@ -286,7 +301,7 @@ impl Sandbox {
                 }
                 on_piece(piece);
             };
-            read_pieces(&mut pipes, &mut seen).await.or_fail(Class::System, failed)?;
+            read_pieces(&mut pipes, shown, &mut seen).await.or_fail(Class::System, failed)?;
             let (reply, reached) = heard.await.or_fail(Class::Engine, || format!("lost sight of {name}"))?;
             // The end of what it says, where whoever looks for a reason looks.
             if let Some(reached) = reached.filter(|_| !matches!(reply, Ok(Reply::Exit(0)))) {
@@ -311,6 +326,7 @@ impl Sandbox {
                 Error::new(Class::Build, format!("{name} did not end within {} seconds and was ended", limit.as_secs()))
                     .hint("give it more time, or see what it waits for"),
             ),
+            error = carrying => Err(Error::new(Class::System, format!("cannot talk to {name}")).because(error)),
             error = serving => Err(Error::new(Class::System, "cannot serve the network of a container").because(error)),
             why = disk::filled(upper, self.limits.free) => {
                 Err(disk::full(Class::Build, format!("{name} filled the disk and was ended"), &why, "see what it writes; or "))
@@ -385,6 +401,7 @@ impl Sandbox {
                 _ => mounts::resolv(),
             },
             hostname,
+            terminal: job.attached.and_then(|attached| attached.terminal),
             network,
             script: job.script.map(|(path, text)| (path.to_string(), text.to_string())),
             mounts,
@@ -562,7 +579,7 @@ impl Sandbox {
         let (ours, theirs) = io::pipe().or_fail(Class::System, || "cannot make a pipe".into())?;
         let (say, heard) = mpsc::channel();
         let order = self.order(paths, task)?;
-        let running = self.host.start(&order, None, None, theirs.into(), Stdio::inherit(), move |reply, _| {
+        let running = self.host.start(&order, None, Asked::default(), theirs.into(), Stdio::inherit(), move |reply, _| {
             let _ = say.send(reply.and_then(done));
         })?;
         Ok(Drawn { tar: ours, heard, end: None, failure: None, _running: running })
@@ -650,14 +667,25 @@ fn end(running: Running) {
     drop(running);
 }
 
-/// Gives the lines of both outputs until both end.
-async fn read_pieces(pipes: &mut [pipe::Receiver; 2], on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> io::Result<()> {
+/// Gives what both outputs, and a terminal, are written until all end.
+async fn read_pieces(
+    pipes: &mut [pipe::Receiver; 2],
+    mut terminal: Receiver<Vec<u8>>,
+    on_piece: &mut (dyn FnMut(Piece<'_>) + Send),
+) -> io::Result<()> {
     let mut buffers = [vec![0; 16 << 10], vec![0; 16 << 10]];
-    let mut open = [true, true];
+    let mut open = [true, true, true];
     let [out, err] = pipes;
     let [out_buffer, err_buffer] = &mut buffers;
-    while open != [false, false] {
+    while open != [false; 3] {
         let (which, n) = tokio::select! {
+            shown = terminal.recv(), if open[2] => {
+                match shown {
+                    Some(bytes) => on_piece(Piece::Out(&bytes)),
+                    None => open[2] = false,
+                }
+                continue;
+            }
             n = out.read(out_buffer), if open[0] => (0, n?),
             n = err.read(err_buffer), if open[1] => (1, n?),
         };

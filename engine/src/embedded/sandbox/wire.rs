@@ -7,6 +7,9 @@
 //!       ◄───────────────────────── Unshared      where the outside writes the maps of ids, or connects the network
 //! Go    ─────────────────────────►
 //!       ◄───────────────────────── Opened        of a network of the container's own, with its sockets
+//!       ◄───────────────────────── Terminal      of a command that has one, with its other end
+//!       ◄───────────────────────── Started       of a command; from here on each byte is a signal for it
+//! 15    ─────────────────────────►
 //!       ◄───────────────────────── Done, Exit, Found or Failed
 //! ```
 
@@ -73,6 +76,8 @@ pub(super) struct Run<P> {
     pub user: String,
     pub workdir: String,
     pub hostname: String,
+    /// It has a terminal of so many rows and columns.
+    pub terminal: Option<(u16, u16)>,
     /// Its own network; none means the machine's.
     pub network: Option<Wanted>,
     pub script: Option<(String, String)>,
@@ -98,6 +103,10 @@ pub(super) enum Reply {
     Unshared,
     /// The address that the container has in its network.
     Opened(Option<IpAddr>),
+    /// The other end of the container's terminal comes with this.
+    Terminal,
+    /// The first process is about to become the command.
+    Started,
     Done,
     Exit(i32),
     Found(Option<(bool, Option<String>)>),
@@ -152,14 +161,18 @@ pub(super) fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
 }
 
 /// Sends a message with descriptors.
-pub(super) fn send_with(mut to: &UnixStream, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let bytes = frame(message)?;
+pub(super) fn send_with(to: &UnixStream, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_frame(to, &frame(message)?, descriptors)
+}
+
+/// Sends a frame with descriptors.
+pub(super) fn send_frame(mut to: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message has too many descriptors"));
     }
-    let sent = rustix::net::sendmsg(to, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let sent = rustix::net::sendmsg(to, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
     to.write_all(&bytes[sent..])
 }
 
