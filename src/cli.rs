@@ -66,6 +66,7 @@ impl Cli {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, and clap takes no box")]
 pub enum Command {
     /// Write a commented twostage.toml and a Makefile into an empty folder
     Init(Init),

@@ -18,6 +18,7 @@ use twostage_beneath::{EntryKind, Folder, FolderEntry};
 use twostage_builder::record::Records;
 use twostage_builder::{Context, PackageSink, Reaching, Stored, graph, tools};
 use twostage_engine::{Engine, Probe, Reach, reach};
+use twostage_image::persist;
 use twostage_model::error::OrFail as _;
 use twostage_model::names::FIXED_HOST;
 use twostage_model::project::{Base, Expect, Release, STATE};
@@ -401,7 +402,7 @@ pub fn tell_cost(engine: &Engine, events: &Sink) {
 /// Names what is passed over of the images that are kept here.
 pub fn tell_odd(problems: &[String], events: &Sink) {
     for problem in problems {
-        events.note("images", &format!("passed over: {problem}"));
+        events.note("images", format!("passed over: {problem}"));
     }
     if problems.iter().any(|problem| !problem.contains("index.json")) {
         events.note("images", "`twostage rm NAME` takes such an image out of the store");
@@ -458,16 +459,7 @@ fn unfinished_in(folder: &Path) -> std::io::Result<NamedTempFile> {
 fn write_into(mut file: NamedTempFile, path: &Path, content: &[u8]) -> Result<()> {
     let failed = || format!("cannot write {}", path.display());
     file.write_all(content).or_fail(Class::System, failed)?;
-    keep(file, path)
-}
-
-/// Gives a finished file its name, durably.
-pub fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
-    let failed = || format!("cannot write {}", path.display());
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    file.as_file().sync_all().or_fail(Class::System, failed)?;
-    file.persist(path).or_fail(Class::System, failed)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).or_fail(Class::System, failed)
+    persist(file, path)
 }
 
 /// The repository as the build stage sees it.

@@ -49,7 +49,7 @@ pub use store::{Compression, Store};
 pub use tarball::{Header, Tarball};
 pub use tree::Tree;
 pub use waste::Waste;
-pub use write::{NewImage, Written};
+pub use write::{NewImage, Written, persist};
 
 use std::io::{BufRead, Write};
 use twostage_model::{Class, Error, Result, Sha256};

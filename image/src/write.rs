@@ -357,9 +357,19 @@ fn padding(size: u64) -> &'static [u8] {
     &[0; 512][..((512 - size % 512) % 512) as usize]
 }
 
-/// Gives a temporary file its name, for good.
-fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> Result<()> {
+/// Gives a finished temporary file its name, durably, for everybody to read. What is there and is neither file nor folder
+/// (`/dev/null`, `/dev/stdout`, a pipe) stays what it is: the bytes go into it.
+///
+/// # Errors
+/// It cannot be written.
+pub fn persist(mut temporary: tempfile::NamedTempFile, path: &Path) -> Result<()> {
     let fail = || format!("cannot write {}", path.display());
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        temporary.as_file_mut().rewind().or_fail(Class::System, fail)?;
+        let mut there = File::options().write(true).open(path).or_fail(Class::System, fail)?;
+        std::io::copy(temporary.as_file_mut(), &mut there).or_fail(Class::System, fail)?;
+        return there.flush().or_fail(Class::System, fail);
+    }
     temporary.as_file().sync_all().or_fail(Class::System, fail)?;
     let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     temporary.as_file().set_permissions(everyone).or_fail(Class::System, fail)?;

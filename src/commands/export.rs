@@ -2,10 +2,11 @@
 
 use crate::cli::{Export, ProjectArgs};
 use crate::output::Output;
-use crate::session::{Session, keep};
+use crate::session::Session;
 use std::fs::{self, File};
 use std::io::{Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use twostage_image::persist;
 use twostage_model::error::OrFail as _;
 use twostage_model::shown::{count, size};
 use twostage_model::{Class, Result};
@@ -44,7 +45,7 @@ pub fn run(arguments: &Export, project: &ProjectArgs, output: &Output) -> Result
     }
     let file = tar.into_inner().or_fail(Class::System, failed)?;
     let bytes = file.as_file().metadata().or_fail(Class::System, failed)?.len();
-    keep(file, archive)?;
+    persist(file, archive)?;
     output.result(
         &format!("{}  {}, {}; take it in with `twostage import`", archive.display(), count(files, "file"), size(bytes)),
         &serde_json::json!({ "event": "exported", "archive": archive, "files": files, "bytes": bytes }),

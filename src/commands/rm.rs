@@ -14,7 +14,7 @@ pub async fn run(arguments: &Rm, output: &Output) -> Result<()> {
         match engine.take_out(image).await {
             Ok(freed) => output.result(&to_text(&freed), &serde_json::json!({ "event": "removed", "image": image, "freed": freed })),
             Err(error) if result.is_ok() => result = Err(error),
-            Err(error) => output.sink().note(image, &error.to_string()),
+            Err(error) => output.sink().note(image, error.to_string()),
         }
     }
     engine.settle().await;

@@ -137,6 +137,8 @@ fn neither_state_nor_key_is_published_by_whatever_name() {
     let repository = "[repository]\npath = \"repo\"\nkey = \"keys/team.asc\"\n";
     place.write(repository);
     place.run(&["export", "/dev/null"]).ok();
+    let null = fs::metadata("/dev/null").expect("it is there");
+    assert!(std::os::unix::fs::FileTypeExt::is_char_device(&null.file_type()), "what is a device stays one");
     fs::create_dir_all(place.at("repo/key")).expect("a folder");
     fs::copy(place.at("keys/team.asc"), place.at("repo/key/signing.asc")).expect("a key");
     for file in ["to-key", "to-state/repository/key/signing.asc", "to-team", "to-repository", "repo/key/signing.asc", "./keys/team.asc"] {

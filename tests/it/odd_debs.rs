@@ -27,7 +27,7 @@ impl Judged {
     /// Whether all three take it, or none does.
     fn agreed(&self) -> bool {
         let refuses = [self.dpkg.as_str(), &self.apt, self.ours].map(|verdict| verdict == "refuses");
-        let warns = [self.dpkg.as_str(), &self.apt, self.ours].iter().any(|verdict| *verdict == "warns");
+        let warns = [self.dpkg.as_str(), &self.apt, self.ours].contains(&"warns");
         refuses.iter().all(|refused| *refused) || !refuses.contains(&true) && !warns
     }
 
@@ -263,7 +263,8 @@ fn an_upload_that_is_not_what_it_says_publishes_nothing() {
     let good = Upload::new();
     let shop = Shop::new("hostile-upload");
     let publish = |path: &Path| run(shop.command(&["publish"]).arg(path));
-    let cases: [(&str, &str, &str, &dyn Fn(String) -> String); 6] = [
+    type Edit<'a> = &'a dyn Fn(String) -> String;
+    let cases: [(&str, &str, &str, Edit<'_>); 6] = [
         ("a changed package", ".deb", "has the digest", &|text| text),
         ("a changed record of the build", ".buildinfo", "has the digest", &|text| text),
         ("a file that is not there", ".tar.xz", "there is no such file beside it", &|text| text),
