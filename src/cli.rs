@@ -87,7 +87,7 @@ pub enum Command {
     /// Build the runtime images from the channel's snapshot, and audit them
     Runtime(Runtime),
     /// Try an image: run its command, without a daemon, and keep nothing of it
-    Run(Run),
+    Run(Box<Run>),
     /// Give images that were built without a daemon to Docker or Podman
     Load(Load),
     /// Push an image to a registry

@@ -166,7 +166,7 @@ mod tests {
     fn run(more: &[&str]) -> Run {
         let cli = crate::cli::Cli::parse_from([&["twostage", "run"], more].concat());
         match cli.command {
-            crate::cli::Command::Run(run) => run,
+            crate::cli::Command::Run(run) => *run,
             _ => unreachable!("run was said"),
         }
     }
