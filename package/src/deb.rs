@@ -120,7 +120,8 @@ impl Visit for Sums {
 pub(crate) fn stopped(stop: Stop, name: &str) -> Error {
     let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
     match stop {
-        Stop::Refused(why) => Error::new(Class::Repository, format!("{name} is refused: {why}")),
+        Stop::Refused(why) => Error::new(Class::Repository, format!("{name} is refused: {why}"))
+            .hint("mend the package where it is built; if it was fetched, it may have been cut or changed on the way: fetch it again"),
         Stop::Unreadable(error) => Error::system(format!("{name} cannot be read"), error),
     }
 }
