@@ -426,26 +426,43 @@ impl Project {
                 }
             }
         }
-        self.components.iter().try_for_each(|component| self.check_cycle(component, &mut Vec::new()))
-    }
-
-    fn check_cycle<'a>(&'a self, component: &'a Component, path: &mut Vec<&'a str>) -> Result<()> {
-        let name = component.name.value.as_str();
-        path.push(name);
-        for need in &component.needs {
-            if let Some(start) = path.iter().position(|earlier| *earlier == need.value) {
-                let circle =
-                    path[start..].iter().chain(std::iter::once(&need.value.as_str())).map(|n| format!("`{n}`")).collect::<Vec<_>>();
-                return Err(self
-                    .error_at(need.line, format!("components need each other in a circle: {}", circle.join(" needs ")))
-                    .hint(format!("remove `{}` from the `needs` of `{name}`", need.value)));
-            }
-            if let Some(next) = self.component(&need.value) {
-                self.check_cycle(next, path)?;
+        // Those whose needs are all settled go first, until none is left: what is left is in a circle, or needs one.
+        let mut settled: BTreeSet<&str> = BTreeSet::new();
+        let mut left: Vec<&Component> = self.components.iter().collect();
+        while !left.is_empty() {
+            let before = left.len();
+            left.retain(|component| {
+                let ready = component.needs.iter().all(|need| settled.contains(need.value.as_str()));
+                if ready {
+                    settled.insert(&component.name.value);
+                }
+                !ready
+            });
+            if left.len() == before {
+                return Err(self.circle(&settled, left[0]));
             }
         }
-        path.pop();
         Ok(())
+    }
+
+    /// The error about a circle that a component is in, or needs.
+    fn circle(&self, settled: &BTreeSet<&str>, from: &Component) -> Error {
+        let mut path: Vec<&Component> = vec![from];
+        loop {
+            let last = path[path.len() - 1];
+            let need = last.needs.iter().find(|need| !settled.contains(need.value.as_str()));
+            let next = need.and_then(|need| Some((need, self.component(&need.value)?)));
+            // (Each that is not settled needs another one that is not.)
+            let Some((need, next)) = next else { return self.error_at(from.name.line, "components need each other in a circle") };
+            if let Some(start) = path.iter().position(|earlier| earlier.name.value == next.name.value) {
+                let circle: Vec<String> =
+                    path[start..].iter().chain([&next]).map(|component| format!("`{}`", component.name.value)).collect();
+                return self
+                    .error_at(need.line, format!("components need each other in a circle: {}", circle.join(" needs ")))
+                    .hint(format!("remove `{}` from the `needs` of `{}`", need.value, last.name.value));
+            }
+            path.push(next);
+        }
     }
 }
 

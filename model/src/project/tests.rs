@@ -104,6 +104,17 @@ fn a_circle_in_needs_is_shown_whole() {
     assert!(refuse(&component("aa", "aa")).contains("circle: `aa` needs `aa`"));
 }
 
+/// Neither the stack nor the time grows with the number of ways through them.
+#[test]
+fn many_components_in_a_row_and_in_diamonds_are_read() {
+    let mut text = String::new();
+    for number in 0..400 {
+        let needs = (number.max(2) - 2..number).map(|need| format!("\"c{need}\"")).collect::<Vec<_>>().join(", ");
+        text.push_str(&format!("[[component]]\nname = \"c{number}\"\nsource = \"s\"\nneeds = [{needs}]\n"));
+    }
+    assert_eq!(refuse(&text), "taken");
+}
+
 #[test]
 fn a_need_that_is_no_component_gets_the_near_miss() {
     let text =
