@@ -213,6 +213,9 @@ impl Lock {
             lock.sources.insert(source.of, LockedSource { name: source.name, version: source.version, files });
         }
         for table in raw.names {
+            for name in table.free.iter().chain(&table.taken) {
+                any_id(name, "0", "all").map_err(|cause| wrong("a name that was asked for".into()).because(cause))?;
+            }
             let free = table.free.into_iter().map(|name| (name, false));
             lock.names.entry(table.base).or_default().extend(free.chain(table.taken.into_iter().map(|name| (name, true))));
         }

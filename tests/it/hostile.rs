@@ -35,7 +35,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["run", "demo"],
 ];
 /// Commands that do not open one: they take an image, a Dockerfile, or nothing.
-const OTHERS: [&str; 5] = ["flatten", "compile", "diff", "plan", "completions"];
+const OTHERS: [&str; 10] = ["flatten", "compile", "diff", "plan", "completions", "images", "rm", "tag", "prune", "import-image"];
 
 /// What every program of this machine reads, and apt, which knows its mirrors.
 const OF_SYSTEM: [&str; 14] = [
