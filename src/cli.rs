@@ -44,7 +44,7 @@ pub struct Cli {
 #[derive(Args)]
 pub struct ProjectArgs {
     /// The project file, or the folder that it is in
-    #[arg(short, long = "project", global = true, default_value = ".", value_name = "PATH")]
+    #[arg(id = "project", short = 'p', long = "project", global = true, default_value = ".", value_name = "PATH")]
     pub path: PathBuf,
     /// The folder of its repository, wherever it is (default: `path` of the project file)
     #[arg(long, global = true, value_name = "DIR", env = "TWOSTAGE_REPOSITORY", hide_env_values = true)]
@@ -368,8 +368,8 @@ pub struct Run {
     #[arg(id = "project", long = "project", default_value = ".", value_name = "PATH")]
     pub _project: PathBuf,
     /// Show what builders and package managers say, too
-    #[arg(id = "verbose", long = "verbose")]
-    pub _verbose: bool,
+    #[arg(id = "verbose", long = "verbose", action = clap::ArgAction::Count)]
+    pub _verbose: u8,
     #[command(flatten)]
     pub not_yet: NotYet,
     #[command(flatten)]
