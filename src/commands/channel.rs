@@ -92,6 +92,13 @@ fn move_to(name: &str, to: &str, project: &ProjectArgs, output: &Output) -> Resu
     let session = Session::open(project, output)?;
     let repository = &session.repository;
     let moved = repository.move_channel(name, &snapshot(repository, name, to)?, session.now)?;
+    if moved.previous.is_none() {
+        // A mistyped name makes a channel, too.
+        let others = repository.channels()?.into_iter().filter(|other| other != name).collect::<Vec<_>>();
+        if twostage_model::project::near_miss(name, others.iter().map(String::as_str)).is_some() {
+            output.sink().note("channel", format!("{name} is new; these were there before: {}", others.join(", ")));
+        }
+    }
     let word = word(&moved, if moved.previous.is_some() { "moved" } else { "made" }, output);
     output.result(
         &format!("channel {name}  @{}  {word}", moved.snapshot.short()),

@@ -145,8 +145,10 @@ fn channels_are_listed_and_one_is_moved_back() {
     assert!(after[0].0 == *old && after[0].2 > *date && after[1].0 == *new, "the older one, with a newer date: {after:?}");
     says(&["channel", "main", "--to", old], "unchanged");
 
-    twostage(&["channel", "main", "--to", "xyz"]).fails_with(5).says("no channel has, or had, a snapshot xyz").says("hint:");
-    twostage(&["channel", "mian", "--to", old]).fails_with(5).says("there is no channel mian").says("hint: write `main`");
+    twostage(&["channel", "main", "--to", "xyz"]).fails_with(5).says("the repository has no snapshot xyz").says("hint:");
+    let made = twostage(&["channel", "mian", "--to", old]).ok().says("mian is new; these were there before: main");
+    assert!(made.out.contains(&format!("channel mian  @{}  made", &old[..12])), "{}", made.out);
+    twostage(&["channel", "mina"]).fails_with(5).says("there is no channel mina").says("hint: write `mian`");
     twostage(&["channel", "--to", old]).fails_with(2);
 }
 
