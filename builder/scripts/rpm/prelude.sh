@@ -44,7 +44,7 @@ claims() {
     if [ ! -s "$T/claims" ]; then return; fi
     # shellcheck disable=SC2046 # names of packages have no blanks
     {
-        rpm -q --qf '%{NAME}\n' -- $(cat "$T/claims") | grep -v ' '
+        rpm -q --qf '%{NAME}\n' -- $(cat "$T/claims") || :
         ids=$(sed -n 's/^\[\(.*\)\]$/\1/p' "$T"/repos/*.repo | grep -vx twostage) || :
         if [ -n "$ids" ]; then available "$ids" $(cat "$T/claims"); fi
     } | grep -xF -f "$T/claims" | sort -u | sed 's/^/twostage: taken /'
