@@ -380,7 +380,7 @@ pub struct Run {
     pub words: Vec<String>,
 }
 
-/// Options of docker's that are known here, and do nothing yet.
+/// Options of docker's that are refused, with what to do instead.
 #[derive(Args)]
 pub struct NotYet {
     #[arg(short, long, hide = true)]

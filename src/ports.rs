@@ -51,10 +51,10 @@ pub fn listen(published: &[PublishedPort]) -> Result<Vec<(TcpListener, u16)>> {
     let listen = |one: &PublishedPort| {
         let bound = TcpListener::bind(one.at).map(|listener| (listener, one.port));
         bound.map_err(|cause| {
-            let hint = if cause.kind() == std::io::ErrorKind::PermissionDenied {
-                "ports below 1024 are root's: publish another one, such as 8080:80"
-            } else {
-                "publish another port; ADDRESS::PORT takes a free one"
+            let hint = match cause.kind() {
+                std::io::ErrorKind::PermissionDenied => "ports below 1024 are root's: publish another one, such as 8080:80",
+                std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address; `ip address` lists those that it has",
+                _ => "publish another port; ADDRESS::PORT takes a free one",
             };
             Error::new(Class::Usage, format!("cannot publish {} at {}", one.port, one.at)).because(cause).hint(hint)
         })

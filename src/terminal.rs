@@ -40,9 +40,8 @@ impl Terminal {
         let failed = || "cannot use this terminal".to_string();
         let here = io::stdin().is_terminal();
         if input && terminal && !here {
-            return Err(
-                Error::new(Class::Usage, "-t is for terminals, and the standard input is none").hint("leave -t away: -i reads it as it is")
-            );
+            return Err(Error::new(Class::Usage, "-t needs a terminal, and the standard input is not one")
+                .hint("leave -t away: -i reads it as it is"));
         }
         let size = tcgetwinsize(io::stdout()).or_else(|_| tcgetwinsize(io::stdin())).map_or((24, 80), |size| (size.ws_row, size.ws_col));
         let raw = if input && terminal {

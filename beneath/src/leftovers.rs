@@ -115,6 +115,8 @@ impl Mark {
         if entries.iter().any(|entry| entry.name == self.name && entry.kind == EntryKind::File) {
             return Ok(());
         }
+        // A file system of its own has that folder when it is new.
+        let entries: Vec<_> = entries.into_iter().filter(|entry| !(entry.name == "lost+found" && entry.owner == 0)).collect();
         let foreign = entries.iter().find(|entry| !self.known.iter().any(|known| entry.name == *known));
         let locked = entries.iter().any(|entry| entry.name == self.lock && entry.kind == EntryKind::File && entry.size == 0);
         let ours = foreign.is_none() && (locked || matches!(folder.kind(self.proof), Ok(Some(EntryKind::File))));

@@ -43,8 +43,12 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
+
+/// Tells the unfinished files of this process apart, on a file system without nameless ones.
+static UNFINISHED: AtomicU32 = AtomicU32::new(0);
 
 /// Links that one name may lead through, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -298,7 +302,7 @@ impl Folder {
     }
 
     /// Writes a new file directly in this folder, durably: it has its name when it is whole. False if something has that
-    /// name already, which stays as it is. Whoever is killed leaves nothing.
+    /// name already, which stays as it is. Whoever is killed leaves nothing, but on a file system without nameless files.
     ///
     /// # Errors
     /// It cannot be written.
@@ -318,7 +322,9 @@ impl Folder {
             }
             // A file system that has no nameless files.
             Err(_) => {
-                let own = format!(".twostage-incoming-{}", std::process::id());
+                let own = format!(".twostage-incoming-{}-{}", std::process::id(), UNFINISHED.fetch_add(1, Ordering::Relaxed));
+                // (What a killed process of this number left.)
+                let _ = rustix::fs::unlinkat(&*self.handle, &own, AtFlags::empty());
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                 let file = rustix::fs::openat(&*self.handle, &own, flags, mode).or_fail(Class::System, fail)?;
                 let linked = match write(file) {

@@ -52,6 +52,8 @@ impl Folder {
             match kind {
                 FileType::RegularFile => {}
                 FileType::Directory if !enter(&path) => {}
+                // It comes with a file system, and is root's to look into.
+                FileType::Directory if depth == 0 && name == "lost+found" => {}
                 FileType::Directory => {
                     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                     match open_in(folder.as_fd(), name, flags) {

@@ -106,10 +106,12 @@ impl Answers {
         self.taken.extend(line.strip_prefix(TAKEN).map(str::to_string));
     }
 
-    /// Keeps the answers in the lock, if the names were looked for.
+    /// Keeps the answers in the lock: that a name is taken as soon as it was heard, that it is free only if all were
+    /// looked for.
     pub(crate) fn keep(self, lock: &mut Lock, base: &Sha256) -> bool {
-        if self.answered {
-            let answers = self.asked.into_iter().map(|name| (self.taken.contains(&name), name)).map(|(taken, name)| (name, taken));
+        let answers = self.asked.into_iter().map(|name| (self.taken.contains(&name), name)).map(|(taken, name)| (name, taken));
+        let answers: Vec<(String, bool)> = answers.filter(|(_, taken)| *taken || self.answered).collect();
+        if !answers.is_empty() {
             lock.names.entry(*base).or_default().extend(answers);
         }
         self.answered
@@ -254,9 +256,11 @@ mod tests {
     #[test]
     fn only_what_was_looked_for_is_answered() {
         let (mut lock, base) = (Lock::default(), Sha256::of(b"base"));
-        let mut silent = Answers::to(vec!["tool".into()]);
-        silent.line("twostage: taken tool\n");
-        assert!(!silent.keep(&mut lock, &base) && lock.names.is_empty());
+        let mut silent = Answers::to(vec!["bash".into(), "tool".into()]);
+        silent.line("twostage: taken bash\n");
+        assert!(!silent.keep(&mut lock, &base), "the mirror did not answer");
+        assert_eq!(lock.names[&base], BTreeMap::from([("bash".into(), true)]), "what the base has is known all the same");
+        lock.names.clear();
         let mut heard = Answers::to(vec!["libsystemd0".into(), "tool".into()]);
         ["twostage: taken libsystemd0", "twostage: taken other", "twostage: claims answered"].iter().for_each(|line| heard.line(line));
         assert!(heard.keep(&mut lock, &base));

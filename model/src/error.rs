@@ -59,7 +59,7 @@ impl Class {
             Class::Repository => "if the file came from elsewhere, get it again; if it is the repository's, restore it from an export",
             Class::Engine => "`twostage doctor` says which engines work on this machine, and what to do where one does not",
             Class::Runtime => "`-v` shows all that the RUN says; `twostage runtime --dockerfile` writes what is run",
-            Class::System => "what this machine said is above; run the command again, and with `-vv` where it fails again",
+            Class::System => "mend what this machine said above, and run the command again; `-vv` shows more",
         }
     }
 

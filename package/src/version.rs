@@ -1,7 +1,7 @@
 //! Debian's order of versions (Debian policy 5.6.12; dpkg's `lib/dpkg/version.c`).
 //!
 //! ```text
-//! [epoch:]upstream[-revision]      1.0~rc1 < 1.0 < 1.0+ts1 < 1.0-1 < 1.0.1 < 1:0.9
+//! [epoch:]upstream[-revision]      1.0~rc1 < 1.0 < 1.0+bts1 < 1.0-1 < 1.0.1 < 1:0.9
 //! ```
 
 use std::cmp::Ordering;

@@ -474,7 +474,8 @@ impl Repository {
         }
         let mut content = start;
         file.take(MOST_EXTRA as u64).read_to_end(&mut content).or_fail(Class::Repository, failed)?;
-        if let Some(kind) = Extra::of(&content) {
+        let is_source = std::str::from_utf8(&content).is_ok_and(|text| twostage_package::control::dsc_files(text).is_ok());
+        if let Some(kind) = Extra::of(&content).filter(|_| !is_source) {
             return self.ingest_extra(kind, &content);
         }
         self.ingest_source_from(&content, &path.display().to_string(), |name| {

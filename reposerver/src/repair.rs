@@ -10,6 +10,7 @@ use crate::{Channel, Earlier, Published, Repository, disk, seal};
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
+use twostage_model::error::OrFail as _;
 use twostage_model::names::check_channel_name;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
 
@@ -223,18 +224,24 @@ impl Repository {
     /// and the channels. May be run again where it broke off.
     ///
     /// # Errors
-    /// The key cannot be read or made, a channel is broken or has damaged packages, or something cannot be written. Channels before
-    /// that one are signed.
+    /// The key cannot be read or made, a channel is broken or has damaged packages, or something cannot be written. All other
+    /// channels are signed.
     pub fn rekey(&self, now: i64) -> Result<(String, Vec<String>)> {
         let key = self.read_or_make_key(now, false)?;
         *crate::lock(&self.key) = Some(Arc::clone(&key));
         let _ = self.scratch();
         let _held = self.hold()?;
         let names = self.channels()?;
+        // One channel that is broken keeps no other from its signature.
+        let mut broken = None;
         for name in &names {
-            self.publish_held(name, now, &key, |_| {})?;
+            if let Err(error) =
+                self.publish_held(name, now, &key, |_| {}).or_fail(Class::Repository, || format!("channel {name} is not signed"))
+            {
+                broken.get_or_insert(error);
+            }
         }
         self.keep_public(&key)?;
-        Ok((key.fingerprint().to_string(), names))
+        broken.map_or(Ok((key.fingerprint().to_string(), names)), Err)
     }
 }

@@ -165,7 +165,7 @@ fn repair(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<
             (0, count) => format!("mended in {count} place{}", if count == 1 { "" } else { "s" }),
             (count, _) => format!("{count} thing{} lost", if count == 1 { "" } else { "s" }),
         };
-        lines.push(format!("channel {name}  {} files  {word}", repaired.files));
+        lines.push(format!("channel {name}  {}  {word}", count(repaired.files, "file")));
         let problems: Vec<String> = repaired.lost.iter().map(in_full).collect();
         for problem in &problems {
             output.sink().note("repository", problem.clone());

@@ -11,7 +11,7 @@ use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use twostage_engine::{Engine, Exec, Hold, Kind, LastLines, Network, file_stream};
 use twostage_model::error::OrFail as _;
-use twostage_model::shown::size;
+use twostage_model::shown::{count, size};
 use twostage_model::{Class, Error, Result};
 
 /// Less than this on a disk is said: a base, a builder and an image take about as much.
@@ -177,7 +177,9 @@ async fn images(store: &Path) -> Vec<Check> {
         Ok::<_, Error>((problems, images))
     };
     match asked.await {
-        Ok((problems, images)) if problems.is_empty() => vec![Check::good(NAME, format!("{images}, and all can be read"))],
+        Ok((problems, images)) if problems.is_empty() => {
+            vec![Check::good(NAME, format!("{}, and all can be read", count(images, "image")))]
+        }
         Ok((problems, _)) => problems
             .into_iter()
             .map(|problem| {

@@ -28,6 +28,9 @@ struct Done {
     size: u64,
 }
 
+/// Bytes that an archive may unpack to.
+const MAX_ARCHIVE: u64 = 64 << 30;
+
 pub async fn run(arguments: &ImportImage, output: &Output) -> Result<()> {
     let engine = arguments.store.connect().await?;
     let (start, events) = (Instant::now(), output.sink());
@@ -101,7 +104,9 @@ async fn plain(path: &Path) -> Result<(PathBuf, Option<TempPath>)> {
         }
         let keep = || "cannot keep the archive in a temporary file".to_string();
         let mut spool = tempfile::Builder::new().prefix("twostage-image-").tempfile().or_fail(Class::System, keep)?;
-        std::io::copy(&mut twostage_image::unpacked(file)?, &mut spool).or_fail(Class::System, keep)?;
+        let copied =
+            twostage_package::unpacked(file, MAX_ARCHIVE, |plain| std::io::copy(plain, &mut spool)).or_fail(Class::System, fail)?;
+        copied.or_fail(Class::System, keep)?;
         let spool = spool.into_temp_path();
         Ok((spool.to_path_buf(), Some(spool)))
     })

@@ -147,7 +147,7 @@ fn a_command_has_a_terminal_of_its_own_as_large_as_this_one() {
     assert!(done.out.contains("caught\n") && done.out.contains("status 6\n1\n"), "{}", done.out);
     let alone = place.run(&["run", "-t", "app", "test -t 0 && test -t 1 && test -t 2 && echo yes"]).ok();
     assert_eq!(alone.out, "yes\r\n");
-    place.run(&["run", "-it", "app", "true"]).fails_with(2).says("the standard input is none");
+    place.run(&["run", "-it", "app", "true"]).fails_with(2).says("the standard input is not one");
 }
 
 /// Starts a run, and waits for its first line.

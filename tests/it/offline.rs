@@ -108,7 +108,7 @@ fn a_locked_project_becomes_the_same_image_where_no_mirror_is() {
 #[test]
 fn a_locked_project_of_rpms_becomes_the_same_image_where_no_mirror_is() {
     // Its two bases are files of the project.
-    let steps = ["making rootfs builder.tar", "importing it", "making rootfs base.tar", "importing it"];
+    let steps = ["reading rootfs builder.tar", "importing it", "reading rootfs base.tar", "importing it"];
     where_no_mirror_is(Family::Rpm, "offline-rpm", "\"greet\", \"jq\"", &steps);
 }
 

@@ -27,14 +27,18 @@ Dir::Etc::main "/dev/null"; Dir::Etc::parts "/dev/null"; Dir::Etc::sourcelist "/
 Dir::Etc::preferences "/dev/null"; Dir::Etc::preferencesparts "/dev/null"; Dir::Etc::netrc "/dev/null";
 END
 }
-# claims: tells which of the names in $T/claims, one a line, are those of packages that the base has or that apt knows from
-# elsewhere than the project.
-claims() {
+# claims: tells which of the names in $T/claims, one a line, are those of packages that the base has, which needs no mirror,
+# or that apt knows from elsewhere than the project.
+claims_of_base() {
     if [ ! -s "$T/claims" ]; then return; fi
     # shellcheck disable=SC2046 # names of packages have no blanks
-    {
-        dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' -- $(cat "$T/claims") 2> /dev/null | sed -n 's/^installed //p'
-        apt-cache madison -- $(cat "$T/claims") | awk '!/repository\.twostage\.invalid/ { print $1 }'
-    } | sort -u | sed 's/^/twostage: taken /'
+    dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' -- $(cat "$T/claims") 2> /dev/null | sed -n 's/^installed /twostage: taken /p'
+}
+claims() {
+    if [ ! -s "$T/claims" ]; then return; fi
+    claims_of_base
+    # shellcheck disable=SC2046
+    apt-cache madison -- $(cat "$T/claims") > "$T/madison"
+    awk '!/repository\.twostage\.invalid/ && $NF != "Sources" { print "twostage: taken", $1 }' "$T/madison" | sort -u
     echo 'twostage: claims answered'
 }

@@ -35,7 +35,8 @@ use_dnf() {
         for id in $1; do only="$only --repo=$id"; done
         shift
         # shellcheck disable=SC2086 # names of repositories have no blanks
-        plain "$@" && query --cacheonly --available $only --qf '%{name}\n' "$@"
+        plain "$@" && private_dnf --quiet repoquery --cacheonly --available $only --qf '%{name}\n' "$@" > "$T/found"
+        sed 's/\\n$//' "$T/found"
     }
     refresh() { private_dnf makecache; }
     newer() { query --cacheonly --upgrades --latest-limit=1 --qf '%{repoid} %{name} %{evr}\n'; }

@@ -1,4 +1,5 @@
 # Tells which of the names in $T/claims are taken in this base and its distribution.
+claims_of_base
 distribution
 refresh
 claims

@@ -39,14 +39,20 @@ with_build_requires() {
     while read -r dependency; do set -- "$@" "$dependency"; done < "$T/requires"
     "$@"
 }
-# claims: tells which of the names in $T/claims, one a line, are those of packages that the base or its repositories have.
-claims() {
+# claims: tells which of the names in $T/claims, one a line, are those of packages that the base has, which needs no mirror,
+# or that its repositories have.
+claims_of_base() {
     if [ ! -s "$T/claims" ]; then return; fi
     # shellcheck disable=SC2046 # names of packages have no blanks
-    {
-        rpm -q --qf '%{NAME}\n' -- $(cat "$T/claims") || :
-        ids=$(sed -n 's/^\[\(.*\)\]$/\1/p' "$T"/repos/*.repo | grep -vx twostage) || :
-        if [ -n "$ids" ]; then available "$ids" $(cat "$T/claims"); fi
-    } | grep -xF -f "$T/claims" | sort -u | sed 's/^/twostage: taken /'
+    { rpm -q --qf '%{NAME}\n' -- $(cat "$T/claims") || :; } | grep -xF -f "$T/claims" | sort -u | sed 's/^/twostage: taken /'
+}
+claims() {
+    if [ ! -s "$T/claims" ]; then return; fi
+    claims_of_base
+    ids=$(sed -n 's/^\[\(.*\)\]$/\1/p' "$T"/repos/*.repo | grep -vx twostage) || :
+    : > "$T/available"
+    # shellcheck disable=SC2046
+    if [ -n "$ids" ]; then available "$ids" $(cat "$T/claims") > "$T/available"; fi
+    { grep -xF -f "$T/claims" "$T/available" || :; } | sort -u | sed 's/^/twostage: taken /'
     echo 'twostage: claims answered'
 }

@@ -35,7 +35,9 @@ use_zypper() {
         for id in $1; do only="$only --repo=$id"; done
         shift
         # shellcheck disable=SC2086 # names of repositories have no blanks
-        query search --match-exact --type package $only -- "$@" | sed -n 's/^<solvable .*name="\([^"]*\)".*/\1/p'
+        # 104: nothing was found.
+        private_zypper --quiet --xmlout search --match-exact --type package $only -- "$@" > "$T/found" || [ $? = 104 ]
+        sed 's/></>\n</g' "$T/found" | sed -n 's/^<solvable .*name="\([^"]*\)".*/\1/p'
     }
     refresh() { private_zypper refresh; }
     newer() {

@@ -66,7 +66,7 @@ impl Chmod {
     /// Reads the value of the flag.
     ///
     /// # Errors
-    /// It is none; the text says why.
+    /// It is no mode; the text says why.
     pub fn parse(text: &str) -> Result<Chmod, String> {
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             let number = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);

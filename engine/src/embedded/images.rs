@@ -68,7 +68,7 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>> {
 /// A small blob, which must hash to its name.
 fn read_blob(store: &Store, digest: &Sha256) -> Result<Vec<u8>> {
     let path = store.blob(digest);
-    let bytes = fs::read(&path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
+    let bytes = index::small(&path, MAX_DOCUMENT).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
     if Sha256::of(&bytes) != *digest {
         return Err(Error::new(Class::Engine, format!("{} is not what its name says", path.display()))
             .hint("remove the image that it belongs to and load it again"));

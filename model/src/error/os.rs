@@ -65,7 +65,8 @@ pub(super) fn fault(error: &(dyn Error + 'static)) -> Option<Fault> {
     while let Some(error) = next {
         let found = error.downcast_ref::<io::Error>().and_then(of_io);
         let found = found.or_else(|| error.downcast_ref::<rustix::io::Errno>().and_then(|errno| of_code(errno.raw_os_error())));
-        let found = found.or_else(|| of_text(&error.to_string()));
+        // (Our own texts name files and what is in them, which is for others to write.)
+        let found = found.or_else(|| of_text(&error.to_string()).filter(|_| !error.is::<crate::Error>()));
         if found.is_some() {
             return found;
         }

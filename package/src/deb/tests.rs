@@ -472,7 +472,7 @@ fn damaged_packages_do_no_harm() {
         }
         // The digest reads contents as well; a panic there counts too.
         if round % 4 == 0 {
-            let _ = crate::content::content_digest(bytes.as_slice(), "+ts1");
+            let _ = crate::content::content_digest(bytes.as_slice(), "+bts1");
         }
     }
     println!("{taken} taken, {refused} refused");

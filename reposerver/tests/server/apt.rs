@@ -7,7 +7,7 @@ use std::process::Command;
 use twostage_reposerver::FIXED_HOST;
 
 fn two_packages(shop: &Shop) {
-    let lib = shop.repo.ingest(&deb("libgreet1", "1:1.0+ts1~a-1", "amd64", "Multi-Arch: same\n", "lib")[..], "lib").unwrap();
+    let lib = shop.repo.ingest(&deb("libgreet1", "1:1.0+bts1~a-1", "amd64", "Multi-Arch: same\n", "lib")[..], "lib").unwrap();
     let greet = shop.repo.ingest(&deb("greet", "1.0-1", "all", "Depends: libgreet1 (>= 1:1.0)\n", "greet")[..], "greet").unwrap();
     publish(&shop.repo, "main", "g", &[&lib, &greet], now()).unwrap();
 }
@@ -20,9 +20,9 @@ fn apt_installs_from_a_channels_client_file() {
     let apt = Apt::new(&served.get("/main.sources", &[]).text());
     apt.get(&["update"]);
     let text = apt.get(&["install", "-s", "greet"]);
-    assert!(text.contains("Inst libgreet1 (1:1.0+ts1~a-1 demo:twostage [amd64])"), "{text}");
+    assert!(text.contains("Inst libgreet1 (1:1.0+bts1~a-1 demo:twostage [amd64])"), "{text}");
     apt.get(&["install", "-d", "-y", "greet"]);
-    assert!(apt.path("cache/archives/libgreet1_1%3a1.0+ts1~a-1_amd64.deb").is_file());
+    assert!(apt.path("cache/archives/libgreet1_1%3a1.0+bts1~a-1_amd64.deb").is_file());
     apt.get(&["download", "greet"]);
     assert!(apt.path("got/greet_1.0-1_all.deb").is_file());
     let log = served.log.lock().unwrap();

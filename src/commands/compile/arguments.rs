@@ -84,7 +84,7 @@ fn from_stdin(from: impl Read, file: Option<&Path>) -> Result<(Vec<u8>, Context)
     let mut bytes = Vec::new();
     from.take(MAX_CONTEXT + 1).read_to_end(&mut bytes).or_fail(Class::System, fail)?;
     let too_long = || {
-        Error::new(Class::Usage, format!("the context on standard input has more than {MAX_CONTEXT} bytes"))
+        Error::new(Class::Usage, format!("the context on standard input cannot be unpacked, or has more than {MAX_CONTEXT} bytes"))
             .hint("unpack it, and name its folder")
     };
     if bytes.len() as u64 > MAX_CONTEXT {
@@ -108,6 +108,8 @@ fn from_stdin(from: impl Read, file: Option<&Path>) -> Result<(Vec<u8>, Context)
     });
     let tar = match plain {
         Ok(Ok(tar)) => tar,
+        // What is packed and cannot be unpacked is no Dockerfile either.
+        Ok(Err(_)) | Err(_) if twostage_image::is_packed(&bytes) => return Err(too_long()),
         // (Neither packed nor a tar.)
         Ok(Err(_)) | Err(_) => None,
     };

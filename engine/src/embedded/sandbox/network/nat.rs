@@ -114,21 +114,29 @@ impl Nat {
         let lock = options.open(&path).map_err(|error| format!("{path}: {error}"))?;
         let mtu = fs::read_to_string(format!("/sys/class/net/{uplink}/mtu")).ok().and_then(|mtu| mtu.trim().parse().ok());
         let mut nat = Nat { lock, firewall, pool: POOLS[0], mtu: mtu.unwrap_or(MTU).min(MTU) };
-        if flock(&nat.lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            nat.install()?;
-            flock(&nat.lock, FlockOperation::LockShared).map_err(|error| format!("{path}: {error}"))?;
-        } else {
+        // The rules are made by whoever is alone, and used by everybody else. Where the last user has removed them
+        // meanwhile, somebody is alone again.
+        for _ in 0..100 {
+            if flock(&nat.lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                nat.install()?;
+                flock(&nat.lock, FlockOperation::LockShared).map_err(|error| format!("{path}: {error}"))?;
+                forward(&uplink);
+                return Ok(nat);
+            }
             flock(&nat.lock, FlockOperation::LockShared).map_err(|error| format!("{path}: {error}"))?;
             let mut text = Vec::new();
             nat.lock.rewind().and_then(|()| nat.lock.read_to_end(&mut text)).map_err(told("cannot read the lock"))?;
-            match <[u8; 2]>::try_from(&text[..]) {
-                Ok(pool) if nat.installed() => nat.pool = pool,
-                // The last user has removed them meanwhile.
-                _ => nat.install()?,
+            if let Ok(pool) = <[u8; 2]>::try_from(&text[..])
+                && nat.installed()
+            {
+                nat.pool = pool;
+                forward(&uplink);
+                return Ok(nat);
             }
+            flock(&nat.lock, FlockOperation::Unlock).map_err(|error| format!("{path}: {error}"))?;
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        forward(&uplink);
-        Ok(nat)
+        Err(format!("{path}: its holders have made no rules"))
     }
 
     fn install(&mut self) -> Result<(), String> {

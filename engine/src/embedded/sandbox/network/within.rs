@@ -95,7 +95,7 @@ fn as_docker() {
         (first + count).checked_sub(1)
     });
     let last = last.max().unwrap_or_default().min(i32::MAX as u64);
-    // A container in which /proc/sys cannot be written is none worse than its engine's.
+    // Where /proc/sys cannot be written, the engine's own settings stay.
     let _ = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", format!("0 {last}"));
 }
