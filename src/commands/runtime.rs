@@ -202,15 +202,11 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
 
     let published = published(session, &channel)?;
     let own = own_packages(session, &published)?;
-    // A channel that was moved back has other packages than those that were built last, and another lock goes with it.
-    let latest = session.built(context)?;
-    let digests = |built: &BTreeMap<String, Built>| -> BTreeSet<Sha256> {
-        built.values().flat_map(|built| &built.packages).map(|package| package.sha256).collect()
-    };
-    let moved = !latest.is_empty() && digests(&published) != digests(&latest);
+    // With a channel that was moved back goes another lock.
+    let moved = channel.history.iter().any(|earlier| earlier.snapshot == channel.snapshot);
     let hint = if moved {
         format!(
-            "channel {channel_name} is at @{}, which is not what was built last: take the twostage.lock of that time from version control, or publish what was built last with `twostage repo`",
+            "channel {channel_name} was moved back to @{}: take the twostage.lock of that time from version control, or publish what was built last with `twostage repo`",
             channel.snapshot.short()
         )
     } else {

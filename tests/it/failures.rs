@@ -290,8 +290,8 @@ fn our_own_rpm_wins_over_a_newer_one_of_the_distribution() {
 /// `ours` is called as a package of the distribution is.
 fn own_wins(on: On, family: Family, test: &str, ours: &str, query: &[&str], shown: &str, reasons: &[&str]) {
     let project = Project::quick_on(on, family, test, ours);
-    let replaces = format!("name = \"{ours}\"\nreplaces = [\"{ours}\"]");
-    project.edit("twostage.toml", |text| text.replacen(&format!("name = \"{ours}\""), &replaces, 1));
+    let source = format!("source = \"{ours}\"");
+    project.edit("twostage.toml", |text| text.replacen(&source, &format!("{source}\nreplaces = [\"{ours}\"]"), 1));
     // The package manager itself is to choose.
     project.edit("twostage.lock", |lock| lock.split("\n[[closure]]\nof = \"runtime:").next().unwrap_or_default().to_string());
     project.run(&["repo"]).ok();
