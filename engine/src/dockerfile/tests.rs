@@ -367,7 +367,7 @@ fn what_is_not_supported_names_line_and_instruction_and_what_to_do() {
         ("COPY --parent a b", "line 2: COPY: the flag --parent is not known", "COPY knows"),
         ("ADD --checksum=sha256:0 http://h/a b", "line 2: ADD: --checksum=sha256:0 is no digest", "write sha256:"),
         ("COPY --checksum=sha256:0 a b", "line 2: COPY: the flag --checksum is not known", "only ADD"),
-        ("ADD http://u:p@h/?x=/y b/", "line 2: ADD: http://…@h/?x=/y names no file, and b/ is a folder", "name the file"),
+        ("ADD http://u:p@h/?x=/y b/", "line 2: ADD: http://…@h/?… names no file, and b/ is a folder", "name the file"),
         ("ADD https://h .", "line 2: ADD: https://h names no file, and . is a folder", "name the file"),
         ("ADD http://h/x.git b", "line 2: ADD: http://h/x.git is a repository of Git", "clone it"),
         ("RUN --security=insecure x", "line 2: RUN: the flag --security is not known", "remove it"),

@@ -238,7 +238,7 @@ fn a_package_that_came_and_went_is_named() {
     let report = audit(&image(&[base().done(), with, without]), Base::Layers(1)).unwrap();
     let found: Vec<String> = report.residue().map(|r| format!("{:?} {} {}", r.layer, r.at, r.reason)).collect();
     assert!(found[0].starts_with("Some(2) /usr/bin/gcc belongs to gcc, which is no longer installed"), "{found:?}");
-    assert!(found[2].contains("Some(3) /usr/bin/gcc deletes what a layer below still ships (1 path, 10 bytes)"), "{found:?}");
+    assert!(found[2].contains("Some(3) /usr/bin/gcc deletes what a layer below still ships (1 path, 10 B)"), "{found:?}");
     assert_eq!(found.len(), 4, "{found:?}");
 }
 
