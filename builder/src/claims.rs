@@ -30,6 +30,29 @@ pub fn settle(project: &Project, built: BTreeMap<String, Built>) -> Result<BTree
             made_by.entry(name.clone()).or_default().push(component);
         }
     }
+    // What provides or replaces another component's package passes for it, too.
+    let format = project.format;
+    for (component, built) in &built {
+        for package in &built.packages {
+            for name in claimed(format, package).into_iter().filter(|name| *name != package.id.name) {
+                let others = made_by.get(&name).into_iter().flatten().filter(|maker| *maker != component);
+                if let (Some(other), false) = (others.copied().next(), replaces(project.component(component), &name)) {
+                    let line = project.component(component).map_or(1, |component| component.name.line);
+                    return Err(project
+                        .error_at(
+                            line,
+                            format!(
+                                "component `{component}` leaves {}, which takes the place of {name} of component `{other}`",
+                                package.id.name
+                            ),
+                        )
+                        .hint(format!(
+                            "take {name} out of what the package provides and replaces, or add `replaces = [\"{name}\"]` to the component"
+                        )));
+                }
+            }
+        }
+    }
     let mut replaced: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, makers) in made_by.iter().filter(|(_, makers)| makers.len() > 1) {
         let declared: Vec<&str> = makers.iter().copied().filter(|maker| replaces(project.component(maker), name)).collect();
@@ -64,21 +87,24 @@ fn claimed(format: Format, package: &Stored) -> BTreeSet<String> {
         Format::Rpm => (["Provides", "Obsoletes"], '\n'),
     };
     let listed = fields.iter().filter_map(|field| package.fields.get(*field)).flat_map(|list| list.split(separator));
-    let bare = listed.filter_map(|clause| match format {
-        Format::Deb => clause.trim().split([' ', '(', ':']).next(),
+    let bare = listed.flat_map(|clause| match format {
+        // (Alternatives are none of these fields', but whoever writes one means each.)
+        Format::Deb => {
+            clause.split('|').filter_map(|clause| clause.trim().split(|c: char| c.is_whitespace() || c == '(' || c == ':').next()).collect()
+        }
         // Sonames, configurations, architectures have a bracket: `libc.so.6()(64bit)`, `bash(x86-64)` beside `bash`.
-        Format::Rpm => clause.trim().split(' ').next().filter(|name| !name.contains('(')),
+        Format::Rpm => clause.split_whitespace().next().filter(|name| !name.contains('(')).into_iter().collect::<Vec<_>>(),
     });
     let names = std::iter::once(package.id.name.clone()).chain(bare.map(str::to_string));
     // (A file that an rpm provides is no name of a package.)
-    names.filter(|name| format.check_name(name, None).is_ok()).collect()
+    // Debug symbols have archives of their own, and are never installed: their names are nobody's.
+    names.filter(|name| format.check_name(name, None).is_ok() && !is_symbols(format, name)).collect()
 }
 
 /// The names that are not answered yet on a base.
 pub(crate) fn unanswered(format: Format, lock: &Lock, base: &Sha256, packages: &[Stored]) -> Vec<String> {
     let answered = lock.names.get(base);
-    let all: BTreeSet<String> =
-        packages.iter().filter(|package| !is_symbols(format, &package.id.name)).flat_map(|package| claimed(format, package)).collect();
+    let all: BTreeSet<String> = packages.iter().flat_map(|package| claimed(format, package)).collect();
     all.into_iter().filter(|name| answered.is_none_or(|answered| !answered.contains_key(name))).collect()
 }
 
@@ -243,8 +269,19 @@ mod tests {
     }
 
     #[test]
+    fn what_provides_another_components_package_is_refused() {
+        let evil = Built { packages: vec![package("evil", &[("Provides", "tool (= 999)")])], ..built(&[]) };
+        let both = || BTreeMap::from([("aa".to_string(), built(&["tool"])), ("bb".to_string(), evil.clone())]);
+        let refused = settle(&project(""), both()).expect_err("evil passes for tool").to_string();
+        assert!(refused.ends_with("component `bb` leaves evil, which takes the place of tool of component `aa`"), "{refused}");
+        assert!(settle(&project("replaces = [\"tool\"]"), both()).is_ok());
+        let own = Built { packages: vec![package("tool2", &[("Provides", "tool")]), package("tool", &[])], ..built(&[]) };
+        assert!(settle(&project(""), BTreeMap::from([("aa".to_string(), own)])).is_ok(), "a component may provide its own");
+    }
+
+    #[test]
     fn a_package_claims_what_it_provides_and_replaces() {
-        let fields = [("Provides", "libsystemd0 (= 999), awk"), ("Replaces", "libc6:amd64, util-linux (<< 3)"), ("Depends", "bash")];
+        let fields = [("Provides", "libsystemd0\t(= 999),\n awk"), ("Replaces", "libc6:amd64, util-linux(<< 3)"), ("Depends", "bash")];
         let names: Vec<String> = claimed(Format::Deb, &package("evil", &fields)).into_iter().collect();
         assert_eq!(names, ["awk", "evil", "libc6", "libsystemd0", "util-linux"]);
         let fields =

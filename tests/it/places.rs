@@ -100,7 +100,7 @@ else
     find "$project/.twostage" -mindepth 1 -maxdepth 1 ! -name repository -exec rm -r {} +
 fi
 # Another machine has what the lock names and the key; and what was built here may not be other there, by its name.
-[ -n "$KEEP" ] || (cd "$project/.twostage/repository" && rm -r builds channels snapshots)
+[ -n "$KEEP" ] || (cd "$project/.twostage/repository" && rm -r builds channels history snapshots)
 chmod 755 "$AT"
 as=
 [ -z "$BY_USER" ] || { chown -R 65432:65432 "$AT"; as="setpriv --reuid 65432 --regid 65432 --clear-groups"; }
