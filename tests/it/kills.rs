@@ -495,9 +495,10 @@ fn a_bootstrap_that_is_killed_leaves_nothing_to_the_next_run() {
         let paths = fs::read_dir(std::env::temp_dir()).expect("a folder").flatten().map(|entry| entry.path());
         paths.filter(|path| path.to_string_lossy().contains(&folder)).collect()
     };
-    // (Another test may have made the same base today.)
+    // (Another test may have made the same base today. What it leaves in a cache goes after a day.)
+    let cache = tempfile::tempdir().expect("a folder");
     let mut command = project.command(&["repo"]);
-    command.env("XDG_CACHE_HOME", project.join("cache"));
+    command.env("XDG_CACHE_HOME", cache.path());
     let bootstrap = Running::start(command, Some("making bootstrap debian:bookworm"));
     let unpacked = |root: fs::DirEntry| root.path().join("etc").is_dir();
     wait_until("mmdebstrap is at work", || {
