@@ -54,6 +54,8 @@ const OF_SYSTEM: [&str; 14] = [
     "/var/lib/apt/",
     "/var/lib/dpkg/",
 ];
+/// Which containers' networks there are (docs/decisions/network.md): two bytes of ours.
+const NETWORKS: &str = "/run/twostage-network-";
 /// Files of the machine's configuration.
 const CONFIGURATION: [&str; 16] = [
     "passwd",
@@ -373,6 +375,7 @@ impl Judge<'_> {
             || (view.own_mounts && (text == "/" || path.starts_with("/tmp")))
             || self.is_ours(path)
             || !text.starts_with('/')
+            || text.starts_with(NETWORKS)
             || OF_SYSTEM.iter().any(|folder| text.starts_with(folder) || *folder == format!("{text}/"))
             || text.strip_prefix("/etc/").is_some_and(|file| CONFIGURATION.contains(&file))
             || path == Path::new(env!("CARGO_BIN_EXE_twostage"))
@@ -390,8 +393,7 @@ impl Judge<'_> {
             || ["/dev/null", "/dev/tty", "/dev/fuse"].contains(&&*text)
             || text.starts_with("/proc/")
             || text.starts_with("/sys/fs/cgroup/")
-            // Which containers' networks there are (docs/decisions/network.md): two bytes of ours.
-            || text.starts_with("/run/twostage-network-")
+            || text.starts_with(NETWORKS)
             || !text.starts_with('/')
     }
 }

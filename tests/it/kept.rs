@@ -150,7 +150,7 @@ fn a_bad_entry_of_the_index_is_told_by_every_command_and_stops_none() {
     kept.twostage(&["prune"]).ok();
     assert!(kept.said(&["rm", "other"]).contains("untagged: other:latest"));
     let doctor = kept.twostage(&["doctor"]);
-    assert!(doctor.out.contains("2, and all can be read"), "{}", doctor.out);
+    assert!(doctor.out.contains("2 images, and all can be read"), "{}", doctor.out);
 }
 
 #[test]
