@@ -208,14 +208,15 @@ fn everybody_gets_out_by_pasta() {
 
 #[test]
 fn everybody_gets_out_by_slirp4netns() {
-    // One run in four fails here, by a lost connection or by one that ends too late; why is not known yet. So only
-    // `make test-all` asks.
-    if std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all") {
-        by_slirp4netns();
+    // One run in four fails, by a lost connection or by one that ends too late, and the cause is not known yet. So
+    // only `make test-all` asks, and `make test` counts it as left out.
+    if !std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all") {
+        if let Some(path) = std::env::var_os("TWOSTAGE_TEST_COUNTS") {
+            let mut file = std::fs::File::options().append(true).create(true).open(path).expect("the counts can be written");
+            writeln!(file, "short").expect("the counts can be written");
+        }
+        return;
     }
-}
-
-fn by_slirp4netns() {
     on_a_machine("slirp4netns", false, "pasta iptables-restore nft");
     on_a_machine("slirp4netns", true, "pasta");
 }
