@@ -88,6 +88,10 @@ pub(crate) trait Visit {
     fn control(&mut self, entry: &Entry, content: &mut dyn Read) -> Check<()>;
     /// An entry of `data.tar`.
     fn data(&mut self, entry: &Entry, content: &mut dyn Read) -> Check<()>;
+    /// Whether the walk goes on behind `control.tar`.
+    fn wants_data(&self) -> bool {
+        true
+    }
 }
 
 /// What is known of the whole after its last byte.
@@ -217,6 +221,9 @@ fn members(input: &mut impl BufRead, visitor: &mut dyn Visit) -> Check<(i64, Orp
         let mut member = Member { inner: input, left: header.size };
         // deb(5): members whose name starts with an underscore are for others, and so are all behind data.tar.
         if let Some(stem) = awaited.filter(|_| !header.name.starts_with('_')) {
+            if stem == DATA && !visitor.wants_data() {
+                return Ok((first.date, orphans));
+            }
             let compression = Compression::of(&header.name, stem)?;
             let read = if stem == CONTROL {
                 control_member(&mut member, compression, visitor)

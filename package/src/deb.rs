@@ -77,6 +77,36 @@ pub fn read(input: impl Read, name_hint: &str) -> Result<Deb> {
     finish(visitor, &facts).map_err(|why| stopped(Stop::Refused(why), name_hint))
 }
 
+/// What a `.deb` says of itself, without a look at its payload: for a file that was read to its end before, and whose
+/// digest and size are known since then.
+///
+/// # Errors
+/// As [`read`], of what is in front of the payload.
+pub fn describe(input: impl Read, sha256: Sha256, size: u64, name_hint: &str) -> Result<Deb> {
+    let mut visitor = Described::default();
+    let facts = archive::walk(input, &mut visitor).map_err(|stop| stopped(stop, name_hint))?;
+    let facts = Facts { sha256, size, ..facts };
+    finish(visitor.0, &facts).map_err(|why| stopped(Stop::Refused(why), name_hint))
+}
+
+/// [`Members`] of a package whose payload is not looked at.
+#[derive(Default)]
+struct Described(Members);
+
+impl Visit for Described {
+    fn control(&mut self, entry: &Entry, content: &mut dyn Read) -> Check<()> {
+        self.0.control(entry, content)
+    }
+
+    fn data(&mut self, _: &Entry, _: &mut dyn Read) -> Check<()> {
+        Ok(())
+    }
+
+    fn wants_data(&self) -> bool {
+        false
+    }
+}
+
 /// The files that a `.deb` brings and their MD5, as its control archive says; conffiles are not among
 /// them. Only the control archive is unpacked. Empty when it has no `md5sums`.
 ///

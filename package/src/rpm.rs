@@ -121,6 +121,33 @@ pub fn read(input: impl Read, hint: &str) -> Result<Rpm> {
     read_all(input).map_err(|stop| deb::stopped(stop, hint))
 }
 
+/// What an rpm says of itself, without a look at its payload: for a file that was read to its end before, and whose digest
+/// (of main header and payload) and size are known since then. `md5` is zeros.
+///
+/// # Errors
+/// As [`read`], of what is in front of the payload.
+pub fn describe(mut input: impl Read, sha256: Sha256, size: u64, hint: &str) -> Result<Rpm> {
+    let described = Start::read(&mut input).and_then(|Start { signature, prefix, blob, header }| {
+        let (id, source) = identify(&header).map_err(Stop::Refused)?;
+        Ok(Rpm {
+            id,
+            is_source: !header.has(tag::SOURCERPM),
+            sha256,
+            header_sha256: Sha256::of(&blob),
+            size,
+            prefix,
+            header_size: blob.len() as u64,
+            archive_size: archive_size(&signature, &header),
+            md5: [0; 16],
+            signer: signature::signer(&signature),
+            date: header.number(tag::BUILDTIME).and_then(|date| i64::try_from(date).ok()).unwrap_or_default(),
+            source,
+            header,
+        })
+    });
+    described.map_err(|stop| deb::stopped(stop, hint))
+}
+
 fn read_all(mut input: impl Read) -> Result<Rpm, Stop> {
     let start = Start::read(&mut input)?;
     let Start { signature, prefix, blob, header } = start;

@@ -14,14 +14,13 @@
 //! SHA256: 5f2c…e1
 //! ```
 
+use crate::assemble::{Outline, Packing, Piece};
+use crate::catalog::{Entry, Pack};
 use crate::{Kind, PoolPackage, date};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::Arc;
-use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result, Sha256};
 
 /// The one suite of a repository.
@@ -33,9 +32,6 @@ pub const COMPONENT: &str = "main";
 const INSTALLER: &str = "main/debian-installer";
 /// The index of sources.
 pub(crate) const SOURCES: &str = "main/source/Sources";
-
-/// The index files of a set of packages: path below `dists/twostage/` to content.
-pub type Indexes = BTreeMap<String, Bytes>;
 
 /// What a Release file says of an index file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,14 +57,15 @@ fn paragraph(package: &PoolPackage) -> String {
 /// of an index with a longer paragraph it reads nothing.
 const MOST_PARAGRAPH: usize = 1 << 20;
 
-/// Refuses a package whose paragraph would make its index unreadable.
+/// The paragraph of a package that an index can hold.
 ///
 /// # Errors
-/// It has more than 1 MiB.
-pub(crate) fn check_paragraph(package: &PoolPackage) -> Result<()> {
-    let size = paragraph(package).len();
+/// It has more than 1 MiB, and would make its index unreadable.
+pub(crate) fn paragraph_checked(package: &PoolPackage) -> Result<String> {
+    let text = paragraph(package);
+    let size = text.len();
     if size < MOST_PARAGRAPH {
-        return Ok(());
+        return Ok(text);
     }
     let what = format!(
         "{} is refused: its paragraph in the index would be {size} bytes long; apt reads paragraphs below 1 MiB ({MOST_PARAGRAPH} bytes), \
@@ -78,42 +75,33 @@ pub(crate) fn check_paragraph(package: &PoolPackage) -> Result<()> {
     Err(Error::new(Class::Repository, what).hint("shorten its longest field: usually Description, or the list of files"))
 }
 
-/// Renders the index files. `packages` come sorted (name, version, architecture); every one of
+/// How each index is packed, beside its text.
+pub(crate) const PACKINGS: [Packing; 2] = [Packing::Gzip, Packing::Zstd(9)];
+
+/// The index files, by path below `dists/twostage/`. `entries` come sorted (name, version, architecture); every one of
 /// `architectures` gets an index, and so does every other that a package has. Packages for `all`
 /// are in each of them.
-///
-/// # Errors
-/// A compressor fails, which it does only without memory.
-pub fn indexes(packages: &[Arc<PoolPackage>], architectures: &[String]) -> Result<Indexes> {
-    let of_kind = |kind: Kind| packages.iter().filter(move |p| p.kind == kind);
+pub(crate) fn outlines(entries: &[Arc<Entry>], architectures: &[String]) -> BTreeMap<String, Outline> {
+    let of_kind = |kind: Kind| entries.iter().filter(move |entry| entry.kind == kind);
+    let outline = |entries: &mut dyn Iterator<Item = &Arc<Entry>>| Outline {
+        ends: (String::new(), String::new()),
+        pack: Pack::Paragraphs,
+        pieces: entries.map(|entry| Piece { package: entry.sha256, text: entry.paragraph }).collect(),
+    };
     let mut wanted: BTreeSet<&str> = architectures.iter().map(String::as_str).collect();
     let binaries = of_kind(Kind::Deb).chain(of_kind(Kind::Udeb));
-    wanted.extend(binaries.map(|p| p.id.arch.as_str()).filter(|arch| *arch != "all"));
-    let mut files = Indexes::new();
+    wanted.extend(binaries.map(|entry| entry.arch()).filter(|arch| *arch != "all"));
+    let mut files = BTreeMap::new();
     for (kind, folder) in [(Kind::Deb, COMPONENT), (Kind::Udeb, INSTALLER)] {
         for arch in wanted.iter().filter(|_| kind == Kind::Deb || of_kind(kind).next().is_some()) {
-            let mut text = String::new();
-            of_kind(kind).filter(|p| p.id.arch == *arch || p.id.arch == "all").for_each(|p| binary_paragraph(&mut text, p));
-            add_compressed(&mut files, &format!("{folder}/binary-{arch}/Packages"), text)?;
+            let mut with_arch = of_kind(kind).filter(|entry| entry.arch() == *arch || entry.arch() == "all");
+            files.insert(format!("{folder}/binary-{arch}/Packages"), outline(&mut with_arch));
         }
     }
-    if packages.iter().any(|p| p.kind == Kind::Source) {
-        let mut text = String::new();
-        packages.iter().filter(|p| p.kind == Kind::Source).for_each(|p| source_paragraph(&mut text, p));
-        add_compressed(&mut files, SOURCES, text)?;
+    if of_kind(Kind::Source).next().is_some() {
+        files.insert(SOURCES.to_string(), outline(&mut of_kind(Kind::Source)));
     }
-    Ok(files)
-}
-
-fn add_compressed(files: &mut Indexes, path: &str, text: String) -> Result<()> {
-    let failed = || format!("cannot compress {path}");
-    // No name and no date in the gzip header: the same text gives the same bytes.
-    let mut gzip = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::new(6));
-    gzip.write_all(text.as_bytes()).or_fail(Class::System, failed)?;
-    files.insert(format!("{path}.gz"), gzip.finish().or_fail(Class::System, failed)?.into());
-    files.insert(format!("{path}.zst"), zstd::bulk::compress(text.as_bytes(), 9).or_fail(Class::System, failed)?.into());
-    files.insert(path.to_string(), text.into());
-    Ok(())
+    files
 }
 
 /// Where a package's bytes are, below the prefix of a channel or snapshot.
@@ -197,7 +185,11 @@ pub fn sources_file(base_url: &str, prefix: &str, has_sources: bool, public_key:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assemble::{Made, assemble, unpack};
+    use crate::catalog::Catalog;
+    use crate::disk;
     use twostage_model::PackageId;
+    use twostage_model::error::OrFail as _;
 
     fn package(kind: Kind, name: &str, arch: &str, control: &str) -> Arc<PoolPackage> {
         Arc::new(PoolPackage {
@@ -212,6 +204,25 @@ mod tests {
             rpm: None,
             notes: vec![],
         })
+    }
+
+    /// The index files of packages, made as a publish makes them.
+    fn indexes(packages: &[Arc<PoolPackage>], architectures: &[String]) -> Result<BTreeMap<String, Vec<u8>>> {
+        let dir = tempfile::TempDir::new().or_fail(Class::System, || "no folder".into())?;
+        let (scratch, catalog) = (disk::Scratch::open(dir.path())?, Catalog::new(dir.path()));
+        let add = |package: &Arc<PoolPackage>| catalog.add(&scratch, package, &paragraph_checked(package)?);
+        let entries: Vec<Arc<Entry>> = packages.iter().map(add).collect::<Result<_>>()?;
+        let packs = catalog.packs_made(&scratch)?;
+        let mut files = BTreeMap::new();
+        for (path, outline) in outlines(&entries, architectures) {
+            let Made::New { plain, packed, .. } = assemble(&outline, &packs, &PACKINGS, None)? else { continue };
+            for (packing, (body, _)) in PACKINGS.iter().zip(packed) {
+                let text = unpack(*packing, &body, plain.1).filter(|text| Sha256::of(text) == plain.0);
+                files.insert(path.clone(), text.ok_or_else(|| Error::new(Class::System, "it does not unpack to its text"))?);
+                files.insert(format!("{path}{}", packing.ending()), body.to_vec());
+            }
+        }
+        Ok(files)
     }
 
     #[test]
@@ -251,13 +262,13 @@ mod tests {
     #[test]
     fn a_paragraph_that_apt_cannot_hold_is_refused_with_the_limit() {
         let deb = |size: usize| package(Kind::Deb, "aa", "all", &format!("Package: aa\nX: {}\n", "x".repeat(size)));
-        assert!(check_paragraph(&deb(MOST_PARAGRAPH - 1000)).is_ok());
-        let refused = check_paragraph(&deb(MOST_PARAGRAPH)).map_err(|error| error.to_string());
+        assert!(paragraph_checked(&deb(MOST_PARAGRAPH - 1000)).is_ok());
+        let refused = paragraph_checked(&deb(MOST_PARAGRAPH)).map_err(|error| error.to_string());
         assert!(refused.is_err_and(|text| text.contains("apt reads paragraphs below 1 MiB (1048576 bytes)")));
         let mut source = (*package(Kind::Source, "cc", "source", "Source: cc\n")).clone();
         let file = crate::PoolFile { name: "f".repeat(200), size: 1, sha256: Sha256::of(b"f") };
         source.files = vec![file; 4000];
-        assert!(check_paragraph(&source).is_err(), "a list of files is in it, too");
+        assert!(paragraph_checked(&source).is_err(), "a list of files is in it, too");
     }
 
     #[test]

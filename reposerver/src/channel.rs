@@ -13,10 +13,11 @@
 //! keeps what it has when it is offered something older. Each state is also a file of `history/`, the present one
 //! too, so that a broken channel can be made anew.
 
+use crate::catalog::Entry;
 use crate::names::lines;
 use crate::sign::Key;
 use crate::snapshot::{MOST_AHEAD, Signed, Snapshot};
-use crate::{PoolPackage, Repository, disk, seal};
+use crate::{Repository, disk, seal};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -187,14 +188,16 @@ impl Repository {
         let mut members = old.as_ref().map(|old| old.members.clone()).unwrap_or_default();
         change(&mut members);
         members.retain(|_, group| !group.is_empty());
-        let packages = self.whole_packages(members.values().flatten())?;
-        let names = self.check_names(&packages)?;
+        let entries = self.whole_entries(members.values().flatten())?;
+        let base = old.as_ref().and_then(|old| self.stored(&old.snapshot).ok().flatten());
+        let names = self.check_names(&entries, base.as_ref().map(|base| &base.members))?;
         self.sync_packages(names.iter())?;
-        self.sync_new_packages(&packages)?;
+        self.sync_new_packages(&entries)?;
         let snapshot = match old.as_ref().filter(|old| old.members == members) {
-            Some(old) => self.persist_again(&old.snapshot, &packages, now)?,
-            None => self.persist(&packages, now)?,
+            Some(old) => self.persist_again(&old.snapshot, &entries, now)?,
+            None => self.persist(&entries, next_date(old.as_ref(), now), base.as_deref())?,
         };
+        self.catalog.sync()?;
         if let Some(old) = &old
             && self.is_current(old, &snapshot, key)
         {
@@ -205,7 +208,7 @@ impl Repository {
             return Ok(self.published(snapshot.id, Some(old), false));
         }
         self.point(channel, old.as_ref(), &snapshot, members, now, key)?;
-        self.add_names(&lines(names.iter().map(|package| (package.file_name(), package.sha256))))?;
+        self.add_names(&lines(names.iter().map(|entry| (entry.file_name(), entry.sha256))))?;
         Ok(self.published(snapshot.id, old.as_ref(), true))
     }
 
@@ -228,9 +231,10 @@ impl Repository {
             Some(members) => members,
             None => Members::from([("moved".to_string(), self.members_of(id)?)]),
         };
-        let packages = self.whole_packages(members.values().flatten())?;
-        let names = self.check_names(&packages)?;
-        let snapshot = self.persist_again(id, &packages, now)?;
+        let entries = self.whole_entries(members.values().flatten())?;
+        let names = self.check_names(&entries, None)?;
+        let snapshot = self.persist_again(id, &entries, now)?;
+        self.catalog.sync()?;
         if snapshot.id != *id {
             let what = format!("the groups that channel {channel} had in snapshot {} make another snapshot", id.short());
             return Err(Error::new(Class::Repository, what).hint(repair_hint(channel)));
@@ -241,7 +245,7 @@ impl Repository {
             return Ok(self.published(snapshot.id, Some(old), false));
         }
         self.point(channel, old.as_ref(), &snapshot, members, now, &key)?;
-        self.add_names(&lines(names.iter().map(|package| (package.file_name(), package.sha256))))?;
+        self.add_names(&lines(names.iter().map(|entry| (entry.file_name(), entry.sha256))))?;
         Ok(self.published(snapshot.id, old.as_ref(), true))
     }
 
@@ -256,14 +260,11 @@ impl Repository {
             && channel.signed.is_current(key, &self.settings, &snapshot.files)
     }
 
-    /// The packages of a list of digests, in the order of an index, every one of them whole.
-    pub(crate) fn whole_packages<'a>(&self, members: impl IntoIterator<Item = &'a Sha256> + Clone) -> Result<Vec<Arc<PoolPackage>>> {
-        for digest in members.clone() {
-            self.package_again(digest)?;
-        }
-        let packages = self.sorted_packages(members)?;
-        self.verify_all(&packages)?;
-        Ok(packages)
+    /// The entries of packages, in the order of an index, every one of them whole.
+    pub(crate) fn whole_entries<'a>(&self, members: impl Iterator<Item = &'a Sha256> + Clone) -> Result<Vec<Arc<Entry>>> {
+        let entries = self.entries_again(members)?;
+        self.verify_entries(&entries)?;
+        Ok(entries)
     }
 
     /// The groups that a channel had when it pointed to a snapshot; nothing when it never did.
@@ -389,7 +390,9 @@ impl Repository {
         while history.iter().any(|earlier| earlier.date == dated) {
             dated = dated.saturating_add(1);
         }
-        let signed = Signed::new(key, &self.settings.origin, dated, &snapshot.files)?;
+        // With the date of its snapshot a channel says the same: one signature is for both.
+        let same = Some(&snapshot.signed).filter(|signed| signed.date == dated && signed.is_current(key, &self.settings, &snapshot.files));
+        let signed = same.map_or_else(|| Signed::new(key, &self.settings.origin, dated, &snapshot.files), |same| Ok(same.clone()))?;
         let serial = old.map_or(0, |old| old.serial.saturating_add(1));
         let new = Channel { snapshot: snapshot.id, date: dated, members, history, serial, signed };
         self.write_state(channel, &new)?;
@@ -419,6 +422,13 @@ impl Repository {
     fn history_folder(&self, channel: &str) -> PathBuf {
         self.root.join("history").join(channel)
     }
+}
+
+/// The date of the state that follows, for the snapshot that is made for it; that of now where a wrong clock has dated the
+/// channel far ahead.
+fn next_date(old: Option<&Channel>, now: i64) -> i64 {
+    let dated = old.map_or(now, |old| now.max(old.date.saturating_add(1)));
+    if dated > now.saturating_add(AHEAD) { now } else { dated }
 }
 
 /// What mends a channel.

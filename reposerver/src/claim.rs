@@ -1,7 +1,7 @@
 //! Which folders are repositories: those that say so, and nobody else's.
 //!
 //! A repository's leftovers are removed when it is opened, so a folder is taken for one only if it is new or empty, has
-//! the mark, or was made by a twostage that had no mark yet: with only the names of a repository at its top.
+//! the mark, or has lost it, or was made before there were marks: with only the names of a repository at its top.
 
 use std::path::Path;
 use twostage_beneath::Mark;
@@ -11,7 +11,25 @@ use twostage_model::{Class, Result};
 const MARK: Mark = Mark {
     name: "twostage-repository",
     text: "This folder is a repository of twostage, which removes unfinished files in its tmp/.\n",
-    known: &["blobs", "builds", "channels", "history", "key", "keys", "lock", "meta", "names", "pool", "signed", "snapshots", "tmp"],
+    known: &[
+        "blobs",
+        "builds",
+        "catalog",
+        "channels",
+        "history",
+        "key",
+        "key.asc",
+        "keys",
+        "lock",
+        "meta",
+        "names",
+        "names.sum",
+        "pool",
+        "signed",
+        "snapshots",
+        "tmp",
+        "verified",
+    ],
     lock: "lock",
     proof: "key/signing.asc",
 };

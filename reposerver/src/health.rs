@@ -1,24 +1,30 @@
 //! Whether the files of the repository are what they were when they came.
 //!
 //! A file of the pool is hashed when it is first relied on, and again when its stamp (inode, size, times)
-//! is another. What was found good is remembered, in memory and in `verified`:
+//! is another. What was found good is remembered, in memory and in `verified`, a record of 64 bytes for each file,
+//! numbers little-endian:
 //!
 //! ```text
-//! <bytes> <inode> <modified, in ns> <changed, in ns> pool/ab/<sha256>
+//! key       32 bytes: the digest of a file of the pool; of another file the digest of its path below the root
+//! size      u64, bytes
+//! inode     u64
+//! modified  i64, nanoseconds since 1970
+//! changed   i64, the same
 //! ```
 //!
 //! That file is only a memory: without it, or on another disk, every file is hashed once more. See
 //! `docs/decisions/damage.md`.
 
-use crate::{Channel, PoolPackage, Repository, lock};
+use crate::catalog::{Entry, Rendered};
+use crate::{Channel, PoolPackage, Repository, lock, pool, workers};
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
 
 /// How long a file counts as verified in one process: a disk may lose a byte and no stamp changes.
@@ -39,32 +45,69 @@ pub(crate) struct Health {
 #[derive(Default)]
 struct Seen {
     loaded: bool,
-    /// By path below the repository's folder.
-    files: HashMap<PathBuf, (Stamp, Instant)>,
+    /// By key: see above.
+    files: HashMap<Sha256, (Stamp, Instant)>,
     /// Not yet in `verified`.
-    new: Vec<PathBuf>,
-    /// Lines that `verified` has.
-    lines: usize,
+    new: Vec<Sha256>,
+    /// Records that `verified` has.
+    records: usize,
 }
+
+/// Bytes of a record in `verified`.
+const RECORD: usize = 64;
 
 /// What changes when a file is written to, or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     size: u64,
     inode: u64,
-    modified: i128,
-    changed: i128,
+    modified: i64,
+    changed: i64,
 }
 
 impl Stamp {
-    fn of(meta: &Metadata) -> Stamp {
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        Stamp {
-            size: meta.size(),
-            inode: meta.ino(),
-            modified: nanoseconds(meta.mtime(), meta.mtime_nsec()),
-            changed: nanoseconds(meta.ctime(), meta.ctime_nsec()),
+    fn record(&self, key: &Sha256) -> [u8; RECORD] {
+        let mut record = [0; RECORD];
+        record[..32].copy_from_slice(key.as_bytes());
+        let numbers = [self.size, self.inode, self.modified.cast_unsigned(), self.changed.cast_unsigned()];
+        for (place, number) in record[32..].chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
         }
+        record
+    }
+
+    fn read(record: &[u8]) -> Option<(Sha256, Stamp)> {
+        let (key, numbers) = record.split_first_chunk::<32>()?;
+        let mut numbers = numbers.chunks_exact(8).map(|bytes| bytes.try_into().map(u64::from_le_bytes));
+        let mut number = || numbers.next()?.ok();
+        let (size, inode) = (number()?, number()?);
+        let stamp = Stamp { size, inode, modified: number()?.cast_signed(), changed: number()?.cast_signed() };
+        Some((Sha256::from_bytes(*key), stamp))
+    }
+
+    fn new(size: u64, inode: u64, modified: (i64, i64), changed: (i64, i64)) -> Stamp {
+        let nanoseconds = |(seconds, rest): (i64, i64)| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
+        Stamp { size, inode, modified: nanoseconds(modified), changed: nanoseconds(changed) }
+    }
+
+    /// Of a file below an open folder, by a path; nothing where that is no file.
+    fn at(folder: &File, path: &Path) -> Option<Stamp> {
+        let stat = rustix::fs::statat(folder, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+        let nanoseconds = |rest: u64| i64::try_from(rest).unwrap_or(0);
+        is_file.then(|| {
+            let size = u64::try_from(stat.st_size).unwrap_or(0);
+            Stamp::new(
+                size,
+                stat.st_ino,
+                (stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
+                (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
+            )
+        })
+    }
+
+    fn of(meta: &Metadata) -> Stamp {
+        Stamp::new(meta.size(), meta.ino(), (meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()))
     }
 }
 
@@ -91,6 +134,58 @@ impl Repository {
             let error = Error::new(Class::Repository, format!("the file of {} in the pool is damaged", package.id)).because(cause);
             if machine { error } else { error.hint(bring_again(&[package])) }
         })
+    }
+
+    /// Whether every file of these packages is what it was when it came. A file whose stamp is the one that it had when
+    /// it was hashed is not opened. All that are not are named.
+    pub(crate) fn verify_entries(&self, entries: &[Arc<Entry>]) -> Result<()> {
+        self.load_stamps();
+        let unsure = Mutex::new(HashSet::new());
+        {
+            let seen = lock(&self.health.seen);
+            let files = &seen.files;
+            let folder = File::open(&self.root).or_fail(Class::System, || format!("cannot read {}", self.root.display()))?;
+            workers::for_runs(entries, 1024, |entry| {
+                let mut all = std::iter::once((entry.sha256, entry.size)).chain(entry.files.iter().copied());
+                let good = all.all(|(digest, size)| {
+                    let known = files.get(&digest).filter(|(stamp, at)| stamp.size == size && at.elapsed() < TRUSTED);
+                    known.is_some_and(|(known, _)| Stamp::at(&folder, &pool::shard(Path::new("pool"), &digest)) == Some(*known))
+                });
+                if !good {
+                    lock(&unsure).insert(entry.sha256);
+                }
+                Ok(())
+            })?;
+        }
+        let unsure = std::mem::take(&mut *lock(&unsure));
+        let packages: Vec<Arc<PoolPackage>> = entries
+            .iter()
+            .filter(|entry| unsure.contains(&entry.sha256))
+            .map(|entry| self.package(&entry.sha256))
+            .collect::<Result<_>>()?;
+        self.verify_all(&packages)
+    }
+
+    /// Those of the packages that we signed whose signature's file has another stamp than when it was last found good.
+    pub(crate) fn unsure_signatures(&self, texts: &[Arc<Rendered>], key: &str) -> Result<Vec<Arc<Rendered>>> {
+        self.load_stamps();
+        let unsure = Mutex::new(Vec::new());
+        let seen = lock(&self.health.seen);
+        let files = &seen.files;
+        let folder = File::open(&self.root).or_fail(Class::System, || format!("cannot read {}", self.root.display()))?;
+        workers::for_runs(texts, 1024, |rendered| {
+            if *rendered.key != *key {
+                return Ok(());
+            }
+            let path = self.signed_path(key, &rendered.sha256);
+            let known = files.get(&self.key_of(&path)).filter(|(_, at)| at.elapsed() < TRUSTED);
+            let name = path.strip_prefix(&self.root).unwrap_or(&path);
+            if !known.is_some_and(|(known, _)| Stamp::at(&folder, name) == Some(*known)) {
+                lock(&unsure).push(Arc::clone(rendered));
+            }
+            Ok(())
+        })?;
+        Ok(std::mem::take(&mut *lock(&unsure)))
     }
 
     /// Whether every file of a package is what it was when it came.
@@ -132,7 +227,8 @@ impl Repository {
     /// # Errors
     /// It is damaged, and something relies on it.
     pub fn is_good(&self, digest: &Sha256) -> Result<bool> {
-        match self.package(digest) {
+        let package = if self.was_published(digest)? { self.package_or_described(digest) } else { self.package(digest) };
+        match package {
             Ok(package) => self.open_verified(&package, digest).map(|_| true),
             Err(error) if error.is_machine() => Err(error),
             Err(error) => {
@@ -148,8 +244,7 @@ impl Repository {
     /// # Errors
     /// What is not.
     pub fn verify_channel(&self, channel: &Channel) -> Result<()> {
-        let packages = self.sorted_packages(channel.members.values().flatten())?;
-        self.verify_all(&packages)
+        self.verify_entries(&self.entries(channel.members.values().flatten())?)
     }
 
     /// Opens a blob of which it is known that it is what it was.
@@ -181,7 +276,7 @@ impl Repository {
             let what = format!("{} has {} bytes, and had {size} when it came", path.display(), meta.len());
             return Err(Error::new(Class::Repository, what));
         }
-        let name = path.strip_prefix(&self.root).unwrap_or(path);
+        let name = &self.key_of(path);
         if self.is_known(name, Stamp::of(&meta)) {
             return Ok(file);
         }
@@ -198,47 +293,50 @@ impl Repository {
         Ok(file)
     }
 
-    fn is_known(&self, name: &Path, stamp: Stamp) -> bool {
-        let mut seen = lock(&self.health.seen);
-        if !seen.loaded {
-            seen.loaded = true;
-            self.load(&mut seen);
-        }
-        seen.files.get(name).is_some_and(|(known, at)| *known == stamp && at.elapsed() < TRUSTED)
+    /// What a file is known by.
+    fn key_of(&self, path: &Path) -> Sha256 {
+        let name = path.strip_prefix(&self.root).unwrap_or(path);
+        let digest = name.starts_with("pool").then(|| path.file_name()?.to_str()?.parse().ok()).flatten();
+        digest.unwrap_or_else(|| Sha256::of(name.as_os_str().as_encoded_bytes()))
     }
 
-    fn know(&self, name: &Path, stamp: Stamp) {
+    fn is_known(&self, key: &Sha256, stamp: Stamp) -> bool {
+        self.load_stamps();
+        lock(&self.health.seen).files.get(key).is_some_and(|(known, at)| *known == stamp && at.elapsed() < TRUSTED)
+    }
+
+    fn know(&self, key: &Sha256, stamp: Stamp) {
         let mut seen = lock(&self.health.seen);
-        let earlier = seen.files.insert(name.to_path_buf(), (stamp, Instant::now()));
+        let earlier = seen.files.insert(*key, (stamp, Instant::now()));
         if earlier.is_none_or(|(earlier, _)| earlier != stamp) {
-            seen.new.push(name.to_path_buf());
+            seen.new.push(*key);
         }
     }
 
     /// Remembers a file that was just written by us and hashed on the way.
     pub(crate) fn just_written(&self, path: &Path) {
         if let Ok(meta) = fs::metadata(path) {
-            self.know(path.strip_prefix(&self.root).unwrap_or(path), Stamp::of(&meta));
+            self.load_stamps();
+            self.know(&self.key_of(path), Stamp::of(&meta));
         }
     }
 
-    fn load(&self, seen: &mut Seen) {
-        // What cannot be read is not known: the files are hashed then.
-        let Ok(text) = fs::read_to_string(self.root.join("verified")) else { return };
-        for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
-            seen.lines += 1;
-            let mut words = line.splitn(5, ' ');
-            let mut number = || words.next().and_then(|word| word.parse::<i128>().ok());
-            let (Some(size), Some(inode), Some(modified), Some(changed)) = (number(), number(), number(), number()) else { continue };
-            let (Ok(size), Ok(inode), Some(name)) = (size.try_into(), inode.try_into(), words.next()) else { continue };
-            let stamp = Stamp { size, inode, modified, changed };
-            seen.files.entry(PathBuf::from(name)).and_modify(|known| known.0 = stamp).or_insert((stamp, Instant::now()));
+    fn load_stamps(&self) {
+        let mut seen = lock(&self.health.seen);
+        if std::mem::replace(&mut seen.loaded, true) {
+            return;
         }
+        // What cannot be read is not known: the files are hashed then.
+        let Ok(bytes) = fs::read(self.root.join("verified")) else { return };
+        let now = Instant::now();
+        seen.records = bytes.len() / RECORD;
+        let read = bytes.chunks_exact(RECORD).filter_map(Stamp::read);
+        seen.files = read.map(|(key, stamp)| (key, (stamp, now))).collect();
     }
 
     /// Forgets all stamps: everything is hashed again.
     pub(crate) fn forget(&self) {
-        *lock(&self.health.seen) = Seen { loaded: true, lines: usize::MAX / 2, ..Seen::default() };
+        *lock(&self.health.seen) = Seen { loaded: true, records: usize::MAX / 2, ..Seen::default() };
         lock(&self.packages).clear();
     }
 
@@ -246,37 +344,25 @@ impl Repository {
     /// the publishers' lock.
     pub(crate) fn remember(&self) {
         // What is not durable yet may be another after a power failure, with the same stamp.
-        let unsynced: Vec<Sha256> = lock(&self.unsynced).iter().copied().collect();
-        let others = unsynced.iter().filter_map(|digest| self.package(digest).ok());
-        let others: Vec<Sha256> = others.flat_map(|package| package.files.iter().map(|file| file.sha256).collect::<Vec<_>>()).collect();
-        let unsynced: HashSet<String> = unsynced.iter().chain(&others).map(Sha256::to_string).collect();
-        let is_durable = |path: &Path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| !unsynced.contains(name));
+        let mut unsynced: HashSet<Sha256> = lock(&self.unsynced).iter().copied().collect();
+        let others: Vec<_> = unsynced.iter().filter_map(|digest| self.package(digest).ok()).collect();
+        unsynced.extend(others.iter().flat_map(|package| package.files.iter().map(|file| file.sha256)));
         let mut seen = lock(&self.health.seen);
-        let (new, later): (Vec<_>, Vec<_>) = std::mem::take(&mut seen.new).into_iter().partition(|path| is_durable(path));
+        let (later, new): (Vec<_>, Vec<_>) = std::mem::take(&mut seen.new).into_iter().partition(|key| unsynced.contains(key));
         seen.new = later;
         if new.is_empty() {
             return;
         }
-        let line = |name: &Path, stamp: &Stamp| {
-            format!("{} {} {} {} {}\n", stamp.size, stamp.inode, stamp.modified, stamp.changed, name.display())
-        };
         let path = self.root.join("verified");
-        // Twice as many lines as files: time for a new one.
-        let anew = seen.lines + new.len() > 64 + 2 * seen.files.len();
-        let mut text = String::new();
-        if anew {
-            for (name, (stamp, _)) in seen.files.iter().filter(|(name, _)| is_durable(name)) {
-                text.push_str(&line(name, stamp));
-            }
-            seen.lines = seen.files.len();
-        } else {
-            for (name, (stamp, _)) in new.iter().filter_map(|name| Some((name, seen.files.get(name)?))) {
-                let _ = write!(text, "{}", line(name, stamp));
-            }
-            seen.lines += new.len();
-        }
+        // Twice as many records as files, or a torn one: time for a new file.
+        let torn = fs::metadata(&path).is_ok_and(|meta| !meta.len().is_multiple_of(RECORD as u64));
+        let anew = torn || seen.records.saturating_add(new.len()) > 64 + 2 * seen.files.len();
+        let keys: Vec<Sha256> = if anew { seen.files.keys().copied().filter(|key| !unsynced.contains(key)).collect() } else { new };
+        seen.records = if anew { keys.len() } else { seen.records + keys.len() };
+        let records = keys.iter().filter_map(|key| Some(seen.files.get(key)?.0.record(key)));
+        let bytes: Vec<u8> = records.flatten().collect();
         let written = File::options().create(true).write(true).truncate(anew).append(!anew).open(&path);
-        let _ = written.and_then(|mut file| file.write_all(text.as_bytes()));
+        let _ = written.and_then(|mut file| file.write_all(&bytes));
     }
 
     /// Notes that something was damaged and is whole again.

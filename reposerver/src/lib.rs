@@ -10,7 +10,7 @@
 //! ```text
 //! pool/ab/<sha256>        the bytes of every deb, rpm and source file; an rpm's name is the digest of
 //!                         its header and payload
-//! meta/ab/<sha256>.json   what a package says of itself, parsed once
+//! catalog/                what each package says of itself and its texts in the indexes, made once; can be thrown away
 //! blobs/ab/<sha256>       other files that a project keeps by digest
 //! signed/<fingerprint>/   the signatures of ours that rpms are served with, by key and package
 //! keys/<fingerprint>.asc  public keys of those who signed rpms before they came here
@@ -37,6 +37,8 @@
 //! The store is synchronous; only [`http`] is not.
 
 pub mod apt;
+mod assemble;
+mod catalog;
 mod channel;
 mod claim;
 mod disk;
@@ -51,6 +53,7 @@ mod rpms;
 mod seal;
 pub mod sign;
 mod snapshot;
+mod workers;
 mod yum;
 
 pub use apt::sources_file;
@@ -121,6 +124,7 @@ pub struct Repository {
     key: Mutex<Option<Arc<Key>>>,
     publics: disk::Cache<(), keys::Public>,
     health: health::Health,
+    catalog: catalog::Catalog,
     /// Whether this process holds the publishers' lock.
     holding: AtomicBool,
     packages: Mutex<HashMap<Sha256, Arc<PoolPackage>>>,
@@ -152,6 +156,7 @@ impl Repository {
             key: Mutex::new(None),
             publics: disk::Cache::default(),
             health: health::Health::default(),
+            catalog: catalog::Catalog::new(root),
             holding: AtomicBool::new(false),
             packages: Mutex::default(),
             unsynced: Mutex::default(),

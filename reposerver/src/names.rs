@@ -2,28 +2,33 @@
 //!
 //! ```text
 //! names       "<sha256>  <file name>", a line each
-//! names.sum   "<bytes> <sha256>": what the file had when it was last added to
+//! names.sum   "<bytes> <sha256> <sha256>": what the file had when it was last added to, and a digest of where the
+//!             channels pointed then
 //! ```
 //!
 //! Lines are appended *after* the pointer swap, so that a publish that fails reserves no name. What a crash
-//! kept from being appended is what some channel points to right now; that is appended first by the next who
-//! publishes. Where `names` is not what `names.sum` says, it is made anew from the lists of all snapshots,
+//! kept from being appended is what some channel points to right now, and `names.sum` has another digest then; that is
+//! appended first by the next who publishes. Where `names` is not what `names.sum` says, it is made anew from the lists of all snapshots,
 //! each of which is checked by its own name.
 
-use crate::snapshot::manifest;
-use crate::{PoolPackage, Repository, disk};
+use crate::catalog::Entry;
+use crate::snapshot::list;
+use crate::{Repository, disk};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read as _, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use twostage_model::error::OrFail;
-use twostage_model::{Class, Error, Manifest, Result, Sha256, SnapshotId};
+use twostage_model::{Class, Error, Hasher, Manifest, Result, Sha256, SnapshotId};
 
 impl Repository {
     /// Refuses a name-version-architecture that a channel published with other content. Returns
-    /// those that no channel published yet.
-    pub(crate) fn check_names(&self, packages: &[Arc<PoolPackage>]) -> Result<Vec<Arc<PoolPackage>>> {
+    /// those that no channel published yet. `there` are packages that a channel has right now.
+    pub(crate) fn check_names(&self, entries: &[Arc<Entry>], there: Option<&HashSet<Sha256>>) -> Result<Vec<Arc<Entry>>> {
+        if let Some(new) = self.new_names(entries, there)? {
+            return Ok(new);
+        }
         let (mut present, mut all_read) = (BTreeMap::new(), true);
         for name in self.channels()? {
             // A broken channel stands in nobody's way; its names are among those of the snapshots.
@@ -34,7 +39,7 @@ impl Repository {
             let listed = match self.snapshot_info(&channel.snapshot) {
                 Ok(Some(info)) => Some(info.manifest),
                 // A damaged snapshot is mended by publishing it again, so this must not stand in the way.
-                _ => self.sorted_packages(channel.members.values().flatten()).and_then(|packages| manifest(&packages)).ok(),
+                _ => self.entries(channel.members.values().flatten()).and_then(|entries| list(&entries)?.parse::<Manifest>()).ok(),
             };
             match listed {
                 Some(listed) => present.extend(listed.files().map(|(name, digest)| (name.to_string(), digest))),
@@ -50,24 +55,64 @@ impl Repository {
         }
         self.add_names(&lines(lost))?;
         let mut new = Vec::new();
-        for package in packages {
-            let name = package.file_name();
-            match names.get(&name) {
-                Some(earlier) if *earlier != package.sha256 => {
-                    return Err(Error::new(
-                        Class::Repository,
-                        format!(
-                            "{} version {} ({}) was published before with other content: then {earlier}, now {}",
-                            package.id.name, package.id.version, package.id.arch, package.sha256
-                        ),
-                    )
-                    .hint("give the changed package a new version: one name, version and architecture is one content, for ever"));
-                }
+        for entry in entries {
+            match names.get(&entry.file_name()) {
+                Some(earlier) if *earlier != entry.sha256 => return Err(taken(entry, earlier)),
                 Some(_) => {}
-                None => new.push(Arc::clone(package)),
+                None => new.push(Arc::clone(entry)),
             }
         }
         Ok(new)
+    }
+
+    /// [`Repository::check_names`] where nothing was lost since the last publish: only those are looked for that no channel
+    /// has. Nothing where that is not known.
+    fn new_names(&self, entries: &[Arc<Entry>], there: Option<&HashSet<Sha256>>) -> Result<Option<Vec<Arc<Entry>>>> {
+        let mut new: HashMap<String, &Arc<Entry>> = entries
+            .iter()
+            .filter(|entry| !there.is_some_and(|there| there.contains(&entry.sha256)))
+            .map(|entry| (entry.file_name(), entry))
+            .collect();
+        let Some(sum) = self.sum().filter(|sum| sum.pointers.is_some_and(|pointers| Some(pointers) == self.pointers())) else {
+            return Ok(None);
+        };
+        let bytes = match disk::read(&self.names_path()) {
+            Ok(bytes) => bytes.unwrap_or_default(),
+            Err(error) if error.is_machine() => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        if bytes.len() != sum.size || !sum.of(&bytes) {
+            return Ok(None);
+        }
+        for line in bytes.split(|byte| *byte == b'\n') {
+            let Some((digest, Ok(name))) = line.split_at_checked(NAME_AT).map(|(digest, name)| (digest, std::str::from_utf8(name))) else {
+                continue;
+            };
+            if new.contains_key(name)
+                && let Some(entry) = new.remove(name)
+            {
+                let earlier = std::str::from_utf8(digest).ok().and_then(|digest| digest.trim_end().parse::<Sha256>().ok());
+                match earlier {
+                    Some(earlier) if earlier == entry.sha256 => {}
+                    Some(earlier) => return Err(taken(entry, &earlier)),
+                    None => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(entries.iter().filter(|entry| new.contains_key(&entry.file_name())).map(Arc::clone).collect()))
+    }
+
+    /// A digest of where the channels point; nothing where that cannot be read.
+    fn pointers(&self) -> Option<Sha256> {
+        let mut hasher = Hasher::default();
+        for name in self.channels().ok()? {
+            // A channel's file begins with its snapshot and its date.
+            let mut start = Vec::new();
+            File::open(self.channel_path(&name)).ok()?.take(POINTER).read_to_end(&mut start).ok()?;
+            hasher.field(name.as_bytes());
+            hasher.field(&start);
+        }
+        Some(hasher.finish())
     }
 
     /// Every name with its content, made anew where that is needed. `present` is what channels point to now.
@@ -150,13 +195,14 @@ impl Repository {
         Ok(published.is_some_and(|published: Arc<HashSet<Sha256>>| published.contains(digest)))
     }
 
+    /// Adds lines, and notes where the channels point.
     pub(crate) fn add_names(&self, lines: &str) -> Result<()> {
-        if lines.is_empty() {
-            return Ok(());
-        }
         let path = self.names_path();
         let failed = || format!("cannot write {}", path.display());
         let mut bytes = disk::read(&path)?.unwrap_or_default();
+        if lines.is_empty() {
+            return self.write_sum(whole_lines(&bytes));
+        }
         let end = whole_lines(&bytes).len();
         let made = !path.exists();
         let mut file = File::options().create(true).truncate(false).write(true).open(&path).or_fail(Class::System, failed)?;
@@ -178,12 +224,17 @@ impl Repository {
 
     fn sum(&self) -> Option<Sum> {
         let text = fs::read_to_string(self.root.join("names.sum")).ok()?;
-        let (size, sha256) = text.trim_end().split_once(' ')?;
-        Some(Sum { size: size.parse().ok()?, sha256: sha256.parse().ok()? })
+        let mut words = text.split_whitespace();
+        let (size, sha256) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Sum { size, sha256, pointers: words.next().and_then(|word| word.parse().ok()) })
     }
 
     fn write_sum(&self, names: &[u8]) -> Result<()> {
-        let text = format!("{} {}\n", names.len(), Sha256::of(names));
+        let pointers = self.pointers().map(|digest| format!(" {digest}")).unwrap_or_default();
+        let text = format!("{} {}{pointers}\n", names.len(), Sha256::of(names));
+        if fs::read(self.root.join("names.sum")).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(());
+        }
         disk::write(self.scratch()?, &self.root.join("names.sum"), text.as_bytes())
     }
 }
@@ -192,6 +243,20 @@ impl Repository {
 struct Sum {
     size: usize,
     sha256: Sha256,
+    /// Where the channels pointed; not in what was written before there was this.
+    pointers: Option<Sha256>,
+}
+
+/// Where the name begins in a line: behind a digest and two blanks.
+const NAME_AT: usize = 66;
+/// Bytes of a channel's file that have its snapshot and its date.
+const POINTER: u64 = 110;
+
+fn taken(entry: &Entry, earlier: &Sha256) -> Error {
+    let (name, version, arch) = (entry.name(), entry.version(), entry.arch());
+    let what = format!("{name} version {version} ({arch}) was published before with other content: then {earlier}, now {}", entry.sha256);
+    Error::new(Class::Repository, what)
+        .hint("give the changed package a new version: one name, version and architecture is one content, for ever")
 }
 
 impl Sum {

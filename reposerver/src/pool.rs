@@ -1,22 +1,24 @@
 //! What the repository holds by digest: debs, rpms, sources, and other files.
 //!
-//! What a package says of itself is read once, while its bytes stream in, and kept in `meta/`, so
-//! that a publish never opens a payload:
+//! What a package says of itself is read once, while its bytes stream in, and kept in the [catalog](crate::catalog),
+//! so that a publish never opens a package:
 //!
 //! ```json
 //! {"kind":"deb","id":{"name":"greet","version":"1.0-1","arch":"amd64"},"size":1234,"sha256":"5f2c…",
 //!  "date":1767413106,"source":"greet","control":"Package: greet\n…","files":[]}
 //! ```
 
-use crate::{Repository, apt, disk, extra, lock, rpms, seal};
+use crate::catalog::Entry;
+use crate::{Repository, apt, disk, extra, lock, rpms, seal, workers};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 use twostage_model::error::OrFail;
+use twostage_model::shown::count;
 use twostage_model::{Class, Error, Hasher, PackageId, Result, Sha256};
 use twostage_package::{control, deb, rpm, version};
 
@@ -139,14 +141,20 @@ impl PoolPackage {
     /// The name that it has in a snapshot's list: `greet_1.0-1_amd64.deb`, `greet_1.0-1.dsc`.
     /// An epoch stays in it, with its colon as `%3a`, because it tells versions apart.
     pub fn file_name(&self) -> String {
-        match self.kind {
-            Kind::Deb => self.id.deb_file_name(),
-            Kind::Udeb => self.id.udeb_file_name(),
-            Kind::Source => format!("{}_{}.dsc", self.id.name, self.id.version.replace(':', "%3a")),
-            Kind::Rpm | Kind::SourceRpm => self.id.rpm_file_name(),
-            // Two states of one file are no conflict: the name tells them apart.
-            Kind::Extra(extra) => format!("{}-{}", self.sha256.short(), extra.names().1),
-        }
+        file_name(self.kind, &self.id.name, &self.id.version, &self.id.arch, &self.sha256)
+    }
+}
+
+/// [`PoolPackage::file_name`] of its parts.
+pub(crate) fn file_name(kind: Kind, name: &str, version: &str, arch: &str, sha256: &Sha256) -> String {
+    let escaped = || version.replace(':', "%3a");
+    match kind {
+        Kind::Deb => format!("{name}_{}_{arch}.deb", escaped()),
+        Kind::Udeb => format!("{name}_{}_{arch}.udeb", escaped()),
+        Kind::Source => format!("{name}_{}.dsc", escaped()),
+        Kind::Rpm | Kind::SourceRpm => format!("{name}-{}.{arch}.rpm", escaped()),
+        // Two states of one file are no conflict: the name tells them apart.
+        Kind::Extra(extra) => format!("{}-{}", sha256.short(), extra.names().1),
     }
 }
 
@@ -285,9 +293,8 @@ impl Repository {
         }
         let text = std::str::from_utf8(dsc).or_fail(Class::Repository, || format!("{hint} is not UTF-8"))?;
         let parsed = control::dsc_files(text).or_fail(Class::Repository, || format!("{hint} is no good .dsc"))?;
-        let id = PackageId::new(&parsed.source, &parsed.version, "source")?;
         // Kept when all of them are there and are what they are to be.
-        let (mut files, mut incoming) = (Vec::new(), Vec::new());
+        let mut incoming = Vec::new();
         for listed in &parsed.files {
             check_plain_name(&listed.name, hint)?;
             if !self.is_whole(&self.pool_path(&listed.sha256), listed.sha256, listed.size) {
@@ -305,26 +312,13 @@ impl Repository {
                 // A source may have more files than a process may hold open.
                 incoming.push((stored.0.into_temp_path(), self.pool_path(&listed.sha256)));
             }
-            files.push(PoolFile { name: listed.name.clone(), size: listed.size, sha256: listed.sha256 });
         }
         let (file, blob) = self.store(dsc, hint)?;
         for (file, path) in incoming {
             disk::keep_for_now(file, &path)?;
             self.just_written(&path);
         }
-        let package = PoolPackage {
-            kind: Kind::Source,
-            id,
-            size,
-            sha256: blob.sha256,
-            date: 0,
-            source: parsed.source,
-            control: parsed.control.to_string(),
-            files,
-            rpm: None,
-            notes: Vec::new(),
-        };
-        self.admit(file, package)
+        self.admit(file, source_package(&parsed, size, blob.sha256)?)
     }
 
     /// Takes in what `repomd.xml` lists beside packages. It is a member of channels and snapshots
@@ -333,7 +327,7 @@ impl Repository {
     /// # Errors
     /// It is not what `kind` says, clients could not read it, or it cannot be written.
     pub fn ingest_extra(&self, kind: Extra, content: &[u8]) -> Result<Arc<PoolPackage>> {
-        let (word, name, _) = kind.names();
+        let name = kind.names().1;
         let refused = |why: &str| Error::new(Class::Repository, format!("this is no {name}: {why}"));
         if content.len() > MOST_EXTRA {
             return Err(refused(&format!("it has more than {} MiB", MOST_EXTRA >> 20)));
@@ -345,19 +339,7 @@ impl Repository {
         extra::check(kind, text)
             .map_err(|why| refused(&why).hint("a client that cannot read it loses the whole repository; make it anew"))?;
         let (file, blob) = self.store(content, name)?;
-        let package = PoolPackage {
-            kind: Kind::Extra(kind),
-            id: PackageId { name: name.into(), version: blob.sha256.short(), arch: word.into() },
-            size: blob.size,
-            sha256: blob.sha256,
-            date: 0,
-            source: String::new(),
-            control: String::new(),
-            files: Vec::new(),
-            rpm: None,
-            notes: Vec::new(),
-        };
-        self.admit(file, package)
+        self.admit(file, extra_package(kind, &blob))
     }
 
     /// Bytes first, then the description: a description vouches for the bytes.
@@ -366,17 +348,13 @@ impl Repository {
         if self.contains(&digest)? {
             return self.package(&digest);
         }
-        apt::check_paragraph(&package)?;
-        let failed = || format!("cannot describe {}", package.id);
-        let text = seal::close(&package)?;
+        let paragraph = apt::paragraph_checked(&package)?;
         // What a power failure cut short was relied on by nobody yet.
-        let damaged = self.was_published(&digest)? && self.meta_path(&digest).exists();
-        let mut meta = self.scratch()?.file()?;
-        meta.write_all(&text).or_fail(Class::System, failed)?;
+        let damaged = self.was_published(&digest)?;
         lock(&self.unsynced).insert(digest);
         disk::keep_for_now(file.into_temp_path(), &self.pool_path(&digest))?;
         self.just_written(&self.pool_path(&digest));
-        disk::keep_for_now(meta.into_temp_path(), &self.meta_path(&digest))?;
+        self.catalog.add(self.scratch()?, &package, &paragraph)?;
         if damaged {
             self.mend(format!("{} was damaged in the pool, and is whole again", package.id));
         }
@@ -386,24 +364,24 @@ impl Repository {
     }
 
     /// Makes packages durable, whoever took them in.
-    pub(crate) fn sync_packages<'a>(&self, packages: impl Iterator<Item = &'a Arc<PoolPackage>> + Clone) -> Result<()> {
+    pub(crate) fn sync_packages<'a>(&self, entries: impl Iterator<Item = &'a Arc<Entry>> + Clone) -> Result<()> {
         let mut files = BTreeSet::new();
-        for package in packages.clone() {
-            files.extend([self.pool_path(&package.sha256), self.meta_path(&package.sha256)]);
-            files.extend(package.files.iter().map(|file| self.pool_path(&file.sha256)));
+        for entry in entries.clone() {
+            files.insert(self.pool_path(&entry.sha256));
+            files.extend(entry.files.iter().map(|(digest, _)| self.pool_path(digest)));
         }
         disk::sync_files(&self.root, &files)?;
         let mut unsynced = lock(&self.unsynced);
-        packages.for_each(|package| {
-            unsynced.remove(&package.sha256);
+        entries.for_each(|entry| {
+            unsynced.remove(&entry.sha256);
         });
         Ok(())
     }
 
     /// Makes durable what this process took in.
-    pub(crate) fn sync_new_packages(&self, packages: &[Arc<PoolPackage>]) -> Result<()> {
+    pub(crate) fn sync_new_packages(&self, entries: &[Arc<Entry>]) -> Result<()> {
         let unsynced = lock(&self.unsynced).clone();
-        self.sync_packages(packages.iter().filter(|package| unsynced.contains(&package.sha256)))
+        self.sync_packages(entries.iter().filter(|entry| unsynced.contains(&entry.sha256)))
     }
 
     /// Whether the package is in the pool, whole: what a power failure cut short, or a disk changed, is not.
@@ -426,61 +404,129 @@ impl Repository {
         if let Some(package) = lock(&self.packages).get(digest) {
             return Ok(Arc::clone(package));
         }
-        let path = self.meta_path(digest);
-        let failed = || format!("{} cannot be used", path.display());
-        let damaged = |error: Error| if error.is_machine() { error } else { error.hint(DESCRIBE_AGAIN) };
-        let bytes = disk::read(&path).or_fail(Class::Repository, failed).map_err(damaged)?.ok_or_else(|| {
+        let Some(package) = self.catalog.get(digest).and_then(|entry| self.catalog.description(&entry)) else {
             let error = Error::new(Class::Repository, format!("the repository has no package {digest}"));
-            error.hint(if self.pool_path(digest).is_file() { DESCRIBE_AGAIN } else { "publish or lock it first" })
-        })?;
-        let package: PoolPackage = seal::open(&bytes).or_fail(Class::Repository, failed).map_err(damaged)?;
-        if package.sha256 != *digest {
-            let what = format!("{} describes another package, {}", path.display(), package.sha256);
-            return Err(damaged(Error::new(Class::Repository, what)));
-        }
+            return Err(error.hint(if self.pool_path(digest).is_file() { DESCRIBE_AGAIN } else { "publish or lock it first" }));
+        };
         let package = Arc::new(package);
         lock(&self.packages).insert(*digest, Arc::clone(&package));
         Ok(package)
     }
 
-    /// [`Repository::package`], where what it says of itself can be read from the package once more. Under the
-    /// publishers' lock.
-    pub(crate) fn package_again(&self, digest: &Sha256) -> Result<Arc<PoolPackage>> {
-        let path = self.pool_path(digest);
+    /// [`Repository::package`] of what was in the repository whole once: where the catalog lost what it says of itself, it is
+    /// read from the package once more, and kept in memory.
+    pub(crate) fn package_or_described(&self, digest: &Sha256) -> Result<Arc<PoolPackage>> {
         match self.package(digest) {
-            Err(error) if !error.is_machine() && path.is_file() => {
-                let package = self.describe_again(&path).and_then(|package| match package.sha256 == *digest {
-                    true => Ok(package),
-                    false => Err(Error::new(Class::Repository, format!("{} is damaged, too", path.display()))),
-                });
-                let package = package.map_err(|cause| {
+            Err(error) if !error.is_machine() && self.pool_path(digest).is_file() => {
+                let package = Arc::new(self.describe(digest).map_err(|cause| {
                     let error = Error::new(Class::Repository, error.what().to_string()).because(cause);
                     error.hint("bring the good file again, with `twostage publish FILE` or `twostage repo`")
-                })?;
-                self.mend(format!("what the pool says of {} was read from it once more", package.id));
+                })?);
+                lock(&self.packages).insert(*digest, Arc::clone(&package));
                 Ok(package)
             }
             other => other,
         }
     }
 
-    fn describe_again(&self, path: &Path) -> Result<Arc<PoolPackage>> {
+    /// The entries of packages that were in the repository whole once, in the order of an index. What the catalog
+    /// lost is read from the packages once more, and written to it. Under the publishers' lock.
+    pub(crate) fn entries_again<'a>(&self, members: impl Iterator<Item = &'a Sha256> + Clone) -> Result<Vec<Arc<Entry>>> {
+        let lost = self.described_again(members.clone())?;
+        if lost > 0 {
+            let them = if lost == 1 { "it" } else { "them" };
+            self.mend(format!("what the catalog says of {} was read from {them} once more", count(lost, "package")));
+        }
+        self.entries(members)
+    }
+
+    /// A package whose description and files are whole; a description that cannot be read is made anew. Under the
+    /// publishers' lock.
+    pub(crate) fn described_whole(&self, digest: &Sha256) -> Result<Arc<PoolPackage>> {
+        let package = match self.package(digest) {
+            Err(error) if !error.is_machine() => {
+                let package = self.package_or_described(digest)?;
+                self.catalog.add(self.scratch()?, &package, &apt::paragraph_checked(&package)?)?;
+                self.mend(format!("what the catalog says of {} was read from it once more", package.id));
+                package
+            }
+            other => other?,
+        };
+        self.verify(&package).map(|()| package)
+    }
+
+    /// What a package says of itself, as it was kept before there was a catalog.
+    fn earlier_description(&self, digest: &Sha256) -> Option<PoolPackage> {
+        let package: PoolPackage = seal::open(&std::fs::read(self.earlier_description_path(digest)).ok()?).ok()?;
+        Some(package).filter(|package| package.sha256 == *digest)
+    }
+
+    fn earlier_description_path(&self, digest: &Sha256) -> PathBuf {
+        shard(&self.root.join("meta"), digest).with_extension("json")
+    }
+
+    /// Reads those packages once more that the catalog lost, and says how many. Those that came before there was a catalog
+    /// are taken over.
+    fn described_again<'a>(&self, members: impl Iterator<Item = &'a Sha256>) -> Result<usize> {
+        let known = self.catalog.get_all(members);
+        let lost: BTreeSet<Sha256> = known.iter().filter(|(_, entry)| entry.is_none()).map(|(digest, _)| *digest).collect();
+        let lost: Vec<Sha256> = lost.into_iter().collect();
+        let scratch = self.scratch()?;
+        let read = workers::for_each(&lost, |digest| {
+            if let Some(package) = self.earlier_description(digest) {
+                self.catalog.add(scratch, &package, &apt::paragraph_checked(&package)?)?;
+                let _ = std::fs::remove_file(self.earlier_description_path(digest));
+                return Ok(0);
+            }
+            if !self.pool_path(digest).is_file() {
+                return Err(
+                    Error::new(Class::Repository, format!("the repository has no package {digest}")).hint("publish or lock it first")
+                );
+            }
+            let package = self.package_or_described(digest)?;
+            self.catalog.add(scratch, &package, &apt::paragraph_checked(&package)?).map(|_| 1)
+        })?;
+        Ok(read.into_iter().sum())
+    }
+
+    /// Reads what a package says of itself from its file in the pool. That was read to its end, and all of it checked,
+    /// when it came, so its payload is not unpacked again.
+    fn describe(&self, digest: &Sha256) -> Result<PoolPackage> {
+        let path = self.pool_path(digest);
         let failed = || format!("cannot read {}", path.display());
+        let damaged = || Error::new(Class::Repository, format!("{} is damaged, too", path.display()));
+        let hint = path.display().to_string();
         let mut start = Vec::new();
-        let mut file = File::open(path).or_fail(Class::Repository, failed)?;
+        let mut file = File::open(&path).or_fail(Class::Repository, failed)?;
+        let size = file.metadata().or_fail(Class::Repository, failed)?.len();
         (&mut file).take(ARCHIVE.len() as u64).read_to_end(&mut start).or_fail(Class::Repository, failed)?;
-        if rpm::looks_like_rpm(&start) || start == ARCHIVE {
-            return self.ingest_unpublished(path);
+        file.rewind().or_fail(Class::Repository, failed)?;
+        if rpm::looks_like_rpm(&start) {
+            let (identity, whole) = rpms::digests(&mut file).or_fail(Class::Repository, failed)?;
+            if identity != Some(*digest) {
+                return Err(damaged());
+            }
+            file.rewind().or_fail(Class::Repository, failed)?;
+            let mut package = from_rpm(rpm::describe(io::BufReader::new(file), *digest, size, &hint)?);
+            package.rpm.iter_mut().for_each(|rpm| rpm.file_sha256 = whole);
+            return Ok(package);
         }
-        let mut content = start;
+        if !self.is_whole(&path, *digest, size) {
+            return Err(damaged());
+        }
+        if start == ARCHIVE {
+            return deb::describe(io::BufReader::new(file), *digest, size, &hint).map(from_deb);
+        }
+        let mut content = Vec::new();
         file.take(MOST_EXTRA as u64).read_to_end(&mut content).or_fail(Class::Repository, failed)?;
-        let is_source = std::str::from_utf8(&content).is_ok_and(|text| twostage_package::control::dsc_files(text).is_ok());
-        if let Some(kind) = Extra::of(&content).filter(|_| !is_source) {
-            return self.ingest_extra(kind, &content);
+        let text = std::str::from_utf8(&content).or_fail(Class::Repository, failed)?;
+        match control::dsc_files(text) {
+            Ok(parsed) => source_package(&parsed, size, *digest),
+            Err(cause) => match Extra::of(&content) {
+                Some(kind) => Ok(extra_package(kind, &Blob { sha256: *digest, size })),
+                None => Err(Error::new(Class::Repository, format!("{hint} is no good .dsc")).because(cause)),
+            },
         }
-        self.ingest_source_from(&content, &path.display().to_string(), |name| {
-            Err(Error::new(Class::Repository, format!("{name} of it is damaged in the pool, or gone")))
-        })
     }
 
     /// Opens the bytes of a deb, a `.dsc`, a source's file, or of an rpm as it came.
@@ -497,10 +543,6 @@ impl Repository {
     /// Where the bytes of a package are, or would be.
     pub fn pool_path(&self, digest: &Sha256) -> PathBuf {
         shard(&self.root.join("pool"), digest)
-    }
-
-    fn meta_path(&self, digest: &Sha256) -> PathBuf {
-        shard(&self.root.join("meta"), digest).with_extension("json")
     }
 
     /// Where the bytes of a blob are, or would be.
@@ -542,23 +584,36 @@ impl Repository {
         Ok((file, Blob { sha256: hasher.finish(), size }))
     }
 
-    /// The packages of a list of digests, in the order of an index: name, version, architecture.
-    pub(crate) fn sorted_packages<'a>(&self, members: impl IntoIterator<Item = &'a Sha256>) -> Result<Vec<Arc<PoolPackage>>> {
-        let mut unique = HashMap::new();
-        for digest in members {
-            unique.insert(*digest, self.package(digest)?);
+    /// The entries of packages, in the order of an index: name, version, architecture.
+    ///
+    /// # Errors
+    /// One is not in the catalog.
+    pub(crate) fn entries<'a>(&self, members: impl Iterator<Item = &'a Sha256>) -> Result<Vec<Arc<Entry>>> {
+        let mut entries = Vec::new();
+        for (digest, entry) in self.catalog.get_all(members) {
+            let lost = || Error::new(Class::Repository, format!("the repository has no package {digest}"));
+            entries.push(
+                entry.ok_or_else(|| {
+                    lost().hint(if self.pool_path(&digest).is_file() { DESCRIBE_AGAIN } else { "publish or lock it first" })
+                })?,
+            );
         }
-        let mut packages: Vec<_> = unique.into_values().collect();
-        packages.sort_by(|a, b| {
-            let by_version = || match a.kind.is_rpm() {
-                true => rpm::compare_evr(&a.id.version, &b.id.version),
-                false => version::compare(&a.id.version, &b.id.version),
-            };
-            let by_name = a.id.name.cmp(&b.id.name).then_with(|| a.kind.is_rpm().cmp(&b.kind.is_rpm()));
-            by_name.then_with(by_version).then_with(|| (&a.id.arch, a.sha256).cmp(&(&b.id.arch, b.sha256)))
-        });
-        Ok(packages)
+        sort(&mut entries);
+        Ok(entries)
     }
+}
+
+/// The order of an index: name, version, architecture; each package once.
+fn sort(entries: &mut Vec<Arc<Entry>>) {
+    entries.sort_by(|a, b| {
+        let by_version = || match a.kind.is_rpm() {
+            true => rpm::compare_evr(a.version(), b.version()),
+            false => version::compare(a.version(), b.version()),
+        };
+        let by_name = a.name().cmp(b.name()).then_with(|| a.kind.is_rpm().cmp(&b.kind.is_rpm()));
+        by_name.then_with(by_version).then_with(|| (a.arch(), a.sha256).cmp(&(b.arch(), b.sha256)))
+    });
+    entries.dedup_by(|a, b| a.sha256 == b.sha256);
 }
 
 /// What [`rpm::looks_like_rpm`] looks at.
@@ -567,6 +622,38 @@ const MAGIC: u64 = 4;
 const ARCHIVE: &[u8] = b"!<arch>\n";
 /// What mends the description of a package that is in the pool.
 const DESCRIBE_AGAIN: &str = "`twostage channel --repair` reads the packages of every channel once more";
+
+fn source_package(parsed: &control::Dsc, size: u64, sha256: Sha256) -> Result<PoolPackage> {
+    let files = parsed.files.iter().map(|listed| PoolFile { name: listed.name.clone(), size: listed.size, sha256: listed.sha256 });
+    Ok(PoolPackage {
+        kind: Kind::Source,
+        id: PackageId::new(&parsed.source, &parsed.version, "source")?,
+        size,
+        sha256,
+        date: 0,
+        source: parsed.source.clone(),
+        control: parsed.control.to_string(),
+        files: files.collect(),
+        rpm: None,
+        notes: Vec::new(),
+    })
+}
+
+fn extra_package(kind: Extra, blob: &Blob) -> PoolPackage {
+    let (word, name, _) = kind.names();
+    PoolPackage {
+        kind: Kind::Extra(kind),
+        id: PackageId { name: name.into(), version: blob.sha256.short(), arch: word.into() },
+        size: blob.size,
+        sha256: blob.sha256,
+        date: 0,
+        source: String::new(),
+        control: String::new(),
+        files: Vec::new(),
+        rpm: None,
+        notes: Vec::new(),
+    }
+}
 
 fn from_deb(deb: deb::Deb) -> PoolPackage {
     PoolPackage {

@@ -5,7 +5,7 @@
 
 use crate::channel::{Members, State};
 use crate::sign::Key;
-use crate::snapshot::{MOST_AHEAD, manifest};
+use crate::snapshot::{MOST_AHEAD, list};
 use crate::{Channel, Earlier, Published, Repository, disk, seal};
 use std::collections::BTreeSet;
 use std::fs;
@@ -98,7 +98,7 @@ impl Repository {
                 Err(error) => repaired.lost.push(error),
             }
         }
-        if let Err(error) = self.check_names(&[]) {
+        if let Err(error) = self.check_names(&[], None) {
             repaired.lost.push(error);
         }
         Ok(())
@@ -108,7 +108,7 @@ impl Repository {
         let mut packages = Vec::new();
         let before = repaired.lost.len();
         for digest in members {
-            match self.package_again(digest).and_then(|package| self.verify(&package).map(|()| package)) {
+            match self.described_whole(digest) {
                 Ok(package) => {
                     repaired.files += 1 + package.files.len();
                     packages.push(package);
@@ -122,11 +122,11 @@ impl Repository {
             // Its packages are named; without them there is nothing to make it from.
             return if before < repaired.lost.len() { Ok(()) } else { self.stored(id).map(drop) };
         }
-        let packages = self.sorted_packages(members)?;
-        if manifest(&packages)?.id() != *id {
+        let entries = self.entries(members.iter())?;
+        if Sha256::of(list(&entries)?.as_bytes()) != id.0 {
             return Err(Error::new(Class::Repository, format!("the packages that are known of snapshot {} make another", id.short())));
         }
-        repaired.files += 2 + self.persist_again(id, &packages, now)?.files.apt.len();
+        repaired.files += 2 + self.persist_again(id, &entries, now)?.files.apt.len();
         Ok(())
     }
 
@@ -210,8 +210,8 @@ impl Repository {
         let _ = self.scratch();
         let _held = self.hold()?;
         let old = self.channel_now(channel)?.ok_or_else(|| Error::new(Class::Repository, format!("there is no channel {channel}")))?;
-        let packages = self.whole_packages(old.members.values().flatten())?;
-        let snapshot = self.persist_again(&old.snapshot, &packages, now)?;
+        let entries = self.whole_entries(old.members.values().flatten())?;
+        let snapshot = self.persist_again(&old.snapshot, &entries, now)?;
         let changed = old.date > now.saturating_add(MOST_AHEAD);
         if changed {
             self.write_next(channel, Some(&old), &snapshot, old.members.clone(), now, &key)?;

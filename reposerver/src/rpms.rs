@@ -20,14 +20,14 @@
 //! Prefixes are derived: the same package and key give the same bytes, so one that is lost is made
 //! anew. Those of earlier keys stay, for clients that still hold their metadata.
 
+use crate::catalog::Rendered;
 use crate::sign::{Key, Upstream};
-use crate::{PoolPackage, Repository, RpmFile, disk, lock, pool};
+use crate::{PoolPackage, Repository, RpmFile, disk, lock, pool, workers};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
@@ -196,47 +196,29 @@ impl Repository {
         kept.write_all(line.as_bytes()).and_then(|()| kept.write_all(&prefix)).or_fail(Class::System, failed)?;
         let path = self.signed_path(key.fingerprint(), &package.sha256);
         disk::keep_for_now(kept.into_temp_path(), &path)?;
+        self.just_written(&path);
         made.insert(path);
         self.kept_signature(package, key.fingerprint())?.ok_or_else(|| Error::new(Class::System, failed()))
     }
 
-    /// [`Repository::served_signed`] for many, on all processors: a signature of RSA takes 12 ms.
-    /// What has to be made is made durable.
-    ///
-    /// # Errors
-    /// The first failure.
-    pub(crate) fn sign_all(&self, packages: &[&Arc<PoolPackage>], key: &Key) -> Result<()> {
+    /// Makes those signatures of ours anew that are not there whole: with the same key they are the same.
+    pub(crate) fn sign_again(&self, texts: &[Arc<Rendered>], key: &Key) -> Result<()> {
+        let unsure = self.unsure_signatures(texts, key.fingerprint())?;
         let made = Mutex::new(BTreeSet::new());
-        let next = AtomicUsize::new(0);
-        let sign = || -> Result<()> {
-            let mut mine = BTreeSet::new();
-            while let Some(package) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.served_signed(package, key, &mut mine)?;
+        let signed = workers::for_each(&unsure, |rendered| {
+            let package = self.package_or_described(&rendered.sha256)?;
+            let path = self.signed_path(key.fingerprint(), &package.sha256);
+            if self.kept_signature(&package, key.fingerprint())?.is_some() {
+                self.just_written(&path);
+                return Ok(None);
             }
-            lock(&made).append(&mut mine);
-            Ok(())
-        };
-        let others = std::thread::available_parallelism().map_or(1, usize::from).min(packages.len()).saturating_sub(1);
-        std::thread::scope(|scope| {
-            // Where there can be no others, this thread does it alone.
-            let threads: Vec<_> = (0..others).map_while(|_| std::thread::Builder::new().spawn_scoped(scope, sign).ok()).collect();
-            let mine = sign();
-            let panicked = |_| Err(Error::new(Class::System, "a thread that signs packages failed"));
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).fold(mine, Result::and)
+            let mut new = BTreeSet::new();
+            self.served_signed(&package, key, &mut new)?;
+            lock(&made).append(&mut new);
+            Ok(Some(package))
         })?;
-        disk::sync_files(&self.root, &lock(&made))
-    }
-
-    /// Makes those signatures of a published snapshot anew that are not there whole: with the same key they are the same.
-    pub(crate) fn sign_again(&self, packages: &[Arc<PoolPackage>], key: &Key) -> Result<()> {
-        let mut lost = Vec::new();
-        for package in packages.iter().filter(|package| package.rpm.as_ref().is_some_and(|rpm| rpm.signer.is_none())) {
-            if self.kept_signature(package, key.fingerprint())?.is_none() {
-                lost.push(package);
-            }
-        }
-        self.sign_all(&lost, key)?;
-        lost.iter().for_each(|package| self.mend(format!("the signature of {} was made anew", package.id)));
+        disk::sync_files(&self.root, &lock(&made))?;
+        signed.iter().flatten().for_each(|package| self.mend(format!("the signature of {} was made anew", package.id)));
         Ok(())
     }
 
@@ -304,7 +286,7 @@ impl Repository {
         self.root.join("keys").join(format!("{fingerprint}.asc"))
     }
 
-    fn signed_path(&self, fingerprint: &str, identity: &Sha256) -> PathBuf {
+    pub(crate) fn signed_path(&self, fingerprint: &str, identity: &Sha256) -> PathBuf {
         pool::shard(&self.root.join("signed").join(fingerprint), identity)
     }
 }
@@ -532,6 +514,31 @@ pub(crate) fn identity(file: &mut File) -> io::Result<Option<Sha256>> {
     let mut hasher = Hasher::default();
     io::copy(file, &mut hasher)?;
     Ok(Some(hasher.finish()))
+}
+
+/// [`identity`], and the digest of the whole file.
+pub(crate) fn digests(file: &mut File) -> io::Result<(Option<Sha256>, Sha256)> {
+    let mut start = Vec::new();
+    file.rewind()?;
+    file.take((LEAD + INTRO) as u64).read_to_end(&mut start)?;
+    let prefix = prefix_length(&start);
+    file.rewind()?;
+    let (mut whole, mut part) = (Hasher::default(), Hasher::default());
+    let (mut buffer, mut left) = (vec![0; 256 << 10], prefix.unwrap_or(u64::MAX));
+    loop {
+        let got = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let bytes = buffer.get(..got).unwrap_or_default();
+        whole.update(bytes);
+        let skip = usize::try_from(left).unwrap_or(usize::MAX).min(got);
+        part.update(bytes.get(skip..).unwrap_or_default());
+        left -= skip as u64;
+    }
+    Ok((prefix.map(|_| part.finish()), whole.finish()))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! ```text
 //! snapshots/<id>/SHA256SUMS          the list; its digest is the id
 //! snapshots/<id>/signed.json         the index files' digests; Release and repomd.xml, signed
-//! snapshots/<id>/dists/twostage/main/binary-amd64/Packages{,.gz,.zst}
+//! snapshots/<id>/blocks              where the blocks of the index files are, for the next snapshot
+//! snapshots/<id>/dists/twostage/main/binary-amd64/Packages{.gz,.zst}   the text is unpacked for who asks for it
 //! snapshots/<id>/repodata/<sha256>-{primary,filelists,other}.xml.gz   if there are rpms
 //! ```
 //!
@@ -12,8 +13,11 @@
 //! change, and so yum's files; those with the earlier digests stay beside them.
 
 use crate::apt::{self, Listed};
+use crate::assemble::{self, Base, Blocks, Made, Outline, Packing};
+use crate::catalog::{Entry, Rendered};
+use crate::rpms::Served;
 use crate::sign::Key;
-use crate::{Kind, PoolPackage, Repository, Settings, disk, lock, seal, yum};
+use crate::{Kind, PoolPackage, Repository, Settings, disk, lock, seal, workers, yum};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -133,11 +137,36 @@ pub(crate) struct Snapshot {
     held: Option<Held>,
 }
 
-/// The bytes of index files.
+/// Index files that are on no disk yet, or in memory only.
 #[derive(Default)]
 struct Held {
-    apt: apt::Indexes,
-    yum: yum::Bodies,
+    /// By path below `dists/twostage/`.
+    apt: BTreeMap<String, Body>,
+    /// By name in `repodata/`.
+    yum: BTreeMap<String, Body>,
+    blocks: Blocks,
+}
+
+/// The content of an index file.
+enum Body {
+    Bytes(Bytes),
+    /// What another snapshot has in this file.
+    Same(PathBuf),
+}
+
+impl Body {
+    fn bytes(&self) -> Option<&Bytes> {
+        match self {
+            Body::Bytes(bytes) => Some(bytes),
+            Body::Same(_) => None,
+        }
+    }
+}
+
+/// A snapshot whose index files the next one is made from.
+struct Earlier<'a> {
+    snapshot: &'a Snapshot,
+    blocks: Blocks,
 }
 
 /// Recently served index files: packages come and go, the lists of the last few snapshots are what
@@ -185,8 +214,7 @@ impl Repository {
     /// A member is not in the pool, or two members are one name, version and architecture with two
     /// contents.
     pub fn transient(&self, members: &[Sha256], now: i64) -> Result<SnapshotId> {
-        let packages = self.sorted_packages(members)?;
-        let snapshot = self.render(&packages, now)?;
+        let snapshot = self.render(&self.entries(members.iter())?, now, None)?;
         let id = snapshot.id;
         lock(&self.transients).insert(id, Arc::new(snapshot));
         Ok(id)
@@ -229,55 +257,209 @@ impl Repository {
         }
     }
 
-    fn render(&self, packages: &[Arc<PoolPackage>], now: i64) -> Result<Snapshot> {
-        let manifest = manifest(packages)?;
-        let key = self.key(now)?;
-        let indexes = apt::indexes(packages, &self.settings.architectures)?;
-        let listed = |body: &Bytes| Listed { sha256: Sha256::of(body), size: body.len() as u64 };
-        let apt = indexes.iter().map(|(path, body)| (path.clone(), listed(body))).collect();
-        let (yum, bodies) = self.render_yum(packages, &key)?;
-        let files = Files { apt, yum };
-        let signed = Signed::new(&key, &self.settings.origin, now, &files)?;
-        let held = Some(Held { apt: indexes, yum: bodies });
-        let members = manifest.files().map(|(_, digest)| digest).collect();
-        Ok(Snapshot { id: manifest.id(), list: manifest.to_string().into(), members, files, signed, held })
+    /// [`Repository::render_once`], and again where a text of the catalog is damaged: the catalog is made anew then.
+    fn render(&self, entries: &[Arc<Entry>], date: i64, base: Option<&Snapshot>) -> Result<Snapshot> {
+        match self.render_once(entries, date, base) {
+            Err(error) if !error.is_machine() && self.catalog.is_damaged() => {
+                self.catalog.discard(self.scratch()?)?;
+                self.mend("the catalog was damaged, and is made anew from the packages".into());
+                let digests: Vec<Sha256> = entries.iter().map(|entry| entry.sha256).collect();
+                self.render_once(&self.entries_again(digests.iter())?, date, base)
+            }
+            other => other,
+        }
     }
 
-    /// yum's files for the rpms among `packages`, which are signed on the way, and for what goes
-    /// with them; nothing when there is none of either.
-    fn render_yum(&self, packages: &[Arc<PoolPackage>], key: &Key) -> Result<(Option<yum::Listing>, yum::Bodies)> {
-        let rpms: Vec<_> = packages.iter().filter(|package| package.kind.is_rpm()).collect();
-        let extras = packages.iter().filter(|package| matches!(package.kind, Kind::Extra(_))).count();
-        if rpms.is_empty() && extras == 0 {
-            return Ok((None, yum::Bodies::new()));
+    fn render_once(&self, entries: &[Arc<Entry>], date: i64, base: Option<&Snapshot>) -> Result<Snapshot> {
+        let list = list(entries)?;
+        let key = self.key(date)?;
+        let texts = self.yum_texts(entries, &key)?;
+        let earlier = base.and_then(|snapshot| Some(Earlier { snapshot, blocks: self.blocks_of(&snapshot.id)? }));
+        let mut held = Held::default();
+        let apt = self.render_apt(entries, earlier.as_ref(), &mut held)?;
+        let yum = self.render_yum(entries, &texts, &key, earlier.as_ref(), &mut held)?;
+        let files = Files { apt, yum };
+        let signed = Signed::new(&key, &self.settings.origin, date, &files)?;
+        let members = entries.iter().map(|entry| entry.sha256).collect();
+        Ok(Snapshot { id: SnapshotId(Sha256::of(list.as_bytes())), list: list.into(), members, files, signed, held: Some(held) })
+    }
+
+    /// Makes indexes, each by its name in `blocks`, on all processors.
+    fn assemble_all(&self, outlines: &[(String, Outline, Vec<Packing>)], earlier: Option<&Earlier<'_>>) -> Result<Vec<Made>> {
+        let packs = self.catalog.packs_made(self.scratch()?)?;
+        workers::for_each(outlines, |(name, outline, packings)| {
+            let base = earlier.and_then(|earlier| {
+                let read = |at: usize| self.earlier_body(earlier, name, *packings.get(at)?);
+                Some(Base { blocks: earlier.blocks.get(name)?, read: Box::new(read) })
+            });
+            assemble::assemble(outline, &packs, packings, base.as_ref())
+        })
+    }
+
+    /// The file of an index in an earlier snapshot, and what is said of it.
+    fn earlier_file(&self, earlier: &Earlier<'_>, name: &str, packing: Packing) -> Option<(PathBuf, Listed)> {
+        let folder = self.snapshot_folder(&earlier.snapshot.id);
+        if let Some(listed) = earlier.snapshot.files.apt.get(&format!("{name}{}", packing.ending())) {
+            return Some((folder.join("dists").join(apt::SUITE).join(format!("{name}{}", packing.ending())), *listed));
         }
-        let known = self.known_keys(Some(key))?;
-        let unsigned: Vec<_> = rpms.into_iter().filter(|package| package.rpm.as_ref().is_some_and(|rpm| rpm.signer.is_none())).collect();
-        self.sign_all(&unsigned, key)?;
-        let mut renderer = yum::Renderer::default();
-        for package in packages {
-            if let Kind::Extra(extra) = package.kind {
-                let mut content = Vec::new();
-                let mut file = self.open_verified(package, &package.sha256)?;
-                file.read_to_end(&mut content).or_fail(Class::Repository, || format!("cannot read {}", package.id))?;
-                renderer.add_extra(extra, content)?;
-            } else if package.kind.is_rpm() {
-                let served = match self.served_upstream(package, &known)? {
-                    Some(served) => served,
-                    None => self.served_signed(package, key, &mut BTreeSet::new())?,
-                };
-                let (_, header) = self.head(package)?;
-                renderer.add(package, &Header::parse(&header)?, &served)?;
+        let file = earlier.snapshot.files.yum.iter().flat_map(|yum| &yum.files).find(|file| yum_name(&file.kind, packing) == name)?;
+        Some((folder.join("repodata").join(&file.name), Listed { sha256: file.sha256, size: file.size }))
+    }
+
+    fn earlier_body(&self, earlier: &Earlier<'_>, name: &str, packing: Packing) -> Option<Bytes> {
+        let (path, listed) = self.earlier_file(earlier, name, packing)?;
+        let is_whole = self.is_whole(&path, listed.sha256, listed.size);
+        is_whole.then(|| fs::read(path).ok().map(Bytes::from)).flatten()
+    }
+
+    fn render_apt(&self, entries: &[Arc<Entry>], earlier: Option<&Earlier<'_>>, held: &mut Held) -> Result<BTreeMap<String, Listed>> {
+        let outlines = apt::outlines(entries, &self.settings.architectures);
+        let outlines: Vec<_> = outlines.into_iter().map(|(path, outline)| (path, outline, apt::PACKINGS.to_vec())).collect();
+        let made = self.assemble_all(&outlines, earlier)?;
+        let mut files = BTreeMap::new();
+        for ((path, outline, packings), made) in outlines.into_iter().zip(made) {
+            match made {
+                Made::New { plain, packed, blocks } => {
+                    files.insert(path.clone(), Listed { sha256: plain.0, size: plain.1 });
+                    for (packing, (body, sha256)) in packings.iter().zip(packed) {
+                        let path = format!("{path}{}", packing.ending());
+                        files.insert(path.clone(), Listed { sha256, size: body.len() as u64 });
+                        held.apt.insert(path, Body::Bytes(body));
+                    }
+                    held.blocks.insert(path, blocks);
+                }
+                Made::Same => {
+                    let Some(earlier) = earlier else { continue };
+                    for ending in std::iter::once("").chain(packings.iter().map(|packing| packing.ending())) {
+                        let path = format!("{path}{ending}");
+                        files.extend(earlier.snapshot.files.apt.get(&path).map(|listed| (path, *listed)));
+                    }
+                    for packing in &packings {
+                        let file = self.earlier_file(earlier, &path, *packing);
+                        held.apt.extend(file.map(|(file, _)| (format!("{path}{}", packing.ending()), Body::Same(file))));
+                    }
+                    assemble::keep_same(&mut held.blocks, &path, &earlier.blocks);
+                }
+            }
+            drop(outline);
+        }
+        Ok(files)
+    }
+
+    /// yum's files for rpms with these texts, and for what goes with them; nothing when there is none of either.
+    fn render_yum(
+        &self,
+        entries: &[Arc<Entry>],
+        texts: &[Arc<Rendered>],
+        key: &Key,
+        earlier: Option<&Earlier<'_>>,
+        held: &mut Held,
+    ) -> Result<Option<yum::Listing>> {
+        let extras: Vec<&Arc<Entry>> = entries.iter().filter(|entry| matches!(entry.kind, Kind::Extra(_))).collect();
+        if texts.is_empty() && extras.is_empty() {
+            return Ok(None);
+        }
+        let compression = self.settings.yum_compression;
+        let packing = yum::packing(compression);
+        let outlines: Vec<_> =
+            yum::outlines(texts).into_iter().map(|(kind, outline)| (yum_name(kind, packing), outline, vec![packing])).collect();
+        let mut files = Vec::new();
+        for ((name, ..), made) in outlines.iter().zip(self.assemble_all(&outlines, earlier)?) {
+            let kind = name.split('.').next().unwrap_or_default();
+            match made {
+                Made::New { plain, packed, blocks } => {
+                    for (body, sha256) in packed {
+                        let file = yum::listed(kind, name, plain, &body, sha256);
+                        held.yum.insert(file.name.clone(), Body::Bytes(body));
+                        files.push(file);
+                    }
+                    held.blocks.insert(name.clone(), blocks);
+                }
+                Made::Same => {
+                    let Some(earlier) = earlier else { continue };
+                    let listing = earlier.snapshot.files.yum.iter().flat_map(|yum| &yum.files);
+                    for file in listing.filter(|file| file.kind == kind) {
+                        let path = self.repodata_path(&earlier.snapshot.id, &file.name);
+                        held.yum.insert(file.name.clone(), Body::Same(path));
+                        files.push(file.clone());
+                    }
+                    assemble::keep_same(&mut held.blocks, name, &earlier.blocks);
+                }
             }
         }
-        let (listing, bodies) = renderer.finish(key.fingerprint(), self.settings.yum_compression)?;
-        Ok((Some(listing), bodies))
+        let mut seen = BTreeMap::new();
+        for entry in extras {
+            let Kind::Extra(extra) = entry.kind else { continue };
+            let mut content = Vec::new();
+            let mut file = self.open_verified(&*self.package_or_described(&entry.sha256)?, &entry.sha256)?;
+            file.read_to_end(&mut content).or_fail(Class::Repository, || format!("cannot read {}", entry.shown()))?;
+            if seen.insert(extra, content).is_some() {
+                return Err(Error::new(Class::Repository, format!("a snapshot can have one {}, and here are two", extra.names().1))
+                    .hint("take the earlier one out of the channel, or merge them"));
+            }
+        }
+        for (extra, content) in seen {
+            let (file, body) = yum::passed_on(extra, content, compression)?;
+            held.yum.insert(file.name.clone(), Body::Bytes(body));
+            files.push(file);
+        }
+        let mut keys: BTreeSet<String> = texts.iter().flat_map(|rendered| rendered.signers.iter().cloned()).collect();
+        keys.remove(key.fingerprint());
+        Ok(Some(yum::Listing { fingerprint: key.fingerprint().to_string(), keys, compression, files }))
     }
 
-    /// The snapshot of these packages, on disk and whole: what of it is not is made anew, from the pool.
+    /// The texts for yum of the rpms among `entries`, in their order, as they are served: those without a signature are
+    /// signed on the way.
+    fn yum_texts(&self, entries: &[Arc<Entry>], key: &Key) -> Result<Vec<Arc<Rendered>>> {
+        let rpms: Vec<&Arc<Entry>> = entries.iter().filter(|entry| entry.kind.is_rpm()).collect();
+        if rpms.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = self.known_keys(Some(key))?;
+        let fingerprints: HashSet<&str> = known.iter().map(|upstream| upstream.fingerprint.as_str()).collect();
+        let mut texts = self.catalog.rendered(&rpms, key.fingerprint());
+        let missing: Vec<usize> = (0..rpms.len())
+            .filter(|at| {
+                let is_known = |rendered: &Arc<Rendered>| rendered.signers.iter().all(|signer| fingerprints.contains(signer.as_str()));
+                !texts[*at].as_ref().is_some_and(is_known)
+            })
+            .collect();
+        let scratch = self.scratch()?;
+        for some in missing.chunks(RENDERED_AT_ONCE) {
+            let made = std::sync::Mutex::new(BTreeSet::new());
+            let rendered = workers::for_each(some, |at| {
+                let package = self.package_or_described(&rpms[*at].sha256)?;
+                let served = match self.served_upstream(&package, &known)? {
+                    Some(served) => served,
+                    None => {
+                        let mut new = BTreeSet::new();
+                        let served = self.served_signed(&package, key, &mut new)?;
+                        lock(&made).append(&mut new);
+                        served
+                    }
+                };
+                let (_, header) = self.head(&package)?;
+                let texts = yum::render(&package, &Header::parse(&header)?, &served)?;
+                Ok::<(Arc<PoolPackage>, Served, [Vec<u8>; 3]), Error>((package, served, texts))
+            })?;
+            disk::sync_files(&self.root, &lock(&made))?;
+            for (at, (package, served, rendered)) in some.iter().zip(rendered) {
+                texts[*at] = Some(self.catalog.add_rendered(scratch, &package, &served, &rendered)?);
+            }
+        }
+        Ok(texts.into_iter().flatten().collect())
+    }
+
+    /// The blocks of a snapshot's index files; nothing where they are not known.
+    fn blocks_of(&self, id: &SnapshotId) -> Option<Blocks> {
+        assemble::read_blocks(&fs::read(self.snapshot_folder(id).join("blocks")).ok()?)
+    }
+
+    /// The snapshot of these packages, on disk and whole: what of it is not is made anew, from the catalog and the pool, and
+    /// what `base` has of it is taken from there.
     /// Needs no lock: whoever comes second finds it there.
-    pub(crate) fn persist(&self, packages: &[Arc<PoolPackage>], now: i64) -> Result<Arc<Snapshot>> {
-        let id = manifest(packages)?.id();
+    pub(crate) fn persist(&self, entries: &[Arc<Entry>], now: i64, base: Option<&Snapshot>) -> Result<Arc<Snapshot>> {
+        let id = SnapshotId(Sha256::of(list(entries)?.as_bytes()));
         let key = self.key(now)?;
         let readable = match self.stored(&id) {
             Err(error) if error.is_machine() => return Err(error),
@@ -290,8 +472,9 @@ impl Repository {
         if let Some(snapshot) = complete
             && self.damaged_in(&snapshot).is_none()
         {
+            let texts = self.yum_texts(entries, &key)?;
             if snapshot.files.is_current(&key, &self.settings) {
-                self.sign_again(packages, &key)?;
+                self.sign_again(&texts, &key)?;
             }
             // A release from the future, made when the clock was wrong, is taken by no client.
             let from_future = snapshot.signed.date > date::now().saturating_add(MOST_AHEAD);
@@ -300,17 +483,17 @@ impl Repository {
             }
             let mut files = snapshot.files.clone();
             if !files.is_current(&key, &self.settings) {
-                let (yum, bodies) = self.render_yum(packages, &key)?;
-                for (name, body) in &bodies {
-                    disk::write(self.scratch()?, &self.repodata_path(&id, name), body)?;
+                let mut held = Held::default();
+                files.yum = self.render_yum(entries, &texts, &key, None, &mut held)?;
+                for (name, body) in &held.yum {
+                    self.write_body(&self.repodata_path(&id, name), body)?;
                 }
-                files.yum = yum;
             }
             let date = if from_future { now } else { snapshot.signed.date };
             let signed = Signed::new(&key, &self.settings.origin, date, &files)?;
             disk::write(self.scratch()?, &self.snapshot_folder(&id).join("signed.json"), &seal::close(&Record::of(files, signed))?)?;
         } else {
-            let made = self.render(packages, now)?;
+            let made = self.render(entries, now, base)?;
             let there = fs::symlink_metadata(self.snapshot_folder(&id)).is_ok();
             let damaged = there && readable.as_ref().is_none_or(|snapshot| self.damaged_in(snapshot).is_some());
             match readable.filter(|snapshot| snapshot.files == made.files && snapshot.signed.is_current(&key, &self.settings, &made.files))
@@ -326,9 +509,9 @@ impl Repository {
     }
 
     /// [`Repository::persist`] of a snapshot that was there once: where all of it is gone, that is damage, too.
-    pub(crate) fn persist_again(&self, id: &SnapshotId, packages: &[Arc<PoolPackage>], now: i64) -> Result<Arc<Snapshot>> {
+    pub(crate) fn persist_again(&self, id: &SnapshotId, entries: &[Arc<Entry>], now: i64) -> Result<Arc<Snapshot>> {
         let gone = self.stored(id).is_ok_and(|there| there.is_none());
-        let snapshot = self.persist(packages, now)?;
+        let snapshot = self.persist(entries, now, None)?;
         if gone {
             self.mend(format!("snapshot {} was gone, and was made anew from the pool", id.short()));
         }
@@ -339,42 +522,77 @@ impl Repository {
     fn write_indexes(&self, made: &Snapshot) -> Result<()> {
         let folder = self.snapshot_folder(&made.id);
         let Some(held) = &made.held else { return Ok(()) };
-        let apt = held.apt.iter().map(|(path, body)| (folder.join("dists").join(apt::SUITE).join(path), body));
-        let yum = held.yum.iter().map(|(name, body)| (folder.join("repodata").join(name), body));
-        for (path, body) in apt.chain(yum) {
-            if fs::read(&path).ok().as_deref() != Some(&body[..]) {
-                disk::write(self.scratch()?, &path, body)?;
+        for (path, listed) in self.packed_files(made) {
+            let name = path.strip_prefix(&folder).unwrap_or(&path);
+            let in_dists = name.strip_prefix(Path::new("dists").join(apt::SUITE)).ok().and_then(|name| held.apt.get(name.to_str()?));
+            let in_repodata = name.strip_prefix("repodata").ok().and_then(|name| held.yum.get(name.to_str()?));
+            if let Some(body) = in_dists.or(in_repodata)
+                && !self.is_whole(&path, listed.sha256, listed.size)
+            {
+                self.write_body(&path, body)?;
             }
         }
-        Ok(())
+        disk::write(self.scratch()?, &folder.join("blocks"), &assemble::write_blocks(&held.blocks))
+    }
+
+    fn write_body(&self, path: &Path, body: &Body) -> Result<()> {
+        match body {
+            Body::Bytes(bytes) => disk::write(self.scratch()?, path, bytes),
+            Body::Same(other) => {
+                let bytes = fs::read(other).or_fail(Class::System, || format!("cannot read {}", other.display()))?;
+                disk::write(self.scratch()?, path, &bytes)
+            }
+        }
+    }
+
+    /// The files of a snapshot that are on disk, but for its list and its signatures.
+    fn packed_files(&self, snapshot: &Snapshot) -> Vec<(PathBuf, Listed)> {
+        let folder = self.snapshot_folder(&snapshot.id);
+        // The text of an index is not kept: it is in the packed ones.
+        let is_packed = |path: &&String| apt::PACKINGS.iter().any(|packing| path.ends_with(packing.ending()));
+        let apt = snapshot.files.apt.iter().filter(|(path, _)| is_packed(path));
+        let apt = apt.map(|(path, listed)| (folder.join("dists").join(apt::SUITE).join(path), *listed));
+        let yum = snapshot.files.yum.iter().flat_map(|yum| &yum.files);
+        let yum = yum.map(|file| (folder.join("repodata").join(&file.name), Listed { sha256: file.sha256, size: file.size }));
+        apt.chain(yum).collect()
     }
 
     /// The first file of a snapshot on disk that is not what its lists say.
     pub(crate) fn damaged_in(&self, snapshot: &Snapshot) -> Option<PathBuf> {
-        let folder = self.snapshot_folder(&snapshot.id);
-        let apt = snapshot.files.apt.iter().map(|(path, listed)| (folder.join("dists").join(apt::SUITE).join(path), listed.sha256));
-        let yum = snapshot.files.yum.iter().flat_map(|yum| &yum.files).map(|file| (folder.join("repodata").join(&file.name), file.sha256));
-        let list = std::iter::once((folder.join("SHA256SUMS"), snapshot.id.0));
-        let mut all = list.chain(apt).chain(yum);
-        all.find(|(path, digest)| !fs::read(path).is_ok_and(|bytes| Sha256::of(&bytes) == *digest)).map(|(path, _)| path)
+        let list = Listed { sha256: snapshot.id.0, size: snapshot.list.len() as u64 };
+        let mut all = vec![(self.snapshot_folder(&snapshot.id).join("SHA256SUMS"), list)];
+        all.extend(self.packed_files(snapshot));
+        all.into_iter().find(|(path, listed)| !self.is_whole(path, listed.sha256, listed.size)).map(|(path, _)| path)
     }
 
     fn write_snapshot(&self, snapshot: &Snapshot) -> Result<()> {
         let failed = || format!("cannot write snapshot {}", snapshot.id.short());
         let made = self.scratch()?.folder()?;
-        write_synced(&made.path().join("SHA256SUMS"), &snapshot.list)?;
+        let mut names = vec![];
+        let mut write = |name: PathBuf, body: &Body| -> Result<()> {
+            let path = made.path().join(&name);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).or_fail(Class::System, failed)?;
+            }
+            match body {
+                Body::Bytes(bytes) => fs::write(&path, bytes),
+                // It is never written to again, so one file can have two names.
+                Body::Same(other) => fs::hard_link(other, &path).or_else(|_| fs::copy(other, &path).map(drop)),
+            }
+            .or_fail(Class::System, failed)?;
+            names.push(name);
+            Ok(())
+        };
+        write("SHA256SUMS".into(), &Body::Bytes(snapshot.list.clone()))?;
         let record = Record::of(snapshot.files.clone(), snapshot.signed.clone());
-        write_synced(&made.path().join("signed.json"), &seal::close(&record)?)?;
-        let dists = made.path().join("dists").join(apt::SUITE);
+        write("signed.json".into(), &Body::Bytes(seal::close(&record)?.into()))?;
         if let Some(held) = &snapshot.held {
-            for (path, body) in &held.apt {
-                write_synced(&dists.join(path), body)?;
-            }
-            for (name, body) in &held.yum {
-                write_synced(&made.path().join("repodata").join(name), body)?;
-            }
+            let dists = Path::new("dists").join(apt::SUITE);
+            held.apt.iter().try_for_each(|(path, body)| write(dists.join(path), body))?;
+            held.yum.iter().try_for_each(|(name, body)| write(Path::new("repodata").join(name), body))?;
+            write("blocks".into(), &Body::Bytes(assemble::write_blocks(&held.blocks).into()))?;
         }
-        disk::sync_folder(made.path())?;
+        sync_tree(made.path(), &names)?;
         let place = self.snapshot_folder(&snapshot.id);
         let parent = self.root.join("snapshots");
         disk::make_folder(&parent)?;
@@ -392,6 +610,7 @@ impl Repository {
             fs::rename(made.path(), &place).or_fail(Class::System, failed)?;
         }
         let _ = made.keep();
+        names.iter().filter(|name| *name != Path::new("signed.json")).for_each(|name| self.just_written(&place.join(name)));
         disk::sync_folder(&parent)
     }
 
@@ -431,12 +650,34 @@ impl Repository {
 
     /// The bytes of one of a snapshot's index files, checked.
     pub(crate) fn index(&self, snapshot: &Snapshot, path: &str, listed: &Listed) -> Result<Bytes> {
-        if let Some(body) = snapshot.held.as_ref().and_then(|held| held.apt.get(path)) {
+        if let Some(body) = snapshot.held.as_ref().and_then(|held| held.apt.get(path)?.bytes()) {
             return Ok(body.clone());
+        }
+        let packed = apt::PACKINGS.iter().find_map(|packing| {
+            let path = format!("{path}{}", packing.ending());
+            snapshot.files.apt.get(&path).map(|listed| (path, *listed, *packing))
+        });
+        if let Some((packed, packed_as, packing)) = packed {
+            return self.unpacked(snapshot, &packed, &packed_as, packing, listed);
         }
         let file = self.snapshot_folder(&snapshot.id).join("dists").join(apt::SUITE).join(path);
         let body = self.body(&file, &listed.sha256)?;
         body.ok_or_else(|| Error::new(Class::Repository, format!("{} is gone", file.display())).hint(REPAIR))
+    }
+
+    /// The text of an index, which is kept packed.
+    fn unpacked(&self, snapshot: &Snapshot, path: &str, packed_as: &Listed, packing: Packing, listed: &Listed) -> Result<Bytes> {
+        if let Some(body) = lock(&self.bodies).get(&listed.sha256) {
+            return Ok(body);
+        }
+        let body = self.index(snapshot, path, packed_as)?;
+        let text = assemble::unpack(packing, &body, listed.size);
+        let text = text.filter(|text| Sha256::of(text) == listed.sha256).map(Bytes::from).ok_or_else(|| {
+            Error::new(Class::Repository, format!("{path} of snapshot {} has another text than its list says", snapshot.id.short()))
+                .hint(REPAIR)
+        })?;
+        lock(&self.bodies).put(listed.sha256, text.clone());
+        Ok(text)
     }
 
     /// The bytes of a file of `repodata/`, checked against the digest in its name: one of the
@@ -448,7 +689,7 @@ impl Repository {
             return Ok(None);
         }
         if let Some(held) = &snapshot.held {
-            return Ok(held.yum.get(name).map(|body| (body.clone(), digest)));
+            return Ok(held.yum.get(name).and_then(Body::bytes).map(|body| (body.clone(), digest)));
         }
         let file = self.repodata_path(&snapshot.id, name);
         let body = self.body(&file, &digest)?;
@@ -481,24 +722,40 @@ impl Repository {
     }
 }
 
-/// The list that names the snapshot.
-pub(crate) fn manifest(packages: &[Arc<PoolPackage>]) -> Result<Manifest> {
-    let mut manifest = Manifest::default();
-    packages.iter().try_for_each(|package| manifest.add(&package.file_name(), package.sha256))?;
-    Ok(manifest)
+/// The list that names the snapshot: the text of its [`Manifest`].
+pub(crate) fn list(entries: &[Arc<Entry>]) -> Result<String> {
+    let mut names: Vec<(String, &Sha256)> = entries.iter().map(|entry| (entry.file_name(), &entry.sha256)).collect();
+    names.sort_unstable();
+    names.dedup();
+    if let Some([first, second]) = names.windows(2).find(|pair| matches!(pair, [a, b] if a.0 == b.0)) {
+        let mut manifest = Manifest::default();
+        manifest.add(&first.0, *first.1).and_then(|()| manifest.add(&second.0, *second.1))?;
+    }
+    let mut text = String::with_capacity(names.iter().map(|(name, _)| name.len() + 67).sum());
+    for (name, digest) in names {
+        digest.push_to(&mut text);
+        text.push_str("  ");
+        text.push_str(&name);
+        text.push('\n');
+    }
+    Ok(text)
 }
+
+/// The name of one of yum's files, less its digest: what [`Blocks`] call it.
+fn yum_name(kind: &str, packing: Packing) -> String {
+    format!("{kind}.xml{}", packing.ending())
+}
+
+/// Rpms whose texts are in memory at once.
+const RENDERED_AT_ONCE: usize = 512;
 
 fn gone(id: &SnapshotId) -> Error {
     Error::new(Class::System, format!("snapshot {} went away while it was made", id.short()))
 }
 
-/// Writes a file in a folder that nobody knows yet.
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = || format!("cannot write {}", path.display());
-    if let Some(parent) = path.parent() {
-        disk::make_folder(parent)?;
-    }
-    fs::write(path, bytes).or_fail(Class::System, failed)?;
-    fs::File::open(path).and_then(|file| file.sync_all()).or_fail(Class::System, failed)?;
-    path.parent().map_or(Ok(()), disk::sync_folder)
+/// Makes files in a folder that nobody knows yet durable, and the folders that they are in.
+fn sync_tree(folder: &Path, names: &[PathBuf]) -> Result<()> {
+    let parents: BTreeSet<&Path> = names.iter().flat_map(|name| name.ancestors().skip(1)).collect();
+    let all: Vec<PathBuf> = names.iter().map(PathBuf::as_path).chain(parents).map(|name| folder.join(name)).collect();
+    workers::for_each_waiting(&all, |path| disk::sync_folder(path))
 }

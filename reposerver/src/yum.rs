@@ -15,6 +15,8 @@
 //! (`.zst` where the project file asks for that.)
 
 use crate::apt::pool_folder;
+use crate::assemble::{Outline, Packing, Piece};
+use crate::catalog::{Pack, Rendered};
 use crate::pool::Extra;
 use crate::rpms::{Served, Signer, rpm_of};
 use crate::{Kind, PoolPackage};
@@ -23,9 +25,10 @@ use createrepo_rs::types::{ChangelogEntry, ChecksumType, Dependency, Package, Pa
 use createrepo_rs::xml::dump::{filelists::dump_filelists_xml, other::dump_other_xml, primary::dump_primary_xml};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::Arc;
 use twostage_model::error::OrFail;
 use twostage_model::project::YumCompression;
 use twostage_model::{Class, Error, Result, Sha256};
@@ -59,109 +62,83 @@ pub(crate) struct Listing {
     pub(crate) files: Vec<RepoFile>,
 }
 
-/// Name in `repodata/` to content.
-pub(crate) type Bodies = BTreeMap<String, Bytes>;
-
-/// Collects packages, in the order of the index.
-#[derive(Default)]
-pub(crate) struct Renderer {
-    packages: usize,
-    primary: Vec<u8>,
-    filelists: Vec<u8>,
-    other: Vec<u8>,
-    keys: BTreeSet<String>,
-    extras: BTreeMap<Extra, Vec<u8>>,
-}
-
-impl Renderer {
-    /// Adds one package as it is served.
-    ///
-    /// # Errors
-    /// It is no rpm, or a writer fails, which it does only without memory.
-    pub(crate) fn add(&mut self, package: &PoolPackage, header: &Header, served: &Served) -> Result<()> {
-        let mut described = describe(package, header, served)?;
-        let files = std::mem::take(&mut described.files);
-        described.files = files.iter().filter(|file| is_primary(file.path.as_bytes())).cloned().collect();
-        let epoch = header.number(tag::EPOCH).unwrap_or(0);
-        let write = |to: &mut Vec<u8>, written: Result<Vec<u8>, createrepo_rs::xml::error::XmlError>| {
-            let written = written.map_err(|error| error.to_string()).or_fail_text(package)?;
-            mend(to, &written, epoch).ok_or("the writer left no package".to_string()).or_fail_text(package)
-        };
-        write(&mut self.primary, dump_primary_xml(std::slice::from_ref(&described), false))?;
-        described.files = files;
-        write(&mut self.filelists, dump_filelists_xml(std::slice::from_ref(&described), false, false))?;
-        write(&mut self.other, dump_other_xml(std::slice::from_ref(&described), false))?;
-        self.packages += 1;
-        if let Signer::Upstream(fingerprints) = &served.signer {
-            self.keys.extend(fingerprints.iter().cloned());
-        }
-        Ok(())
-    }
-
-    /// Adds what is passed on as it is.
-    ///
-    /// # Errors
-    /// There is one of its kind already: clients read one.
-    pub(crate) fn add_extra(&mut self, extra: Extra, content: Vec<u8>) -> Result<()> {
-        match self.extras.insert(extra, content) {
-            None => Ok(()),
-            Some(_) => Err(Error::new(Class::Repository, format!("a snapshot can have one {}, and here are two", extra.names().1))
-                .hint("take the earlier one out of the channel, or merge them")),
-        }
-    }
-
-    /// The files, and what repomd.xml says of them. `fingerprint` is of the repository's key.
-    ///
-    /// # Errors
-    /// A compressor fails, which it does only without memory.
-    pub(crate) fn finish(self, fingerprint: &str, compression: YumCompression) -> Result<(Listing, Bodies)> {
-        let mut listing = Listing { fingerprint: fingerprint.to_string(), keys: self.keys, compression, files: Vec::new() };
-        listing.keys.remove(fingerprint);
-        let mut bodies = Bodies::new();
-        let common = "xmlns=\"http://linux.duke.edu/metadata/common\" xmlns:rpm=\"http://linux.duke.edu/metadata/rpm\"";
-        for (kind, element, space, body) in [
-            ("primary", "metadata", common, self.primary),
-            ("filelists", "filelists", "xmlns=\"http://linux.duke.edu/metadata/filelists\"", self.filelists),
-            ("other", "otherdata", "xmlns=\"http://linux.duke.edu/metadata/other\"", self.other),
-        ] {
-            let mut text =
-                format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{element} {space} packages=\"{}\">\n", self.packages).into_bytes();
-            text.extend(body);
-            let _ = writeln!(text, "</{element}>");
-            add_file(&mut listing, &mut bodies, kind, &format!("{kind}.xml"), text, true)?;
-        }
-        for (extra, content) in self.extras {
-            let (kind, name, _) = extra.names();
-            // Groups are the one thing that older clients want plain under this type.
-            add_file(&mut listing, &mut bodies, kind, name, content, extra != Extra::Group)?;
-        }
-        Ok((listing, bodies))
-    }
+/// A package's element in primary, filelists and other, as it is served.
+///
+/// # Errors
+/// It is no rpm, or a writer fails, which it does only without memory.
+pub(crate) fn render(package: &PoolPackage, header: &Header, served: &Served) -> Result<[Vec<u8>; 3]> {
+    let mut described = describe(package, header, served)?;
+    let files = std::mem::take(&mut described.files);
+    described.files = files.iter().filter(|file| is_primary(file.path.as_bytes())).cloned().collect();
+    let epoch = header.number(tag::EPOCH).unwrap_or(0);
+    let mended = |written: Result<Vec<u8>, createrepo_rs::xml::error::XmlError>| {
+        let written = written.map_err(|error| error.to_string()).or_fail_text(package)?;
+        let mut text = Vec::with_capacity(written.len());
+        mend(&mut text, &written, epoch).ok_or("the writer left no package".to_string()).or_fail_text(package)?;
+        Ok(text)
+    };
+    let primary = mended(dump_primary_xml(std::slice::from_ref(&described), false))?;
+    described.files = files;
+    let filelists = mended(dump_filelists_xml(std::slice::from_ref(&described), false, false))?;
+    let other = mended(dump_other_xml(std::slice::from_ref(&described), false))?;
+    Ok([primary, filelists, other])
 }
 
 /// As createrepo_c has it.
 const ZSTD_LEVEL: i32 = 10;
 
-/// Adds one file, packed as the repository's owner wants it.
-fn add_file(listing: &mut Listing, bodies: &mut Bodies, kind: &str, name: &str, text: Vec<u8>, compress: bool) -> Result<()> {
+/// How the files are packed.
+pub(crate) fn packing(compression: YumCompression) -> Packing {
+    match compression {
+        YumCompression::Gzip => Packing::Gzip,
+        YumCompression::Zstd => Packing::Zstd(ZSTD_LEVEL),
+    }
+}
+
+/// The three files of packages, by their types in repomd.xml. `texts` come in the order of the index.
+pub(crate) fn outlines(texts: &[Arc<Rendered>]) -> [(&'static str, Outline); 3] {
+    let common = "xmlns=\"http://linux.duke.edu/metadata/common\" xmlns:rpm=\"http://linux.duke.edu/metadata/rpm\"";
+    let outline = |at: usize, element: &str, space: &str| Outline {
+        ends: (
+            format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{element} {space} packages=\"{}\">\n", texts.len()),
+            format!("</{element}>\n"),
+        ),
+        pack: Pack::YUM[at],
+        pieces: texts.iter().map(|rendered| Piece { package: rendered.sha256, text: rendered.texts[at] }).collect(),
+    };
+    [
+        ("primary", outline(0, "metadata", common)),
+        ("filelists", outline(1, "filelists", "xmlns=\"http://linux.duke.edu/metadata/filelists\"")),
+        ("other", outline(2, "otherdata", "xmlns=\"http://linux.duke.edu/metadata/other\"")),
+    ]
+}
+
+/// What repomd.xml says of a file, whose name has its digest in front.
+pub(crate) fn listed(kind: &str, name: &str, (open_sha256, open_size): (Sha256, u64), body: &[u8], sha256: Sha256) -> RepoFile {
+    RepoFile { kind: kind.into(), name: format!("{sha256}-{name}"), sha256, size: body.len() as u64, open_sha256, open_size }
+}
+
+/// A file that is passed on as it is, packed as the repository's owner wants it.
+///
+/// # Errors
+/// A compressor fails, which it does only without memory.
+pub(crate) fn passed_on(extra: Extra, content: Vec<u8>, compression: YumCompression) -> Result<(RepoFile, Bytes)> {
+    let (kind, name, _) = extra.names();
     let failed = || format!("cannot compress {name}");
-    let (open_sha256, open_size) = (Sha256::of(&text), text.len() as u64);
-    let (body, end) = match listing.compression {
-        _ if !compress => (text, ""),
+    let plain = (Sha256::of(&content), content.len() as u64);
+    let (body, end) = match compression {
+        // Groups are the one thing that older clients want plain under this type.
+        _ if extra == Extra::Group => (content, ""),
         YumCompression::Gzip => {
             // No name and no date in the gzip header: the same text gives the same bytes.
             let mut gzip = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::new(6));
-            gzip.write_all(&text).or_fail(Class::System, failed)?;
+            gzip.write_all(&content).or_fail(Class::System, failed)?;
             (gzip.finish().or_fail(Class::System, failed)?, ".gz")
         }
-        YumCompression::Zstd => (zstd::encode_all(text.as_slice(), ZSTD_LEVEL).or_fail(Class::System, failed)?, ".zst"),
+        YumCompression::Zstd => (zstd::encode_all(content.as_slice(), ZSTD_LEVEL).or_fail(Class::System, failed)?, ".zst"),
     };
     let sha256 = Sha256::of(&body);
-    let file =
-        RepoFile { kind: kind.into(), name: format!("{sha256}-{name}{end}"), sha256, size: body.len() as u64, open_sha256, open_size };
-    bodies.insert(file.name.clone(), body.into());
-    listing.files.push(file);
-    Ok(())
+    Ok((listed(kind, &format!("{name}{end}"), plain, &body, sha256), body.into()))
 }
 
 /// Renders `repomd.xml`, dated `date` (seconds since 1970): its revision and the time of each file,

@@ -179,7 +179,7 @@ impl<'a> Site<'a> {
         if !named || !(self.snapshot.members.contains(&digest) || self.repository.pool_path(&digest).exists()) {
             return Ok(None);
         }
-        let package = self.repository.package(&digest)?;
+        let package = self.repository.package_or_described(&digest)?;
         let modified = Some(package.date).filter(|date| *date > 0);
         if package.kind.is_rpm() {
             let Some(served) = self.repository.served_rpm(&package, fingerprint)? else { return Ok(None) };

@@ -311,7 +311,17 @@ impl Whole {
 }
 
 fn open(root: &Path) -> Repository {
-    Repository::open(root, settings()).unwrap()
+    match Repository::open(root, settings()) {
+        // What has the name of the mark and is none is nobody's to remove but the owner's.
+        Err(error) if error.hint_text().is_some_and(|hint| hint.contains("make the file")) => {
+            let mark = root.join("twostage-repository");
+            assert!(mark.is_dir(), "{error}");
+            fs::remove_dir_all(&mark).unwrap();
+            fs::write(&mark, "").unwrap();
+            Repository::open(root, settings()).unwrap()
+        }
+        opened => opened.unwrap(),
+    }
 }
 
 fn files(root: &Path, below: &Path, found: &mut BTreeSet<String>) {

@@ -359,14 +359,60 @@ fn a_package_that_a_power_failure_cut_short_is_taken_in_again() {
     let bytes = deb("greet", "1", "all", "", "x");
     let package = shop.repo.ingest(&bytes[..], "greet").unwrap();
     let name = package.sha256.to_string();
-    for file in [format!("pool/{}/{name}", &name[..2]), format!("meta/{}/{name}.json", &name[..2])] {
+    let pool = format!("pool/{}/{name}", &name[..2]);
+    for file in [pool.as_str(), "catalog/index", "catalog/descriptions"] {
         let path = shop.repo.root().join(file);
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let repo = shop.again();
-        assert!(!repo.contains(&package.sha256).unwrap());
+        assert!(!repo.contains(&package.sha256).unwrap(), "{file}");
         repo.ingest(&bytes[..], "greet").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), whole);
+        assert!(shop.again().contains(&package.sha256).unwrap(), "{file}");
+        assert_eq!(shop.again().package(&package.sha256).unwrap(), package, "{file}");
+        assert!(file != pool || fs::read(&path).unwrap() == whole);
+    }
+}
+
+#[test]
+fn a_catalog_that_is_gone_or_damaged_is_made_again_and_says_the_same() {
+    let shop = Shop::new();
+    let packages: Vec<_> = (0..80).map(|i| shop.add(&format!("package{i}"), "1", "x")).collect();
+    let first = shop.publish("main", "g", &packages.iter().map(|package| &**package).collect::<Vec<_>>()).unwrap().snapshot;
+    let files = |shop: &Shop, id| tree(&shop.repo.root().join(format!("snapshots/{id}/dists")));
+    let catalog = shop.repo.root().join("catalog");
+    // One after the other, and each after a snapshot that has all but one.
+    for (number, file) in ["paragraphs", "index", "descriptions", ""].into_iter().enumerate() {
+        let more = shop.add("zz", &number.to_string(), "x");
+        publish(&shop.again(), "main", "g", &packages.iter().map(|package| &**package).collect::<Vec<_>>(), now()).unwrap();
+        let path = catalog.join(file);
+        if file.is_empty() {
+            fs::remove_dir_all(&path).unwrap();
+        } else {
+            let mut bytes = fs::read(&path).unwrap();
+            let at = bytes.len() / 2;
+            bytes[at] ^= 4;
+            fs::write(&path, bytes).unwrap();
+        }
+        let repo = shop.again();
+        let mut members = repo.channel("main").unwrap().unwrap().members.clone();
+        members.entry("g".into()).or_default().insert(more.sha256);
+        let _ = fs::remove_file(shop.repo.root().join(format!("snapshots/{first}/blocks")));
+        let done = repo.publish("main", now(), |all| *all = members).unwrap();
+        // A description is read by who asks for it, not by a publish.
+        assert_eq!(done.mended.is_empty(), file == "descriptions", "{file}: {:?}", done.mended);
+        let elsewhere = Shop::new();
+        let same: Vec<_> = (0..80)
+            .map(|i| elsewhere.add(&format!("package{i}"), "1", "x"))
+            .chain([elsewhere.add("zz", &number.to_string(), "x")])
+            .collect();
+        let expected = elsewhere.publish("main", "g", &same.iter().map(|package| &**package).collect::<Vec<_>>()).unwrap().snapshot;
+        assert_eq!(done.snapshot, expected);
+        assert!(files(&shop, done.snapshot) == files(&elsewhere, expected), "{file}: the same packages are the same bytes");
+        let repaired = repo.repair("main", now()).unwrap();
+        assert!(repaired.lost.is_empty(), "{file}: {:?}", repaired.lost);
+        for package in &packages {
+            assert_eq!(shop.again().package(&package.sha256).unwrap(), *package);
+        }
     }
 }
 
