@@ -5,9 +5,13 @@
 # make bench     measures against the peers, on this machine
 #
 # PROJECT=dir    the project to work on (default: examples/hello)
+# PROFILE=name   how twostage is compiled: quick (the default: a first build takes some minutes) or release, which is
+#                optimised as a whole
 
 PROJECT ?= examples/hello
-TWOSTAGE = $(or $(CARGO_TARGET_DIR),target)/release/twostage
+PROFILE ?= quick
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+TWOSTAGE = $(TARGET)/$(PROFILE)/twostage
 SOURCES := $(shell find Cargo.toml Cargo.lock src model beneath package image engine builder reposerver runtime-templates -type f \
 	-not -path '*/tests/*' -not -path '*/target/*')
 
@@ -26,9 +30,9 @@ runtime: setup base $(TWOSTAGE)
 serve: $(TWOSTAGE)
 	@$(TWOSTAGE) --project $(PROJECT) serve
 
-$(TWOSTAGE): $(SOURCES)
+$(TARGET)/%/twostage: $(SOURCES)
 	@scripts/setup.sh compiler
-	cargo build --release --locked
+	cargo build --profile $* --locked
 	@touch -c $@
 
 setup:
@@ -43,9 +47,10 @@ test test-all:
 	@scripts/setup.sh compiler
 	scripts/test.sh
 
-bench: $(TWOSTAGE)
+bench: $(TARGET)/release/twostage
 	@TWOSTAGE_ENGINE=docker scripts/setup.sh engine tests
 	benches/run.py
+	benches/repository.py
 	benches/images.py
 	benches/engines.py
 	benches/compile.py

@@ -19,8 +19,11 @@ import tempfile
 ANSWERS = {
     "openat": ["EMFILE", "EACCES", "EIO"],
     "read": ["EIO", "EINTR"],
+    "pread64": ["EIO", "EINTR"],
     "write": ["ENOSPC", "EIO", "EINTR"],
+    "pwrite64": ["ENOSPC", "EIO", "EINTR"],
     "fsync": ["EIO", "EDQUOT"],
+    "fdatasync": ["EIO", "EDQUOT"],
     "syncfs": ["EIO"],
     "rename": ["ENOSPC", "EROFS"],
     "renameat2": ["ENOSPC"],
@@ -36,17 +39,22 @@ ANSWERS = {
     "flock": ["ENOLCK"],
     "getdents64": ["EIO"],
     "statx": ["EACCES", "EIO"],
+    "newfstatat": ["EACCES", "EIO"],
 }
 # The calls that change something: before each of them the process is killed, too.
-CHANGES = ["openat", "write", "fsync", "syncfs", "rename", "renameat2", "link", "linkat", "mkdir", "unlink", "unlinkat", "ftruncate", "flock"]
+CHANGES = ["openat", "write", "pwrite64", "fsync", "fdatasync", "syncfs", "rename", "renameat2", "link", "linkat", "mkdir", "unlink", "unlinkat", "ftruncate", "flock"]
 # The machine's fault, whatever was asked for (model/src/error/os.rs): class `system`, and a hint of its own.
 HINTS = {"ENOSPC": "the disk is full", "EDQUOT": "quota", "EROFS": "read-only", "EIO": "failed", "EMFILE": "ulimit -n"}
 LINE = re.compile(r"^(\d+) +(\w+)\((.*?)(?:\) += (-?\d+|\?).*|(?: <unfinished.*))$")
 REST = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>.*\) += (-?\d+|\?).*$")
 
 
+# Seconds that a publish may take: one that waits for ever is a fault, too.
+LIMIT = 300
+
+
 def run(*words, **more):
-    return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", **more)
+    return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", timeout=LIMIT, **more)
 
 
 class Trial:
@@ -94,6 +102,11 @@ class Trial:
                     calls[open_in[rest[1]]][3] = rest[2]
         return calls
 
+    def outside(self):
+        """Whether the fault met what is no file: a thread's own wake-up, which the kernel never answers so."""
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            return any("(INJECTED)" in line and "<anon_inode:" in line for line in file)
+
     def record(self):
         """The calls on the project: name, and its number among those of that name in its thread."""
         self.strace("-e", "trace=" + ",".join("?" + name for name in ANSWERS)).check_returncode()
@@ -135,22 +148,30 @@ def inject(trial, step):
         cases += [(name, number, f"error={answer}") for answer in ANSWERS[name]]
         if name in CHANGES:
             cases.append((name, number, "signal=KILL"))
-    tried = failed = 0
+    tried = failed = outside = 0
     for name, number, fault in cases[::step]:
         trial.fresh()
         # (Only the threads' own counts are known to strace, so more than one may meet it.)
-        done = trial.strace("-e", f"trace={name}", "-e", f"inject={name}:{fault}:when={number}")
         what = f"{name} number {number}: {fault}"
+        try:
+            done = trial.strace("-e", f"trace={name}", "-e", f"inject={name}:{fault}:when={number}")
+        except subprocess.TimeoutExpired:
+            if not trial.outside():
+                sys.exit(f"{what}: the publish does not end")
+            done = None
+        if trial.outside():
+            outside += 1
+            continue
         tried += 1
         failed += done.returncode != 0
         if fault.startswith("error=") and done.returncode != 0:
             error = json.loads(done.stdout.splitlines()[-1])
             wanted = HINTS.get(fault.removeprefix("error="))
-            # (Who asks only whether something is there is told by statx that it is not.)
-            if wanted and name != "statx" and not (error["class"] == "system" and wanted in error["hint"]):
+            # (Who asks only whether something is there is told by these that it is not.)
+            if wanted and name not in ("statx", "newfstatat") and not (error["class"] == "system" and wanted in error["hint"]):
                 sys.exit(f"{what}: neither class nor hint follow from it: {error}")
         trial.check(what, done)
-    print(f"faults: {tried} of {len(cases)} cases at {len(trial.calls)} calls, {failed} ended the publish")
+    print(f"faults: {tried} of {len(cases)} cases at {len(trial.calls)} calls, {failed} ended the publish, {outside} met no file")
 
 
 class Disk:
@@ -171,14 +192,14 @@ class Disk:
             if name == "openat" and "O_CREAT" in arguments:
                 self.names.append(("new", paths[-1]))
                 self.dirty.add(paths[-1])
-            elif name in ("write", "ftruncate"):
+            elif name in ("write", "pwrite64", "ftruncate"):
                 self.dirty.add(paths[0])
             elif name in ("rename", "renameat2", "linkat", "link"):
                 before, after = paths[0], paths[-1]
                 self.names.append(("moved", after))
                 moved = {p for p in self.dirty if p == before or p.startswith(before + "/")}
                 self.dirty = (self.dirty - moved) | {after + p[len(before):] for p in moved}
-            elif name == "fsync":
+            elif name in ("fsync", "fdatasync"):
                 self.dirty.discard(paths[0])
                 self.names = [(how, path) for how, path in self.names if os.path.dirname(path) != paths[0]]
 
