@@ -271,8 +271,15 @@ fn check_state(folder: &Folder) -> Result<()> {
     if folder.entries()?.iter().all(|entry| entry.name != STATE) {
         return Ok(());
     }
-    let entered = |path: &Path| path.parent() != Some(Path::new("sources"));
+    let entered = |path: &Path| path.parent() != Some(Path::new("sources")) && path.strip_prefix("repository").map_or(true, is_entered);
     folder.private_folder(STATE)?.only_files_and_folders(&entered)
+}
+
+/// Whether a folder of a repository is looked into: not those of files by digest. There may be very many, and none is
+/// opened through a link.
+fn is_entered(path: &Path) -> bool {
+    let depth = path.components().count();
+    !(path.starts_with("pool") && depth == 2 || path.starts_with("signed") && depth == 3)
 }
 
 /// The folder as the project may use it: its state, repository and key are not among what it can name.
@@ -302,7 +309,7 @@ fn repository_place(project: &Project, arguments: &ProjectArgs, folder: &Folder)
     };
     let place = folder.make_folder(&path.value).map_err(refused)?;
     if !in_state(&path.value) {
-        place.only_files_and_folders(&|_| true).map_err(refused)?;
+        place.only_files_and_folders(&is_entered).map_err(refused)?;
     }
     Ok(place.path().to_path_buf())
 }

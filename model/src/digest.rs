@@ -3,7 +3,9 @@
 use crate::{Class, Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::BuildHasherDefault;
 use std::str::FromStr;
 
 /// A SHA-256 digest. Written as 64 lower-case hex digits, without a prefix.
@@ -89,6 +91,29 @@ impl TryFrom<String> for Sha256 {
 impl From<Sha256> for String {
     fn from(digest: Sha256) -> String {
         digest.to_string()
+    }
+}
+
+/// A map by digest. A digest is hashed already: its first eight bytes tell as much as a hash of it would.
+pub type DigestMap<V> = HashMap<Sha256, V, BuildHasherDefault<FirstBytes>>;
+/// A set of digests.
+pub type DigestSet = HashSet<Sha256, BuildHasherDefault<FirstBytes>>;
+
+/// The hasher of [`DigestMap`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FirstBytes(u64);
+
+impl std::hash::Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

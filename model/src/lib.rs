@@ -19,7 +19,7 @@ pub mod shown;
 pub mod snapshot;
 pub mod url;
 
-pub use digest::{HashWrite, Hasher, Sha256, chain_id};
+pub use digest::{DigestMap, DigestSet, HashWrite, Hasher, Sha256, chain_id};
 pub use error::{Class, Error, Result};
 pub use event::{Event, Sink};
 pub use lock::Lock;

@@ -25,7 +25,11 @@ fn main() {
     fs::create_dir_all(folder).unwrap();
     for number in first..first + count.parse::<usize>().expect("a number") {
         let name = format!("package{number:06}");
-        let (file, bytes) = if kind == "debs" { (format!("{name}_1.0-1_amd64.deb"), deb(&name, number)) } else { (format!("{name}-1.0-1.x86_64.rpm"), rpm(&name, number)) };
+        let (file, bytes) = if kind == "debs" {
+            (format!("{name}_1.0-1_amd64.deb"), deb(&name, number))
+        } else {
+            (format!("{name}-1.0-1.x86_64.rpm"), rpm(&name, number))
+        };
         fs::write(Path::new(folder).join(file), bytes).unwrap();
     }
 }

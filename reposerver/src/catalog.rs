@@ -24,7 +24,6 @@ pub(crate) use record::{Entry, Rendered, Span};
 use crate::rpms::Served;
 use crate::{PoolPackage, disk, lock, seal};
 use record::Record;
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -33,7 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use twostage_model::error::OrFail;
-use twostage_model::{Class, Error, Result, Sha256};
+use twostage_model::{Class, DigestMap, Error, Result, Sha256};
 
 /// The files of texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,8 +79,8 @@ struct State {
     /// Where the last whole record ends.
     end: u64,
     packs: Arc<Packs>,
-    entries: HashMap<Sha256, Arc<Entry>>,
-    rendered: HashMap<Sha256, Vec<Arc<Rendered>>>,
+    entries: DigestMap<Arc<Entry>>,
+    rendered: DigestMap<Vec<Arc<Rendered>>>,
 }
 
 /// The open files of one generation.
@@ -352,8 +351,8 @@ impl State {
             index,
             end: HEAD,
             packs: Arc::new(Packs { files: [a, b, c, d, e], damaged: AtomicBool::new(false) }),
-            entries: HashMap::new(),
-            rendered: HashMap::new(),
+            entries: DigestMap::default(),
+            rendered: DigestMap::default(),
         };
         state.read_on().ok()?;
         Some(state)
@@ -380,7 +379,8 @@ impl State {
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             if let Some((record, length)) = record::read(rest) {
                 match record {
-                    Record::Package(entry) => {
+                    Record::Package(mut entry) => {
+                        entry.number = self.entries.len();
                         self.entries.insert(entry.sha256, Arc::new(entry));
                     }
                     Record::Rendered(rendered) => {

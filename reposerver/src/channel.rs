@@ -190,6 +190,21 @@ impl Repository {
         members.retain(|_, group| !group.is_empty());
         let entries = self.whole_entries(members.values().flatten())?;
         let base = old.as_ref().and_then(|old| self.stored(&old.snapshot).ok().flatten());
+        // Where nothing is new, and all of it is as it was, nothing has to be made.
+        if let (Some(old), Some(base)) = (&old, &base)
+            && entries.len() == base.members.len()
+            && entries.iter().all(|entry| base.members.contains(&entry.sha256))
+            && self.is_current(old, base, key)
+            && self.is_whole_and_current(base, &entries, key)?
+            && self.check_names(&[], None)?.is_empty()
+        {
+            if old.members != members {
+                // The same packages in other groups: nothing that a client could see.
+                self.write_state(channel, &Channel { members, ..old.clone() })?;
+                self.add_names("")?;
+            }
+            return Ok(self.published(base.id, Some(old), false));
+        }
         let names = self.check_names(&entries, base.as_ref().map(|base| &base.members))?;
         self.sync_packages(names.iter())?;
         self.sync_new_packages(&entries)?;
@@ -202,8 +217,8 @@ impl Repository {
             && self.is_current(old, &snapshot, key)
         {
             if old.members != members {
-                // The same packages in other groups: nothing that a client could see.
                 self.write_state(channel, &Channel { members, ..old.clone() })?;
+                self.add_names("")?;
             }
             return Ok(self.published(snapshot.id, Some(old), false));
         }

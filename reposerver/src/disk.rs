@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::hash::Hash;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::{NamedTempFile, TempDir, TempPath};
@@ -162,10 +162,17 @@ pub(crate) fn write(scratch: &Scratch, path: &Path, bytes: &[u8]) -> Result<()> 
     keep(file, path)
 }
 
+/// Opens a file of the repository. A link is not followed, and a pipe not waited for: nobody of us makes one there.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
 /// Reads a file that may be absent.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+    let mut bytes = Vec::new();
+    match open(path).and_then(|mut file| io::Read::read_to_end(&mut file, &mut bytes)) {
+        Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::system(format!("cannot read {}", path.display()), error)),
     }
@@ -191,7 +198,7 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> {
     pub(crate) fn get(&self, key: &K, path: &Path, parse: impl FnOnce(&[u8]) -> Result<V>) -> Result<Option<Arc<V>>> {
         let failed = || format!("cannot read {}", path.display());
         // Stamp and bytes from one open file: both belong to one state.
-        let mut file = match File::open(path) {
+        let mut file = match open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 lock(&self.0).remove(key);

@@ -16,8 +16,7 @@
 //! `docs/decisions/damage.md`.
 
 use crate::catalog::{Entry, Rendered};
-use crate::{Channel, PoolPackage, Repository, lock, pool, workers};
-use std::collections::{HashMap, HashSet};
+use crate::{Channel, PoolPackage, Repository, disk, lock, pool, workers};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -25,7 +24,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use twostage_model::error::OrFail as _;
-use twostage_model::{Class, Error, Hasher, Result, Sha256};
+use twostage_model::{Class, DigestMap, DigestSet, Error, Hasher, Result, Sha256};
 
 /// How long a file counts as verified in one process: a disk may lose a byte and no stamp changes.
 const TRUSTED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -46,7 +45,7 @@ pub(crate) struct Health {
 struct Seen {
     loaded: bool,
     /// By key: see above.
-    files: HashMap<Sha256, (Stamp, Instant)>,
+    files: DigestMap<(Stamp, Instant)>,
     /// Not yet in `verified`.
     new: Vec<Sha256>,
     /// Records that `verified` has.
@@ -140,7 +139,7 @@ impl Repository {
     /// it was hashed is not opened. All that are not are named.
     pub(crate) fn verify_entries(&self, entries: &[Arc<Entry>]) -> Result<()> {
         self.load_stamps();
-        let unsure = Mutex::new(HashSet::new());
+        let unsure = Mutex::new(DigestSet::default());
         {
             let seen = lock(&self.health.seen);
             let files = &seen.files;
@@ -263,7 +262,7 @@ impl Repository {
 
     fn open_checked(&self, path: &Path, wanted: &Wanted) -> Result<File> {
         let failed = || format!("cannot read {}", path.display());
-        let file = File::open(path).map_err(|cause| match cause.kind() {
+        let file = disk::open(path).map_err(|cause| match cause.kind() {
             io::ErrorKind::NotFound => Error::new(Class::Repository, format!("{} is gone", path.display())),
             _ => Error::new(Class::Repository, failed()).because(cause),
         })?;
@@ -344,7 +343,7 @@ impl Repository {
     /// the publishers' lock.
     pub(crate) fn remember(&self) {
         // What is not durable yet may be another after a power failure, with the same stamp.
-        let mut unsynced: HashSet<Sha256> = lock(&self.unsynced).iter().copied().collect();
+        let mut unsynced: DigestSet = lock(&self.unsynced).iter().copied().collect();
         let others: Vec<_> = unsynced.iter().filter_map(|digest| self.package(digest).ok()).collect();
         unsynced.extend(others.iter().flat_map(|package| package.files.iter().map(|file| file.sha256)));
         let mut seen = lock(&self.health.seen);

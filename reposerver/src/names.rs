@@ -20,12 +20,12 @@ use std::io::{Read as _, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use twostage_model::error::OrFail;
-use twostage_model::{Class, Error, Hasher, Manifest, Result, Sha256, SnapshotId};
+use twostage_model::{Class, DigestSet, Error, Hasher, Manifest, Result, Sha256, SnapshotId};
 
 impl Repository {
     /// Refuses a name-version-architecture that a channel published with other content. Returns
     /// those that no channel published yet. `there` are packages that a channel has right now.
-    pub(crate) fn check_names(&self, entries: &[Arc<Entry>], there: Option<&HashSet<Sha256>>) -> Result<Vec<Arc<Entry>>> {
+    pub(crate) fn check_names(&self, entries: &[Arc<Entry>], there: Option<&DigestSet>) -> Result<Vec<Arc<Entry>>> {
         if let Some(new) = self.new_names(entries, there)? {
             return Ok(new);
         }
@@ -67,8 +67,8 @@ impl Repository {
 
     /// [`Repository::check_names`] where nothing was lost since the last publish: only those are looked for that no channel
     /// has. Nothing where that is not known.
-    fn new_names(&self, entries: &[Arc<Entry>], there: Option<&HashSet<Sha256>>) -> Result<Option<Vec<Arc<Entry>>>> {
-        let mut new: HashMap<String, &Arc<Entry>> = entries
+    fn new_names(&self, entries: &[Arc<Entry>], there: Option<&DigestSet>) -> Result<Option<Vec<Arc<Entry>>>> {
+        let mut new: BTreeMap<String, &Arc<Entry>> = entries
             .iter()
             .filter(|entry| !there.is_some_and(|there| there.contains(&entry.sha256)))
             .map(|entry| (entry.file_name(), entry))
@@ -99,7 +99,7 @@ impl Repository {
                 }
             }
         }
-        Ok(Some(entries.iter().filter(|entry| new.contains_key(&entry.file_name())).map(Arc::clone).collect()))
+        Ok(Some(new.into_values().map(Arc::clone).collect()))
     }
 
     /// A digest of where the channels point; nothing where that cannot be read.

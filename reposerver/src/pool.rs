@@ -432,6 +432,11 @@ impl Repository {
     /// The entries of packages that were in the repository whole once, in the order of an index. What the catalog
     /// lost is read from the packages once more, and written to it. Under the publishers' lock.
     pub(crate) fn entries_again<'a>(&self, members: impl Iterator<Item = &'a Sha256> + Clone) -> Result<Vec<Arc<Entry>>> {
+        let known: Vec<Option<Arc<Entry>>> = self.catalog.get_all(members.clone()).into_iter().map(|(_, entry)| entry).collect();
+        if let Some(mut entries) = known.into_iter().collect::<Option<Vec<_>>>() {
+            sort(&mut entries);
+            return Ok(entries);
+        }
         let lost = self.described_again(members.clone())?;
         if lost > 0 {
             let them = if lost == 1 { "it" } else { "them" };
@@ -497,7 +502,7 @@ impl Repository {
         let damaged = || Error::new(Class::Repository, format!("{} is damaged, too", path.display()));
         let hint = path.display().to_string();
         let mut start = Vec::new();
-        let mut file = File::open(&path).or_fail(Class::Repository, failed)?;
+        let mut file = disk::open(&path).or_fail(Class::Repository, failed)?;
         let size = file.metadata().or_fail(Class::Repository, failed)?.len();
         (&mut file).take(ARCHIVE.len() as u64).read_to_end(&mut start).or_fail(Class::Repository, failed)?;
         file.rewind().or_fail(Class::Repository, failed)?;
@@ -536,7 +541,7 @@ impl Repository {
     pub fn open_package(&self, digest: &Sha256) -> Result<File> {
         match self.package(digest) {
             Ok(package) => self.open_verified(&package, digest),
-            Err(_) => File::open(self.pool_path(digest)).or_fail(Class::Repository, || format!("the repository has no package {digest}")),
+            Err(_) => disk::open(&self.pool_path(digest)).or_fail(Class::Repository, || format!("the repository has no package {digest}")),
         }
     }
 
@@ -605,6 +610,9 @@ impl Repository {
 
 /// The order of an index: name, version, architecture; each package once.
 fn sort(entries: &mut Vec<Arc<Entry>>) {
+    // Those that came together came in some order, and what is in order already is sorted quickly.
+    entries.sort_unstable_by_key(|entry| entry.number);
+    entries.dedup_by_key(|entry| entry.number);
     entries.sort_by(|a, b| {
         let by_version = || match a.kind.is_rpm() {
             true => rpm::compare_evr(a.version(), b.version()),
@@ -613,7 +621,6 @@ fn sort(entries: &mut Vec<Arc<Entry>>) {
         let by_name = a.name().cmp(b.name()).then_with(|| a.kind.is_rpm().cmp(&b.kind.is_rpm()));
         by_name.then_with(by_version).then_with(|| (a.arch(), a.sha256).cmp(&(b.arch(), b.sha256)))
     });
-    entries.dedup_by(|a, b| a.sha256 == b.sha256);
 }
 
 /// What [`rpm::looks_like_rpm`] looks at.

@@ -26,7 +26,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use twostage_model::error::OrFail;
-use twostage_model::{Class, Error, Manifest, Result, Sha256, SnapshotId, date};
+use twostage_model::{Class, DigestSet, Error, Manifest, Result, Sha256, SnapshotId, date};
 use twostage_package::rpm::Header;
 
 /// What a snapshot is, for people and for whoever pins it.
@@ -130,7 +130,7 @@ pub(crate) struct Snapshot {
     /// The text of `SHA256SUMS`.
     pub(crate) list: Bytes,
     /// The digests in it.
-    pub(crate) members: HashSet<Sha256>,
+    pub(crate) members: DigestSet,
     pub(crate) files: Files,
     pub(crate) signed: Signed,
     /// The index files' bytes, when they are on no disk.
@@ -214,7 +214,8 @@ impl Repository {
     /// A member is not in the pool, or two members are one name, version and architecture with two
     /// contents.
     pub fn transient(&self, members: &[Sha256], now: i64) -> Result<SnapshotId> {
-        let snapshot = self.render(&self.entries(members.iter())?, now, None)?;
+        let entries = self.entries(members.iter())?;
+        let snapshot = self.render(list(&entries)?, &entries, now, None)?;
         let id = snapshot.id;
         lock(&self.transients).insert(id, Arc::new(snapshot));
         Ok(id)
@@ -258,20 +259,20 @@ impl Repository {
     }
 
     /// [`Repository::render_once`], and again where a text of the catalog is damaged: the catalog is made anew then.
-    fn render(&self, entries: &[Arc<Entry>], date: i64, base: Option<&Snapshot>) -> Result<Snapshot> {
-        match self.render_once(entries, date, base) {
+    fn render(&self, list: String, entries: &[Arc<Entry>], date: i64, base: Option<&Snapshot>) -> Result<Snapshot> {
+        let list = Bytes::from(list);
+        match self.render_once(&list, entries, date, base) {
             Err(error) if !error.is_machine() && self.catalog.is_damaged() => {
                 self.catalog.discard(self.scratch()?)?;
                 self.mend("the catalog was damaged, and is made anew from the packages".into());
                 let digests: Vec<Sha256> = entries.iter().map(|entry| entry.sha256).collect();
-                self.render_once(&self.entries_again(digests.iter())?, date, base)
+                self.render_once(&list, &self.entries_again(digests.iter())?, date, base)
             }
             other => other,
         }
     }
 
-    fn render_once(&self, entries: &[Arc<Entry>], date: i64, base: Option<&Snapshot>) -> Result<Snapshot> {
-        let list = list(entries)?;
+    fn render_once(&self, list: &Bytes, entries: &[Arc<Entry>], date: i64, base: Option<&Snapshot>) -> Result<Snapshot> {
         let key = self.key(date)?;
         let texts = self.yum_texts(entries, &key)?;
         let earlier = base.and_then(|snapshot| Some(Earlier { snapshot, blocks: self.blocks_of(&snapshot.id)? }));
@@ -281,7 +282,7 @@ impl Repository {
         let files = Files { apt, yum };
         let signed = Signed::new(&key, &self.settings.origin, date, &files)?;
         let members = entries.iter().map(|entry| entry.sha256).collect();
-        Ok(Snapshot { id: SnapshotId(Sha256::of(list.as_bytes())), list: list.into(), members, files, signed, held: Some(held) })
+        Ok(Snapshot { id: SnapshotId(Sha256::of(list)), list: list.clone(), members, files, signed, held: Some(held) })
     }
 
     /// Makes indexes, each by its name in `blocks`, on all processors.
@@ -459,7 +460,8 @@ impl Repository {
     /// what `base` has of it is taken from there.
     /// Needs no lock: whoever comes second finds it there.
     pub(crate) fn persist(&self, entries: &[Arc<Entry>], now: i64, base: Option<&Snapshot>) -> Result<Arc<Snapshot>> {
-        let id = SnapshotId(Sha256::of(list(entries)?.as_bytes()));
+        let list = list(entries)?;
+        let id = SnapshotId(Sha256::of(list.as_bytes()));
         let key = self.key(now)?;
         let readable = match self.stored(&id) {
             Err(error) if error.is_machine() => return Err(error),
@@ -493,7 +495,7 @@ impl Repository {
             let signed = Signed::new(&key, &self.settings.origin, date, &files)?;
             disk::write(self.scratch()?, &self.snapshot_folder(&id).join("signed.json"), &seal::close(&Record::of(files, signed))?)?;
         } else {
-            let made = self.render(entries, now, base)?;
+            let made = self.render(list, entries, now, base)?;
             let there = fs::symlink_metadata(self.snapshot_folder(&id)).is_ok();
             let damaged = there && readable.as_ref().is_none_or(|snapshot| self.damaged_in(snapshot).is_some());
             match readable.filter(|snapshot| snapshot.files == made.files && snapshot.signed.is_current(&key, &self.settings, &made.files))
@@ -506,6 +508,19 @@ impl Repository {
             }
         }
         self.stored(&id)?.ok_or_else(|| gone(&id))
+    }
+
+    /// Whether a snapshot on disk is all that [`Repository::persist`] of these packages would make.
+    pub(crate) fn is_whole_and_current(&self, snapshot: &Snapshot, entries: &[Arc<Entry>], key: &Key) -> Result<bool> {
+        let listed = |arch: &String| snapshot.files.apt.contains_key(&format!("{}/binary-{arch}/Packages", apt::COMPONENT));
+        let current = self.settings.architectures.iter().all(listed)
+            && snapshot.signed.date <= date::now().saturating_add(MOST_AHEAD)
+            && snapshot.signed.is_current(key, &self.settings, &snapshot.files)
+            && self.damaged_in(snapshot).is_none();
+        if current {
+            self.sign_again(&self.yum_texts(entries, key)?, key)?;
+        }
+        Ok(current)
     }
 
     /// [`Repository::persist`] of a snapshot that was there once: where all of it is gone, that is damage, too.
@@ -634,8 +649,9 @@ impl Repository {
             if Sha256::of(&list) != id.0 {
                 return Err(Error::new(Class::Repository, format!("the list of snapshot {} has another digest", id.short())));
             }
-            let text = std::str::from_utf8(&list).or_fail(Class::Repository, failed)?;
-            let members = text.parse::<Manifest>()?.files().map(|(_, digest)| digest).collect();
+            // Its digest says that it is the list that was written, so its lines are what they are to be.
+            let lines = list.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line.get(..64)?).ok()?.parse().ok());
+            let members = lines.collect();
             let files = Files { apt: record.files, yum: record.yum };
             Ok(Snapshot { id: *id, list: list.into(), members, files, signed: record.signed, held: None })
         });
@@ -725,7 +741,8 @@ impl Repository {
 /// The list that names the snapshot: the text of its [`Manifest`].
 pub(crate) fn list(entries: &[Arc<Entry>]) -> Result<String> {
     let mut names: Vec<(String, &Sha256)> = entries.iter().map(|entry| (entry.file_name(), &entry.sha256)).collect();
-    names.sort_unstable();
+    // (Those that are in order already are sorted quickly.)
+    names.sort();
     names.dedup();
     if let Some([first, second]) = names.windows(2).find(|pair| matches!(pair, [a, b] if a.0 == b.0)) {
         let mut manifest = Manifest::default();

@@ -53,6 +53,8 @@ pub(crate) struct Entry {
     pub(super) description: Span,
     /// Its paragraph in apt's index; empty for what is in none.
     pub(crate) paragraph: Span,
+    /// Its place in the catalog: packages that came together follow each other.
+    pub(crate) number: usize,
 }
 
 impl Entry {
@@ -222,7 +224,7 @@ impl<'a> Fields<'a> {
         let ends = (u16::try_from(name.len()).ok()?, u16::try_from(name.len() + version.len()).ok()?);
         let text = [name, version, arch].concat().into_boxed_str();
         let files = (0..self.count()?).map(|_| Some((self.digest()?, self.size()?))).collect::<Option<_>>()?;
-        Some(Entry { sha256, kind, size, text, ends, files, description, paragraph })
+        Some(Entry { sha256, kind, size, text, ends, files, description, paragraph, number: 0 })
     }
 
     fn rendered(&mut self) -> Option<Rendered> {
