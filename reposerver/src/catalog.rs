@@ -79,6 +79,8 @@ struct State {
     /// Where the last whole record ends.
     end: u64,
     packs: Arc<Packs>,
+    /// Packages that were added, those that came again too.
+    records: usize,
     entries: DigestMap<Arc<Entry>>,
     rendered: DigestMap<Vec<Arc<Rendered>>>,
 }
@@ -351,6 +353,7 @@ impl State {
             index,
             end: HEAD,
             packs: Arc::new(Packs { files: [a, b, c, d, e], damaged: AtomicBool::new(false) }),
+            records: 0,
             entries: DigestMap::default(),
             rendered: DigestMap::default(),
         };
@@ -380,7 +383,8 @@ impl State {
             if let Some((record, length)) = record::read(rest) {
                 match record {
                     Record::Package(mut entry) => {
-                        entry.number = self.entries.len();
+                        entry.number = self.records;
+                        self.records += 1;
                         self.entries.insert(entry.sha256, Arc::new(entry));
                     }
                     Record::Rendered(rendered) => {

@@ -26,6 +26,7 @@ ANSWERS = {
     "fdatasync": ["EIO", "EDQUOT"],
     "syncfs": ["EIO"],
     "rename": ["ENOSPC", "EROFS"],
+    "renameat": ["ENOSPC", "EROFS"],
     "renameat2": ["ENOSPC"],
     "link": ["ENOSPC"],
     "linkat": ["ENOSPC"],
@@ -42,7 +43,7 @@ ANSWERS = {
     "newfstatat": ["EACCES", "EIO"],
 }
 # The calls that change something: before each of them the process is killed, too.
-CHANGES = ["openat", "write", "pwrite64", "fsync", "fdatasync", "syncfs", "rename", "renameat2", "link", "linkat", "mkdir", "unlink", "unlinkat", "ftruncate", "flock"]
+CHANGES = ["openat", "write", "pwrite64", "fsync", "fdatasync", "syncfs", "rename", "renameat", "renameat2", "link", "linkat", "mkdir", "unlink", "unlinkat", "ftruncate", "flock"]
 # The machine's fault, whatever was asked for (model/src/error/os.rs): class `system`, and a hint of its own.
 HINTS = {"ENOSPC": "the disk is full", "EDQUOT": "quota", "EROFS": "read-only", "EIO": "failed", "EMFILE": "ulimit -n"}
 LINE = re.compile(r"^(\d+) +(\w+)\((.*?)(?:\) += (-?\d+|\?).*|(?: <unfinished.*))$")
@@ -103,9 +104,10 @@ class Trial:
         return calls
 
     def outside(self):
-        """Whether the fault met what is no file: a thread's own wake-up, which the kernel never answers so."""
+        """Whether the fault met what is not the project's: the loader's reads, or a thread's wake-up, which the kernel never
+        answers so. (Only the threads' own counts are known to strace.)"""
         with open(self.log, encoding="utf-8", errors="replace") as file:
-            return any("(INJECTED)" in line and "<anon_inode:" in line for line in file)
+            return any("(INJECTED)" in line and self.folder not in line for line in file)
 
     def record(self):
         """The calls on the project: name, and its number among those of that name in its thread."""
@@ -151,7 +153,6 @@ def inject(trial, step):
     tried = failed = outside = 0
     for name, number, fault in cases[::step]:
         trial.fresh()
-        # (Only the threads' own counts are known to strace, so more than one may meet it.)
         what = f"{name} number {number}: {fault}"
         try:
             done = trial.strace("-e", f"trace={name}", "-e", f"inject={name}:{fault}:when={number}")
@@ -171,14 +172,14 @@ def inject(trial, step):
             if wanted and name not in ("statx", "newfstatat") and not (error["class"] == "system" and wanted in error["hint"]):
                 sys.exit(f"{what}: neither class nor hint follow from it: {error}")
         trial.check(what, done)
-    print(f"faults: {tried} of {len(cases)} cases at {len(trial.calls)} calls, {failed} ended the publish, {outside} met no file")
+    print(f"faults: {tried} of {len(cases)} cases at {len(trial.calls)} calls, {failed} ended the publish, {outside} met what is not the project's")
 
 
 class Disk:
     """What is durable of a run that ended just so: fsync of a file its bytes, of a folder its names."""
 
     def __init__(self, trial):
-        self.dirty, self.names, self.modes = set(), [], set()
+        self.dirty, self.names, self.made = set(), [], set()
         inside = re.compile(r"[<\"](" + re.escape(trial.folder) + r"/[^>\"]*)[>\"]")
         for _, name, arguments, result in trial.lines():
             if result in (None, "?") or int(result) < 0:
@@ -190,13 +191,18 @@ class Disk:
             if not paths:
                 continue
             if name == "openat" and "O_CREAT" in arguments:
-                self.names.append(("new", paths[-1]))
+                # (One that was there before has its name already.)
+                if not os.path.exists(os.path.join(trial.project, os.path.relpath(paths[-1], trial.folder))):
+                    self.names.append(("new", paths[-1]))
                 self.dirty.add(paths[-1])
+                if "O_TRUNC" in arguments:
+                    self.made.add(paths[-1])
             elif name in ("write", "pwrite64", "ftruncate"):
                 self.dirty.add(paths[0])
-            elif name in ("rename", "renameat2", "linkat", "link"):
+            elif name in ("rename", "renameat", "renameat2", "linkat", "link"):
                 before, after = paths[0], paths[-1]
                 self.names.append(("moved", after))
+                self.made.add(after)
                 moved = {p for p in self.dirty if p == before or p.startswith(before + "/")}
                 self.dirty = (self.dirty - moved) | {after + p[len(before):] for p in moved}
             elif name in ("fsync", "fdatasync"):
@@ -209,7 +215,11 @@ class Disk:
         if "bytes" in how:
             for path in self.dirty:
                 if os.path.isfile(path):
-                    os.truncate(path, 0 if "all" in how else os.path.getsize(path) // 2)
+                    # What a file had before this run is durable: it was only added to.
+                    earlier = os.path.join(trial.project, os.path.relpath(path, trial.folder))
+                    durable = os.path.getsize(earlier) if path not in self.made and os.path.isfile(earlier) else 0
+                    more = max(os.path.getsize(path) - durable, 0)
+                    os.truncate(path, durable + (0 if "all" in how else more // 2))
                     lost += 1
         if "names" in how:
             for _, path in reversed(self.names):
