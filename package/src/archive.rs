@@ -11,10 +11,10 @@
 //! Tar is read as dpkg reads it: v7, ustar and GNU long names; no pax headers. What dpkg or apt of
 //! Debian 12 refuses is refused here: `tests/it/odd_debs.rs` asks them, case by case.
 
+use crate::xz::Xz;
 use crate::{Check, shown};
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
-use lzma_rust2::{LzmaReader, XzReader};
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
@@ -31,8 +31,8 @@ pub(crate) const MAX_DATA: u64 = 8 << 30;
 /// a megabyte.
 const FREE_BYTES: u64 = 1 << 30;
 const MAX_RATIO: u64 = 2000;
-/// KiB that a decoder of xz or lzma may take: `xz -9` needs 65 MiB.
-const XZ_MEMORY_KIB: u32 = 128 << 10;
+/// Bytes that a decoder of xz or lzma may take: `xz -9` needs 65 MiB.
+const XZ_MEMORY: u64 = 128 << 20;
 /// zstd's window as a power of two: 128 MiB, the default limit of `zstd -d` and dpkg.
 const ZSTD_WINDOW_LOG: u32 = 27;
 /// Entries of one tar.
@@ -381,7 +381,7 @@ impl<B: BufRead> Read for Counted<'_, B> {
     }
 }
 
-/// Bounds what a decoder makes, and never asks it again after an error (`XzReader` would panic).
+/// Bounds what a decoder makes, and never asks it again after an error.
 pub(crate) struct Guard<'a, D> {
     decoder: D,
     made: u64,
@@ -426,13 +426,9 @@ pub(crate) fn unpack<'a, B: BufRead + 'a>(input: B, used: &'a Cell<u64>, compres
     let decoder: Box<dyn Read + 'a> = match compression {
         Compression::None => Box::new(counted),
         Compression::Gzip => Box::new(MultiGzDecoder::new(counted)),
-        // Not `XzStream`: it keeps 16 bytes for every block, which costs an attacker 16 bytes.
-        Compression::Xz => Box::new(XzReader::new_mem_limit(counted, true, XZ_MEMORY_KIB)),
+        Compression::Xz => Box::new(Xz::streams(counted, XZ_MEMORY)?),
         Compression::Bzip2 => Box::new(MultiBzDecoder::new(counted)),
-        Compression::Lzma => {
-            let decoder = LzmaReader::new_mem_limit(counted, XZ_MEMORY_KIB, None);
-            Box::new(decoder.map_err(|error| format!("it does not unpack: {error}"))?)
-        }
+        Compression::Lzma => Box::new(Xz::lzma(counted, XZ_MEMORY)?),
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(counted).map_err(|error| error.to_string())?;
             decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|error| error.to_string())?;

@@ -28,6 +28,7 @@ mod archive;
 mod relation;
 #[cfg(test)]
 mod testing;
+mod xz;
 
 pub use archive::{unpacked, unpacked_or_lzma};
 

@@ -82,12 +82,28 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("gzip")
 }
 
+/// A stream whose block claims to need a dictionary of this many bytes, a power of two or that and a half.
 pub(crate) fn xz(bytes: &[u8], dictionary: u32) -> Vec<u8> {
-    let mut options = lzma_rust2::XzOptions::with_preset(1);
-    options.lzma_options.dict_size = dictionary;
-    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).expect("xz");
+    let mut options = xz2::stream::LzmaOptions::new_preset(1).expect("xz");
+    options.dict_size(1 << 16);
+    let mut filters = xz2::stream::Filters::new();
+    filters.lzma2(&options);
+    let stream = xz2::stream::Stream::new_stream_encoder(&filters, xz2::stream::Check::Crc64).expect("xz");
+    let mut encoder = xz2::write::XzEncoder::new_stream(Vec::new(), stream);
     encoder.write_all(bytes).expect("xz");
-    encoder.finish().expect("xz")
+    let mut packed = encoder.finish().expect("xz");
+    if bytes.is_empty() {
+        return packed;
+    }
+    // The block's header behind that of the stream: its size by 4, less 4; flags; filter, bytes of its property, that; sum.
+    let (start, length) = (12, (usize::from(packed[12]) + 1) * 4);
+    assert_eq!(packed[start + 1..start + 4], [0, 0x21, 1]);
+    let size = |property: u8| u64::from(2 | property & 1) << (property / 2 + 11);
+    packed[start + 4] = (0..40).find(|property| size(*property) == u64::from(dictionary)).expect("a size that xz has");
+    let mut sum = flate2::Crc::new();
+    sum.update(&packed[start..start + length - 4]);
+    packed[start + length - 4..start + length].copy_from_slice(&sum.sum().to_le_bytes());
+    packed
 }
 
 pub(crate) fn bzip2(bytes: &[u8]) -> Vec<u8> {
@@ -97,8 +113,9 @@ pub(crate) fn bzip2(bytes: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn lzma(bytes: &[u8]) -> Vec<u8> {
-    let options = lzma_rust2::LzmaOptions::with_preset(1);
-    let mut encoder = lzma_rust2::LzmaWriter::new_use_header(Vec::new(), &options, None).expect("lzma");
+    let options = xz2::stream::LzmaOptions::new_preset(1).expect("lzma");
+    let stream = xz2::stream::Stream::new_lzma_encoder(&options).expect("lzma");
+    let mut encoder = xz2::write::XzEncoder::new_stream(Vec::new(), stream);
     encoder.write_all(bytes).expect("lzma");
     encoder.finish().expect("lzma")
 }

@@ -3,6 +3,7 @@
 //! A version 4 OpenPGP key with one user id, that certifies and signs itself; no subkeys, no end.
 //! RSA, because every apt and every rpm that is still in use takes it; SHA-256 or better, which is
 //! what sequoia's policy (apt of Debian trixie checks with `sqv`) asks of new signatures.
+//! Who computes the signatures: docs/decisions/signing.md.
 
 use crate::disk;
 use pgp::composed::{
@@ -10,11 +11,14 @@ use pgp::composed::{
 };
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::crypto::public_key::PublicKeyAlgorithm;
+use pgp::line_writer::LineBreak;
+use pgp::normalize_lines::NormalizedReader;
 use pgp::packet::{
-    Features, KeyFlags, PacketTrait, PubKeyInner, PublicKey, SecretKey, SecretSubkey, SignatureConfig, SignatureType, Subpacket,
+    Features, KeyFlags, PacketTrait, PubKeyInner, PublicKey, SecretKey, SecretSubkey, Signature, SignatureConfig, SignatureType, Subpacket,
     SubpacketData, UserId,
 };
 use pgp::types::{KeyDetails, KeyVersion, Password, SecretParams, SignedUser, SigningKey, Timestamp};
+use ring::rsa::KeyPair;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -39,6 +43,8 @@ pub enum Algorithm {
 pub struct Key {
     secret: SignedSecretKey,
     signer: Signer,
+    /// The signer for `ring`, where that takes it.
+    pair: Option<KeyPair>,
     public: String,
     fingerprint: String,
 }
@@ -50,6 +56,9 @@ enum Signer {
     Subkey(usize),
 }
 
+/// Bytes that are held in memory to be signed. What is longer is hashed as it streams by.
+const MAX_HELD: u64 = 4 << 20;
+
 /// What a key has to be, and what to do where it is not.
 const USABLE: &str = "it must be an armored OpenPGP secret key without a passphrase; if it was one, restore it from a copy, or move it \
                       away and see `twostage channel --rekey`";
@@ -60,7 +69,12 @@ impl Key {
     /// # Errors
     /// The OpenPGP library refuses, for instance a user id that is not valid.
     pub fn make(user: &str, algorithm: Algorithm, created: i64) -> Result<Self> {
-        let secret = make(user, algorithm, created).or_fail(Class::Repository, || format!("cannot make a signing key for {user:?}"))?;
+        let kind = match algorithm {
+            Algorithm::Rsa4096 => KeyType::Rsa(4096),
+            Algorithm::Rsa3072 => KeyType::Rsa(3072),
+            Algorithm::Ed25519 => KeyType::Ed25519Legacy,
+        };
+        let secret = make(user, kind, created).or_fail(Class::Repository, || format!("cannot make a signing key for {user:?}"))?;
         Key::of(secret)
     }
 
@@ -70,6 +84,10 @@ impl Key {
     /// It is not one, it has a passphrase, or nothing in it may sign.
     pub fn parse(armored: &str) -> Result<Self> {
         let (secret, _) = SignedSecretKey::from_string(armored).or_fail(Class::Repository, || "this is no armored secret key".into())?;
+        Key::bound(secret)
+    }
+
+    fn bound(secret: SignedSecretKey) -> Result<Self> {
         secret.verify_bindings().or_fail(Class::Repository, || "the key's own signatures are not good".into())?;
         Key::of(secret)
     }
@@ -123,7 +141,13 @@ impl Key {
     }
 
     /// A key whose signatures are good. A byte that changed in the secret part would be noticed by clients only.
+    ///
+    /// Of an RSA key all parts were compared with each other when they were read: the primes with the
+    /// modulus, the exponents with the primes. And `ring` checks every signature that it makes.
     fn tried(self) -> Result<Self> {
+        if self.pair.is_some() {
+            return Ok(self);
+        }
         let bad = || Error::new(Class::Repository, "what it signs does not verify: its secret part is damaged");
         let (signature, _) = self.sign_rpm(b"a trial".as_slice(), 0)?;
         let mut public = Upstream::parse(&self.public)?;
@@ -142,19 +166,20 @@ impl Key {
                 Error::new(Class::Repository, "no part of this key may sign").hint("give it a signing key, or let twostage make its own")
             })?
         };
-        let params = match signer {
-            Signer::Primary => secret.primary_key.secret_params(),
-            Signer::Subkey(i) => secret.secret_subkeys[i].key.secret_params(),
+        let (public, params) = match signer {
+            Signer::Primary => (secret.primary_key.public_params(), secret.primary_key.secret_params()),
+            Signer::Subkey(i) => (secret.secret_subkeys[i].key.public_params(), secret.secret_subkeys[i].key.secret_params()),
         };
         if !matches!(params, SecretParams::Plain(_)) {
             return Err(
                 Error::new(Class::Repository, "the signing key has a passphrase").hint("export it without one; keep the file at mode 0600")
             );
         }
+        let pair = rsa::pair(public, params);
         let failed = || "cannot write the public key".to_string();
         let public = secret.to_public_key().to_armored_string(ArmorOptions::default()).or_fail(Class::Repository, failed)?;
         let fingerprint = format!("{:X}", secret.primary_key.fingerprint());
-        Ok(Key { secret, signer, public, fingerprint })
+        Ok(Key { secret, signer, pair, public, fingerprint })
     }
 
     /// The armored public key.
@@ -180,17 +205,11 @@ impl Key {
     /// # Errors
     /// A line ends in a blank: GnuPG leaves those out when it checks, so the signature would be bad.
     pub fn clear_sign(&self, text: &str, now: i64) -> Result<String> {
-        if text.lines().any(|line| line.ends_with([' ', '\t', '\r'])) {
-            return Err(Error::new(Class::Repository, "a text with blanks at the end of a line cannot be signed in the clear"));
-        }
         // The line end before the signature is not part of the signed text; apt wants one there.
-        let sign = |key: &dyn SigningKey| -> pgp::errors::Result<String> {
-            let key = Box::new(key);
-            let config = signature(&key, SignatureType::Text, now)?;
-            CleartextSignedMessage::new(text.trim_end_matches('\n'), config, &key, &Password::empty())?
-                .to_armored_string(ArmorOptions::default())
-        };
-        self.with_signer(sign).or_fail(Class::Repository, || "cannot sign the release".into())
+        let text = text.trim_end_matches('\n');
+        in_the_clear(text)?;
+        let signature = self.signature(SignatureType::Text, text.as_bytes(), now);
+        signature.and_then(|signature| cleartext(text, &signature)).or_fail(Class::Repository, || "cannot sign the release".into())
     }
 
     /// `Release.gpg`: the armored signature of the text, dated `now`.
@@ -198,8 +217,23 @@ impl Key {
     /// # Errors
     /// The OpenPGP library cannot sign.
     pub fn detached(&self, text: &str, now: i64) -> Result<String> {
-        let armored = |key: &dyn SigningKey| detached(key, text.as_bytes(), now)?.to_armored_string(ArmorOptions::default());
-        self.with_signer(armored).or_fail(Class::Repository, || "cannot sign the release".into())
+        let signature = self.signature(SignatureType::Binary, text.as_bytes(), now);
+        signature.and_then(armored).or_fail(Class::Repository, || "cannot sign the release".into())
+    }
+
+    /// `InRelease` and `Release.gpg` of one text, dated `now`, by one signature.
+    ///
+    /// It is a signature of text, which is the same in the clear and detached. In the clear the line end before the
+    /// signature is not signed, so `InRelease` has one more than the text: an empty line.
+    ///
+    /// # Errors
+    /// As [`Key::clear_sign`].
+    pub fn sign_release(&self, text: &str, now: i64) -> Result<(String, String)> {
+        in_the_clear(text)?;
+        let both = |signature: Signature| Ok((cleartext(text, &signature)?, armored(signature)?));
+        self.signature(SignatureType::Text, text.as_bytes(), now)
+            .and_then(both)
+            .or_fail(Class::Repository, || "cannot sign the release".into())
     }
 
     /// The signature of an rpm's header, or of header and payload, as rpm stores it: the packet, and whether it
@@ -209,10 +243,27 @@ impl Key {
     /// # Errors
     /// `input` cannot be read, or the OpenPGP library cannot sign.
     pub(crate) fn sign_rpm(&self, input: impl Read, made: i64) -> Result<(Vec<u8>, bool)> {
-        let sign = |key: &dyn SigningKey| -> pgp::errors::Result<_> {
-            Ok((pgp::ser::Serialize::to_bytes(&detached(key, input, made)?)?, key.algorithm() == PublicKeyAlgorithm::RSA))
-        };
-        self.with_signer(sign).or_fail(Class::Repository, || "cannot sign the package".into())
+        let signature = self.signature(SignatureType::Binary, input, made);
+        let packet = signature.and_then(|signature| pgp::ser::Serialize::to_bytes(&DetachedSignature::new(signature)));
+        let is_rsa = self.with_signer(|key| key.algorithm() == PublicKeyAlgorithm::RSA);
+        Ok((packet.or_fail(Class::Repository, || "cannot sign the package".into())?, is_rsa))
+    }
+
+    fn signature(&self, kind: SignatureType, mut input: impl Read, now: i64) -> pgp::errors::Result<Signature> {
+        let config = self.with_signer(|key| config(&Box::new(key), kind, now))?;
+        let mut held = Vec::new();
+        if let Some(pair) = self.pair.as_ref().filter(|_| rsa::takes(&config)) {
+            (&mut input).take(MAX_HELD + 1).read_to_end(&mut held)?;
+            if held.len() as u64 <= MAX_HELD {
+                if kind == SignatureType::Text {
+                    let mut lines = Vec::new();
+                    NormalizedReader::new(held.as_slice(), LineBreak::Crlf).read_to_end(&mut lines)?;
+                    held = lines;
+                }
+                return rsa::sign(pair, config, held);
+            }
+        }
+        self.with_signer(|key| config.sign(&Box::new(key), &Password::empty(), held.as_slice().chain(input)))
     }
 
     fn with_signer<T>(&self, sign: impl FnOnce(&dyn SigningKey) -> T) -> T {
@@ -282,15 +333,25 @@ fn timestamp(seconds: i64) -> Timestamp {
     Timestamp::from_secs(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
 }
 
-fn detached(key: &dyn SigningKey, input: impl Read, now: i64) -> pgp::errors::Result<DetachedSignature> {
-    let key = Box::new(key);
-    let config = signature(&key, SignatureType::Binary, now)?;
-    Ok(DetachedSignature::new(config.sign(&key, &Password::empty(), input)?))
+/// Refuses a text that cannot be signed in the clear.
+fn in_the_clear(text: &str) -> Result<()> {
+    match text.lines().any(|line| line.ends_with([' ', '\t', '\r'])) {
+        true => Err(Error::new(Class::Repository, "a text with blanks at the end of a line cannot be signed in the clear")),
+        false => Ok(()),
+    }
+}
+
+fn cleartext(text: &str, signature: &Signature) -> pgp::errors::Result<String> {
+    CleartextSignedMessage::new_many(text, |_| Ok(vec![signature.clone()]))?.to_armored_string(ArmorOptions::default())
+}
+
+fn armored(signature: Signature) -> pgp::errors::Result<String> {
+    DetachedSignature::new(signature).to_armored_string(ArmorOptions::default())
 }
 
 /// A signature never is older than its key, or checkers refuse it; a `now` from
 /// `SOURCE_DATE_EPOCH` may be.
-fn signature(key: &impl SigningKey, kind: SignatureType, now: i64) -> pgp::errors::Result<SignatureConfig> {
+fn config(key: &impl SigningKey, kind: SignatureType, now: i64) -> pgp::errors::Result<SignatureConfig> {
     let hash = match key.hash_alg() {
         HashAlgorithm::Sha256 => HashAlgorithm::Sha512,
         other => other,
@@ -306,12 +367,7 @@ fn signature(key: &impl SigningKey, kind: SignatureType, now: i64) -> pgp::error
 }
 
 /// The library's own builder dates the certificate by the clock; ours is dated as asked.
-fn make(user: &str, algorithm: Algorithm, created: i64) -> pgp::errors::Result<SignedSecretKey> {
-    let kind = match algorithm {
-        Algorithm::Rsa4096 => KeyType::Rsa(4096),
-        Algorithm::Rsa3072 => KeyType::Rsa(3072),
-        Algorithm::Ed25519 => KeyType::Ed25519Legacy,
-    };
+fn make(user: &str, kind: KeyType, created: i64) -> pgp::errors::Result<SignedSecretKey> {
     let (public, secret) = kind.generate(rand::thread_rng())?;
     let public = PublicKey::from_inner(PubKeyInner::new(KeyVersion::V4, kind.to_alg(), timestamp(created), None, public)?)?;
     let key = SecretKey::new(public.clone(), secret)?;
@@ -320,7 +376,7 @@ fn make(user: &str, algorithm: Algorithm, created: i64) -> pgp::errors::Result<S
     flags.set_sign(true);
     let mut features = Features::default();
     features.set_seipd_v1(true);
-    let mut config = signature(&key, SignatureType::CertPositive, created)?;
+    let mut config = config(&key, SignatureType::CertPositive, created)?;
     config.hashed_subpackets.extend([
         Subpacket::regular(SubpacketData::KeyFlags(flags))?,
         Subpacket::regular(SubpacketData::Features(features))?,
@@ -331,3 +387,7 @@ fn make(user: &str, algorithm: Algorithm, created: i64) -> pgp::errors::Result<S
     let details = SignedKeyDetails::new(vec![], vec![], vec![SignedUser::new(user, vec![certified])], vec![]);
     Ok(SignedSecretKey::new(key, details, vec![], vec![]))
 }
+
+mod rsa;
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,39 @@ fn apt_installs_from_a_channels_client_file() {
     assert!(log.iter().all(|e| e.status < 400), "{log:?}");
 }
 
+/// `InRelease` with an empty line before its signature, and `Release.gpg` with the same signature: apt takes each alone.
+#[test]
+fn apt_takes_one_signature_for_both_files() {
+    let shop = Shop::new();
+    two_packages(&shop);
+    let served = Served::new(&shop.repo);
+    let key = shop.repo.key(now()).unwrap();
+    let release = served.get("/main/dists/twostage/Release", &[]).text();
+    let (inrelease, release_gpg) = key.sign_release(&release, now()).unwrap();
+    let tree = tempfile::TempDir::new().unwrap();
+    let dist = tree.path().join("dists/twostage");
+    for name in release.lines().filter(|line| line.starts_with(' ')).filter_map(|line| line.split_whitespace().nth(2)) {
+        fs::create_dir_all(dist.join(name).parent().unwrap()).unwrap();
+        fs::write(dist.join(name), served.get(&format!("/main/dists/twostage/{name}"), &[]).body).unwrap();
+    }
+    fs::write(tree.path().join("key.asc"), key.public()).unwrap();
+    let sources = format!(
+        "Types: deb\nURIs: file:{tree}\nSuites: twostage\nComponents: main\nArchitectures: amd64\nSigned-By: {tree}/key.asc\n",
+        tree = tree.path().display()
+    );
+    let files = [("InRelease", &inrelease), ("Release", &release), ("Release.gpg", &release_gpg)];
+    for wanted in [&files[..], &files[..1], &files[1..]] {
+        files.iter().for_each(|(name, _)| drop(fs::remove_file(dist.join(name))));
+        wanted.iter().for_each(|(name, text)| fs::write(dist.join(name), text).unwrap());
+        let apt = Apt::new(&sources);
+        apt.get(&["update"]);
+        let text = apt.get(&["install", "-s", "greet"]);
+        assert!(text.contains("Inst greet (1.0-1 demo:twostage [all])"), "{text}");
+        fs::write(dist.join(wanted[0].0), wanted[0].1.replace("demo", "dema")).unwrap();
+        Apt::new(&sources).fails(&["update"]);
+    }
+}
+
 #[test]
 fn apt_reaches_a_snapshot_under_the_fixed_host_through_http_proxy() {
     let shop = Shop::new();

@@ -15,10 +15,18 @@ fn gpgv_takes_both(key: &Key, now: i64) {
     fs::write(&inrelease, &clear).unwrap();
     fs::write(&release, TEXT).unwrap();
     fs::write(&gpg, key.detached(TEXT, now).unwrap()).unwrap();
-    for args in [vec![inrelease.as_path()], vec![gpg.as_path(), release.as_path()]] {
-        let (ok, text) = gpgv(key.public(), dir.path(), &args);
-        assert!(ok && text.contains("Good signature from \"demo package repository\""), "{text}");
-    }
+    let good = || {
+        for args in [vec![inrelease.as_path()], vec![gpg.as_path(), release.as_path()]] {
+            let (ok, text) = gpgv(key.public(), dir.path(), &args);
+            assert!(ok && text.contains("Good signature from \"demo package repository\""), "{text}");
+        }
+    };
+    good();
+    let (clear_of_both, detached_of_both) = key.sign_release(TEXT, now).unwrap();
+    assert_eq!(clear_of_both.split("-----BEGIN PGP SIGNATURE-----").last(), detached_of_both.split("-----BEGIN PGP SIGNATURE-----").last());
+    fs::write(&inrelease, &clear_of_both).unwrap();
+    fs::write(&gpg, detached_of_both).unwrap();
+    good();
     fs::write(&release, TEXT.replace("demo", "dema")).unwrap();
     assert!(!gpgv(key.public(), dir.path(), &[&gpg, &release]).0);
     for at in [clear.find("demo").unwrap(), clear.find(" 00 ").unwrap() + 1, clear.len() - 60] {
