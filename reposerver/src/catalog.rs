@@ -25,7 +25,7 @@ use crate::rpms::Served;
 use crate::{PoolPackage, disk, lock, seal};
 use record::Record;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,6 +76,8 @@ pub(crate) struct Catalog {
 struct State {
     index: File,
     identity: (u64, u64),
+    /// Why it may only be read, as the system's number.
+    read_only: Option<i32>,
     /// Where the last whole record ends.
     end: u64,
     packs: Arc<Packs>,
@@ -98,47 +100,65 @@ impl Catalog {
     }
 
     /// What is known of a package, also of one that another process just took in.
-    pub(crate) fn get(&self, digest: &Sha256) -> Option<Arc<Entry>> {
+    ///
+    /// # Errors
+    /// The machine does not let it be read.
+    pub(crate) fn get(&self, digest: &Sha256) -> Result<Option<Arc<Entry>>> {
         let mut state = lock(&self.state);
         if let Some(found) = state.as_ref().and_then(|state| state.entries.get(digest)) {
-            return Some(Arc::clone(found));
+            return Ok(Some(Arc::clone(found)));
         }
-        self.refresh(&mut state);
-        state.as_ref().and_then(|state| state.entries.get(digest)).cloned()
+        self.refresh(&mut state)?;
+        Ok(state.as_ref().and_then(|state| state.entries.get(digest)).cloned())
     }
 
     /// The same for many, in their order, with nothing for what is not known.
-    pub(crate) fn get_all<'a>(&self, digests: impl Iterator<Item = &'a Sha256>) -> Vec<(Sha256, Option<Arc<Entry>>)> {
+    ///
+    /// # Errors
+    /// The machine does not let it be read.
+    pub(crate) fn get_all<'a>(&self, digests: impl Iterator<Item = &'a Sha256>) -> Result<Vec<(Sha256, Option<Arc<Entry>>)>> {
         let mut state = lock(&self.state);
-        self.refresh(&mut state);
+        self.refresh(&mut state)?;
         let known = |digest: &Sha256| state.as_ref().and_then(|state| state.entries.get(digest)).cloned();
-        digests.map(|digest| (*digest, known(digest))).collect()
+        Ok(digests.map(|digest| (*digest, known(digest))).collect())
     }
 
     /// The texts for yum of packages as they are served with this key's signature, or as they came.
-    pub(crate) fn rendered(&self, entries: &[&Arc<Entry>], key: &str) -> Vec<Option<Arc<Rendered>>> {
+    ///
+    /// # Errors
+    /// The machine does not let them be read.
+    pub(crate) fn rendered(&self, entries: &[&Arc<Entry>], key: &str) -> Result<Vec<Option<Arc<Rendered>>>> {
         let mut state = lock(&self.state);
-        self.refresh(&mut state);
+        self.refresh(&mut state)?;
         let find = |entry: &&Arc<Entry>| {
             let found = state.as_ref()?.rendered.get(&entry.sha256)?;
             found.iter().find(|rendered| rendered.key.is_empty() || *rendered.key == *key).cloned()
         };
-        entries.iter().map(find).collect()
+        Ok(entries.iter().map(find).collect())
     }
 
     /// What a package says of itself; nothing where that is damaged.
-    pub(crate) fn description(&self, entry: &Entry) -> Option<PoolPackage> {
+    ///
+    /// # Errors
+    /// The machine does not let it be read.
+    pub(crate) fn description(&self, entry: &Entry) -> Result<Option<PoolPackage>> {
         let mut text = Vec::new();
-        let packs = self.packs()?;
-        packs.read(Pack::Descriptions, &[entry.description], |part| text.extend_from_slice(part)).ok()?;
-        seal::open::<PoolPackage>(&text).ok().filter(|package| package.sha256 == entry.sha256)
+        let Some(packs) = self.packs()? else { return Ok(None) };
+        match packs.read(Pack::Descriptions, &[entry.description], |part| text.extend_from_slice(part)) {
+            Err(error) if error.is_machine() => Err(error),
+            Err(_) => Ok(None),
+            Ok(()) => Ok(seal::open::<PoolPackage>(&text).ok().filter(|package| package.sha256 == entry.sha256)),
+        }
     }
 
     /// The files to read texts from; nothing where there is no catalog.
-    pub(crate) fn packs(&self) -> Option<Arc<Packs>> {
+    ///
+    /// # Errors
+    /// The machine does not let them be read.
+    pub(crate) fn packs(&self) -> Result<Option<Arc<Packs>>> {
         let mut state = lock(&self.state);
-        self.refresh(&mut state);
-        state.as_ref().map(|state| Arc::clone(&state.packs))
+        self.refresh(&mut state)?;
+        Ok(state.as_ref().map(|state| Arc::clone(&state.packs)))
     }
 
     /// The same, made where there is none.
@@ -146,9 +166,9 @@ impl Catalog {
     /// # Errors
     /// It cannot be made.
     pub(crate) fn packs_made(&self, scratch: &disk::Scratch) -> Result<Arc<Packs>> {
-        match self.packs() {
+        match self.packs()? {
             Some(packs) => Ok(packs),
-            None => self.make(scratch).and_then(|()| self.packs().ok_or_else(|| self.unwritable())),
+            None => self.make(scratch).and_then(|()| self.packs()?.ok_or_else(|| self.unwritable())),
         }
     }
 
@@ -197,12 +217,15 @@ impl Catalog {
         let failed = || format!("cannot write to {}", self.folder.display());
         // Somebody may throw the catalog away between the look at it and its lock.
         for _ in 0..16 {
-            self.refresh(slot);
+            self.refresh(slot)?;
             if slot.is_none() {
                 self.make(scratch)?;
                 continue;
             }
             let Some(state) = slot.as_mut() else { continue };
+            if let Some(code) = state.read_only {
+                return Err(Error::system(failed(), io::Error::from_raw_os_error(code)));
+            }
             state.index.lock().or_fail(Class::System, failed)?;
             let done = self.append_locked(state, texts, &record);
             let unlocked = state.index.unlock();
@@ -296,7 +319,7 @@ impl Catalog {
         let parent = self.folder.parent().unwrap_or(Path::new("."));
         if let Err(cause) = fs::rename(made.path(), &self.folder) {
             // One that somebody else just made stays; what cannot be used goes aside, to be swept.
-            if State::open(&self.folder).is_some() {
+            if State::open(&self.folder).or_fail(Class::System, failed)?.is_some() {
                 return Ok(());
             }
             if fs::symlink_metadata(&self.folder).is_err() {
@@ -311,14 +334,15 @@ impl Catalog {
     }
 
     /// Reads what is new.
-    fn refresh(&self, slot: &mut Option<State>) {
+    fn refresh(&self, slot: &mut Option<State>) -> Result<()> {
         if let Some(state) = slot
             && identity(&self.folder.join("index")).is_some_and(|found| found == state.identity)
             && state.read_on().is_ok()
         {
-            return;
+            return Ok(());
         }
-        *slot = State::open(&self.folder);
+        *slot = State::open(&self.folder).or_fail(Class::System, || format!("cannot read {}", self.folder.display()))?;
+        Ok(())
     }
 
     fn unwritable(&self) -> Error {
@@ -332,33 +356,56 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 impl State {
-    /// The catalog in a folder; nothing where it cannot be used.
-    fn open(folder: &Path) -> Option<State> {
-        let mut generation = None;
-        let mut open = |name: &str| {
+    /// The catalog in a folder; nothing where there is none, or one that cannot be used.
+    ///
+    /// # Errors
+    /// The machine does not let it be read: nothing is wrong with the catalog then.
+    fn open(folder: &Path) -> io::Result<Option<State>> {
+        let (mut generation, mut read_only) = (None, None);
+        let mut open = |name: &str| -> io::Result<Option<File>> {
             let path = folder.join(name);
-            // What may only be read is read.
-            let mut file = File::options().read(true).write(true).open(&path).or_else(|_| File::open(&path)).ok()?;
+            let opened = File::options().read(true).write(true).open(&path).or_else(|error| match error.kind() {
+                // What may only be read is read.
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    read_only = error.raw_os_error();
+                    File::open(&path)
+                }
+                _ => Err(error),
+            });
+            let file = match opened {
+                Ok(file) => file,
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory) =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
             let mut head = [0; HEAD as usize];
-            file.read_exact(&mut head).ok()?;
-            let same = *generation.get_or_insert(head) == head;
-            (same && head.starts_with(START)).then_some(file)
+            let whole = read_at(&file, &mut head, 0)? == head.len();
+            let same = whole && *generation.get_or_insert(head) == head;
+            Ok((same && head.starts_with(START)).then_some(file))
         };
-        let index = open("index")?;
-        let packs = Pack::ALL.map(|pack| open(pack.name()));
-        let [Some(a), Some(b), Some(c), Some(d), Some(e)] = packs else { return None };
-        let meta = index.metadata().ok()?;
+        let Some(index) = open("index")? else { return Ok(None) };
+        let mut packs = Vec::new();
+        for pack in Pack::ALL {
+            let Some(file) = open(pack.name())? else { return Ok(None) };
+            packs.push(file);
+        }
+        let Ok(files) = packs.try_into() else { return Ok(None) };
+        let meta = index.metadata()?;
         let mut state = State {
             identity: (meta.dev(), meta.ino()),
             index,
+            read_only,
             end: HEAD,
-            packs: Arc::new(Packs { files: [a, b, c, d, e], damaged: AtomicBool::new(false) }),
+            packs: Arc::new(Packs { files, damaged: AtomicBool::new(false) }),
             records: 0,
             entries: DigestMap::default(),
             rendered: DigestMap::default(),
         };
-        state.read_on().ok()?;
-        Some(state)
+        state.read_on()?;
+        Ok(Some(state))
     }
 
     /// Reads the records that were added since.

@@ -404,7 +404,8 @@ impl Repository {
         if let Some(package) = lock(&self.packages).get(digest) {
             return Ok(Arc::clone(package));
         }
-        let Some(package) = self.catalog.get(digest).and_then(|entry| self.catalog.description(&entry)) else {
+        let entry = self.catalog.get(digest)?;
+        let Some(package) = entry.map(|entry| self.catalog.description(&entry)).transpose()?.flatten() else {
             let error = Error::new(Class::Repository, format!("the repository has no package {digest}"));
             return Err(error.hint(if self.pool_path(digest).is_file() { DESCRIBE_AGAIN } else { "publish or lock it first" }));
         };
@@ -432,7 +433,7 @@ impl Repository {
     /// The entries of packages that were in the repository whole once, in the order of an index. What the catalog
     /// lost is read from the packages once more, and written to it. Under the publishers' lock.
     pub(crate) fn entries_again<'a>(&self, members: impl Iterator<Item = &'a Sha256> + Clone) -> Result<Vec<Arc<Entry>>> {
-        let known: Vec<Option<Arc<Entry>>> = self.catalog.get_all(members.clone()).into_iter().map(|(_, entry)| entry).collect();
+        let known: Vec<Option<Arc<Entry>>> = self.catalog.get_all(members.clone())?.into_iter().map(|(_, entry)| entry).collect();
         if let Some(mut entries) = known.into_iter().collect::<Option<Vec<_>>>() {
             sort(&mut entries);
             return Ok(entries);
@@ -473,7 +474,7 @@ impl Repository {
     /// Reads those packages once more that the catalog lost, and says how many. Those that came before there was a catalog
     /// are taken over.
     fn described_again<'a>(&self, members: impl Iterator<Item = &'a Sha256>) -> Result<usize> {
-        let known = self.catalog.get_all(members);
+        let known = self.catalog.get_all(members)?;
         let lost: BTreeSet<Sha256> = known.iter().filter(|(_, entry)| entry.is_none()).map(|(digest, _)| *digest).collect();
         let lost: Vec<Sha256> = lost.into_iter().collect();
         let scratch = self.scratch()?;
@@ -595,7 +596,7 @@ impl Repository {
     /// One is not in the catalog.
     pub(crate) fn entries<'a>(&self, members: impl Iterator<Item = &'a Sha256>) -> Result<Vec<Arc<Entry>>> {
         let mut entries = Vec::new();
-        for (digest, entry) in self.catalog.get_all(members) {
+        for (digest, entry) in self.catalog.get_all(members)? {
             let lost = || Error::new(Class::Repository, format!("the repository has no package {digest}"));
             entries.push(
                 entry.ok_or_else(|| {

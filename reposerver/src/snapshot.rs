@@ -77,18 +77,18 @@ impl Signed {
     /// Signs a release of `files`.
     pub(crate) fn new(key: &Key, origin: &str, date: i64, files: &Files) -> Result<Self> {
         let release = apt::release(origin, date, &files.apt);
-        let repomd = match files.yum.as_ref().map(|yum| yum::repomd(yum, date)) {
-            Some(xml) => Some(Repomd { asc: key.detached(&xml, date)?, xml }),
-            None => None,
-        };
-        Ok(Signed {
-            date,
-            fingerprint: key.fingerprint().to_string(),
-            inrelease: key.clear_sign(&release, date)?,
-            release_gpg: key.detached(&release, date)?,
-            release,
-            repomd,
-        })
+        let xml = files.yum.as_ref().map(|yum| yum::repomd(yum, date));
+        // A signature takes some milliseconds; two are made at once where a thread can be had.
+        let sign_xml = || xml.as_ref().map(|xml| key.detached(xml, date)).transpose();
+        let (signed, asc) = std::thread::scope(|scope| {
+            let thread = xml.is_some().then(|| std::thread::Builder::new().spawn_scoped(scope, sign_xml).ok()).flatten();
+            let signed = key.sign_release(&release, date);
+            let failed = |_| Err(Error::new(Class::System, "a thread that signs failed"));
+            (signed, thread.map_or_else(sign_xml, |thread| thread.join().unwrap_or_else(failed)))
+        });
+        let (inrelease, release_gpg) = signed?;
+        let repomd = xml.zip(asc?).map(|(xml, asc)| Repomd { xml, asc });
+        Ok(Signed { date, fingerprint: key.fingerprint().to_string(), inrelease, release_gpg, release, repomd })
     }
 
     /// Whether signing now, with the same date, would say the same: same key, name and files.
@@ -418,7 +418,7 @@ impl Repository {
         }
         let known = self.known_keys(Some(key))?;
         let fingerprints: HashSet<&str> = known.iter().map(|upstream| upstream.fingerprint.as_str()).collect();
-        let mut texts = self.catalog.rendered(&rpms, key.fingerprint());
+        let mut texts = self.catalog.rendered(&rpms, key.fingerprint())?;
         let missing: Vec<usize> = (0..rpms.len())
             .filter(|at| {
                 let is_known = |rendered: &Arc<Rendered>| rendered.signers.iter().all(|signer| fingerprints.contains(signer.as_str()));
