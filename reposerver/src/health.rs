@@ -160,7 +160,7 @@ impl Repository {
         let packages: Vec<Arc<PoolPackage>> = entries
             .iter()
             .filter(|entry| unsure.contains(&entry.sha256))
-            .map(|entry| self.package(&entry.sha256))
+            .map(|entry| self.package_or_described(&entry.sha256))
             .collect::<Result<_>>()?;
         self.verify_all(&packages)
     }
