@@ -101,7 +101,7 @@ fn publish_in(shop: &Shop, mutants: &[PathBuf]) -> Outcome {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         let kind = name.split(['-', '.']).nth(1).expect("a kind").to_string();
         // Everything is looked at now and then; the channel, the packages and leftovers each time.
-        let parts: &[&str] = if number % 20 == 10 { &[""] } else { &["channels", "pool", "meta", "signed"] };
+        let parts: &[&str] = if number % 20 == 10 { &[""] } else { &["channels", "pool", "catalog", "signed"] };
         let look = |shop: &Shop| parts.iter().flat_map(|part| tree(shop.path(), part)).collect::<Tree>();
         let before = look(shop);
         let done = run(&mut bounded(&shop.command(&["publish", &path.to_string_lossy()])));
