@@ -23,6 +23,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result, Sha256};
+use twostage_package::deb::MAX_PARAGRAPH;
 
 /// The one suite of a repository.
 pub const SUITE: &str = "twostage";
@@ -57,21 +58,17 @@ fn paragraph(package: &PoolPackage) -> String {
     text
 }
 
-/// Bytes of a paragraph with the empty line behind it. apt's buffer grows to 1 MiB (`pkgTagFile::Resize`), and
-/// of an index with a longer paragraph it reads nothing.
-const MOST_PARAGRAPH: usize = 1 << 20;
-
 /// Refuses a package whose paragraph would make its index unreadable.
 ///
 /// # Errors
 /// It has more than 1 MiB.
 pub(crate) fn check_paragraph(package: &PoolPackage) -> Result<()> {
     let size = paragraph(package).len();
-    if size < MOST_PARAGRAPH {
+    if size < MAX_PARAGRAPH {
         return Ok(());
     }
     let what = format!(
-        "{} is refused: its paragraph in the index would be {size} bytes long; apt reads paragraphs below 1 MiB ({MOST_PARAGRAPH} bytes), \
+        "{} is refused: its paragraph in the index would be {size} bytes long; apt reads paragraphs below 1 MiB ({MAX_PARAGRAPH} bytes), \
          and loses all packages of an index that has a longer one",
         package.file_name()
     );
@@ -251,8 +248,8 @@ mod tests {
     #[test]
     fn a_paragraph_that_apt_cannot_hold_is_refused_with_the_limit() {
         let deb = |size: usize| package(Kind::Deb, "aa", "all", &format!("Package: aa\nX: {}\n", "x".repeat(size)));
-        assert!(check_paragraph(&deb(MOST_PARAGRAPH - 1000)).is_ok());
-        let refused = check_paragraph(&deb(MOST_PARAGRAPH)).map_err(|error| error.to_string());
+        assert!(check_paragraph(&deb(MAX_PARAGRAPH - 1000)).is_ok());
+        let refused = check_paragraph(&deb(MAX_PARAGRAPH)).map_err(|error| error.to_string());
         assert!(refused.is_err_and(|text| text.contains("apt reads paragraphs below 1 MiB (1048576 bytes)")));
         let mut source = (*package(Kind::Source, "cc", "source", "Source: cc\n")).clone();
         let file = crate::PoolFile { name: "f".repeat(200), size: 1, sha256: Sha256::of(b"f") };
