@@ -200,7 +200,7 @@ impl Lock {
             text("name of a closure", &closure.of)?;
             closure.asked.iter().try_for_each(|asked| text("thing to ask for", asked))?;
             for own in &closure.own {
-                any_id(own, "0-0", "noarch").map_err(|cause| wrong("a package of the project".into()).because(cause))?;
+                any_id(own, "0-0", "noarch").map_err(|cause| wrong("a name in `own` of a closure is none".into()).because(cause))?;
             }
             let packages = closure
                 .packages
@@ -218,7 +218,8 @@ impl Lock {
         }
         for source in raw.source {
             text("name of a source", &source.of)?;
-            any_id(&source.name, &source.version, "source").map_err(|cause| wrong("a locked source".into()).because(cause))?;
+            any_id(&source.name, &source.version, "source")
+                .map_err(|cause| wrong("what a [[source]] names is none".into()).because(cause))?;
             let mut files = BTreeMap::new();
             for line in &source.files {
                 let (name, file) = parse_file(line).ok_or_else(|| wrong(format!("{line:?} is not a file of a locked source")))?;
@@ -233,7 +234,7 @@ impl Lock {
         }
         for table in raw.names {
             for name in table.free.iter().chain(&table.taken) {
-                any_id(name, "0", "all").map_err(|cause| wrong("a name that was asked for".into()).because(cause))?;
+                any_id(name, "0", "all").map_err(|cause| wrong("a name in [[names]] is none".into()).because(cause))?;
             }
             if lock.names.contains_key(&table.base) {
                 return Err(twice("the table of names for the base", &table.base.to_string()));

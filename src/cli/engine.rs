@@ -1,6 +1,7 @@
 //! Options that say which engine, and what its containers may.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use std::time::Duration;
 use twostage_engine::{Engine, Kind, Network};
 use twostage_model::Result;
@@ -13,7 +14,7 @@ pub struct EngineArgs {
     /// Where it listens, such as unix:///var/run/docker.sock (default: DOCKER_HOST or
     /// CONTAINER_HOST, or the usual sockets); of `embedded`, the folder of its images
     /// (default: TWOSTAGE_STORE, or /var/lib/twostage, or ~/.local/share/twostage)
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = NonEmptyStringValueParser::new())]
     pub engine_host: Option<String>,
     /// Memory that a container of the embedded engine may have, such as 4G or 512M (default: nine tenths of
     /// the machine's)
@@ -95,7 +96,7 @@ pub enum Daemon {
 #[derive(Args)]
 pub struct StoreArgs {
     /// The folder of the images (default: TWOSTAGE_STORE, or /var/lib/twostage, or ~/.local/share/twostage)
-    #[arg(long = "engine-host", value_name = "FOLDER")]
+    #[arg(long = "engine-host", value_name = "FOLDER", value_parser = NonEmptyStringValueParser::new())]
     pub folder: Option<String>,
 }
 

@@ -3,6 +3,7 @@
 use super::engine::{Daemon, EngineArgs, NetworkKind, StoreArgs};
 use crate::images::{Place, SYNTAX};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use std::path::PathBuf;
 
 /// What `push --help` says besides.
@@ -24,7 +25,7 @@ pub struct Load {
     #[arg(long, value_enum, value_name = "ENGINE")]
     pub into: Option<Daemon>,
     /// Where that listens, such as unix:///var/run/docker.sock (default: DOCKER_HOST or CONTAINER_HOST, or the usual sockets)
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = NonEmptyStringValueParser::new())]
     pub engine_host: Option<String>,
 }
 
@@ -54,7 +55,7 @@ pub struct Images {
 #[command(after_help = "A name goes; the image with its last name, or by its id. An image that cannot be read goes by its name.")]
 pub struct Rm {
     /// The images, by name or id
-    #[arg(value_name = "IMAGE", required = true)]
+    #[arg(value_name = "IMAGE", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub images: Vec<String>,
     #[command(flatten)]
     pub store: StoreArgs,
@@ -63,9 +64,10 @@ pub struct Rm {
 #[derive(Args)]
 pub struct Tag {
     /// The image, by name or id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub image: String,
     /// The new name. If another image has it, it is this one's then
-    #[arg(value_name = "NAME[:TAG]")]
+    #[arg(value_name = "NAME[:TAG]", value_parser = NonEmptyStringValueParser::new())]
     pub name: String,
     #[command(flatten)]
     pub store: StoreArgs,
@@ -97,7 +99,7 @@ pub struct ImportImage {
     /// The archive, or the folder
     pub file: PathBuf,
     /// What the one image in it is called (default: as it is called there)
-    #[arg(value_name = "NAME[:TAG]")]
+    #[arg(value_name = "NAME[:TAG]", value_parser = NonEmptyStringValueParser::new())]
     pub name: Option<String>,
     #[command(flatten)]
     pub store: StoreArgs,
@@ -138,13 +140,13 @@ pub struct Compile {
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// What the image is called (default: nothing; the id is the last line that is printed)
-    #[arg(short, long, value_name = "NAME[:TAG]")]
+    #[arg(short, long, value_name = "NAME[:TAG]", value_parser = NonEmptyStringValueParser::new())]
     pub tag: Option<String>,
     /// A value for an ARG; only a name takes it from the environment
     #[arg(long = "build-arg", value_name = "NAME=VALUE")]
     pub build_args: Vec<String>,
     /// The stage whose image is made, by name or number (default: the last)
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", value_parser = NonEmptyStringValueParser::new())]
     pub target: Option<String>,
     /// What the RUNs can reach
     #[arg(long, value_enum, value_name = "NETWORK", default_value = "bridge")]

@@ -2,6 +2,7 @@
 
 use super::engine::EngineArgs;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -47,7 +48,7 @@ pub struct Publish {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The channel (default: the project's)
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub channel: Option<String>,
 }
 
@@ -57,12 +58,12 @@ pub struct Publish {
     twostage channel stable --to 19a3       later: the next one, or back")]
 pub struct Channel {
     /// The channel (default: list all)
-    #[arg(value_name = "CHANNEL")]
+    #[arg(value_name = "CHANNEL", value_parser = NonEmptyStringValueParser::new())]
     pub name: Option<String>,
     /// Move it to this snapshot, an earlier one of its own or another channel's: clients see it as
     /// something new, until the next `repo` or `publish`. The first digits of its name are enough. A channel that is
     /// not there is made
-    #[arg(long, value_name = "SNAPSHOT", requires = "name")]
+    #[arg(long, value_name = "SNAPSHOT", requires = "name", value_parser = NonEmptyStringValueParser::new())]
     pub to: Option<String>,
     /// Hash all that it consists of (without CHANNEL: all of them), and make anew what is damaged, from its history and
     /// the pool. What is lost is named (exit status 5)
@@ -90,7 +91,7 @@ pub struct Serve {
     `twostage load` and `twostage push` take them from there; `twostage run NAME` tries one.")]
 pub struct Runtime {
     /// The images to build (default: all of the project)
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", value_parser = NonEmptyStringValueParser::new())]
     pub images: Vec<String>,
     /// Only write the Dockerfiles, and say where
     #[arg(long)]

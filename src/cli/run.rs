@@ -50,7 +50,7 @@ pub struct Run {
     #[arg(short = 'v', long = "volume", value_name = "HOST:CONTAINER[:ro]")]
     pub volumes: Vec<Volume>,
     /// What the container's machine is called
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = hostname)]
     pub hostname: Option<String>,
     /// Another program than the image's entrypoint; "" for none
     #[arg(long, value_name = "PROGRAM")]
@@ -169,6 +169,15 @@ impl std::str::FromStr for Volume {
             return Err(form.into());
         }
         Ok(Volume { source: source.into(), target: target.into(), read_only })
+    }
+}
+
+/// A name of a machine (hostname(7)); nothing is no name.
+fn hostname(text: &str) -> Result<String, String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    match text.len() <= 64 && text.chars().all(fine) && !text.starts_with(['-', '.']) {
+        true => Ok(text.to_string()),
+        false => Err("write letters, digits, - and . , 64 of them at most".into()),
     }
 }
 

@@ -281,6 +281,10 @@ impl Reader<'_> {
         } else if message.starts_with("unknown variant") {
             let known: Vec<String> = quoted.iter().skip(1).map(|word| format!("\"{word}\"")).collect();
             return self.error(line, message.clone()).hint(format!("write {}", known.join(" or ")));
+        } else if message == "duplicate key" {
+            "remove one of the two"
+        } else if message.contains("recursion") || message.contains("recurse") {
+            "write it flat: tables are at most three deep here"
         } else if message.contains("expected a map") {
             "write a table: { name = value }"
         } else if message.contains("expected u32") || message.contains("expected usize") {
