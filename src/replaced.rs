@@ -23,8 +23,10 @@ impl Kind {
     fn is_at(self, path: &Path, file: File) -> bool {
         match self {
             Kind::Export => {
-                let first = Tarball::new(BufReader::new(file)).next().ok().flatten();
-                let name = first.map(|header| String::from_utf8_lossy(&header.path).into_owned()).unwrap_or_default();
+                // (A repository that has nothing yet makes an empty one.)
+                let Ok(first) = Tarball::new(BufReader::new(file)).next() else { return false };
+                let Some(first) = first else { return true };
+                let name = String::from_utf8_lossy(&first.path);
                 crate::commands::export::FOLDERS.iter().any(|folder| name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
             }
             Kind::Images => Store::is_archive(path),
@@ -86,13 +88,21 @@ mod tests {
         tar("export.tar", "pool/00/x");
         tar("images.tar", "manifest.json");
         tar("source.tar", "hello-1.0/configure");
-        for (name, text) in [("page.html", "<!DOCTYPE html>\n"), ("twostage.toml", "[project]\n"), ("empty", ""), ("short", "<!d")] {
+        let zeros = "\0".repeat(1024);
+        for (name, text) in [
+            ("page.html", "<!DOCTYPE html>\n"),
+            ("twostage.toml", "[project]\n"),
+            ("empty", ""),
+            ("zeros.tar", zeros.as_str()),
+            ("short", "<!d"),
+        ] {
             std::fs::write(path(name), text).expect("written");
         }
         let all = [Kind::Export, Kind::Images, Kind::Page];
         let taken = |name: &str| all.into_iter().filter(|kind| check(&path(name), *kind).is_ok()).collect::<Vec<_>>();
         assert_eq!(taken("export.tar"), [Kind::Export]);
         assert_eq!(taken("images.tar"), [Kind::Images]);
+        assert_eq!(taken("zeros.tar"), [Kind::Export], "an export of nothing");
         assert_eq!(taken("page.html"), [Kind::Page]);
         assert_eq!((taken("empty"), taken("none")), (all.to_vec(), all.to_vec()));
         for name in ["source.tar", "twostage.toml", "short", ""] {

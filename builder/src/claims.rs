@@ -152,7 +152,7 @@ impl Answers {
 
     /// Keeps the answers: that a name is taken as soon as it was heard, that it is free only if all were looked for.
     /// Whether all were.
-    pub(crate) fn keep(self, context: &Context, base: &Sha256) -> bool {
+    pub(crate) fn keep(self, heard: &Heard, base: &Sha256, now: i64) -> bool {
         let word = |name: &String| match (self.taken.contains(name), self.answered, self.of_base) {
             (true, ..) => Some(Word::Taken),
             (_, true, _) => Some(Word::Free),
@@ -161,7 +161,7 @@ impl Answers {
         };
         let words: Vec<(String, Word)> = self.asked.iter().filter_map(|name| Some((name.clone(), word(name)?))).collect();
         if !self.asked.is_empty() {
-            context.heard.add(base, words, (!self.answered).then_some(context.now));
+            heard.add(base, words, (!self.answered).then_some(now));
         }
         self.answered
     }
@@ -256,7 +256,7 @@ async fn ask(context: &Arc<Context>, base: &BaseImage, asked: Vec<String>) -> Re
     context.events.started("names", &format!("asking {manager} which of {} names it has", asked.len()));
     let mut answers = Answers::to(asked);
     let heard = closure::ask_names(context, base, &mut answers).await;
-    let answered = answers.keep(context, &base.digest);
+    let answered = answers.keep(&context.heard, &base.digest, context.now);
     match heard {
         Err(cause) if !answered => {
             let why = std::iter::once(cause.to_string()).chain(cause.causes()).collect::<Vec<_>>().join(": ");
@@ -326,16 +326,20 @@ mod tests {
 
     #[test]
     fn only_what_was_looked_for_is_answered() {
-        let (mut lock, base) = (Lock::default(), Sha256::of(b"base"));
+        let (heard, base) = (Heard::of(None), Sha256::of(b"base"));
         let mut silent = Answers::to(vec!["bash".into(), "tool".into()]);
         silent.line("twostage: taken bash\n");
-        assert!(!silent.keep(&mut lock, &base), "the mirror did not answer");
-        assert_eq!(lock.names[&base], BTreeMap::from([("bash".into(), true)]), "what the base has is known all the same");
-        lock.names.clear();
-        let mut heard = Answers::to(vec!["libsystemd0".into(), "tool".into()]);
-        ["twostage: taken libsystemd0", "twostage: taken other", "twostage: claims answered"].iter().for_each(|line| heard.line(line));
-        assert!(heard.keep(&mut lock, &base));
-        assert_eq!(lock.names[&base], BTreeMap::from([("libsystemd0".into(), true), ("tool".into(), false)]));
-        assert_eq!(unanswered(Format::Deb, &lock, &base, &[package("tool", &[]), package("new", &[])]), ["new"]);
+        assert!(!silent.keep(&heard, &base, 1), "nobody answered");
+        assert_eq!(heard.on(&base).names, BTreeMap::from([("bash".into(), Word::Taken)]), "what was said is known all the same");
+        let mut silent = Answers::to(vec!["tool".into()]);
+        silent.line("twostage: base answered\n");
+        assert!(!silent.keep(&heard, &base, 1), "the mirror did not answer");
+        assert_eq!(heard.on(&base).names["tool"], Word::Absent);
+        let mut both = Answers::to(vec!["libsystemd0".into(), "tool".into()]);
+        ["twostage: taken libsystemd0", "twostage: taken other", "twostage: claims answered"].iter().for_each(|line| both.line(line));
+        assert!(both.keep(&heard, &base, 2));
+        let names = [("bash", Word::Taken), ("libsystemd0", Word::Taken), ("tool", Word::Free)];
+        assert_eq!(heard.on(&base).names, names.map(|(name, word)| (name.to_string(), word)).into());
+        assert_eq!(unheard(Format::Deb, &heard, &base, &[package("tool", &[]), package("new", &[])]), ["new"]);
     }
 }

@@ -147,7 +147,7 @@ async fn solve(
         Some(reason) => told(reason).because(cause),
         None => cause,
     })?;
-    names.keep(context, &base.digest);
+    names.keep(&context.heard, &base.digest, context.now);
     claims::tell_lock(context, &base.digest, own);
     let mut stored = store(context, collected).await?;
     stored.extend(answer.known().iter().filter_map(|digest| pooled.get(digest)).cloned());
@@ -365,7 +365,7 @@ pub async fn fetch_missing(context: &Arc<Context>, of: &str, base: &BaseImage, p
     add_file(&mut input, file, 0o644, 0, text.as_bytes())?;
     let (_folder, collected) =
         fetch(context, of, base, Tools::of(format).fetch, arguments, input, &mut |line| names.line(line)).await.map_err(gone)?;
-    names.keep(context, &base.digest);
+    names.keep(&context.heard, &base.digest, context.now);
     let stored = store(context, collected).await?;
     let got: BTreeSet<Sha256> = stored.iter().map(|package| package.sha256).collect();
     match missing.iter().find(|package| !got.contains(&package.sha256)) {

@@ -168,11 +168,16 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
+/// The user's cache of all commands of this run.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shared-{}-cache", std::process::id()))
+}
+
 /// The command under test.
 pub fn twostage() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twostage"));
     // (What an earlier run of the tests compiled is not this one's.)
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shared-{}-cache", std::process::id()));
+    let cache = cache();
     command.env("NO_COLOR", "1").env("XDG_CACHE_HOME", cache).env_remove("SOURCE_DATE_EPOCH").env_remove("TWOSTAGE_LOG");
     command
 }
@@ -406,9 +411,7 @@ impl Project {
     /// asked.
     pub fn add_quick(&self, component: &str) {
         self.lock_calls_free(component);
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-        let heard = cache.expect("a user has a cache").join("twostage/names");
+        let heard = cache().join("twostage/names");
         fs::create_dir_all(&heard).expect("the cache can be written");
         let lock = self.read("twostage.lock");
         for base in lock.lines().filter_map(|line| line.strip_prefix("base = \"")?.strip_suffix('"')) {

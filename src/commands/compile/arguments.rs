@@ -130,8 +130,10 @@ fn from_stdin(from: impl Read, file: Option<&Path>) -> Result<(Vec<u8>, Context)
         Some(text) => Ok((text, context)),
         None if context.has_other(&name)? => Err(Error::new(Class::Usage, format!("{name} in the tar on standard input is no file"))
             .hint("pack the file itself, and once: of several of one name the last counts")),
-        None => Err(Error::new(Class::Usage, format!("there is no {name} in the tar on standard input"))
-            .hint("name the one that is there with -f")),
+        None => {
+            Err(Error::new(Class::Usage, format!("there is no {name} in the tar on standard input"))
+                .hint("name the one that is there with -f"))
+        }
     }
 }
 
