@@ -58,7 +58,7 @@ impl OfBase {
 
     /// Whether the distribution was asked in vain not long ago.
     pub(crate) fn is_silent(&self, now: i64) -> bool {
-        (0..PATIENCE).contains(&now.saturating_sub(self.silent))
+        self.silent != 0 && (0..PATIENCE).contains(&now.saturating_sub(self.silent))
     }
 
     fn parse(text: &str) -> OfBase {

@@ -17,7 +17,7 @@ use twostage_builder::members;
 use twostage_builder::record::{Record, Records};
 use twostage_image::Tarball;
 use twostage_model::error::OrFail as _;
-use twostage_model::names::INCOMING;
+use twostage_model::names::{INCOMING, check_channel_name};
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
 use twostage_package::control::dsc_files;
@@ -28,10 +28,13 @@ use twostage_reposerver::{Extra, Members};
 /// larger is neither.
 const LARGEST_TEXT: u64 = 64 << 20;
 
+/// What to do about an archive that is not as it was written.
+const AGAIN: &str = "it is cut off, changed, or not what `twostage export` wrote: copy it again";
+
 pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let archive = &arguments.archive;
-    let wrong = |why: &str| Error::new(Class::Repository, format!("{} is not taken: {why}", archive.display()));
+    let wrong = |why: &str| Error::new(Class::Repository, format!("{} is not taken: {why}", archive.display())).hint(AGAIN);
     let folder = tempfile::Builder::new()
         .prefix(INCOMING)
         .tempdir_in(&session.state)
@@ -58,7 +61,9 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
     for entry in fs::read_dir(folder.path().join("channels")).into_iter().flatten().flatten() {
         let text = fs::read(entry.path()).or_fail(Class::System, || "cannot read a channel".into())?;
         let members: Members = serde_json::from_slice(&text).map_err(|cause| wrong("a channel of it cannot be read").because(cause))?;
-        channels.push((entry.file_name().to_string_lossy().into_owned(), members));
+        let name = entry.file_name().to_string_lossy().into_owned();
+        check_channel_name(&name).map_err(|cause| wrong("a channel of it has a name that none has").because(cause))?;
+        channels.push((name, members));
     }
     for digest in channels.iter().flat_map(|(_, members)| members.values().flatten()) {
         let path = pool.get(digest).ok_or_else(|| wrong(&format!("a channel names {digest}, which is not in it")))?;
@@ -107,11 +112,7 @@ fn unpack(archive: &Path, into: &Path, wrong: &dyn Fn(&str) -> Error) -> Result<
     }
     members::for_each(
         (&head[..]).chain(file),
-        |cause| {
-            Error::new(Class::Repository, unreadable())
-                .because(cause)
-                .hint("it is cut off, or not what `twostage export` wrote: copy it again")
-        },
+        |cause| Error::new(Class::Repository, unreadable()).because(cause).hint(AGAIN),
         |member| {
             let path = member.path;
             let parts: Vec<&str> = path.split('/').collect();
