@@ -500,7 +500,7 @@ fn values_of_other_tables_are_read_by_what_they_mean() {
         (git("main"), "revision `main` is not a full commit id"),
         (of_source("distribution = \"../x\""), "is not valid"),
         (of_source("distribution = \"hello\", version = \"-1\""), "is not valid"),
-        ("[repository]\nlisten = \"127.0.0.1:0\"".into(), "`127.0.0.1:0` is not an address and port"),
+        ("[repository]\nlisten = \"127.0.0.1:65536\"".into(), "`127.0.0.1:65536` is not an address and port"),
         ("[repository]\nlisten = \"localhost:80\"".into(), "is not an address and port"),
         ("[repository]\nkeep = 9223372036854775807".into(), "a channel cannot keep 9223372036854775807 earlier snapshots"),
         ("[repository]\nkeep = -1".into(), "invalid value"),

@@ -16,8 +16,7 @@ impl Reader<'_> {
         let channel = raw.channel.map_or(At { line: 1, value: "main".to_string() }, |channel| self.at(channel));
         check_channel_name(&channel.value).map_err(|cause| self.error(channel.line, &cause).hint(cause.hint_or_class()))?;
         let listen = raw.listen.map_or(At { line: 1, value: "127.0.0.1:8417".to_string() }, |listen| self.at(listen));
-        // (Port 0 would be another one each time, which no client's source could name.)
-        if !listen.value.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0) {
+        if listen.value.parse::<SocketAddr>().is_err() {
             return Err(self
                 .error(listen.line, format!("`{}` is not an address and port", shown(&listen.value)))
                 .hint("write it like \"127.0.0.1:8417\""));
