@@ -2,6 +2,7 @@
 
 use crate::cli::{EngineArgs, EngineKind};
 use crate::registry::{RegistryOperation, Remote};
+use crate::replaced;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -140,7 +141,10 @@ impl Place {
     /// Where an image is written to. `same_engine`: its lower layers are in that engine already.
     pub fn sink(&self, engine: Option<&Engine>, same_engine: bool) -> Result<Sink> {
         match (self, engine) {
-            (Place::Archive(path, name), _) => Ok(Sink::Archive(path.clone(), name.clone())),
+            (Place::Archive(path, name), _) => {
+                replaced::check(path, replaced::Kind::Images)?;
+                Ok(Sink::Archive(path.clone(), name.clone()))
+            }
             (Place::Layout(path, name), _) => Ok(Sink::Layout(path.clone(), name.clone())),
             (Place::Registry(name), _) => Ok(Sink::Registry(name.clone())),
             (Place::Engine(_, name), Some(engine)) => {

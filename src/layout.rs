@@ -3,7 +3,7 @@
 //! The embedded engine's store and this layout have the same blobs: where both are on one disk each is there once.
 //! A killed run leaves the old index, or the new one with all its blobs, and blobs of neither: the next one removes those.
 
-use crate::session::{UNFINISHED, write_atomically};
+use crate::session::write_atomically;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use twostage_engine::Location;
 use twostage_image::oci::{Descriptor, Index, LAYOUT, MANIFEST, Manifest};
 use twostage_model::error::OrFail as _;
+use twostage_model::names::UNFINISHED;
 use twostage_model::{Class, Error, Result, Sha256};
 
 /// The layout of a project.

@@ -13,6 +13,7 @@ mod output;
 mod ports;
 mod registry;
 mod remembered;
+mod replaced;
 mod session;
 mod source;
 mod terminal;

@@ -87,7 +87,7 @@ impl Offered {
         let place = path.canonicalize().or_fail(Class::Repository, failed)?;
         // Whoever opens a pipe waits.
         if !place.is_file() {
-            return Err(Error::new(Class::Repository, format!("{} is no file", path.display())));
+            return Err(Error::new(Class::Repository, format!("{} is no file", path.display())).hint("name a file, or a folder of them"));
         }
         let index = *self.places.entry(place).or_insert(self.files.len());
         if index == self.files.len() {

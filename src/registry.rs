@@ -57,7 +57,10 @@ pub struct Remote {
 impl Remote {
     /// An image by its name without `docker://`, with the credentials that this user has for its registry.
     pub async fn open(name: &str, operation: RegistryOperation) -> Result<Remote> {
-        let reference: Reference = name.parse().or_fail(Class::Usage, || format!("{name:?} names no image of a registry"))?;
+        let reference: Reference = name
+            .parse()
+            .or_fail(Class::Usage, || format!("{name:?} names no image of a registry"))
+            .map_err(|error| error.hint("write it as docker://HOST/NAME[:TAG]"))?;
         let registry = reference.resolve_registry().to_string();
         let credentials = credentials::of(&registry, reference.repository()).await?;
         // (An error means that somebody else installed one.)

@@ -3,7 +3,7 @@
 //! `$XDG_CACHE_HOME/twostage/compile/<key>`, else below `~/.cache`: `{"id":"…","layer":"…","kept":1,"bytes":42}`. Not in
 //! the engine, since the image's configuration is to be the one that docker would write. Whatever is here may be removed.
 
-use crate::session::{UNFINISHED, write_atomically};
+use crate::session::write_atomically;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use twostage_beneath::is_scratch_name;
 use twostage_engine::execute::Image;
 use twostage_model::error::OrFail as _;
+use twostage_model::names::UNFINISHED;
 use twostage_model::{Class, Result, Sha256};
 
 /// Images that are remembered, at most; of more, those that nobody asked for longest are forgotten.

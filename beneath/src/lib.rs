@@ -30,9 +30,11 @@
 //! ```
 
 mod leftovers;
+mod named;
 mod real;
 
 pub use leftovers::{Mark, is_scratch_name};
+pub use named::{read_bytes, read_text};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -45,10 +47,11 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use twostage_model::error::OrFail as _;
+use twostage_model::names::UNFINISHED;
 use twostage_model::{Class, Error, Result};
 
 /// Tells the unfinished files of this process apart, on a file system without nameless ones.
-static UNFINISHED: AtomicU32 = AtomicU32::new(0);
+static UNFINISHED_FILES: AtomicU32 = AtomicU32::new(0);
 
 /// Links that one name may lead through, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -322,7 +325,7 @@ impl Folder {
             }
             // A file system that has no nameless files.
             Err(_) => {
-                let own = format!(".twostage-incoming-{}-{}", std::process::id(), UNFINISHED.fetch_add(1, Ordering::Relaxed));
+                let own = format!("{UNFINISHED}{}-{}", std::process::id(), UNFINISHED_FILES.fetch_add(1, Ordering::Relaxed));
                 // (What a killed process of this number left.)
                 let _ = rustix::fs::unlinkat(&*self.handle, &own, AtFlags::empty());
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;

@@ -16,6 +16,8 @@ use twostage_model::project::{Base, Mirror, Release};
 use twostage_model::url::has_password;
 use twostage_model::{Class, Error, Result, Sha256, chain_id};
 
+/// What to do about a layout that is none.
+const AGAIN: &str = "write the image into it again: skopeo copy … oci:FOLDER";
 /// Bytes of a document of an OCI layout, at most.
 const MAX_DOCUMENT: u64 = 4 << 20;
 
@@ -248,7 +250,7 @@ async fn loaded(context: &Arc<Context>, name: &str, loaded: Vec<String>) -> Resu
             return Ok(Found { reference, info });
         }
     }
-    Err(Error::new(Class::Project, format!("base {name} holds no image")))
+    Err(Error::new(Class::Project, format!("base {name} holds no image")).hint("save one image into it: `docker save`, `skopeo copy`"))
 }
 
 fn scratch_prefix(project: &Path) -> String {
@@ -513,7 +515,9 @@ fn rootfs(mut file: File, path: PathBuf) -> impl FnOnce(&mut dyn Write) -> Resul
             _ => Box::new(file),
         };
         if std::io::copy(&mut reader.take(MAX_ROOTFS + 1), out).or_fail(Class::Project, what)? > MAX_ROOTFS {
-            return Err(Error::new(Class::Project, what()).because(format!("it unpacks to more than {MAX_ROOTFS} bytes")));
+            return Err(Error::new(Class::Project, what())
+                .because(format!("it unpacks to more than {MAX_ROOTFS} bytes"))
+                .hint("name a smaller one"));
         }
         Ok(())
     }
@@ -535,12 +539,12 @@ fn layout_as_archive(folder: &Folder) -> Result<File> {
     let mut blobs = Vec::new();
     let (config, layers) = loop {
         if let Some(next) = document["manifests"].as_array() {
-            let chosen = next.first().ok_or_else(|| Error::new(Class::Project, format!("{shown}: it holds no image")))?;
+            let chosen = next.first().ok_or_else(|| Error::new(Class::Project, format!("{shown}: it holds no image")).hint(AGAIN))?;
             let name = blob(&chosen["digest"])?;
             document = read(&name)?;
             blobs.push(name);
             if blobs.len() > 8 {
-                return Err(Error::new(Class::Project, format!("{shown}: its indexes are nested too deep")));
+                return Err(Error::new(Class::Project, format!("{shown}: its indexes are nested too deep")).hint(AGAIN));
             }
             continue;
         }

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use twostage_model::names::INCOMING;
 use twostage_model::{HashWrite, Hasher, Sha256};
 
 /// Bases that are kept: each has some 100 MB.
@@ -45,7 +46,7 @@ impl Kept {
 
     /// Makes the tar by `make`, and keeps what it writes. That it can't be kept (a full disk) is no failure.
     pub(crate) fn make<E>(&self, out: &mut dyn Write, make: impl FnOnce(&mut dyn Write) -> Result<(), E>) -> Result<(), E> {
-        let kept = fs::create_dir_all(&self.folder).and_then(|()| tempfile::Builder::new().prefix("incoming-").tempfile_in(&self.folder));
+        let kept = fs::create_dir_all(&self.folder).and_then(|()| tempfile::Builder::new().prefix(INCOMING).tempfile_in(&self.folder));
         let mut both = Both { out, kept: kept.ok().map(HashWrite::new) };
         make(&mut both)?;
         if let Some(kept) = both.kept {
@@ -62,7 +63,7 @@ impl Kept {
         let aged = |entry: fs::DirEntry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()));
         let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(&self.folder).into_iter().flatten().flatten().filter_map(aged).collect();
         files.sort();
-        let unfinished = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("incoming-"));
+        let unfinished = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(INCOMING));
         let (left, whole): (Vec<_>, Vec<_>) = files.into_iter().partition(|(_, path)| unfinished(path));
         let day = std::time::Duration::from_secs(86_400);
         let old = left.into_iter().filter(|(when, _)| when.elapsed().is_ok_and(|age| age > day));

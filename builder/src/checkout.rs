@@ -165,7 +165,7 @@ struct Ours {
 impl Ours {
     fn of(checkout: &Checkout, scratch: &Path) -> Option<Ours> {
         let scratch = std::path::absolute(scratch).ok()?;
-        let folder = tempfile::Builder::new().prefix("incoming-").tempdir_in(scratch).ok()?;
+        let folder = tempfile::Builder::new().prefix(twostage_model::names::INCOMING).tempdir_in(scratch).ok()?;
         let at = |name: &str| folder.path().join(name);
         for name in ["refs", "info", "objects"] {
             fs::create_dir(at(name)).ok()?;

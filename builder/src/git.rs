@@ -60,7 +60,8 @@ const PLAIN: [&str; 8] = [
 /// It cannot be had, or holds what no source is made of.
 pub(crate) fn fetch(project: &Folder, url: &str, revision: &str, folder: &Path) -> Result<()> {
     let what = format!("cannot fetch revision {revision} of {}", shown(url));
-    let refused = |why: &str| Error::new(Class::Project, what.clone()).because(why.to_string());
+    let refused =
+        |why: &str| Error::new(Class::Project, what.clone()).because(why.to_string()).hint("write it like \"https://…/greet.git\"");
     let (from, protocols) = match git_place(url).map_err(refused)? {
         Place::Remote => (url.to_string(), "http:https:ssh:git"),
         Place::Local(path) => {
@@ -90,7 +91,9 @@ pub(crate) fn fetch(project: &Folder, url: &str, revision: &str, folder: &Path) 
     run(&["fetch", "--quiet", "--no-tags", "--depth", "1", "--", &from, revision])
         .or_else(|_| run(&["fetch", "--quiet", "--no-tags", "--", &from, "+refs/*:refs/fetched/*"]))?;
     fs::create_dir(&tree).or_fail(Class::System, || format!("cannot make {}", tree.display()))?;
-    let broken = |cause: io::Error| Error::new(Class::Project, what.clone()).because(cause);
+    let broken = |cause: io::Error| {
+        Error::new(Class::Project, what.clone()).because(cause).hint("`git fsck` in that repository says what of it is broken")
+    };
     let commit = Objects::of(&mut git(&["cat-file", "--batch"]), &[revision.to_string()])
         .and_then(|mut objects| objects.next(MAX_COMMIT)?.whole())
         .map_err(broken)?;
@@ -123,7 +126,10 @@ fn local(project: &Folder, path: &str) -> Result<PathBuf> {
     let repository = project.folder(in_project(project, path)?)?;
     let objects = match repository.kind(".git")? {
         Some(EntryKind::Folder) => repository.folder(".git")?,
-        Some(_) => return Err(Error::new(Class::Project, format!("{path} is a repository whose objects are elsewhere"))),
+        Some(_) => {
+            return Err(Error::new(Class::Project, format!("{path} is a repository whose objects are elsewhere"))
+                .hint("copy it with `git clone --bare --no-hardlinks`, or name it by its URL"));
+        }
         None => repository.clone(),
     };
     for name in ["objects/info/alternates", "objects/info/http-alternates", "commondir"] {

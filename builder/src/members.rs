@@ -10,6 +10,9 @@ use tar::{Archive, EntryType, PaxExtensions};
 /// Bytes of a record. A path has at most 4096, an attribute 64 KiB.
 const MOST_RECORD: u64 = 1 << 20;
 
+/// Bytes behind a tar's end. Writers fill up a block of 10 KiB, some one of a MiB.
+const MOST_BEHIND: u64 = 16 << 20;
+
 /// One member, its content not read yet.
 pub struct Member<'a> {
     /// Its path as the tar has it, for people too.
@@ -56,8 +59,11 @@ pub fn for_each<E>(stream: impl Read, wrong: impl Fn(io::Error) -> E, mut each: 
         }
     }
     // Only at its very end does an engine's stream tell whether it is whole.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(wrong)?;
-    Ok(())
+    let behind = io::copy(&mut archive.into_inner().take(MOST_BEHIND + 1), &mut io::sink()).map_err(&wrong)?;
+    match behind > MOST_BEHIND {
+        true => Err(wrong(invalid(format!("more than {MOST_BEHIND} bytes stand behind its end")))),
+        false => Ok(()),
+    }
 }
 
 fn invalid(why: impl Into<String>) -> io::Error {

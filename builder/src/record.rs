@@ -10,10 +10,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use twostage_beneath::{EntryKind, Folder};
 use twostage_model::error::OrFail as _;
+use twostage_model::names::INCOMING;
 use twostage_model::{Class, Result, Sha256};
 
 /// What the name of a record starts with, until it is whole.
-const UNFINISHED: &str = "incoming-";
 
 /// One finished build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl Records {
         let path = self.folder.join(name);
         let failed = || format!("cannot write {}", path.display());
         fs::create_dir_all(&self.folder).or_fail(Class::System, failed)?;
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder).or_fail(Class::System, failed)?;
+        let mut file = tempfile::Builder::new().prefix(INCOMING).tempfile_in(&self.folder).or_fail(Class::System, failed)?;
         file.write_all(text).or_fail(Class::System, failed)?;
         file.as_file().sync_all().or_fail(Class::System, failed)?;
         file.persist(&path).or_fail(Class::System, failed)?;
@@ -95,7 +95,7 @@ impl Records {
 pub fn sweep(root: &Path) -> Result<()> {
     let Ok(records) = Folder::open(root) else { return Ok(()) };
     for component in records.entries()?.into_iter().filter(|entry| entry.kind == EntryKind::Folder) {
-        records.folder(&component.name)?.remove_scratch(UNFINISHED, |_, entry| entry.kind == EntryKind::File)?;
+        records.folder(&component.name)?.remove_scratch(INCOMING, |_, entry| entry.kind == EntryKind::File)?;
     }
     Ok(())
 }

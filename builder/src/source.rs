@@ -11,12 +11,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use twostage_beneath::{EntryKind, Folder};
 use twostage_model::error::OrFail as _;
-use twostage_model::project::Source;
+use twostage_model::names::INCOMING;
+use twostage_model::project::{STATE, Source, VERSION_CONTROL};
 use twostage_model::url::{CURL_ARGUMENTS, Place, curl_config, shown, tarball_place};
 use twostage_model::{Class, Error, HashWrite, Hasher, Result, Sha256};
-
-/// Folders that version control and twostage itself keep in a tree.
-const NOT_SOURCE: [&str; 5] = [".git", ".hg", ".svn", ".bzr", ".twostage"];
 
 /// Bytes of a tarball, at most.
 const MAX_TARBALL: u64 = 4 << 30;
@@ -91,8 +89,9 @@ impl Tree {
         let mut specs = self.nodes.iter().map(|node| node.path.as_str()).filter(|path| !path.contains('/') && path.ends_with(".spec"));
         match (specs.next(), specs.next()) {
             (Some(spec), None) => Ok(spec),
-            (None, _) => Err(Error::new(Class::Project, "there is no *.spec at its top")),
-            (Some(_), Some(_)) => Err(Error::new(Class::Project, "there is more than one *.spec at its top")),
+            (None, _) => Err(Error::new(Class::Project, "there is no *.spec at its top").hint("put the spec file there")),
+            (Some(_), Some(_)) => Err(Error::new(Class::Project, "there is more than one *.spec at its top")
+                .hint("make each of them a component of its own, with a folder of its own")),
         }
     }
 
@@ -255,7 +254,7 @@ fn list(root: &Folder, below: &str, nodes: &mut Vec<Node>, left: &mut Vec<String
         let Some(name) = entry.name.to_str() else {
             return Err(Error::new(Class::Project, format!("{} has a name that is not UTF-8", shown.display())).hint("rename it"));
         };
-        if NOT_SOURCE.contains(&name) {
+        if name == STATE || VERSION_CONTROL.contains(&name) {
             continue;
         }
         let path = if below.is_empty() { name.to_string() } else { format!("{below}/{name}") };
@@ -331,10 +330,7 @@ pub(crate) fn beside(folder: &Path) -> Result<tempfile::TempDir> {
     let parent = folder.parent().unwrap_or(Path::new("."));
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
     made.or_fail(Class::System, || format!("cannot make {}", parent.display()))?;
-    tempfile::Builder::new()
-        .prefix("incoming-")
-        .tempdir_in(parent)
-        .or_fail(Class::System, || format!("cannot write in {}", parent.display()))
+    tempfile::Builder::new().prefix(INCOMING).tempdir_in(parent).or_fail(Class::System, || format!("cannot write in {}", parent.display()))
 }
 
 /// Fetches a URL into a file; gives the digest of what came, or none if it is too large.
@@ -379,7 +375,9 @@ pub(crate) fn check_output(command: &Command, what: &str, output: std::io::Resul
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let last: Vec<&str> = said.lines().rev().take(3).collect();
-    Err(Error::new(Class::Project, what.to_string()).because(last.into_iter().rev().collect::<Vec<_>>().join("; ")))
+    Err(Error::new(Class::Project, what.to_string())
+        .because(last.into_iter().rev().collect::<Vec<_>>().join("; "))
+        .hint(format!("{program} says above why: is what the project file names right, and does this machine reach it?")))
 }
 
 fn fetch_tarball(project: &Folder, url: &str, expected: &Sha256, folder: &Path) -> Result<()> {
@@ -398,7 +396,7 @@ fn fetch_tarball(project: &Folder, url: &str, expected: &Sha256, folder: &Path) 
         }
     };
     let Some(found) = found else {
-        return Err(Error::new(Class::Project, what).because(format!("it has more than {MAX_TARBALL} bytes")));
+        return Err(Error::new(Class::Project, what).because(format!("it has more than {MAX_TARBALL} bytes")).hint("name a smaller one"));
     };
     if found != *expected {
         return Err(Error::new(Class::Project, format!("{} is not what the project file says: its sha256 is {found}", shown(url)))
@@ -408,7 +406,11 @@ fn fetch_tarball(project: &Folder, url: &str, expected: &Sha256, folder: &Path) 
     fs::create_dir(&unpacked).or_fail(Class::System, || format!("cannot make {}", unpacked.display()))?;
     let file = fs::File::open(&download).or_fail(Class::System, || what.clone())?;
     let size = file.metadata().or_fail(Class::System, || what.clone())?.len();
-    unpack::tarball(file, size, &unpacked).map_err(within)?;
+    unpack::tarball(file, size, &unpacked).map_err(|cause| {
+        let hint =
+            cause.hint_text().unwrap_or("get the tarball again from who made it, or name another `url` and its `sha256`").to_string();
+        within(cause).hint(hint)
+    })?;
     // A tarball with one top folder is that folder.
     let mut top = fs::read_dir(&unpacked).or_fail(Class::System, || what.clone())?.flatten();
     let tree = match (top.next(), top.next()) {

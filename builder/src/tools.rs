@@ -138,10 +138,9 @@ pub(crate) fn build_question(format: Format, control: &str) -> Result<(Vec<Strin
 /// # Errors
 /// It cannot be read.
 pub(crate) fn source_package(format: Format, path: &Path) -> Result<(PackageId, Listed)> {
-    let failed = || format!("cannot read {}", path.display());
     match format {
         Format::Deb => {
-            let text = fs::read_to_string(path).or_fail(Class::Repository, failed)?;
+            let text = twostage_beneath::read_text(path, MAX_DSC, Class::Repository)?;
             let dsc = twostage_package::control::dsc_files(&text)?;
             let files = dsc.files.into_iter().map(|file| (file.name, Some(file.sha256))).collect();
             Ok((PackageId::new(&dsc.source, &dsc.version, format.source_arch())?, files))
@@ -149,6 +148,9 @@ pub(crate) fn source_package(format: Format, path: &Path) -> Result<(PackageId, 
         Format::Rpm => Ok((open_rpm(path)?.id, Vec::new())),
     }
 }
+
+/// Bytes of a `.dsc`, at most.
+const MAX_DSC: u64 = 1 << 20;
 
 type Listed = Vec<(String, Option<Sha256>)>;
 
@@ -165,7 +167,7 @@ fn open_rpm(path: &Path) -> Result<rpm::Rpm> {
 pub(crate) fn source_control(format: Format, path: &Path) -> Result<String> {
     match format {
         Format::Deb => {
-            let text = fs::read_to_string(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
+            let text = twostage_beneath::read_text(path, MAX_DSC, Class::Repository)?;
             Ok(twostage_package::control::dsc_files(&text)?.control.to_string())
         }
         Format::Rpm => {

@@ -260,6 +260,7 @@ fn kind_name(kind: u8) -> String {
 
 fn wrong(path: &[u8], why: &str) -> Error {
     Error::new(Class::Project, format!("{}: {why}", shown(path)))
+        .hint("pack the source anew, or name another one: it may hold files, folders and links below its top, each once")
 }
 
 /// A path for a message.

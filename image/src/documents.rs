@@ -34,7 +34,7 @@ pub fn all(documents: &impl Documents, most: usize) -> Result<Vec<Found>> {
         for manifest in &manifests {
             images.add(found(manifest)?)?;
         }
-        return Ok(images.done());
+        return images.done("manifest.json");
     }
     if !documents.has("index.json") {
         return Err(no_archive());
@@ -64,7 +64,7 @@ pub fn all(documents: &impl Documents, most: usize) -> Result<Vec<Found>> {
             read.insert(blob, images.add(image_of(documents, document)?)?);
         }
     }
-    Ok(images.done())
+    images.done("index.json")
 }
 
 /// Images that differ, up to a bound on how many.
@@ -89,12 +89,16 @@ impl Images {
         Ok(number)
     }
 
-    fn done(mut self) -> Vec<Found> {
+    /// All of them; there is at least one.
+    fn done(mut self, name: &str) -> Result<Vec<Found>> {
+        if self.found.is_empty() {
+            return Err(broken(format!("{name} names no image")).hint("save the image again: what wrote this archive found none"));
+        }
         for found in &mut self.found {
             let mut seen = BTreeSet::new();
             found.tags.retain(|tag| seen.insert(tag.clone()));
         }
-        self.found
+        Ok(self.found)
     }
 }
 

@@ -54,7 +54,7 @@ impl Class {
         match self {
             Class::Verdict => "what it found is named above; mend that and run the command again",
             Class::Usage => "`twostage --help` shows what can be said",
-            Class::Project => "mend the file that is named; `twostage init` writes a commented example into an empty folder",
+            Class::Project => "mend what is named above, or name something else in its place in twostage.toml",
             Class::Build => "`-v` shows all that the builder says; its log is in .twostage/logs",
             Class::Repository => "if the file came from elsewhere, get it again; if it is the repository's, restore it from an export",
             Class::Engine => "`twostage doctor` says which engines work on this machine, and what to do where one does not",

@@ -29,13 +29,15 @@
 use crate::names::is_reference;
 use crate::{Class, Error, PackageId, Result, Sha256};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 /// Bytes of a lock: one of 100,000 packages has 20 MB.
 const MAX_BYTES: usize = 64 << 20;
 /// Bytes of a name or an origin in it.
 const MAX_TEXT: usize = 4096;
+/// Bytes of a package or of a file of a source: sums of them stay in 64 bits.
+const MAX_SIZE: u64 = 1 << 40;
 
 /// The whole lock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -181,43 +183,68 @@ impl Lock {
             true => Ok(()),
             false => Err(wrong(format!("{:?} is no {what}", text.chars().take(80).collect::<String>()))),
         };
+        // Of two that a merge left, or an attacker wrote, people read the first and programs take the last.
+        let twice = |what: &str, of: &str| wrong(format!("{what} {of:?} is there twice"));
         let mut lock = Lock::default();
         for base in raw.base {
             text("name of a base", &base.name)?;
             if let Some(pull) = base.pull.as_ref().filter(|pull| !is_pinned(pull)) {
                 return Err(wrong(format!("{pull:?} does not name an image by its digest")));
             }
-            lock.bases.insert(base.name, LockedBase { digest: base.digest, pull: base.pull, of_host: base.of_host });
+            let locked = LockedBase { digest: base.digest, pull: base.pull, of_host: base.of_host };
+            if lock.bases.insert(base.name.clone(), locked).is_some() {
+                return Err(twice("the base", &base.name));
+            }
         }
         for closure in raw.closure {
             text("name of a closure", &closure.of)?;
             closure.asked.iter().try_for_each(|asked| text("thing to ask for", asked))?;
             for own in &closure.own {
-                any_id(own, "0-0", "noarch").map_err(|cause| wrong("a package of the project".into()).because(cause))?;
+                any_id(own, "0-0", "noarch").map_err(|cause| wrong("a name in `own` of a closure is none".into()).because(cause))?;
             }
             let packages = closure
                 .packages
                 .iter()
                 .map(|line| parse_package(line).ok_or_else(|| wrong(format!("{line:?} is not a locked package"))))
                 .collect::<Result<Vec<_>>>()?;
-            lock.closures.insert(closure.of, Closure { base: closure.base, asked: closure.asked, own: closure.own, packages });
+            let mut ids = BTreeSet::new();
+            if let Some(again) = packages.iter().find(|package| !ids.insert((&package.id.name, &package.id.version, &package.id.arch))) {
+                return Err(twice("the package", &again.id.to_string()));
+            }
+            let locked = Closure { base: closure.base, asked: closure.asked, own: closure.own, packages };
+            if lock.closures.insert(closure.of.clone(), locked).is_some() {
+                return Err(twice("the closure", &closure.of));
+            }
         }
         for source in raw.source {
             text("name of a source", &source.of)?;
-            any_id(&source.name, &source.version, "source").map_err(|cause| wrong("a locked source".into()).because(cause))?;
-            let files = source
-                .files
-                .iter()
-                .map(|line| parse_file(line).ok_or_else(|| wrong(format!("{line:?} is not a file of a locked source"))))
-                .collect::<Result<_>>()?;
-            lock.sources.insert(source.of, LockedSource { name: source.name, version: source.version, files });
+            any_id(&source.name, &source.version, "source")
+                .map_err(|cause| wrong("what a [[source]] names is none".into()).because(cause))?;
+            let mut files = BTreeMap::new();
+            for line in &source.files {
+                let (name, file) = parse_file(line).ok_or_else(|| wrong(format!("{line:?} is not a file of a locked source")))?;
+                if files.insert(name.clone(), file).is_some() {
+                    return Err(twice("the file", &name));
+                }
+            }
+            let locked = LockedSource { name: source.name, version: source.version, files };
+            if lock.sources.insert(source.of.clone(), locked).is_some() {
+                return Err(twice("the source of", &source.of));
+            }
         }
         for table in raw.names {
             for name in table.free.iter().chain(&table.taken) {
-                any_id(name, "0", "all").map_err(|cause| wrong("a name that was asked for".into()).because(cause))?;
+                any_id(name, "0", "all").map_err(|cause| wrong("a name in [[names]] is none".into()).because(cause))?;
             }
-            let free = table.free.into_iter().map(|name| (name, false));
-            lock.names.entry(table.base).or_default().extend(free.chain(table.taken.into_iter().map(|name| (name, true))));
+            if lock.names.contains_key(&table.base) {
+                return Err(twice("the table of names for the base", &table.base.to_string()));
+            }
+            let names = lock.names.entry(table.base).or_default();
+            for (name, taken) in table.free.into_iter().map(|name| (name, false)).chain(table.taken.into_iter().map(|name| (name, true))) {
+                if names.insert(name.clone(), taken).is_some() {
+                    return Err(twice("the name", &name));
+                }
+            }
         }
         Ok(lock)
     }
@@ -238,10 +265,15 @@ fn parse_package(line: &str) -> Option<LockedPackage> {
     let (name, version, arch) = (words.next()?, words.next()?, words.next()?);
     Some(LockedPackage {
         id: any_id(name, version, arch).ok()?,
-        size: words.next()?.parse().ok()?,
+        size: words.next().and_then(parse_size)?,
         sha256: words.next()?.parse().ok()?,
         origin: words.next().filter(|origin| origin.len() <= MAX_TEXT && !origin.chars().any(char::is_control))?.to_string(),
     })
+}
+
+/// A size as it is written here: digits, and no other way to write the same.
+fn parse_size(text: &str) -> Option<u64> {
+    text.parse::<u64>().ok().filter(|size| *size <= MAX_SIZE && size.to_string() == text)
 }
 
 /// `debian@sha256:…`: what an engine pulls by this name cannot be another image.
@@ -253,7 +285,7 @@ fn is_pinned(reference: &str) -> bool {
 fn parse_file(line: &str) -> Option<(String, (u64, Sha256))> {
     let mut words = line.split(' ');
     let name = words.next()?;
-    let size = words.next()?.parse().ok()?;
+    let size = parse_size(words.next()?)?;
     let digest = words.next()?.parse().ok()?;
     // As the builder container's own files are checked (`collect`).
     let fine = |b: u8| b.is_ascii_alphanumeric() || b"._+-~%:".contains(&b);
@@ -405,6 +437,10 @@ mod tests {
             ("own = [\"hello\"]", "own = [\"--hello\"]"),
             ("own = [\"hello\"]", "own = [\"hello=1\"]"),
             ("asked = [", "asked = [\"x\\u001B[2J\", "),
+            ("libicu72 72.1-3 amd64 7", "libicu72 72.1-3 amd64 +7"),
+            ("libicu72 72.1-3 amd64 7", "libicu72 72.1-3 amd64 007"),
+            ("libicu72 72.1-3 amd64 7", "libicu72 72.1-3 amd64 18446744073709551615"),
+            ("hello_2.10-3.dsc 9", "hello_2.10-3.dsc 1099511627777"),
         ];
         let changes = changes.iter().map(|(from, to)| ((*from).to_string(), (*to).to_string())).chain(control);
         for (from, to) in changes {
@@ -415,6 +451,26 @@ mod tests {
                 refused.as_ref().is_err_and(|what| what.starts_with("twostage.lock: ") && !what.contains('\u{1b}')),
                 "{to}: {refused:?}"
             );
+        }
+        // Nothing is there twice: the second would be what counts.
+        let table = |from: &str, to: &str| {
+            let text = sample().to_string();
+            let start = text.find(from).expect("it is there");
+            text[start..].find(to).map_or(text[start..].to_string(), |end| text[start..start + end].to_string())
+        };
+        let package = table("  \"libicu72", "]\n");
+        let file = table("  \"hello_2.10-3.dsc", "]\n");
+        for (what, text) in [
+            ("the base", format!("{}{}", sample(), table("[[base]]", "[[source]]"))),
+            ("the source of", format!("{}\n{}", sample(), table("[[source]]", "[[closure]]"))),
+            ("the closure", format!("{}\n{}", sample(), table("[[closure]]", "[[names]]"))),
+            ("the table of names", format!("{}\n{}", sample(), table("[[names]]", "no such"))),
+            ("the name", sample().to_string().replace("free = [", "free = [\"libsystemd0\", ")),
+            ("the package", sample().to_string().replace(&package, &package.repeat(2))),
+            ("the file", sample().to_string().replace(&file, &file.repeat(2))),
+        ] {
+            let refused = Lock::parse(&text, "twostage.lock").map_err(|error| error.to_string()).expect_err(what);
+            assert!(refused.starts_with(&format!("twostage.lock: {what}")) && refused.ends_with("is there twice"), "{refused}");
         }
         let unpinned = sample().to_string().replace(&format!("@sha256:{digest}"), ":12");
         assert!(Lock::parse(&unpinned, "twostage.lock").is_err_and(|error| error.to_string().contains("by its digest")));

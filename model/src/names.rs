@@ -17,6 +17,16 @@ pub const BASE_LABEL: &str = "twostage.base";
 /// blanks.
 pub const REPLACES_LABEL: &str = "twostage.replaces";
 
+/// What the name of a file or folder begins with that is being written where other files are, until it is whole. Runs
+/// after a killed one remove it by this name.
+pub const UNFINISHED: &str = ".twostage-incoming-";
+
+/// The same in a folder that is twostage's alone.
+pub const INCOMING: &str = "incoming-";
+
+/// What the name of a folder begins with that holds what a container gave.
+pub const COLLECTED: &str = "collected-";
+
 /// Words that the server has for itself, or may come to have.
 const RESERVED: [&str; 10] = ["api", "blobs", "favicon", "healthz", "key", "keys", "metrics", "pool", "snapshots", "static"];
 
@@ -46,6 +56,19 @@ pub fn is_reference(word: &str) -> bool {
         && word.starts_with(|c: char| c.is_ascii_alphanumeric())
         && word.chars().all(fine)
         && !word.split('/').any(|part| part == "..")
+}
+
+/// Whether Linux has a signal of that name, in capitals and without `SIG`: `TERM`, `RTMIN+3` (as docker knows them,
+/// moby/sys/signal).
+pub fn is_signal(name: &str) -> bool {
+    const NAMES: &str = "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP \
+                         TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX";
+    let real_time = |base: &str, most: u8| {
+        let written = name.strip_prefix(base);
+        written
+            .is_some_and(|written| written.parse::<u8>().is_ok_and(|number| (1..=most).contains(&number) && number.to_string() == written))
+    };
+    NAMES.split_whitespace().any(|known| known == name) || real_time("RTMIN+", 15) || real_time("RTMAX-", 14)
 }
 
 #[cfg(test)]

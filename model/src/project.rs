@@ -468,8 +468,8 @@ impl Project {
 
 /// The folder beside the project file that is twostage's own.
 pub const STATE: &str = ".twostage";
-/// Folders that version control keeps for itself.
-const VERSION_CONTROL: [&str; 4] = [".git", ".hg", ".svn", ".bzr"];
+/// Folders that version control keeps for itself. They are in no source.
+pub const VERSION_CONTROL: [&str; 4] = [".git", ".hg", ".svn", ".bzr"];
 
 /// The parts of a path below the project's folder. (It has no `..`.)
 fn parts(path: &str) -> Vec<&str> {

@@ -14,10 +14,13 @@ use twostage_model::{Class, Error, PackageId, Result, Sha256};
 /// Bytes of a control file.
 const MAX_CONTROL_FILE: u64 = 4 << 20;
 
-/// Bytes of a stanza that apt reads: its buffer grows to 1 MiB (`pkgTagFile::Resize`) and is to hold the
-/// empty line behind the stanza, too. An index adds name, size and digest of the file to it, and dpkg's
-/// own database a line for every conffile, for which there is some room here.
-pub const MAX_STANZA: usize = (1 << 20) - 4096;
+/// Bytes of a paragraph with the empty line behind it, of which apt reads fewer: its buffer grows to 1 MiB
+/// (`pkgTagFile::Resize`), and of an index with a longer paragraph it reads nothing.
+pub const MAX_PARAGRAPH: usize = 1 << 20;
+
+/// Bytes of a package's own stanza. An index adds name, size and digest of the file to it, and dpkg's own database a line
+/// for every conffile, for which there is some room here.
+pub const MAX_STANZA: usize = MAX_PARAGRAPH - 4096;
 
 /// Bytes of a list of MD5 sums: 100,000 files of linux-headers need 10 MB.
 const MAX_SUMS: u64 = 64 << 20;

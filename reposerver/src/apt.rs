@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use twostage_model::{Class, Error, Result, Sha256};
+use twostage_package::deb::MAX_PARAGRAPH;
 
 /// The one suite of a repository.
 pub const SUITE: &str = "twostage";
@@ -53,10 +54,6 @@ fn paragraph(package: &PoolPackage) -> String {
     text
 }
 
-/// Bytes of a paragraph with the empty line behind it. apt's buffer grows to 1 MiB (`pkgTagFile::Resize`), and
-/// of an index with a longer paragraph it reads nothing.
-const MOST_PARAGRAPH: usize = 1 << 20;
-
 /// The paragraph of a package that an index can hold.
 ///
 /// # Errors
@@ -64,11 +61,11 @@ const MOST_PARAGRAPH: usize = 1 << 20;
 pub(crate) fn paragraph_checked(package: &PoolPackage) -> Result<String> {
     let text = paragraph(package);
     let size = text.len();
-    if size < MOST_PARAGRAPH {
+    if size < MAX_PARAGRAPH {
         return Ok(text);
     }
     let what = format!(
-        "{} is refused: its paragraph in the index would be {size} bytes long; apt reads paragraphs below 1 MiB ({MOST_PARAGRAPH} bytes), \
+        "{} is refused: its paragraph in the index would be {size} bytes long; apt reads paragraphs below 1 MiB ({MAX_PARAGRAPH} bytes), \
          and loses all packages of an index that has a longer one",
         package.file_name()
     );
@@ -262,8 +259,8 @@ mod tests {
     #[test]
     fn a_paragraph_that_apt_cannot_hold_is_refused_with_the_limit() {
         let deb = |size: usize| package(Kind::Deb, "aa", "all", &format!("Package: aa\nX: {}\n", "x".repeat(size)));
-        assert!(paragraph_checked(&deb(MOST_PARAGRAPH - 1000)).is_ok());
-        let refused = paragraph_checked(&deb(MOST_PARAGRAPH)).map_err(|error| error.to_string());
+        assert!(paragraph_checked(&deb(MAX_PARAGRAPH - 1000)).is_ok());
+        let refused = paragraph_checked(&deb(MAX_PARAGRAPH)).map_err(|error| error.to_string());
         assert!(refused.is_err_and(|text| text.contains("apt reads paragraphs below 1 MiB (1048576 bytes)")));
         let mut source = (*package(Kind::Source, "cc", "source", "Source: cc\n")).clone();
         let file = crate::PoolFile { name: "f".repeat(200), size: 1, sha256: Sha256::of(b"f") };

@@ -19,7 +19,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use twostage_beneath::Folder;
+use twostage_beneath::{Folder, read_text};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result};
 
@@ -50,6 +50,8 @@ enum Signer {
     Subkey(usize),
 }
 
+/// Bytes of the file of a key, at most.
+const MAX_KEY: u64 = 1 << 20;
 /// What a key has to be, and what to do where it is not.
 const USABLE: &str = "it must be an armored OpenPGP secret key without a passphrase; if it was one, restore it from a copy, or move it \
                       away and see `twostage channel --rekey`";
@@ -115,7 +117,8 @@ impl Key {
             )
             .hint(format!("chmod 600 {}; if others may have read it, make a new key", path.display())));
         }
-        let text = fs::read_to_string(path).or_fail(Class::System, failed)?;
+        let text =
+            read_text(path, MAX_KEY, Class::Repository).map_err(|error| if error.is_machine() { error } else { error.hint(USABLE) })?;
         Key::parse(&text)
             .and_then(Key::tried)
             .map(Some)

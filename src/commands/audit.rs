@@ -4,6 +4,7 @@ use crate::cli::{Audit, ProjectArgs};
 use crate::images::Place;
 use crate::leaks;
 use crate::output::Output;
+use crate::replaced;
 use crate::session::{Session, is_project, write_atomically};
 use twostage_builder::Context;
 use twostage_engine::Engine;
@@ -11,6 +12,7 @@ use twostage_image::{Base, Image, Known, Leaks, Report, audit};
 use twostage_model::{Class, Error, Result};
 
 pub async fn run(arguments: &Audit, project: &ProjectArgs, output: &Output) -> Result<()> {
+    arguments.html.iter().try_for_each(|path| replaced::check(path, replaced::Kind::Page))?;
     // Where there is a project, what its builders need is looked for.
     let name = match &arguments.image {
         Place::Engine(_, name) => Some(name.strip_suffix(":latest").unwrap_or(name)),

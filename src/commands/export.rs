@@ -2,6 +2,7 @@
 
 use crate::cli::{Export, ProjectArgs};
 use crate::output::Output;
+use crate::replaced;
 use crate::session::Session;
 use std::fs::{self, File};
 use std::io::{Read, Seek as _, SeekFrom};
@@ -20,6 +21,7 @@ pub const FOLDERS: [&str; 5] = ["pool", "blobs", "builds", "keys", "channels"];
 pub fn run(arguments: &Export, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let archive = &arguments.archive;
+    replaced::check(archive, replaced::Kind::Export)?;
     let failed = || format!("cannot write {}", archive.display());
     let mut tar = tar::Builder::new(session.unfinished(archive)?);
     tar.mode(tar::HeaderMode::Deterministic);

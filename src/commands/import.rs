@@ -12,9 +12,12 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use twostage_beneath::read_text;
 use twostage_builder::members;
 use twostage_builder::record::{Record, Records};
+use twostage_image::Tarball;
 use twostage_model::error::OrFail as _;
+use twostage_model::names::INCOMING;
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
 use twostage_package::control::dsc_files;
@@ -30,7 +33,7 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
     let archive = &arguments.archive;
     let wrong = |why: &str| Error::new(Class::Repository, format!("{} is not taken: {why}", archive.display()));
     let folder = tempfile::Builder::new()
-        .prefix("incoming-")
+        .prefix(INCOMING)
         .tempdir_in(&session.state)
         .or_fail(Class::System, || format!("cannot write in {}", session.state.display()))?;
     unpack(archive, folder.path(), &wrong)?;
@@ -47,7 +50,8 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
         }
     }
     for entry in fs::read_dir(folder.path().join("keys")).into_iter().flatten().flatten() {
-        let text = fs::read_to_string(entry.path()).or_fail(Class::Repository, || "cannot read a key".into())?;
+        let text =
+            read_text(&entry.path(), LARGEST_TEXT, Class::Repository).map_err(|cause| wrong("a key of it is none").because(cause))?;
         session.repository.add_key(&text)?;
     }
     let mut channels = Vec::new();
@@ -88,11 +92,21 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
 /// Unpacks regular files of the known folders, nothing else.
 fn unpack(archive: &Path, into: &Path, wrong: &dyn Fn(&str) -> Error) -> Result<()> {
     let unreadable = || format!("cannot read {}", archive.display());
-    let file = File::open(archive)
-        .or_fail(Class::Repository, unreadable)
-        .map_err(|error| error.hint("name the archive that `twostage export` wrote"))?;
+    let named = "name the archive that `twostage export` wrote";
+    if archive.is_dir() {
+        return Err(wrong("it is a folder").hint(named));
+    }
+    let file = File::open(archive).or_fail(Class::Repository, unreadable).map_err(|error| error.hint(named))?;
+    // What is something else altogether is said before what is wrong with it as an archive.
+    let mut head = Vec::new();
+    (&file).take(16 << 10).read_to_end(&mut head).or_fail(Class::Repository, unreadable)?;
+    let first = Tarball::new(&head[..]).next();
+    if !matches!(first, Ok(Some(_))) {
+        return Err(wrong(if first.is_ok() { "there is nothing in it" } else { "it is no tar" })
+            .hint(format!("{named}; packages are taken by `twostage publish`, images by `twostage import-image`")));
+    }
     members::for_each(
-        file,
+        (&head[..]).chain(file),
         |cause| {
             Error::new(Class::Repository, unreadable())
                 .because(cause)

@@ -2,6 +2,7 @@
 
 use crate::cli::Plan;
 use crate::output::Output;
+use crate::replaced;
 use crate::session::write_atomically;
 use twostage_builder::Context;
 use twostage_image::plan::{self, Planned};
@@ -9,6 +10,7 @@ use twostage_image::wanted;
 use twostage_model::Result;
 
 pub async fn run(arguments: &Plan, output: &Output) -> Result<()> {
+    arguments.html.iter().try_for_each(|path| replaced::check(path, replaced::Kind::Page))?;
     let mut images = Vec::new();
     for place in &arguments.images {
         let name = place.to_string();

@@ -5,13 +5,18 @@ use crate::commands::channel::word;
 use crate::offered::{Offered, ending};
 use crate::output::Output;
 use crate::session::Session;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use twostage_beneath::read_text;
 use twostage_builder::parallel::in_parallel;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 use twostage_reposerver::{Extra, PoolPackage, Repository};
+
+/// Bytes of a file of keys, at most.
+const MAX_KEYS: u64 = 4 << 20;
+/// Bytes of a file such as `updateinfo.xml`, at most: a distribution's has some ten million.
+const MAX_EXTRA: u64 = 256 << 20;
 
 /// The group of a channel's members that `publish` adds to and `repo` leaves alone.
 pub const GROUP: &str = "published";
@@ -22,7 +27,7 @@ pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Resul
     let Offered { keys, files, .. } = Offered::find(&arguments.files)?;
     // Keys first: rpms that came signed are published only when it is known by whom.
     for path in &keys {
-        let text = fs::read_to_string(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
+        let text = read_text(path, MAX_KEYS, Class::Repository)?;
         for fingerprint in repository.add_key(&text).or_fail(Class::Repository, || format!("{} is not taken", path.display()))? {
             output.sink().note("publish", format!("the key {fingerprint} is known from now on"));
         }
@@ -57,9 +62,10 @@ fn take(repository: &Repository, path: &Path) -> Result<Arc<PoolPackage>> {
     match ending(path) {
         "dsc" => repository.ingest_source(path),
         "xml" | "yaml" => {
-            let content = fs::read(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
+            let content = read_text(path, MAX_EXTRA, Class::Repository)?.into_bytes();
             let kind = Extra::of(&content).ok_or_else(|| {
                 Error::new(Class::Repository, "it is neither groups (comps.xml), advisories (updateinfo.xml) nor modules (modules.yaml)")
+                    .hint("name the file that was meant")
             })?;
             repository.ingest_extra(kind, &content)
         }

@@ -182,3 +182,40 @@ fn set_up_takes_the_engine_that_is_there_and_names_the_one_that_was_asked_for() 
     assert_eq!(setup(&[("TWOSTAGE_ENGINE", "embedded".into())]).ok().err, "", "without a daemon nothing is started");
     setup(&[("TWOSTAGE_ENGINE", "nothing".into())]).fails_with(2).says("write docker, podman or embedded");
 }
+
+/// A slip of the hand does not end the project.
+#[test]
+fn what_is_written_takes_the_place_of_its_own_kind_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let text = "[project]\nname = \"demo\"\n[base]\nimage = \"debian\"\n";
+    std::fs::write(path("twostage.toml"), text).expect("a project file");
+    crate::support::give_key(folder.path());
+    let export = |to: &str| run(twostage().arg("--project").arg(folder.path()).args(["export", to]));
+    for name in ["twostage.toml", ""] {
+        export(&path(name)).fails_with(2).says("is not written over").says("name another file, or remove that one");
+    }
+    assert_eq!(std::fs::read_to_string(path("twostage.toml")).expect("it is there"), text);
+    std::fs::write(path("empty.tar"), "").expect("written");
+    for _ in 0..2 {
+        export(&path("empty.tar")).ok();
+    }
+    let page = |to: &str| run(twostage().args(["audit", &format!("docker-archive:{}", path("empty.tar")), "--html", to]));
+    page(&path("twostage.toml")).fails_with(2).says("is there, and not a page");
+    // What `import` is given by mistake is named for what it is not.
+    let import = |from: &str| run(twostage().arg("--project").arg(folder.path()).args(["import", from]));
+    std::fs::write(path("foo.deb"), b"!<arch>\ndebian-binary   1342943816  0     0     100644  4         `\n2.0\n\xff\xfe\x1b[2J")
+        .expect("written");
+    let refused = import(&path("foo.deb")).fails_with(5).says("it is no tar").says("`twostage publish`");
+    assert!(refused.err.is_ascii() && !refused.err.contains("!<arch>"), "{}", refused.err);
+    for nothing in ["/dev/null", "/dev/zero"] {
+        import(nothing).fails_with(5).says("there is nothing in it");
+    }
+    // A key that is none is no fault of the machine's.
+    let key = path("key.asc");
+    std::fs::write(&key, b"\xff\xfe\x00").expect("written");
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
+    let serve = run(twostage().arg("--project").arg(folder.path()).args(["--key", &key, "export", &path("other.tar")]));
+    serve.fails_with(5).says("is no text").says("an armored OpenPGP secret key");
+    run(twostage().arg("--project").arg(folder.path()).args(["publish", &key])).fails_with(5).says("is no text");
+}

@@ -128,6 +128,83 @@ fn images_come_in_are_named_listed_and_removed_and_what_that_frees_is_said() {
 }
 
 #[test]
+fn what_holds_no_image_that_can_be_kept_is_refused_before_anything_is_taken_in() {
+    let kept = Kept::new();
+    // An archive of one image, whose configuration and manifest are as they are said to be.
+    let archive = |name: &str, config: &str, manifest: &str| {
+        let script = "set -e; mkdir -p made; cd made; echo x > file; tar --owner=0 --group=0 --mtime=@0 -cf layer.tar file
+            printf %s \"$CONFIG\" | sed \"s/DIFF/sha256:$(sha256sum layer.tar | cut -c 1-64)/\" > config.json; printf %s \"$MANIFEST\" > manifest.json
+            tar -cf \"../$NAME\" manifest.json config.json layer.tar";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(kept.0.path());
+        run(command.env("NAME", name).env("CONFIG", config).env("MANIFEST", manifest)).ok();
+        text(&kept.path(name))
+    };
+    let config = r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["DIFF"]},"config":{}}"#;
+    let manifest = r#"[{"Config":"config.json","RepoTags":["app:1"],"Layers":["layer.tar"]}]"#;
+    for (number, change) in [
+        r#""config":{},"variant":5"#,
+        r#""config":{"Env":"PATH=/bin"}"#,
+        r#""config":{"Volumes":{"/v":5}}"#,
+        r#""config":{"Healthcheck":{"Interval":"30s"}}"#,
+        r#""config":{"StopTimeout":"x"}"#,
+        r#""config":{"OnBuild":5}"#,
+        r#""config":{},"os.version":5"#,
+        r#""config":{},"history":[5]"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let file = archive(&format!("bad-{number}.tar"), &config.replace(r#""config":{}"#, change), manifest);
+        let refused = kept.twostage(&["import-image", &file]);
+        assert!(refused.status > 1 && refused.err.contains("hint: "), "{change}: {}", refused.err);
+        assert!(!refused.err.contains("twostage init"), "{change}: {}", refused.err);
+        kept.twostage(&["import-image", &file, "named"]).fails_with(refused.status);
+    }
+    for (number, manifest) in ["[]", "null", "{}", "[5]", ""].into_iter().enumerate() {
+        let file = archive(&format!("none-{number}.tar"), config, manifest);
+        let refused = kept.twostage(&["import-image", &file]).fails_with(7);
+        assert!(refused.err.contains("hint: "), "{manifest}: {}", refused.err);
+    }
+    for device in ["/dev/zero", "/dev/null", "/dev/urandom"] {
+        for name in [&[][..], &["named"]] {
+            kept.twostage(&[&["import-image", device], name].concat()).fails_with(2).says("is a device, and no archive");
+        }
+    }
+    let good = archive("good.tar", config, manifest);
+    let piped = |from: &str, status: i32| {
+        let script = format!("{from} | {} import-image -", env!("CARGO_BIN_EXE_twostage"));
+        let done = run(Command::new("sh").args(["-c", &script]).env("TWOSTAGE_STORE", kept.path("store")));
+        assert_eq!(done.status, status, "{from}: {}", done.err);
+        done.err
+    };
+    assert!(piped("cat /dev/zero", 7).contains("there is no file in it"));
+    assert!(piped("cat /dev/urandom", 7).contains("is no archive of images"));
+    assert!(piped("true", 7).contains("there is no file in it"));
+    assert!(kept.said(&["images"]).contains("no images in"), "nothing was taken in");
+    // What stands behind the end of a tar is not waited for.
+    piped(&format!("cat {good} /dev/zero"), 0);
+    assert_eq!(kept.names(), ["app:1"]);
+}
+
+#[test]
+fn files_that_never_end_are_not_read_to_their_end() {
+    let kept = Kept::new();
+    kept.twostage(&["import-image", &text(&kept.rootfs()), "base"]).ok();
+    fs::create_dir(kept.path("build")).expect("a folder");
+    fs::write(kept.path("build/Dockerfile"), "FROM base\nRUN --mount=type=secret,id=x true\nUSER 4294967295\nRUN true\n").expect("written");
+    let build = text(&kept.path("build"));
+    let compile = |more: &[&str]| kept.twostage(&[&["compile", "--network", "none", &build], more].concat());
+    compile(&["--secret", "id=x,src=/dev/zero"]).fails_with(2).says("cannot take the secret x").says("it has more than");
+    compile(&[]).fails_with(4).says("unable to find user 4294967295").says("correct its USER");
+    std::os::unix::fs::symlink("/dev/zero", kept.path("build/.dockerignore")).expect("a link");
+    compile(&[]).fails_with(3).says(".dockerignore is no file").says("or remove it");
+    fs::remove_file(kept.path("build/.dockerignore")).expect("removed");
+    run(Command::new("mkfifo").arg(kept.path("build/.dockerignore"))).ok();
+    compile(&[]).fails_with(3).says(".dockerignore is no file");
+}
+
+#[test]
 fn a_bad_entry_of_the_index_is_told_by_every_command_and_stops_none() {
     let kept = Kept::new();
     kept.twostage(&["import-image", &text(&kept.rootfs()), "good"]).ok();

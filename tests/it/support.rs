@@ -168,11 +168,16 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
+/// The user's cache of all commands of this run.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shared-{}-cache", std::process::id()))
+}
+
 /// The command under test.
 pub fn twostage() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twostage"));
     // (What an earlier run of the tests compiled is not this one's.)
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shared-{}-cache", std::process::id()));
+    let cache = cache();
     command.env("NO_COLOR", "1").env("XDG_CACHE_HOME", cache).env_remove("SOURCE_DATE_EPOCH").env_remove("TWOSTAGE_LOG");
     command
 }
@@ -402,9 +407,28 @@ impl Project {
         project
     }
 
+    /// The same of a project that has one such component. Whether the distribution has a package of that name need not be
+    /// asked.
     pub fn add_quick(&self, component: &str) {
-        // Whether the distribution has a package of that name need not be asked.
-        self.edit("twostage.lock", |lock| lock.replace("\nfree = [", &format!("\nfree = [\"{component}\", ")));
+        self.lock_calls_free(component);
+        let heard = cache().join("twostage/names");
+        fs::create_dir_all(&heard).expect("the cache can be written");
+        let lock = self.read("twostage.lock");
+        for base in lock.lines().filter_map(|line| line.strip_prefix("base = \"")?.strip_suffix('"')) {
+            let file = fs::File::options().create(true).append(true).open(heard.join(base));
+            let line = format!("free {component}\n");
+            file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the cache can be written");
+        }
+        self.add_unasked(component);
+    }
+
+    /// The lock says that neither a base nor its distribution has a package of that name.
+    pub fn lock_calls_free(&self, name: &str) {
+        self.edit("twostage.lock", |lock| lock.replace("\nfree = [", &format!("\nfree = [\"{name}\", ")));
+    }
+
+    /// The same where nobody knows yet whose the name is.
+    pub fn add_unasked(&self, component: &str) {
         match self.family {
             Family::Deb => self.add_quick_deb(component),
             Family::Rpm => self.add_quick_rpm(component),

@@ -270,7 +270,7 @@ fn docker_takes_each_value_as_the_project_says_it() {
     }
     let words = VALUES.iter().map(quoted).collect::<Vec<_>>().join(", ");
     let text = format!(
-        "[project]\nname = \"demo\"\n[base]\nimage = \"x\"\n[runtime.demo]\npackages = [\"greet\"]\nentrypoint = [{words}]\n\
+        "[project]\nname = \"demo\"\n[base]\nimage = \"x\"\n[runtime.demo]\npackages = [\"greet\"]\nentrypoint = [\"program\", {words}]\n\
          cmd = [{words}]\n[runtime.demo.env]\n{env}[runtime.demo.labels]\n{labels}"
     );
     let project = Project::parse(&text, "twostage.toml", &|| "debian:bookworm".parse()).expect("a project");
@@ -302,7 +302,7 @@ fn docker_takes_each_value_as_the_project_says_it() {
         assert!(config["Env"].as_array().expect("a list").iter().any(|known| *known == variable.as_str()), "{variable:?}: {said}");
         assert_eq!(config["Labels"][format!("test.v{number}")], *value);
     }
-    assert_eq!(config["Entrypoint"], serde_json::json!(VALUES));
+    assert_eq!(config["Entrypoint"], serde_json::json!([&["program"], &VALUES[..]].concat()));
     assert_eq!(config["Cmd"], serde_json::json!(VALUES));
 }
 

@@ -1,5 +1,5 @@
 # Builds one component from /build/src (a tree with debian/) or /build/source (a .dsc and its
-# files). VERSION_MARK, VERSION_MARK_UBUNTU, VERSION_KEY, SOURCE_DATE_EPOCH, DEB_BUILD_OPTIONS and BUILD_KEY
+# files). VERSION_MARK, VERSION_MARK_UBUNTU, VERSION_MARK_DERIVED, VERSION_KEY, SOURCE_DATE_EPOCH, DEB_BUILD_OPTIONS and BUILD_KEY
 # come in; packages and the source package go to /build/out.
 mkdir -p /build/out
 if [ -d /build/source ]; then dpkg-source --no-check --extract /build/source/*.dsc /build/src; cp /build/source/*.orig*.tar.* /build 2>/dev/null || :; fi
@@ -29,9 +29,13 @@ if [ "$SOURCE_DATE_EPOCH" -lt 315532800 ] || { [ -d /build/source ] && [ "$chang
     SOURCE_DATE_EPOCH=$changed
 fi
 export SOURCE_DATE_EPOCH
-# On Ubuntu "+" sorts above the versions that mend something: 1-2ubuntu0.1 is below 1-2+anything.
-derived=$(. /etc/os-release 2>/dev/null && echo " ${ID:-} ${ID_LIKE:-} ") || derived=
-case $derived in *" ubuntu "*) mark=$VERSION_MARK_UBUNTU ;; *) mark=$VERSION_MARK ;; esac
+# mark: letters sort before a plus. 1-2ubuntu0.1 and 1-2kali1 mend something, and are below 1-2+anything.
+base=$(. /etc/os-release 2> /dev/null && echo "${ID:-} / ${ID_LIKE:-} ") || base=
+case " $base" in
+*" ubuntu "*) mark=$VERSION_MARK_UBUNTU ;;
+" debian / "* | " raspbian / "* | " devuan / "* | " pureos / "*) mark=$VERSION_MARK ;;
+*) mark=$VERSION_MARK_DERIVED ;;
+esac
 source=$(dpkg-parsechangelog -S Source)
 version=$(dpkg-parsechangelog -S Version)
 {

@@ -4,7 +4,7 @@ use super::config::{Health, go_character, go_duration, go_quoted};
 use super::state::Source;
 use super::{At, Command, Healthcheck};
 use std::net::IpAddr;
-use twostage_model::{Result, Sha256};
+use twostage_model::{Result, Sha256, names};
 
 /// A path or, for ADD, a URL; repositories of Git are refused. `parents`: the folders of a path are kept, from `/./` on.
 pub(super) fn source(at: &At, add: bool, parents: bool, word: String) -> Result<Source> {
@@ -141,16 +141,9 @@ fn range(text: &str) -> Option<(u16, u16)> {
 
 /// `signal.ParseSignal`: a number that is not 0, or a name of Linux with or without SIG.
 pub(super) fn is_signal(text: &str) -> bool {
-    const NAMES: &str = "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP \
-                         TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX";
     if let Ok(number) = text.parse::<i32>() {
         return number > 0;
     }
     let name = text.to_uppercase();
-    let name = name.strip_prefix("SIG").unwrap_or(&name);
-    let real_time = |base: &str, most: u8| {
-        let number = name.strip_prefix(base).and_then(|number| number.parse::<u8>().ok());
-        number.is_some_and(|number| (1..=most).contains(&number))
-    };
-    NAMES.split_whitespace().any(|known| known == name) || real_time("RTMIN+", 15) || real_time("RTMAX-", 14)
+    names::is_signal(name.strip_prefix("SIG").unwrap_or(&name))
 }

@@ -97,7 +97,23 @@ fn stored(store: &Store, digest: Sha256, names: Vec<String>) -> Result<Stored> {
 
 /// A configuration, whatever it has for images that start from it.
 pub(super) fn config(json: &[u8]) -> Result<ImageConfig> {
-    serde_json::from_slice(json).or_fail(Class::Engine, || "the image's configuration is not one".into())
+    let read: Result<ImageConfig> = serde_json::from_slice(json).or_fail(Class::Engine, || "the image's configuration is not one".into());
+    read.map_err(|error| error.hint("it is not what OCI and docker say of such a file: whoever wrote the image has to write it again"))
+}
+
+/// Refuses a configuration that could not be read later, or names other layers than there are.
+fn check_config(json: &[u8], layers: &[Sha256]) -> Result<()> {
+    if json.len() as u64 > MAX_DOCUMENT {
+        return Err(Error::new(Class::Engine, format!("the image's configuration has more than {MAX_DOCUMENT} bytes"))
+            .hint("give it shorter labels, variables and history lines"));
+    }
+    let named = config(json)?.rootfs.diff_ids.iter().map(|digest| digest.parse()).collect::<Result<Vec<Sha256>>>();
+    let named = named.map_err(|cause| cause.hint("whoever wrote the image has to write it again"))?;
+    match named == layers {
+        true => Ok(()),
+        false => Err(Error::new(Class::Engine, format!("the image's configuration names {} layers, and others than it has", named.len()))
+            .hint("whoever wrote the image has to write it again")),
+    }
 }
 
 /// Makes what other programs wrote into the layout images of the store. What cannot be one stays as it is, and whoever
@@ -265,6 +281,7 @@ pub(super) struct Put {
 
 /// Adds an image, whose new layers were made durable, and gives it names.
 pub(super) fn put(store: &Store, turn: &Turn, config: &[u8], layers: &[NewLayer], names: &[String]) -> Result<Put> {
+    check_config(config, &layers.iter().map(|layer| layer.diff_id).collect::<Vec<_>>())?;
     let mut descriptors = Vec::new();
     for layer in layers {
         let blob = store.blob(&layer.diff_id);
@@ -541,9 +558,8 @@ pub(super) fn load(store: &Store, mut archive: impl Read) -> Result<Vec<String>>
     watch.told(io::copy(&mut archive, &mut spool).or_fail(Class::System, || "cannot read the archive".into()))?;
     drop(spool);
     let images = twostage_image::Store::open_all(&path, &|diff_id| store.blob(diff_id).exists())?;
-    if images.is_empty() {
-        return Err(Error::new(Class::Engine, "there is no image in it"));
-    }
+    // All are looked at before the first is taken in.
+    images.iter().try_for_each(|image| check_config(&image.config_json, &image.config.diff_ids))?;
     let mut copied = BTreeMap::new();
     for image in &images {
         copy_layers(store, &place, image, &image.config.diff_ids, &mut copied)?;

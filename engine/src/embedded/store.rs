@@ -29,10 +29,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use twostage_beneath::Mark;
 use twostage_model::error::OrFail as _;
+use twostage_model::names::UNFINISHED;
 use twostage_model::{Class, Error, Result, Sha256};
 
-/// What a file is called that is being written.
-const UNFINISHED: &str = ".twostage-incoming-";
 /// How often a removal is tried again.
 const PATIENCE: u32 = 20;
 /// Places that hold what somebody is working on.

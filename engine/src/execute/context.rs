@@ -69,9 +69,14 @@ impl Context {
         let mut ignore = Ignore::default();
         for file in beside.into_iter().chain([folder.join(".dockerignore")]) {
             match fs::metadata(&file) {
+                Ok(found) if !found.is_file() => {
+                    return Err(Error::new(Class::Project, format!("{} is no file", file.display()))
+                        .hint("write the patterns into a file of that name, or remove it"));
+                }
                 Ok(found) if found.len() > MAX_IGNORE => return Err(long(&file.display())),
                 Ok(_) => {
-                    let text = fs::read_to_string(&file).or_fail(Class::Project, || format!("cannot read {}", file.display()))?;
+                    let text = twostage_beneath::read_bytes(&file, MAX_IGNORE, Class::Project)?;
+                    let text = String::from_utf8_lossy(&text);
                     ignore = rules(&text, &file.display())?;
                     break;
                 }
@@ -96,6 +101,14 @@ impl Context {
             }
         }
         Ok(context)
+    }
+
+    /// Whether there is something that is no file, such as a link.
+    ///
+    /// # Errors
+    /// It cannot be looked for.
+    pub fn has_other(&self, path: &str) -> Result<bool> {
+        Ok(matches!(self.files.what(path.trim_matches('/'))?, Some(What::Folder | What::Link(_))))
     }
 
     /// What is in a file, whatever the rules say of it; none if there is no such file.

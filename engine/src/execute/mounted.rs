@@ -132,10 +132,5 @@ impl Mounted {
 }
 
 fn secret(id: &str, path: &Path) -> Result<Vec<u8>> {
-    let fail = || format!("cannot read the secret {id} from {}", path.display());
-    let size = std::fs::metadata(path).or_fail(Class::Usage, fail)?.len();
-    if size > MAX_SECRET {
-        return Err(Error::new(Class::Usage, fail()).because(format!("it has more than {MAX_SECRET} bytes")).hint("give a smaller file"));
-    }
-    std::fs::read(path).or_fail(Class::Usage, fail)
+    twostage_beneath::read_bytes(path, MAX_SECRET, Class::Usage).or_fail(Class::Usage, || format!("cannot take the secret {id}"))
 }

@@ -262,7 +262,7 @@ fn check_uri(uri: &str) -> std::result::Result<(), String> {
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.bytes().all(of_host) {
         return wrong("has no host");
     }
-    if !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err() {
+    if !port.bytes().all(|b| b.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
         return wrong("has no number for its port");
     }
     let mut bytes = path.bytes();
@@ -273,7 +273,7 @@ fn check_uri(uri: &str) -> std::result::Result<(), String> {
                 let value = std::str::from_utf8(&digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
                 digits.iter().all(u8::is_ascii_hexdigit) && value.is_some_and(|value| value > b' ' && value != 0x7f)
             }
-            _ => byte.is_ascii_alphanumeric() || b"/._~!$&'()*+,;=:@-".contains(&byte) && byte != b'\'',
+            _ => byte.is_ascii_alphanumeric() || b"/._~!$&()*+,;=:@-".contains(&byte),
         };
         if !fine {
             return wrong("has a character that no such URI has");
@@ -384,6 +384,8 @@ mod tests {
             "deb http://-h/d bookworm main",
             "deb http://h:x/d bookworm main",
             "deb http://h:+80/d bookworm main",
+            "deb http://h:0/d bookworm main",
+            "deb http://h/d' bookworm main",
             "deb http://h/d%0adeb bookworm main",
             "deb http://h/d%20x bookworm main",
             "deb http://h/d%zz bookworm main",

@@ -1,21 +1,25 @@
-//! The project file's keys as serde sees them, and their translation into the domain types.
+//! The project file's keys as serde sees them. The modules below translate them, table by table, into the domain types,
+//! and refuse what has no meaning there.
 
-use super::{
-    At, Base, Component, HealthCheck, ImageFile, Mirror, Project, Recipe, Release, RepositorySettings, RuntimeImage, Source, User,
-    YumCompression, error_at, near_miss,
-};
-use crate::names::{check_channel_name, is_reference};
-use crate::{Format, Result, url};
+mod base;
+mod component;
+mod image;
+mod repository;
+mod running;
+mod text;
+
+use super::{At, Project, Release, YumCompression, error_at, near_miss};
+use crate::{Format, Result};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
 use serde_spanned::Spanned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Bytes of a path, at most (Linux's PATH_MAX).
-const MAX_PATH: usize = 4095;
-/// Entries of `mirrors`, at most.
-const MAX_MIRRORS: usize = 64;
+/// Bytes of a project file, at most.
+const MAX_BYTES: usize = 4 << 20;
+/// Components, images, and entries of a list, at most.
+const MAX_ENTRIES: usize = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,7 +97,7 @@ struct RepositoryTable {
     channel: Option<Spanned<String>>,
     key: Option<Spanned<String>>,
     listen: Option<Spanned<String>>,
-    keep: Option<usize>,
+    keep: Option<Spanned<usize>>,
     #[serde(default)]
     yum_compression: YumCompression,
 }
@@ -107,9 +111,9 @@ struct RuntimeTable {
     #[serde(default)]
     env: BTreeMap<Spanned<String>, Spanned<String>>,
     #[serde(default)]
-    entrypoint: Vec<String>,
+    entrypoint: Vec<Spanned<String>>,
     #[serde(default)]
-    cmd: Vec<String>,
+    cmd: Vec<Spanned<String>>,
     #[serde(default)]
     expose: Vec<Spanned<Port>>,
     #[serde(default)]
@@ -126,13 +130,13 @@ struct RuntimeTable {
     healthcheck: Option<Spanned<HealthCheckTable>>,
     stop_signal: Option<Spanned<String>>,
     #[serde(default)]
-    check: Vec<String>,
+    check: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HealthCheckTable {
-    cmd: Vec<String>,
+    cmd: Vec<Spanned<String>>,
     interval: Option<String>,
     timeout: Option<String>,
     start_period: Option<String>,
@@ -213,21 +217,22 @@ impl<'de> Deserialize<'de> for Port {
     }
 }
 
-/// A URL for a message: one line, without a password.
-fn shown_url(url: &str) -> String {
-    url::shown(url).escape_debug().to_string()
-}
-
 /// Knows the text, to turn byte offsets into lines.
 struct Reader<'a> {
-    text: &'a str,
+    /// Where each line ends.
+    line_ends: Vec<usize>,
     file: &'a str,
     format: Format,
     host: &'a dyn Fn() -> Result<Release>,
 }
 
 pub(super) fn parse(text: &str, file: &str, host: &dyn Fn() -> Result<Release>) -> Result<Project> {
-    let reader = Reader { text, file, format: Format::Deb, host };
+    if text.len() > MAX_BYTES {
+        return Err(error_at(file, 1, format!("the file has {} bytes, and {MAX_BYTES} are allowed", text.len()))
+            .hint("a project file names files; their content is not in it"));
+    }
+    let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset).collect();
+    let reader = Reader { line_ends, file, format: Format::Deb, host };
     let deserializer = toml::Deserializer::parse(text).map_err(|error| reader.toml_error(&error))?;
     let raw = File::deserialize(deserializer.into_deserializer()).map_err(|error| reader.toml_error(&error))?;
     let format = raw.project.format.as_ref().map_or(Format::Deb, |format| *format.get_ref());
@@ -236,7 +241,7 @@ pub(super) fn parse(text: &str, file: &str, host: &dyn Fn() -> Result<Release>) 
 
 impl Reader<'_> {
     fn line(&self, offset: usize) -> usize {
-        self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+        self.line_ends.partition_point(|end| *end < offset) + 1
     }
 
     fn at<T>(&self, spanned: Spanned<T>) -> At<T> {
@@ -274,7 +279,16 @@ impl Reader<'_> {
         } else if message.contains("expected a boolean") {
             "write true or false, without quotes"
         } else if message.starts_with("unknown variant") {
-            "write \"deb\" or \"rpm\""
+            let known: Vec<String> = quoted.iter().skip(1).map(|word| format!("\"{word}\"")).collect();
+            return self.error(line, message.clone()).hint(format!("write {}", known.join(" or ")));
+        } else if message == "duplicate key" {
+            "remove one of the two"
+        } else if message.contains("recursion") || message.contains("recurse") {
+            "write it flat: tables are at most three deep here"
+        } else if message.contains("expected a map") {
+            "write a table: { name = value }"
+        } else if message.contains("expected u32") || message.contains("expected usize") {
+            "write a number, without quotes"
         } else {
             "see the commented project file that `twostage init` writes"
         };
@@ -283,10 +297,15 @@ impl Reader<'_> {
 
     fn project(&self, raw: File) -> Result<Project> {
         let name = self.at(raw.project.name);
-        self.check_name("project", &name)?;
+        self.check_name("a project", &name)?;
         let architectures: Vec<At<String>> = raw.project.architectures.into_iter().map(|arch| self.at(arch)).collect();
-        for arch in &architectures {
-            self.format.check_name("xx", Some(&arch.value)).map_err(|cause| self.error(arch.line, cause))?;
+        self.check_architectures(&architectures)?;
+        for (what, many) in [("components", raw.component.len()), ("images", raw.runtime.len())] {
+            if many > MAX_ENTRIES {
+                return Err(self
+                    .error(1, format!("the project has {many} {what}, and {MAX_ENTRIES} are allowed"))
+                    .hint("split the project"));
+            }
         }
         Ok(Project {
             file: self.file.to_string(),
@@ -307,498 +326,34 @@ impl Reader<'_> {
         })
     }
 
-    fn base(&self, raw: Spanned<BaseTable>) -> Result<At<Base>> {
-        let At { line, value: raw } = self.at(raw);
-        let mut bases = Vec::new();
-        if let Some(image) = &raw.image
-            && !is_reference(image)
-        {
-            return Err(self
-                .error(line, format!("`{}` is not a name of an image", image.escape_debug()))
-                .hint("write it like \"debian:bookworm\" or \"registry.example/team/base@sha256:…\""));
-        }
-        bases.extend(raw.image.map(Base::Image));
-        let below = |path: Option<Spanned<String>>| -> Result<Option<String>> {
-            let Some(path) = path.map(|path| self.at(path)) else { return Ok(None) };
-            self.check_relative(&path).map(|()| Some(path.value))
-        };
-        bases.extend(below(raw.layout)?.map(Base::Layout));
-        bases.extend(below(raw.archive)?.map(Base::Archive));
-        bases.extend(below(raw.rootfs)?.map(Base::Rootfs));
-        let bootstrapped = raw.bootstrap.is_some();
-        if let Some(bootstrap) = raw.bootstrap {
-            let bootstrap = self.at(bootstrap);
-            if self.format == Format::Rpm {
-                return Err(self
-                    .error(bootstrap.line, "`bootstrap` makes bases of deb packages, and this project makes rpms")
-                    .hint("name a base of an rpm distribution with image, archive, layout or rootfs"));
-            }
-            let of_host = bootstrap.value == "host";
-            let release = if of_host { (self.host)() } else { bootstrap.value.parse() };
-            let release = release.map_err(|cause| self.error(bootstrap.line, &cause).hint(cause.hint_or_class()))?;
-            bases.push(Base::Bootstrap { release, of_host, mirrors: Vec::new() });
-        }
-        // What it says is the base's sources.list, which is in every image.
-        if let Some(mirror) = raw.mirrors.iter().find(|mirror| mirror.split_whitespace().any(url::has_password)) {
-            let shown: Vec<String> = mirror.split_whitespace().map(url::shown).collect();
-            return Err(self
-                .error(line, format!("the mirror `{}` has a password in it, which would be in every image", shown.join(" ")))
-                .hint("name a mirror that needs none, such as a cache on your own network that knows the password"));
-        }
-        if !raw.mirrors.is_empty() && !bootstrapped {
-            return Err(self
-                .error(line, "`mirrors` goes with `bootstrap` only")
-                .hint("remove `mirrors`: an image brings its own apt sources"));
-        }
-        if raw.mirrors.len() > MAX_MIRRORS {
-            return Err(self.error(line, format!("a base has {MAX_MIRRORS} mirrors at most")).hint("remove those that it does not need"));
-        }
-        let understood = raw.mirrors.iter().map(|mirror| Mirror::parse(mirror)).collect::<Result<Vec<_>>>();
-        let understood = understood.map_err(|cause| self.error(line, &cause).hint(cause.hint_or_class()))?;
-        if let Some(Base::Bootstrap { mirrors, .. }) = bases.last_mut() {
-            *mirrors = understood;
-        }
-        match (bases.pop(), bases.is_empty()) {
-            (Some(base), true) => Ok(At { line, value: base }),
-            _ => Err(self
-                .error(line, "a base needs exactly one of image, bootstrap, layout, archive, rootfs")
-                .hint("write one of them, such as bootstrap = \"debian:bookworm\"")),
-        }
-    }
-
-    fn component(&self, raw: ComponentTable) -> Result<Component> {
-        let name = self.at(raw.name);
-        self.check_name("component", &name)?;
-        let recipe = match (raw.dockerfile, raw.packages) {
-            (None, None) => Recipe::Native,
-            (Some(dockerfile), Some(packages)) => {
-                let (dockerfile, packages) = (self.at(dockerfile), self.at(packages));
-                self.check_relative(&dockerfile)?;
-                if !packages.value.starts_with('/')
-                    || packages.value.split('/').any(|part| part == "..")
-                    || packages.value.chars().any(char::is_control)
-                {
-                    return Err(self
-                        .error(packages.line, format!("`packages = \"{}\"` is not an absolute folder of the builder image", packages.value))
-                        .hint("write it with a leading slash, such as \"/packages\""));
-                }
-                Recipe::Dockerfile { dockerfile: dockerfile.value, packages: packages.value }
-            }
-            (Some(dockerfile), None) => {
-                return Err(self
-                    .error(self.line(dockerfile.span().start), "`dockerfile` needs `packages`, the folder that it leaves its packages in")
-                    .hint("add packages = \"/packages\""));
-            }
-            (None, Some(packages)) => {
-                return Err(self
-                    .error(self.line(packages.span().start), "`packages` in a component goes with `dockerfile` only")
-                    .hint("remove it, or add dockerfile = \"Dockerfile\""));
-            }
-        };
-        let source = self.source(raw.source)?;
-        if let (Recipe::Dockerfile { .. }, Source::Distribution { .. }) = (&recipe, &source.value) {
-            return Err(self
-                .error(source.line, "a distribution's source package is built natively, not with a Dockerfile")
-                .hint("remove `dockerfile` and `packages`"));
-        }
-        let patches: Vec<At<String>> = raw.patches.into_iter().map(|patch| self.at(patch)).collect();
-        patches.iter().try_for_each(|patch| self.check_relative(patch))?;
-        let options: Vec<At<String>> = raw.options.into_iter().map(|option| self.at(option)).collect();
-        if let Some(option) = options.iter().find(|o| o.value.is_empty() || !o.value.chars().all(|c| c.is_ascii_graphic())) {
-            return Err(self
-                .error(option.line, format!("{:?} is not a build option", option.value))
-                .hint("write one word, such as \"nocheck\""));
-        }
-        if let (Recipe::Dockerfile { .. }, Some((key, first))) =
-            (&recipe, patches.first().map(|patch| ("patches", patch)).or(options.first().map(|option| ("options", option))))
-        {
-            return Err(self
-                .error(first.line, format!("`{key}` is for native builds; component `{}` has a Dockerfile", name.value))
-                .hint(format!("remove `{key}`, and let the Dockerfile do that")));
-        }
-        let replaces: Vec<At<String>> = raw.replaces.into_iter().map(|name| self.at(name)).collect();
-        for name in &replaces {
+    fn check_architectures(&self, architectures: &[At<String>]) -> Result<()> {
+        self.check_once("architectures", architectures)?;
+        for arch in architectures {
             self.format
-                .check_name(&name.value, None)
-                .map_err(|cause| self.error(name.line, cause).hint("`replaces` takes bare names of packages, such as [\"libsystemd0\"]"))?;
-        }
-        Ok(Component {
-            name,
-            source,
-            patches,
-            needs: raw.needs.into_iter().map(|need| self.at(need)).collect(),
-            replaces,
-            recipe,
-            options: options.into_iter().map(|option| option.value).collect(),
-        })
-    }
-
-    fn source(&self, raw: Spanned<SourceValue>) -> Result<At<Source>> {
-        let At { line, value } = self.at(raw);
-        let table = match value {
-            SourceValue::Folder(folder) => {
-                let folder = At { line, value: folder };
-                self.check_relative(&folder)?;
-                return Ok(At { line, value: Source::Folder(folder.value) });
-            }
-            SourceValue::Table(table) => table,
-        };
-        let value = match *table {
-            SourceTable { folder: Some(folder), url: None, sha256: None, git: None, revision: None, distribution: None, version: None } => {
-                self.check_relative(&At { line, value: folder.clone() })?;
-                Source::Folder(folder)
-            }
-            SourceTable {
-                url: Some(url),
-                sha256: Some(sha256),
-                folder: None,
-                git: None,
-                revision: None,
-                distribution: None,
-                version: None,
-            } => {
-                let sha256 = self.at(sha256);
-                if let Err(why) = url::tarball_place(&url) {
-                    return Err(self
-                        .error(line, format!("`{}` {why}", shown_url(&url)))
-                        .hint("write it like \"https://…/greet-1.0.tar.gz\""));
-                }
-                let digest = sha256.value.parse().map_err(|cause| self.error(sha256.line, cause).hint("write what `sha256sum` prints"))?;
-                Source::Tarball { url, sha256: digest }
-            }
-            SourceTable {
-                git: Some(url),
-                revision: Some(revision),
-                folder: None,
-                url: None,
-                sha256: None,
-                distribution: None,
-                version: None,
-            } => {
-                let revision = self.at(revision);
-                if revision.value.len() != 40 || !revision.value.chars().all(|c| c.is_ascii_hexdigit()) {
-                    return Err(self
-                        .error(revision.line, format!("revision `{}` is not a full commit id", revision.value))
-                        .hint("write the 40 hex digits that `git rev-parse` prints: a branch or tag can move"));
-                }
-                if let Err(why) = url::git_place(&url) {
-                    return Err(self.error(line, format!("`{}` {why}", shown_url(&url))).hint("write it like \"https://…/greet.git\""));
-                }
-                // Git passes its URL on as an argument, which is for all of the machine to see.
-                if url::has_password(&url) {
-                    return Err(self
-                        .error(line, format!("`{}` has a password in it", url::shown(&url)))
-                        .hint("write the URL without it: git asks its credential helper (`git help credentials`)"));
-                }
-                Source::Git { url, revision: revision.value }
-            }
-            SourceTable { distribution: Some(name), version, folder: None, url: None, sha256: None, git: None, revision: None } => {
-                let name = self.at(name);
-                let version = version.map(|version| self.at(version));
-                match &version {
-                    Some(version) => self.format.id(&name.value, &version.value, self.format.source_arch()).map(|_| ()),
-                    None => self.format.check_name(&name.value, None),
-                }
-                .map_err(|cause| self.error(name.line, cause))?;
-                Source::Distribution { name: name.value, version: version.map(|version| version.value) }
-            }
-            _ => {
+                .check_name("xx", Some(&arch.value))
+                .map_err(|cause| self.error(arch.line, cause).hint("write architectures as dpkg or rpm names them"))?;
+            // These say that a package is for any architecture, or is a source.
+            if ["all", "any", "noarch", "source", "src", "nosrc"].contains(&arch.value.as_str()) {
                 return Err(self
-                    .error(line, "this source is not one of the four kinds")
-                    .hint("write \"folder\", { url = …, sha256 = … }, { git = …, revision = … } or { distribution = … }"));
+                    .error(arch.line, format!("`{}` is not the architecture of a machine", arch.value))
+                    .hint(format!("write it like \"{}\"", self.format.architecture("amd64"))));
             }
-        };
-        Ok(At { line, value })
-    }
-
-    fn repository(&self, raw: RepositoryTable) -> Result<RepositorySettings> {
-        let channel = raw.channel.map_or(At { line: 1, value: "main".to_string() }, |channel| self.at(channel));
-        check_channel_name(&channel.value).map_err(|cause| self.error(channel.line, &cause).hint(cause.hint_or_class()))?;
-        let listen = raw.listen.map_or(At { line: 1, value: "127.0.0.1:8417".to_string() }, |listen| self.at(listen));
-        if listen.value.parse::<std::net::SocketAddr>().is_err() {
-            return Err(self
-                .error(listen.line, format!("`{}` is not an address and port", listen.value))
-                .hint("write it like \"127.0.0.1:8417\""));
-        }
-        Ok(RepositorySettings {
-            path: self.own_place(raw.path)?.unwrap_or_else(|| At { line: 1, value: ".twostage/repository".into() }),
-            channel: channel.value,
-            key: self.own_place(raw.key)?,
-            listen: listen.value,
-            keep: raw.keep.unwrap_or(16),
-            yum_compression: raw.yum_compression,
-        })
-    }
-
-    fn image(&self, name: At<String>, raw: RuntimeTable) -> Result<RuntimeImage> {
-        self.check_name("image", &name)?;
-        // Its folder in `.twostage/images` lies beside them.
-        if ["blobs", "index.json", "oci-layout"].contains(&name.value.as_str()) {
-            return Err(self
-                .error(name.line, format!("`{}` is not a name for an image: OCI layouts use it", name.value))
-                .hint("rename it"));
-        }
-        let packages: Vec<At<String>> = raw.packages.into_iter().map(|package| self.at(package)).collect();
-        if packages.is_empty() {
-            return Err(self
-                .error(name.line, format!("image `{}` installs no package", name.value))
-                .hint("name at least one in `packages`"));
-        }
-        for package in &packages {
-            if self.format == Format::Deb && package.value.ends_with('-') {
-                return Err(self
-                    .error(package.line, format!("apt would remove `{}`", package.value.trim_end_matches('-')))
-                    .hint("write the bare name of a package to install"));
-            }
-            self.format.check_name(&package.value, None).map_err(|cause| {
-                self.error(package.line, cause).hint("write the bare name: versions come from the channel and the lock")
-            })?;
-        }
-        let mut env = BTreeMap::new();
-        for (key, value) in raw.env {
-            let (key, value) = (self.at(key), self.at(value));
-            let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if key.value.is_empty() || key.value.starts_with(|c: char| c.is_ascii_digit()) || !key.value.chars().all(fine) {
-                return Err(self.error(key.line, format!("`{}` is not a name of an environment variable", key.value)));
-            }
-            self.check_line(&value)?;
-            env.insert(key.value, value.value);
-        }
-        let mut labels = BTreeMap::new();
-        for (key, value) in raw.labels {
-            let (key, value) = (self.at(key), self.at(value));
-            // One that begins with a dash would be a flag of LABEL.
-            let starts = key.value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-            if !starts || !key.value.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c)) {
-                return Err(self.error(key.line, format!("`{}` is not a label name", key.value)));
-            }
-            if key.value.starts_with("twostage.") {
-                return Err(self.error(key.line, format!("label `{}` is twostage's own", key.value)).hint("choose another prefix"));
-            }
-            self.check_line(&value)?;
-            labels.insert(key.value, value.value);
-        }
-        for word in raw.entrypoint.iter().chain(&raw.cmd).chain(&raw.check) {
-            self.check_line(&At { line: name.line, value: word.clone() })?;
-        }
-        Ok(RuntimeImage {
-            base: raw.base.map(|base| self.base(base)).transpose()?,
-            packages,
-            user: raw.user.map(|user| self.user(user)).transpose()?,
-            env,
-            entrypoint: raw.entrypoint,
-            cmd: raw.cmd,
-            expose: raw.expose.into_iter().map(|port| self.port(port)).collect::<Result<_>>()?,
-            labels,
-            files: raw.files.into_iter().map(|(path, file)| self.file(path, file)).collect::<Result<_>>()?,
-            slim: raw.slim,
-            locales: self.locales(raw.locales, raw.slim)?,
-            workdir: raw.workdir.map(|path| self.image_folder("workdir", path)).transpose()?,
-            volumes: raw.volumes.into_iter().map(|path| self.image_folder("volumes", path)).collect::<Result<_>>()?,
-            healthcheck: raw.healthcheck.map(|check| self.healthcheck(check)).transpose()?,
-            stop_signal: raw.stop_signal.map(|signal| self.stop_signal(signal)).transpose()?,
-            check: raw.check,
-            name,
-        })
-    }
-
-    fn user(&self, raw: Spanned<UserValue>) -> Result<User> {
-        let At { line, value } = self.at(raw);
-        let (name, uid, says_uid) = match value {
-            UserValue::Table(table) => (table.name, table.uid, true),
-            UserValue::Name(name) => {
-                let uid = name.parse().ok();
-                (name, uid.unwrap_or(1000), uid.is_some())
-            }
-        };
-        let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if name.is_empty() || name.len() > 32 || name.starts_with('-') || !name.chars().all(fine) {
-            return Err(self
-                .error(line, format!("`{}` is not a user name", name.escape_debug()))
-                .hint("use lower-case letters, digits, `_` and `-`"));
-        }
-        if name.starts_with(|c: char| c.is_ascii_digit()) && name.parse() != Ok(uid) {
-            return Err(self.error(line, format!("user `{name}` is neither a name nor a uid")).hint("a name starts with a letter"));
-        }
-        Ok(User { name, uid, says_uid })
-    }
-
-    /// Languages by gettext's names: `de`, `pt_BR`, `sr@latin`.
-    fn locales(&self, raw: Vec<Spanned<String>>, slim: bool) -> Result<Vec<String>> {
-        let mut locales = Vec::new();
-        for locale in raw {
-            let At { line, value } = self.at(locale);
-            let fine = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '@';
-            if value.is_empty() || value.len() > 32 || !value.starts_with(|c: char| c.is_ascii_lowercase()) || !value.chars().all(fine) {
-                return Err(self
-                    .error(line, format!("`{value}` is not a language"))
-                    .hint("write it as gettext does, such as \"de\" or \"pt_BR\""));
-            }
-            if !slim {
-                return Err(self
-                    .error(line, "`locales` says which translations `slim` keeps, and this image is not slim")
-                    .hint("add slim = true, or remove `locales`: without `slim` every translation stays"));
-            }
-            locales.push(value);
-        }
-        Ok(locales)
-    }
-
-    /// An absolute folder of the image, as WORKDIR and VOLUME take it.
-    fn image_folder(&self, key: &str, raw: Spanned<String>) -> Result<String> {
-        let path = self.at(raw);
-        let fine = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
-        let below = path.value.strip_prefix('/').filter(|below| !below.split('/').any(|part| matches!(part, "" | "." | "..")));
-        if below.is_none() || !path.value.chars().all(fine) {
-            return Err(self
-                .error(path.line, format!("`{}` in `{key}` is not an absolute folder of the image", path.value))
-                .hint("write it like \"/srv/app\", of letters, digits and / . _ - + @"));
-        }
-        Ok(path.value)
-    }
-
-    fn healthcheck(&self, raw: Spanned<HealthCheckTable>) -> Result<HealthCheck> {
-        let At { line, value: table } = self.at(raw);
-        if table.cmd.is_empty() {
-            return Err(self
-                .error(line, "`healthcheck` has no command")
-                .hint("write it like { cmd = [\"curl\", \"-f\", \"http://127.0.0.1\"] }"));
-        }
-        for word in &table.cmd {
-            self.check_line(&At { line, value: word.clone() })?;
-        }
-        let mut options = Vec::new();
-        for (option, value) in [("interval", table.interval), ("timeout", table.timeout), ("start-period", table.start_period)] {
-            let Some(value) = value else { continue };
-            if !is_duration(&value) {
-                return Err(self
-                    .error(line, format!("`{value}` is not a time for the healthcheck's {option}"))
-                    .hint("write it like \"30s\", \"1m30s\" or \"2h\""));
-            }
-            options.push((option, value));
-        }
-        options.extend(table.retries.map(|retries| ("retries", retries.to_string())));
-        Ok(HealthCheck { cmd: table.cmd, options })
-    }
-
-    fn stop_signal(&self, raw: Spanned<String>) -> Result<String> {
-        let At { line, value } = self.at(raw);
-        let named = value.strip_prefix("SIG").is_some_and(|rest| {
-            rest.starts_with(|c: char| c.is_ascii_uppercase())
-                && rest.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || "+-".contains(c))
-        });
-        if !named && !value.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number)) {
-            return Err(self.error(line, format!("`{value}` is not a signal")).hint("write it like \"SIGQUIT\" or \"3\""));
-        }
-        Ok(value)
-    }
-
-    fn port(&self, raw: Spanned<Port>) -> Result<String> {
-        let At { line, value: Port(port) } = self.at(raw);
-        let (number, protocol) = port.split_once('/').unwrap_or((&port, "tcp"));
-        if number.bytes().all(|b| b.is_ascii_digit())
-            && number.parse::<u16>().is_ok_and(|number| number > 0)
-            && ["tcp", "udp", "sctp"].contains(&protocol)
-        {
-            return Ok(port);
-        }
-        Err(self.error(line, format!("`{port}` is not a port")).hint("write 8080 or \"8080/udp\""))
-    }
-
-    fn file(&self, path: Spanned<String>, file: Spanned<FileValue>) -> Result<(String, ImageFile)> {
-        let (path, file) = (self.at(path), self.at(file));
-        let parts: Vec<&str> = path.value.split('/').skip(1).collect();
-        if !path.value.starts_with('/')
-            || parts.iter().any(|part| part.is_empty() || *part == "." || *part == "..")
-            || path.value.chars().any(char::is_control)
-        {
-            return Err(self
-                .error(path.line, format!("`{}` is not an absolute path of the image", path.value))
-                .hint("write it like \"/etc/greet.conf\""));
-        }
-        let (source, mode) = match file.value {
-            FileValue::Source(source) => (source, None),
-            FileValue::Table(table) => (table.source, table.mode),
-        };
-        let mode = match mode {
-            None => 0o644,
-            Some(text) => u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| {
-                self.error(file.line, format!("`{text}` is not a file mode")).hint("write octal digits in quotes, such as \"0755\"")
-            })?,
-        };
-        let source = At { line: file.line, value: source };
-        self.check_relative(&source)?;
-        Ok((path.value, ImageFile { source, mode }))
-    }
-
-    fn check_name(&self, of: &str, name: &At<String>) -> Result<()> {
-        let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
-        let ends =
-            |text: &str| text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.ends_with(|c: char| c.is_ascii_alphanumeric());
-        if name.value.len() >= 2 && name.value.len() <= 100 && ends(&name.value) && name.value.chars().all(fine) {
-            return Ok(());
-        }
-        Err(self
-            .error(name.line, format!("`{}` is not a name for a {of}", name.value))
-            .hint("use two or more lower-case letters, digits, dots and dashes"))
-    }
-
-    /// A path of a file of the project: one below its folder that is not twostage's own. What it leads to by links is
-    /// looked at when it is opened.
-    fn check_relative(&self, path: &At<String>) -> Result<()> {
-        self.check_below(path).map_err(|error| error.hint("move it there and write the path relative to the project file"))?;
-        if super::parts(&path.value).first() == Some(&super::STATE) {
-            return Err(self
-                .error(path.line, format!("`{}` is in {}, which is twostage's own", path.value, super::STATE))
-                .hint("copy it out of there, and name the copy"));
         }
         Ok(())
     }
 
-    /// Where the project keeps its repository or its key.
-    fn own_place(&self, path: Option<Spanned<String>>) -> Result<Option<At<String>>> {
-        let Some(path) = path.map(|path| self.at(path)) else { return Ok(None) };
-        self.check_below(&path).map_err(|error| {
-            error.hint(
-                "write it relative to the project file; one elsewhere is named with --repository and --key, or in the environment \
-                        by TWOSTAGE_REPOSITORY and TWOSTAGE_KEY",
-            )
-        })?;
-        Ok(Some(path))
-    }
-
-    /// A path below the project's folder: absolute ones and `..` would not exist on another machine.
-    fn check_below(&self, path: &At<String>) -> Result<()> {
-        let fine = !path.value.is_empty() && !path.value.starts_with('/') && !path.value.split('/').any(|part| part == "..");
-        if !fine || path.value.chars().any(char::is_control) || path.value.len() > MAX_PATH {
-            let shown: String = path.value.chars().take(100).flat_map(char::escape_debug).collect();
-            return Err(self.error(path.line, format!("`{shown}` is not a path below the project file's folder")));
+    /// A list whose entries differ.
+    fn check_once(&self, key: &str, list: &[At<String>]) -> Result<()> {
+        if list.len() > MAX_ENTRIES {
+            let line = list.first().map_or(1, |first| first.line);
+            return Err(self.error(line, format!("`{key}` has {} entries, and {MAX_ENTRIES} are allowed", list.len())).hint("shorten it"));
         }
-        Ok(())
-    }
-
-    /// A value that has to fit one line of a Dockerfile.
-    fn check_line(&self, value: &At<String>) -> Result<()> {
-        if value.value.chars().any(char::is_control) {
-            return Err(self.error(value.line, format!("{:?} has a control character", value.value)).hint("put longer texts into a file"));
+        let mut seen = BTreeSet::new();
+        match list.iter().find(|entry| !seen.insert(&entry.value)) {
+            None => Ok(()),
+            Some(twice) => {
+                Err(self.error(twice.line, format!("`{}` is twice in `{key}`", twice.value.escape_debug())).hint("remove one of the two"))
+            }
         }
-        Ok(())
     }
-}
-
-/// A time as Dockerfiles write it: numbers with units, `1m30s`, the largest first, and not none at all.
-fn is_duration(text: &str) -> bool {
-    let units = ["h", "m", "s", "ms"];
-    let (mut rest, mut next, mut any) = (text, 0, false);
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |end| digits + end);
-        let Some(place) = units.iter().position(|unit| *unit == &rest[digits..unit_end]) else { return false };
-        if digits == 0 || digits > 9 || place < next {
-            return false;
-        }
-        any |= rest[..digits].bytes().any(|digit| digit != b'0');
-        (rest, next) = (&rest[unit_end..], place + 1);
-    }
-    any
 }

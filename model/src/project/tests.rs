@@ -137,7 +137,7 @@ fn paths_that_leave_the_project_are_refused() {
 #[test]
 fn a_password_in_a_url_is_refused_where_others_would_see_it_and_never_shown() {
     let source = |value: &str| refuse(&format!("[[component]]\nname = \"greet\"\nsource = {{ {value} }}\n"));
-    let revision = format!("revision = \"{}\"", "0".repeat(40));
+    let revision = format!("revision = \"{}\"", "1".repeat(40));
     assert_eq!(
         source(&format!("git = \"https://me:secret@host/greet.git\", {revision}")),
         "twostage.toml:7: `https://…@host/greet.git` has a password in it | write the URL without it: git asks its credential helper \
@@ -171,7 +171,7 @@ fn a_mirror_that_is_an_option_is_refused_with_its_line() {
 
 #[test]
 fn a_source_that_names_a_program_or_an_option_is_refused() {
-    let revision = format!("revision = \"{}\"", "0".repeat(40));
+    let revision = format!("revision = \"{}\"", "1".repeat(40));
     for url in ["ext::sh -c touch% /x", "--upload-pack=touch /x", "ssh://-oProxyCommand=touch/x", "https://h/a\\nb"] {
         let refused = refuse(&format!("[[component]]\nname = \"greet\"\nsource = {{ git = \"{url}\", {revision} }}\n"));
         assert!(refused.starts_with("twostage.toml:7: `") && refused.contains("write it like"), "{url}: {refused}");
@@ -384,12 +384,78 @@ fn settings_of_an_image_are_read_by_what_they_mean() {
         ("locales = [\"de\"]", "this image is not slim"),
         ("slim = true\nlocales = [\"DE\"]", "`DE` is not a language"),
         ("slim = true\nlocales = [\"de/..\"]", "`de/..` is not a language"),
+        ("slim = true\nlocales = [\"de_\"]", "`de_` is not a language"),
+        ("slim = true\nlocales = [\"@@\"]", "`@@` is not a language"),
+        ("workdir = \"/proc/self\"", "`/proc/self` in `workdir` is not a folder of the image: /proc is the kernel's"),
+        ("volumes = [\"/proc\"]", "/proc is the kernel's"),
+        ("volumes = [\"/sys/fs\"]", "/sys is the kernel's"),
+        ("volumes = [\"/dev/shm\"]", "/dev is the kernel's"),
+        ("volumes = [\"/\"]", "`/` in `volumes` is not an absolute folder"),
+        ("volumes = [\"//proc\"]", "`//proc` in `volumes` is not an absolute folder"),
+        ("volumes = [\"/./proc\"]", "is not an absolute folder"),
+        ("volumes = [\"/a/\"]", "is not an absolute folder"),
+        ("volumes = [\"data\"]", "is not an absolute folder"),
+        ("volumes = [\"/a\", \"/b\", \"/a\"]", "`/a` is twice in `volumes`"),
+        ("stop_signal = \"SIGA\"", "`SIGA` is not a signal"),
+        ("stop_signal = \"SIGRTMIN+16\"", "is not a signal"),
+        ("stop_signal = \"SIGRTMAX-0\"", "is not a signal"),
+        ("stop_signal = \"SIGTERM \"", "is not a signal"),
+        ("stop_signal = \"sigterm\"", "is not a signal"),
+        ("stop_signal = \"+9\"", "`+9` is not a signal"),
+        ("stop_signal = \"09\"", "`09` is not a signal"),
+        ("stop_signal = \"0\"", "`0` is not a signal"),
+        ("healthcheck = { cmd = [\"\"] }", "the program in `healthcheck` has no name"),
+        ("healthcheck = { cmd = [\"x\"], retries = 0 }", "cannot have 0 retries"),
+        ("healthcheck = { cmd = [\"x\"], retries = 4294967295 }", "cannot have 4294967295 retries"),
+        ("healthcheck = { cmd = [\"x\"], interval = \"999999999h\" }", "is not a time"),
+        ("entrypoint = [\"\"]", "the program in `entrypoint` has no name"),
+        ("entrypoint = [\" \"]", "the program in `entrypoint` has no name"),
+        ("cmd = [\"\"]", "the program in `cmd` has no name"),
+        ("check = [\"\", \"x\"]", "the program in `check` has no name"),
+        ("expose = [\"0080\"]", "`0080` is not a port"),
+        ("expose = [0]", "`0` is not a port"),
+        ("expose = [-1]", "`-1` is not a port"),
+        ("expose = [\"80/\"]", "`80/` is not a port"),
+        ("expose = [\"80/TCP\"]", "is not a port"),
+        ("expose = [\"80-90\"]", "is not a port"),
+        ("expose = [80, \"80\"]", "`80` is twice in `expose`"),
+        ("user = { name = \"app\", uid = 4294967295 }", "4294967295 is no uid"),
+        ("user = \"4294967295\"", "4294967295 is no uid"),
+        ("user = { name = \"app\", uid = 4294967296 }", "invalid value"),
+        ("user = { name = \"app\", uid = -1 }", "invalid value"),
+        ("user = { name = \"root\", uid = 1000 }", "user `root` with uid 1000: root is uid 0"),
+        ("user = { name = \"app\", uid = 0 }", "user `app` with uid 0"),
+        ("user = \"007\"", "user `007` is neither a name nor a uid"),
+        ("user = \"1000:1000\"", "is not a user name"),
+        ("user = \"\"", "is not a user name"),
+        ("env = { \"\" = \"x\" }", "`` is not a name of an environment variable"),
+        ("env = { \"A=B\" = \"x\" }", "is not a name of an environment variable"),
+        ("env = { \"A\\u001b\" = \"x\" }", "`A\\u{1b}` is not a name of an environment variable"),
+        ("labels = { \"a\\u001b\" = \"x\" }", "`a\\u{1b}` is not a label name"),
+        ("labels = { \"twostage.base\" = \"x\" }", "is twostage's own"),
+        ("files = { \"/\" = \"f\" }", "`/` is not an absolute path of the image"),
+        ("files = { \"/proc/x\" = \"f\" }", "`/proc/x` cannot be a file of an image: /proc is the kernel's"),
+        ("files = { \"/dev/null\" = \"f\" }", "`/dev/null` cannot be a file of an image"),
+        ("files = { \"/tmp/x\" = \"f\" }", "nothing stays in /tmp"),
+        ("files = { \"/var/lib/dpkg/status\" = \"f\" }", "/var/lib/dpkg is the package manager's"),
+        ("files = { \"/etc/a\" = \"f\", \"/etc/a/b\" = \"f\" }", "`/etc/a/b` is below `/etc/a`, which line 7 makes a file"),
+        ("files = { \"/etc/a\" = { source = \"f\", mode = \"+755\" } }", "`+755` is not a file mode"),
+        ("files = { \"/etc/a\" = { source = \"f\", mode = \"\" } }", "`` is not a file mode"),
+        ("files = { \"/etc/a\" = { source = \"f\", mode = \"10000\" } }", "`10000` is not a file mode"),
     ] {
         let refused = refuse(&format!("[runtime.demo]\npackages = [\"greet\"]\n{line}\n"));
         assert!(refused.starts_with("twostage.toml:") && refused.contains(said), "{line}: {refused}");
     }
     for line in [
-        "workdir = \"/srv/app\"\nvolumes = [\"/var/lib/app\"]\nstop_signal = \"SIGRTMIN+3\"",
+        "workdir = \"/srv/app\"\nvolumes = [\"/var/lib/app\", \"/process\"]\nstop_signal = \"SIGRTMIN+3\"",
+        "stop_signal = \"9\"\nuser = \"root\"",
+        "user = { name = \"root\", uid = 0 }",
+        "user = \"0\"",
+        "user = \"1000\"",
+        "user = { name = \"app\", uid = 4294967294 }",
+        "expose = [80, \"80/udp\", \"65535/sctp\"]",
+        "entrypoint = [\"x\"]\ncmd = [\"\"]",
+        "files = { \"/etc/a\" = \"f\", \"/etc/ab\" = { source = \"f\", mode = \"04755\" } }",
         "healthcheck = { cmd = [\"x\"], interval = \"1m30s\", timeout = \"500ms\", start_period = \"2h\", retries = 3 }",
         "slim = true\nlocales = [\"de\", \"pt_BR\", \"sr@latin\"]",
     ] {
@@ -411,4 +477,63 @@ fn an_image_may_be_above_another_one_of_the_project() {
     let refused = refuse(&format!("{}{}", image("aa", "bb"), image("bb", "aa")));
     assert!(refused.contains("images are the bases of each other in a circle: `aa` is above `bb`"), "{refused}");
     assert!(refuse(&image("aa", "aa")).contains("in a circle: `aa`"));
+}
+
+#[test]
+fn values_of_other_tables_are_read_by_what_they_mean() {
+    let component = |more: &str| format!("[[component]]\nname = \"greet\"\nsource = \"greet\"\n{more}\n");
+    let built = |packages: &str| component(&format!("dockerfile = \"Dockerfile\"\npackages = \"{packages}\""));
+    let of_source = |source: &str| format!("[[component]]\nname = \"greet\"\nsource = {{ {source} }}\n");
+    let git = |revision: &str| of_source(&format!("git = \"https://h/x\", revision = \"{revision}\""));
+    let image = |name: &str| format!("[runtime.\"{name}\"]\npackages = [\"greet\"]\n");
+    for (text, said) in [
+        (built("/"), "`packages = \"/\"` is not an absolute folder"),
+        (built("/proc/1"), "is not an absolute folder"),
+        (built("/a/../b"), "is not an absolute folder"),
+        (built("packages"), "is not an absolute folder"),
+        (component("patches = [\"a.patch\", \"a.patch\"]"), "`a.patch` is twice in `patches`"),
+        (component("needs = [\"x\", \"x\"]"), "`x` is twice in `needs`"),
+        (component("replaces = [\"libc6\", \"libc6\"]"), "`libc6` is twice in `replaces`"),
+        (component("options = [\"\"]"), "\"\" is not a build option"),
+        (component("options = [\"a b\"]"), "is not a build option"),
+        (git(&"A".repeat(40)), "is not a full commit id"),
+        (git("main"), "revision `main` is not a full commit id"),
+        (of_source("distribution = \"../x\""), "is not valid"),
+        (of_source("distribution = \"hello\", version = \"-1\""), "is not valid"),
+        ("[repository]\nlisten = \"127.0.0.1:0\"".into(), "`127.0.0.1:0` is not an address and port"),
+        ("[repository]\nlisten = \"localhost:80\"".into(), "is not an address and port"),
+        ("[repository]\nkeep = 9223372036854775807".into(), "a channel cannot keep 9223372036854775807 earlier snapshots"),
+        ("[repository]\nkeep = -1".into(), "invalid value"),
+        ("[repository]\nyum_compression = \"xz\"".into(), "| write \"gzip\" or \"zstd\""),
+        (image("a..b"), "is not a name that an engine gives an image"),
+        (image("a.-b"), "is not a name that an engine gives an image"),
+        (image(&"a".repeat(64)), "is not a name that an engine gives an image"),
+        (image("a\\u001bb"), "`a\\u{1b}b` is not a name for an image"),
+    ] {
+        let refused = refuse(&text);
+        assert!(refused.starts_with("twostage.toml:") && refused.contains(said), "{text}: {refused}");
+        assert!(!refused.ends_with("no hint") && !refused.contains("`twostage init`"), "{text}: {refused}");
+    }
+    for text in [built("/packages"), git(&"0a".repeat(20)), "[repository]\nkeep = 0\nlisten = \"[::1]:80\"".into(), image("a.b-c--d")] {
+        assert_eq!(refuse(&text), "taken", "{text}");
+    }
+    for (arch, said) in
+        [("\"all\"", "`all` is not the architecture of a machine"), ("\"amd64\", \"amd64\"", "`amd64` is twice in `architectures`")]
+    {
+        let text = HEAD.replace("[base]", &format!("architectures = [{arch}]\n[base]"));
+        let refused = Project::parse(&text, "twostage.toml", &noble).map_err(|error| error.to_string());
+        assert!(refused.as_ref().is_err_and(|refused| refused.contains(said)), "{refused:?}");
+    }
+}
+
+/// Reading takes time in proportion to the file, which is bounded.
+#[test]
+fn a_large_project_file_is_read_or_refused_in_no_time() {
+    let start = std::time::Instant::now();
+    let patches: String = (0..9000).map(|number| format!("\"{number}.patch\",\n")).collect();
+    assert_eq!(refuse(&format!("[[component]]\nname = \"greet\"\nsource = \"greet\"\npatches = [\n{patches}]\n")), "taken");
+    let many: String = (0..11_000).map(|number| format!("[[component]]\nname = \"c{number}\"\nsource = \"s\"\n")).collect();
+    assert!(refuse(&many).contains("the project has 11000 components, and 10000 are allowed"));
+    assert!(refuse(&"#".repeat(5 << 20)).contains("and 4194304 are allowed"));
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
 }

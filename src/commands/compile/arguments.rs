@@ -126,10 +126,15 @@ fn from_stdin(from: impl Read, file: Option<&Path>) -> Result<(Vec<u8>, Context)
     let name = file.map_or_else(|| "Dockerfile".to_string(), |file| file.to_string_lossy().into_owned());
     let context = Context::packed(tar, &name)?;
     let text = context.bytes(&name, MAX_BYTES as u64)?;
-    let text = text.ok_or_else(|| {
-        Error::new(Class::Usage, format!("there is no {name} in the tar on standard input")).hint("name the one that is there with -f")
-    })?;
-    Ok((text, context))
+    match text {
+        Some(text) => Ok((text, context)),
+        None if context.has_other(&name)? => Err(Error::new(Class::Usage, format!("{name} in the tar on standard input is no file"))
+            .hint("pack the file itself, and once: of several of one name the last counts")),
+        None => {
+            Err(Error::new(Class::Usage, format!("there is no {name} in the tar on standard input"))
+                .hint("name the one that is there with -f"))
+        }
+    }
 }
 
 /// `NAME=VALUE`, or only NAME: what the environment says.
@@ -292,6 +297,19 @@ mod tests {
         assert_eq!(from_stdin(&tar[..], Some(Path::new("sub/other"))).expect("a context").0, b"FROM b");
         assert!(from_stdin(&tar[..], Some(Path::new("none"))).is_err());
         assert!(from_stdin(&b"FROM scratch\n"[..], Some(Path::new("x"))).is_err());
+        // Of several the last counts, and a link is not followed.
+        let mut second = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(6);
+        second.append_data(&mut header, "Dockerfile", &b"FROM a"[..]).expect("into memory");
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        second.append_link(&mut header, "Dockerfile", "/etc/shadow").expect("into memory");
+        let second = second.into_inner().expect("into memory");
+        let refused = from_stdin(&second[..], None).expect_err("a link");
+        assert_eq!(refused.to_string(), "Dockerfile in the tar on standard input is no file");
+        assert!(refused.hint_text().is_some_and(|hint| hint.contains("pack the file itself")));
     }
 
     #[test]

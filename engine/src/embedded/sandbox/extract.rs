@@ -9,7 +9,7 @@ use super::resolve::{self, shown};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{BufReader, Read, Write as _};
+use std::io::{self, BufReader, Read, Write as _};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use twostage_image::path::{clean, from_bytes, shown as printed, to_bytes};
@@ -179,8 +179,12 @@ impl Writer {
         let target = to_bytes(&clean(&header.link)?);
         let (parent, last) = resolve::split(&target);
         let from = system(resolve::open_in(&self.root, parent, OFlags::PATH | OFlags::DIRECTORY), "cannot open the folder of its target")?;
-        let linked = rustix::fs::linkat(&from, last, folder, name, AtFlags::empty());
-        linked.or_fail(Class::System, || format!("cannot link it to {}", printed(&from_bytes(&target))))
+        match rustix::fs::linkat(&from, last, folder, name, AtFlags::empty()) {
+            Err(Errno::NOENT) => Err(Error::new(Class::Runtime, format!("it is one more name of {}", printed(&from_bytes(&target))))
+                .because("there is no such file, in this layer or below")
+                .hint("whoever made the layer has to write it again")),
+            linked => linked.or_fail(Class::System, || format!("cannot link it to {}", printed(&from_bytes(&target)))),
+        }
     }
 
     /// Owner, mode, attributes and time, in this order: each of the first two takes something from the next ones.
@@ -207,6 +211,14 @@ impl Writer {
             match set_xattr(folder, name, key, value) {
                 // As Docker: what this file system, or this kind of file, cannot have.
                 Err(Errno::NOTSUP | Errno::PERM) => {}
+                Err(cause @ (Errno::INVAL | Errno::RANGE | Errno::TOOBIG)) => {
+                    return Err(Error::new(
+                        Class::Runtime,
+                        format!("its attribute {} has a value that is none", printed(&from_bytes(key))),
+                    )
+                    .because(io::Error::from(cause))
+                    .hint("whoever made the layer has to write it again; `getcap` and `getfattr` show what a file has"));
+                }
                 set => set.or_fail(Class::System, || format!("cannot give it the attribute {}", printed(&from_bytes(key))))?,
             }
         }

@@ -143,8 +143,11 @@ impl Ids {
 
 /// An owner that this machine's containers have no id for.
 pub(super) fn unknown(uid: u64, gid: u64) -> Error {
-    Error::new(Class::Engine, format!("user {uid} and group {gid} are no ids of a container here"))
-        .hint("`twostage doctor` says how many there are; more of them are given in /etc/subuid and /etc/subgid")
+    let what = format!("user {uid} and group {gid} are no ids of a container here");
+    if uid.max(gid) >= u32::MAX.into() {
+        return Error::new(Class::Engine, what).hint("the kernel knows no such id: name one below 4294967295");
+    }
+    Error::new(Class::Engine, what).hint("`twostage doctor` says how many there are; more of them are given in /etc/subuid and /etc/subgid")
 }
 
 /// A refusal to change an owner: `INVAL` is how the kernel says that there is no such id.

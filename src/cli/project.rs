@@ -1,0 +1,120 @@
+//! The commands of a project, from its folder to its images.
+
+use super::engine::EngineArgs;
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Init {
+    /// The folder to write into (default: the one of --project)
+    pub folder: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Lock {
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct Outdated {
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct Update {
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct Repo {
+    /// Fail instead of changing twostage.lock
+    #[arg(long)]
+    pub locked: bool,
+    /// How many components to build at the same time
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct Publish {
+    /// .deb, .udeb and .rpm files, .dsc and .changes files with what they list beside them, and folders of all these;
+    /// also comps.xml, updateinfo.xml, modules.yaml, and keys (.asc) of those who signed rpms
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The channel (default: the project's)
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub channel: Option<String>,
+}
+
+#[derive(Args)]
+#[command(after_help = "A channel is made by the first `repo` or `publish` to it, or from a snapshot:\n  \
+    twostage channel stable --to 4d0f2b     what is tested, as a channel of its own\n  \
+    twostage channel stable --to 19a3       later: the next one, or back")]
+pub struct Channel {
+    /// The channel (default: list all)
+    #[arg(value_name = "CHANNEL", value_parser = NonEmptyStringValueParser::new())]
+    pub name: Option<String>,
+    /// Move it to this snapshot, an earlier one of its own or another channel's: clients see it as
+    /// something new, until the next `repo` or `publish`. The first digits of its name are enough. A channel that is
+    /// not there is made
+    #[arg(long, value_name = "SNAPSHOT", requires = "name", value_parser = NonEmptyStringValueParser::new())]
+    pub to: Option<String>,
+    /// Hash all that it consists of (without CHANNEL: all of them), and make anew what is damaged, from its history and
+    /// the pool. What is lost is named (exit status 5)
+    #[arg(long, conflicts_with = "to")]
+    pub repair: bool,
+    /// Date it by the clock, where a clock that was wrong has dated it ahead of that. Clients that took it then
+    /// have to forget it
+    #[arg(long, requires = "name", conflicts_with_all = ["to", "repair"])]
+    pub redate: bool,
+    /// Sign every channel with the key that is there, or a new one where there is none. Clients have to be given
+    /// the new public key
+    #[arg(long, conflicts_with_all = ["name", "to", "repair", "redate"])]
+    pub rekey: bool,
+}
+
+#[derive(Args)]
+pub struct Serve {
+    /// Address and port (default: `listen` of the project file)
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<std::net::SocketAddr>,
+}
+
+#[derive(Args)]
+#[command(after_help = "With the embedded engine the images are also files of the project: `skopeo copy oci:.twostage/images:NAME …`,\n\
+    `twostage load` and `twostage push` take them from there; `twostage run NAME` tries one.")]
+pub struct Runtime {
+    /// The images to build (default: all of the project)
+    #[arg(value_name = "IMAGE", value_parser = NonEmptyStringValueParser::new())]
+    pub images: Vec<String>,
+    /// Only write the Dockerfiles, and say where
+    #[arg(long)]
+    pub dockerfile: bool,
+    /// Build even if nothing changed, without the engine's cache
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Build each image twice, without the engine's cache, and compare: one whose layers differ is not tagged, and the
+    /// first file that differs is named (exit status 1)
+    #[arg(long, conflicts_with = "dockerfile")]
+    pub check_reproducible: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct Export {
+    /// The archive to write
+    pub archive: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Import {
+    /// The archive that `export` wrote
+    pub archive: PathBuf,
+}
