@@ -121,6 +121,7 @@ struct Quarantined {
 /// What is said where a reason cannot be read any more.
 const REASON_LOST: &str = "the reason was lost by damage";
 const AGAIN: &str = "bring the good file again: `twostage publish FILE`; `twostage repo` does it for what the project builds and locks";
+const NO_KEY: &str = "there is no key to sign with";
 const FETCHED: &str = "the next `twostage repo` fetches it, or makes it, once more";
 
 impl Repository {
@@ -224,19 +225,19 @@ impl Repository {
         }
         let copy = self.past_path(name, state.date);
         if fs::read(&copy).ok().as_deref() != Some(&seal::close(&state)?[..]) {
-            look.wrong(copy.display().to_string(), format!("channel {name} is not in its history as it is"), None, None);
+            look.wrong(self.below(&copy), format!("channel {name} is not in its history as it is"), None, None);
         }
         let known: BTreeSet<i64> = self.states(name)?.into_iter().map(|state| state.date).collect();
         for (path, date) in self.past_files(name)? {
             look.saw(&path);
             if !known.contains(&date) {
-                look.wrong(path.display().to_string(), format!("{} cannot be used", path.display()), None, Some(&path));
+                look.wrong(self.below(&path), format!("{} cannot be used", path.display()), None, Some(&path));
             }
         }
         for earlier in &state.history {
             let path = self.past_path(name, earlier.date);
             if !known.contains(&earlier.date) {
-                look.wrong(path.display().to_string(), format!("{} is gone, or cannot be used", path.display()), None, None);
+                look.wrong(self.below(&path), format!("{} is gone, or cannot be used", path.display()), None, None);
             }
             snapshots.insert(earlier.snapshot);
             match self.members_of(&earlier.snapshot) {
@@ -245,6 +246,11 @@ impl Repository {
             }
         }
         Ok(())
+    }
+
+    /// A path, as it is below the repository.
+    fn below(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
 
     /// Whether what is signed is signed by our key; also where that is an earlier one, which nobody has any more.
@@ -267,7 +273,8 @@ impl Repository {
         if self.signer().is_some() && !there {
             look.wrong("key.asc", "the public key key.asc is gone", None, None);
         }
-        if fs::symlink_metadata(self.key_path()).is_ok()
+        // Not where it would be made.
+        if (self.signer().is_some() || fs::symlink_metadata(self.key_path()).is_ok())
             && let Err(error) = self.read_or_make_key(0, true)
         {
             look.error("key", error, None)?;
@@ -330,7 +337,7 @@ impl Repository {
             for path in [self.pool_path(&digest), self.blob_path(&digest)] {
                 if path.exists() {
                     let hint = "withdraw it once more: `twostage withdraw DIGEST --reason TEXT --yes`";
-                    look.wrong(path.display().to_string(), format!("{} was withdrawn, and is there", path.display()), Some(hint), None);
+                    look.wrong(self.below(&path), format!("{} was withdrawn, and is there", path.display()), Some(hint), None);
                 }
             }
         }
@@ -357,7 +364,7 @@ impl Repository {
             }
         }
         for path in odd {
-            look.wrong(path.display().to_string(), format!("{} is nothing that belongs there", path.display()), None, Some(&path));
+            look.wrong(self.below(&path), format!("{} is nothing that belongs there", path.display()), None, Some(&path));
         }
         let in_pool = name == "pool";
         let wrong = Mutex::new(Vec::new());
@@ -375,7 +382,7 @@ impl Repository {
         files.iter().for_each(|(path, _)| look.saw(path));
         for (path, error) in wrong.into_inner().unwrap_or_default() {
             let error = if in_pool { error.hint(AGAIN) } else { error.hint(FETCHED) };
-            look.error(path.display().to_string(), error, Some(&path))?;
+            look.error(self.below(&path), error, Some(&path))?;
         }
         Ok(())
     }
@@ -401,7 +408,7 @@ impl Repository {
             for shard in disk::names(&root.join(&fingerprint))? {
                 let folder = root.join(&fingerprint).join(shard);
                 if !folder.is_dir() {
-                    look.wrong(folder.display().to_string(), format!("{} is no folder", folder.display()), None, Some(&folder));
+                    look.wrong(self.below(&folder), format!("{} is no folder", folder.display()), None, Some(&folder));
                     continue;
                 }
                 for name in disk::names(&folder)? {
@@ -411,7 +418,7 @@ impl Repository {
                     let Some(Ok(package)) = name.parse().ok().map(|digest| self.package(&digest)) else { continue };
                     if self.kept_signature(&package, &fingerprint)?.is_none() {
                         let what = format!("the signature of {} is not as it was made", package.id);
-                        look.wrong(path.display().to_string(), what, None, Some(&path));
+                        look.wrong(self.below(&path), what, None, Some(&path));
                     }
                 }
             }
@@ -431,7 +438,7 @@ impl Repository {
                     None => name != "current" || std::str::from_utf8(&bytes).is_ok_and(|text| text.trim().parse::<Sha256>().is_ok()),
                 };
                 if !good {
-                    look.wrong(path.display().to_string(), format!("{} is no record of a build", path.display()), Some(FETCHED), Some(&path));
+                    look.wrong(self.below(&path), format!("{} is no record of a build", path.display()), Some(FETCHED), Some(&path));
                 }
             }
         }
@@ -441,7 +448,8 @@ impl Repository {
     fn look_at_snapshot(&self, id: &SnapshotId, look: &mut Look) -> Result<()> {
         let (name, folder) = (format!("snapshots/{id}"), self.root.join("snapshots").join(id.to_string()));
         let mut others = Vec::new();
-        walk(&folder, &mut |path, _| others.push(path.to_path_buf())).or_else(|error| if error.is_machine() { Err(error) } else { Ok(()) })?;
+        walk(&folder, &mut |path, _| others.push(path.to_path_buf()))
+            .or_else(|error| if error.is_machine() { Err(error) } else { Ok(()) })?;
         others.iter().for_each(|path| look.saw(path));
         let snapshot = match self.stored(id) {
             Ok(Some(snapshot)) => snapshot,
@@ -456,13 +464,20 @@ impl Repository {
         } else if !self.is_signed(&snapshot.signed) {
             look.wrong(name, format!("snapshot {} has a signature that is not good", id.short()), None, Some(&folder));
         }
+        for fingerprint in snapshot.files.yum.iter().flat_map(|yum| &yum.keys) {
+            let path = self.root.join("keys").join(format!("{fingerprint}.asc"));
+            if !path.is_file() {
+                let what = format!("{}, the key of who signed packages of snapshot {}, is gone", path.display(), id.short());
+                look.wrong(format!("keys/{fingerprint}.asc"), what, Some(rpms::KEY_AGAIN), None);
+            }
+        }
         // Those with the digests of earlier keys are named by their digest.
         for path in others.iter().filter(|path| path.parent().is_some_and(|parent| parent.ends_with("repodata"))) {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let listed = snapshot.files.yum.iter().flat_map(|yum| &yum.files).any(|listed| listed.name == file);
             let digest = file.split('-').next().and_then(|digest| digest.parse::<Sha256>().ok());
             if !listed && digest != disk::read(path)?.map(|bytes| Sha256::of(&bytes)) {
-                look.wrong(path.display().to_string(), format!("{} is not as it was written", path.display()), None, Some(path));
+                look.wrong(self.below(&path), format!("{} is not as it was written", path.display()), None, Some(path));
             }
         }
         Ok(())
@@ -471,19 +486,28 @@ impl Repository {
     /// Packages that something needs, and the other files of sources.
     fn look_at_members(&self, members: &BTreeSet<Sha256>, hash: bool, look: &mut Look) -> Result<()> {
         let withdrawn = self.all_withdrawn()?;
+        let ours = self.public().ok().flatten();
         for digest in members.difference(&withdrawn) {
+            if let (Some(ours), Ok(package)) = (&ours, self.package(digest))
+                && package.rpm.as_ref().is_some_and(|rpm| rpm.signer.is_none())
+                && self.kept_signature(&package, &ours.fingerprint)?.is_none()
+            {
+                let path = self.signed_path(&ours.fingerprint, digest);
+                let what = format!("the signature of {} is gone, or not as it was made", package.id);
+                look.wrong(self.below(&path), what, None, None);
+            }
             let files: Vec<Sha256> = self.catalog.get(digest).iter().flat_map(|entry| entry.files.iter().map(|(file, _)| *file)).collect();
             for file in std::iter::once(*digest).chain(files).filter(|file| !withdrawn.contains(file)) {
                 let path = self.pool_path(&file);
                 if !path.is_file() {
                     let named = self.package(digest).map_or_else(|_| digest.to_string(), |package| package.file_name());
                     let hint = AGAIN.replace("FILE", &named);
-                    look.wrong(path.display().to_string(), format!("{} of {named} is gone", path.display()), Some(&hint), None);
+                    look.wrong(self.below(&path), format!("{} of {named} is gone", path.display()), Some(&hint), None);
                 } else if hash {
                     look.saw(&path);
                     match self.pool_file_is_good(&path, &file) {
                         Ok(()) => {}
-                        Err(error) => look.error(path.display().to_string(), error, Some(&path))?,
+                        Err(error) => look.error(self.below(&path), error, Some(&path))?,
                     }
                 }
             }
@@ -503,7 +527,7 @@ impl Repository {
         let mut repaired = Repaired::default();
         self.mend_records(now)?;
         // First what is wrong leaves: what is made anew from it would be wrong, too.
-        let is_source = |id: &str| id.contains("/pool/") || id.contains("/blobs/") || id.contains("/builds/") || id.starts_with("keys/");
+        let is_source = |id: &str| ["pool/", "blobs/", "builds/", "keys/"].iter().any(|folder| id.starts_with(folder));
         for (id, wrong) in before.wrong.iter().filter(|(id, _)| is_source(id)) {
             if let Some(path) = &wrong.away {
                 self.quarantine(path, &wrong.what, now)?;
@@ -523,9 +547,11 @@ impl Repository {
             None => None,
         };
         for name in channel.map_or_else(|| self.channels(), |name| Ok(vec![name.to_string()]))? {
-            let key = key.clone().ok_or_else(|| Error::new(Class::Repository, "there is no key to sign with"));
+            let key = key.clone().ok_or_else(|| Error::new(Class::Repository, NO_KEY));
             self.repair_held(&name, now, key, &mut repaired)?;
         }
+        // Why there is none is said already.
+        repaired.lost.retain(|error| error.what() != NO_KEY);
         if channel.is_none() && key.is_some() {
             for id in self.snapshots()?.into_iter().chain(self.pinned()?).collect::<BTreeSet<_>>() {
                 if before.wrong.contains_key(&format!("snapshots/{id}")) {
@@ -668,7 +694,7 @@ impl Repository {
         let there = disk::names(&folder)?;
         let next = there.iter().filter_map(|name| name.split('-').next()?.parse::<u64>().ok()).max().map_or(1, |last| last + 1);
         let name = format!("{next}-{}", path.file_name().unwrap_or_default().to_string_lossy());
-        let shown = path.strip_prefix(&self.root).unwrap_or(path).display().to_string();
+        let shown = self.below(path);
         let record = Quarantined { path: shown.clone(), what: what.to_string(), date: now };
         disk::write(self.scratch()?, &folder.join(format!("{name}.json")), &seal::close(&record)?)?;
         fs::rename(path, folder.join(&name)).or_fail(Class::System, || format!("cannot move {} to quarantine", path.display()))?;

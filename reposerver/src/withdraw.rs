@@ -81,9 +81,9 @@ impl Withdrawn {
 
     /// The error for whoever wants it.
     pub(crate) fn error(&self) -> Error {
-        Error::new(Class::Repository, format!("{} was withdrawn, and is refused", self.shown())).because(Gone(self.clone())).hint(
-            "go on without it: publish a version that has not what it was withdrawn for; it cannot be taken back with the same bytes",
-        )
+        Error::new(Class::Repository, format!("{} was withdrawn, and is refused", self.shown()))
+            .because(Gone(self.clone()))
+            .hint("go on without it: publish a version that has not what it was withdrawn for; it cannot be taken back with the same bytes")
     }
 }
 
@@ -241,7 +241,11 @@ impl Repository {
     /// That cannot be read: nothing is said to be good then.
     pub fn withdrawn(&self, digest: &Sha256) -> Result<Option<Withdrawn>> {
         let hint = |error: Error| {
-            if error.is_machine() { error } else { error.hint("`twostage fsck --repair` makes it anew; what it was withdrawn for may be lost") }
+            if error.is_machine() {
+                error
+            } else {
+                error.hint("`twostage fsck --repair` makes it anew; what it was withdrawn for may be lost")
+            }
         };
         let there: Option<Withdrawn> = twice::read(&self.withdrawn_folder(), &digest.to_string()).map_err(hint)?;
         match there {
@@ -283,7 +287,9 @@ impl Repository {
     /// What a snapshot's page says of those; nothing where none was.
     pub(crate) fn withdrawn_lines(&self, id: &SnapshotId) -> String {
         let all = self.withdrawn_of(id).unwrap_or_default();
-        all.iter().map(|one| format!("{} is served no more, withdrawn on {}: {}\n", one.name, date::release(one.date), one.reason)).collect()
+        all.iter()
+            .map(|one| format!("{} is served no more, withdrawn on {}: {}\n", one.name, date::release(one.date), one.reason))
+            .collect()
     }
 
     pub(crate) fn withdrawn_folder(&self) -> PathBuf {

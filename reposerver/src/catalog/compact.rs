@@ -125,10 +125,8 @@ fn write_anew(state: &State, folder: &Path) -> Result<()> {
         writer.put(&head).or_fail(Class::System, failed)?;
         writers.push(writer);
     }
-    let mut index = Writer {
-        output: BufWriter::with_capacity(BUFFER, File::create(folder.join("index")).or_fail(Class::System, failed)?),
-        at: 0,
-    };
+    let mut index =
+        Writer { output: BufWriter::with_capacity(BUFFER, File::create(folder.join("index")).or_fail(Class::System, failed)?), at: 0 };
     index.put(&head).or_fail(Class::System, failed)?;
     let mut entries: Vec<_> = state.entries.values().collect();
     entries.sort_by_key(|entry| entry.number);
