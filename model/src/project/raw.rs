@@ -309,7 +309,9 @@ impl Reader<'_> {
                 _ => format!("add `{word} = …` to this table"),
             });
         }
-        let hint = if message.contains("expected a sequence") {
+        let hint = if message.contains("expected a number of snapshots") {
+            "write how many earlier snapshots a channel keeps, or say it in words: { versions = 3, days = 90, snapshots = 16 }"
+        } else if message.contains("expected a sequence") {
             "write a list: [\"…\"]"
         } else if message.contains("expected a string") {
             "write it in quotes: \"…\""
