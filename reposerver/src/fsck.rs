@@ -477,7 +477,7 @@ impl Repository {
             let listed = snapshot.files.yum.iter().flat_map(|yum| &yum.files).any(|listed| listed.name == file);
             let digest = file.split('-').next().and_then(|digest| digest.parse::<Sha256>().ok());
             if !listed && digest != disk::read(path)?.map(|bytes| Sha256::of(&bytes)) {
-                look.wrong(self.below(&path), format!("{} is not as it was written", path.display()), None, Some(path));
+                look.wrong(self.below(path), format!("{} is not as it was written", path.display()), None, Some(path));
             }
         }
         Ok(())

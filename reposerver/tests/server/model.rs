@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 use twostage_model::{Sha256, SnapshotId};
-use twostage_reposerver::{Needs, Repository, Settings};
+use twostage_reposerver::{Needs, Repository, Settings, State as Ended};
 
 /// Earlier states that a channel remembers here.
 const KEEP: usize = 3;
@@ -97,7 +97,7 @@ fn gc_frees_what_nothing_needs_and_nothing_else() {
     if !all {
         common::count("short");
     }
-    let steps = if all { 10_000 } else { 300 };
+    let steps: u32 = if all { 10_000 } else { 300 };
     let seed = std::env::var("TWOSTAGE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ common::now().cast_unsigned());
     println!("model: seed {seed}");
@@ -112,7 +112,7 @@ fn gc_frees_what_nothing_needs_and_nothing_else() {
     let mut freed = 0;
     for step in 0..steps {
         // (Dates only grow, and are far behind the clock, so nobody waits.)
-        let now = 1_500_000_000 + i64::try_from(step).unwrap() * 20;
+        let now = 1_500_000_000 + i64::from(step) * 20;
         let channel = CHANNELS[dice.below(CHANNELS.len())];
         let case = format!("seed {seed}, step {step}");
         let what = match dice.below(100) {
@@ -220,6 +220,14 @@ fn gc_frees_what_nothing_needs_and_nothing_else() {
             assert!(checked.found.is_empty(), "{case}: {:?}", checked.found);
         }
     }
+    for state in model.channels.values() {
+        let last = state.snapshot.filter(|id| model.snapshots[id].is_disjoint(&model.withdrawn));
+        if let Some(id) = last {
+            repo.pin(&id, "the end", common::now()).unwrap();
+            model.pins.insert(id);
+        }
+    }
+    drop(repo);
     served_whole(&root, &model, seed, all);
     common::tell(&format!("model: seed {seed}, {steps} steps {done:?}, {freed} things freed, {} pins at the end", model.pins.len()));
     assert!(freed > 0);
@@ -259,4 +267,76 @@ fn served_whole(root: &Path, model: &Model, seed: u64, all: bool) {
         }
     }
     served.stop();
+}
+
+const FOLDER: &str = "TWOSTAGE_TEST_FREE_IN";
+
+/// The victim: publishes, takes out, pins, lets go and frees, until it is killed. It does nothing unless the test below
+/// starts it.
+#[test]
+fn free_until_killed() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let repo = open(folder.as_ref());
+    let goods: Vec<_> = fs::read_dir(repo.root().join("../goods")).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    let mut dice = Dice(u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    for step in 0..10_000 {
+        let now = 1_500_000_000 + step;
+        let channel = CHANNELS[dice.below(2)];
+        let package = repo.ingest(&goods[dice.below(goods.len())][..], "x").unwrap();
+        let published = repo.publish(channel, now, |members| {
+            let group = members.entry("some".to_string()).or_default();
+            if !group.remove(&package.sha256) {
+                group.insert(package.sha256);
+            }
+        });
+        let id = published.unwrap().snapshot;
+        if dice.below(6) == 0 {
+            repo.pin(&id, "a victim", now).unwrap();
+        }
+        if let Some(id) = dice.of(&repo.pins().unwrap().into_keys().collect::<Vec<_>>()).filter(|_| dice.below(8) == 0) {
+            repo.unpin(&id).unwrap();
+        }
+        if dice.below(3) == 0 {
+            repo.free(&Needs { now, ..Needs::default() }).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_gc_killed_at_any_point_leaves_a_whole_repository_and_the_next_one_finishes() {
+    let dir = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+    let root = dir.path().join("repo");
+    fs::create_dir(dir.path().join("goods")).unwrap();
+    for (name, bytes) in goods().into_iter().step_by(2) {
+        fs::write(dir.path().join("goods").join(name), bytes).unwrap();
+    }
+    drop(open(&root));
+    let mut dice = Dice(u64::from(std::process::id()));
+    let (kills, mut freed) = (if std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all") { 100 } else { 12 }, 0);
+    for kill in 0..kills {
+        let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "model::free_until_killed"])
+            .env(FOLDER, &root)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(u64::try_from(30 + dice.below(400)).unwrap()));
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let repo = open(&root);
+        let needs = Needs { now: 1_500_000_000, ..Needs::default() };
+        freed += repo.free(&needs).unwrap().free.len();
+        assert!(repo.waste(&needs).unwrap().is_empty(), "kill {kill}");
+        let checked = repo.fsck(None, true, common::now()).unwrap();
+        assert_eq!(checked.count(Ended::Lost), 0, "kill {kill}: {checked:?}");
+        let repo = Arc::new(repo);
+        let served = Served::new(&repo);
+        let pins = repo.pins().unwrap().into_keys().map(|id| format!("/@{id}"));
+        for site in repo.channels().unwrap().iter().map(|name| format!("/{name}")).chain(pins) {
+            walk(&served, &site).unwrap_or_else(|why| panic!("kill {kill}: {why}"));
+        }
+        served.stop();
+    }
+    common::tell(&format!("gc: {kills} kills, {freed} things left to free"));
 }
