@@ -2,11 +2,13 @@
 
 mod engine;
 mod images;
+mod life;
 mod project;
 mod run;
 
 pub use engine::{Daemon, EngineArgs, EngineKind};
 pub use images::{Audit, Compile, Diff, Flatten, Images, ImportImage, Load, Plan, Prune, Push, Rm, Tag};
+pub use life::{Fsck, Gc, Pin, Unpin, Withdraw};
 pub use project::{Channel, Export, Import, Init, Lock, Outdated, Publish, Repo, Runtime, Serve, Update};
 pub use run::{Run, Volume};
 
@@ -87,6 +89,16 @@ pub enum Command {
     Publish(Publish),
     /// List the channels and their snapshots, or move a channel to another snapshot
     Channel(Channel),
+    /// Let a snapshot stay, whatever its channels do; without one, list those that stay
+    Pin(Pin),
+    /// Let a pinned snapshot go
+    Unpin(Unpin),
+    /// Say what nothing needs of the repository, and free it
+    Gc(Gc),
+    /// Take what must not be served any more out of the repository, for ever
+    Withdraw(Withdraw),
+    /// Look at every file of the repository, and mend what can be made again
+    Fsck(Fsck),
     /// Serve the repository over HTTP; what it answers is logged to standard error
     Serve(Serve),
     /// Build the runtime images from the channel's snapshot, and audit them

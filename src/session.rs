@@ -26,7 +26,7 @@ use twostage_model::project::{Base, Expect, Release, STATE};
 use twostage_model::{Class, Error, Format, Lock, Project, Result, Sha256, Sink, SnapshotId};
 use twostage_package::control::Control;
 use twostage_package::rpm;
-use twostage_reposerver::{PoolPackage, Repository, Settings, repo_file, sources_file};
+use twostage_reposerver::{PoolPackage, Repository, Retention, Settings, repo_file, sources_file};
 
 /// The name of a project file.
 pub const PROJECT_FILE: &str = "twostage.toml";
@@ -81,6 +81,7 @@ impl Session {
         let mut settings = Settings::new(project.name.clone());
         settings.key = key_place(&project, arguments, &whole)?;
         settings.keep = project.repository.keep;
+        settings.retention = Retention { versions: project.repository.keep_versions, days: project.repository.keep_days };
         settings.yum_compression = project.repository.yum_compression;
         if !project.architectures.is_empty() {
             settings.architectures.clone_from(&project.architectures);

@@ -154,6 +154,10 @@ pub struct RepositorySettings {
     pub listen: String,
     /// How many earlier states a channel remembers.
     pub keep: usize,
+    /// How many versions of each package `publish` leaves in a channel; nothing means all.
+    pub keep_versions: Option<usize>,
+    /// For how many days a snapshot stays after it was made, whether anything needs it or not.
+    pub keep_days: u32,
     /// How yum's metadata is packed.
     pub yum_compression: YumCompression,
 }

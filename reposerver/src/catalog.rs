@@ -12,11 +12,12 @@
 //! catalog/other
 //! ```
 //!
-//! All of them only grow, under the index' lock. A text is written before the record that names it, each with a
+//! All of them only grow, under the index' lock, until more than half is waste: then they are written anew ([`compact`]). A text is written before the record that names it, each with a
 //! checksum; what a crash left behind the last whole record is overwritten. Each starts with the number of its
 //! generation, so that files of two catalogs are never mixed. The whole can be thrown away and is made again
 //! from the pool.
 
+pub(crate) mod compact;
 mod record;
 
 pub(crate) use record::{Entry, Rendered, Span};
@@ -308,12 +309,10 @@ impl Catalog {
     fn make(&self, scratch: &disk::Scratch) -> Result<()> {
         let failed = || format!("cannot make {}", self.folder.display());
         let made = scratch.folder()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let generation = u64::try_from(now.as_nanos()).unwrap_or_default() ^ u64::from(std::process::id()).rotate_left(40);
+        let head = head_of_new();
         for name in ["index"].into_iter().chain(Pack::ALL.map(Pack::name)) {
             let mut file = File::create(made.path().join(name)).or_fail(Class::System, failed)?;
-            let written = file.write_all(START).and_then(|()| file.write_all(&generation.to_le_bytes()));
-            written.and_then(|()| file.sync_all()).or_fail(Class::System, failed)?;
+            file.write_all(&head).and_then(|()| file.sync_all()).or_fail(Class::System, failed)?;
         }
         disk::sync_folder(made.path())?;
         let parent = self.folder.parent().unwrap_or(Path::new("."));
@@ -349,6 +348,16 @@ impl Catalog {
         Error::new(Class::System, format!("cannot write to {}", self.folder.display()))
             .because("it went away while it was written to".to_string())
     }
+}
+
+/// How the files of a new generation start.
+fn head_of_new() -> [u8; HEAD as usize] {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let generation = u64::try_from(now.as_nanos()).unwrap_or_default() ^ u64::from(std::process::id()).rotate_left(40);
+    let mut head = [0; HEAD as usize];
+    head[..START.len()].copy_from_slice(START);
+    head[START.len()..].copy_from_slice(&generation.to_le_bytes());
+    head
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -438,6 +447,10 @@ impl State {
                         let all = self.rendered.entry(rendered.sha256).or_default();
                         all.retain(|earlier| earlier.key != rendered.key);
                         all.push(Arc::new(rendered));
+                    }
+                    Record::Gone(digest) => {
+                        self.entries.remove(&digest);
+                        self.rendered.remove(&digest);
                     }
                 }
                 at += length;

@@ -186,6 +186,9 @@ impl Repository {
     pub(crate) fn publish_held(&self, channel: &str, now: i64, key: &Key, change: impl FnOnce(&mut Members)) -> Result<Published> {
         let old = self.channel_now(channel)?;
         let mut members = old.as_ref().map(|old| old.members.clone()).unwrap_or_default();
+        // What was withdrawn, by somebody who was killed then, leaves with whoever comes first.
+        let withdrawn = self.all_withdrawn()?;
+        members.values_mut().for_each(|group| group.retain(|digest| !withdrawn.contains(digest)));
         change(&mut members);
         members.retain(|_, group| !group.is_empty());
         let entries = self.whole_entries(members.values().flatten())?;
@@ -277,6 +280,11 @@ impl Repository {
 
     /// The entries of packages, in the order of an index, every one of them whole.
     pub(crate) fn whole_entries<'a>(&self, members: impl Iterator<Item = &'a Sha256> + Clone) -> Result<Vec<Arc<Entry>>> {
+        for digest in self.all_withdrawn()? {
+            if members.clone().any(|member| *member == digest) {
+                self.check_not_withdrawn(&digest)?;
+            }
+        }
         let entries = self.entries_again(members)?;
         self.verify_entries(&entries)?;
         Ok(entries)

@@ -162,6 +162,38 @@ pub(crate) fn write(scratch: &Scratch, path: &Path, bytes: &[u8]) -> Result<()> 
     keep(file, path)
 }
 
+/// The names in a folder, in order; none where there is no such folder. One that is no text names nothing of ours.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
+    let failed = || format!("cannot read {}", folder.display());
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::system(failed(), error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.or_fail(Class::System, failed)?.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Gives two folders each other's names. Where the file system cannot do that in one step, the first takes the name of the
+/// second, which is away for a moment then.
+pub(crate) fn exchange(made: &Path, there: &Path) -> io::Result<()> {
+    let here = rustix::fs::CWD;
+    match rustix::fs::renameat_with(here, made, here, there, rustix::fs::RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            let aside = made.with_extension("replaced");
+            fs::rename(there, &aside)?;
+            fs::rename(made, there)?;
+            fs::rename(aside, made)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Opens a file of the repository. A link is not followed, and a pipe not waited for: nobody of us makes one there.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;

@@ -17,6 +17,7 @@
 
 use crate::catalog::{Entry, Rendered};
 use crate::{Channel, PoolPackage, Repository, disk, lock, pool, workers};
+use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -337,6 +338,19 @@ impl Repository {
     pub(crate) fn forget(&self) {
         *lock(&self.health.seen) = Seen { loaded: true, records: usize::MAX / 2, ..Seen::default() };
         lock(&self.packages).clear();
+    }
+
+    /// Forgets files that are gone.
+    pub(crate) fn forget_files(&self, gone: &BTreeSet<Sha256>) {
+        let mut seen = lock(&self.health.seen);
+        let before = seen.files.len();
+        seen.files.retain(|key, _| !gone.contains(key));
+        if seen.files.len() < before {
+            // The next who writes down writes all anew.
+            seen.records = usize::MAX / 2;
+            let known = seen.files.keys().next().copied();
+            seen.new.extend(known);
+        }
     }
 
     /// Writes down what was verified since. Only a memory, so it is no error where that cannot be. Under

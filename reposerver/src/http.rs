@@ -235,10 +235,13 @@ async fn respond(
         Ok(target) => match find(target, state).await {
             Ok(Some(resource)) => dress(resource, &parts.method, &parts.headers),
             Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such file here\n"),
-            Err(error) => {
-                wrong = Some(std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": "));
-                problem(StatusCode::INTERNAL_SERVER_ERROR, "the repository cannot be read; the server's log says why\n")
-            }
+            Err(error) => match crate::withdraw::gone(&error) {
+                Some(why) => problem(StatusCode::GONE, &format!("{why}\n")),
+                None => {
+                    wrong = Some(std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": "));
+                    problem(StatusCode::INTERNAL_SERVER_ERROR, "the repository cannot be read; the server's log says why\n")
+                }
+            },
         },
     };
     match response.status() {

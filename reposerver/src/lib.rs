@@ -20,6 +20,11 @@
 //! channels/<name>.json    pointer, members by group, dates, and the channel's own signatures
 //! history/<name>/         a channel's present and earlier states, each as its file in channels/ was
 //! names, names.sum        every file name that a channel ever published, with its digest
+//! names.again             the same, as it was when snapshots were freed last
+//! pins/<id>.json          snapshots that stay, and why; each is there twice
+//! withdrawn/<sha256>.json what is served no more, and why; each is there twice
+//! quarantine/             what was damaged and could not be made anew, and a record of what it was
+//! builds/<component>/     what was built from which inputs (`builder/src/record.rs`)
 //! verified                which files of the pool were hashed, and what their stamps were then
 //! key.asc                 the public key
 //! key/signing.asc         the secret key, mode 0600, made on first use
@@ -43,26 +48,37 @@ mod channel;
 mod claim;
 mod disk;
 mod extra;
+mod fsck;
+mod gc;
 mod health;
 pub mod http;
 mod keys;
 mod names;
+mod pins;
 mod pool;
 mod repair;
+mod retention;
 mod rpms;
 mod seal;
 pub mod sign;
 mod snapshot;
+mod twice;
+mod withdraw;
 mod workers;
 mod yum;
 
 pub use apt::sources_file;
 pub use channel::{Channel, Earlier, Members, Published};
+pub use fsck::{Checked, Found, State};
+pub use gc::{GRACE, Needs, Plan, Thing, What};
 pub use http::{AccessEntry, Server};
+pub use pins::{Pin, Reason};
 pub use pool::{Blob, Extra, Kind, PoolFile, PoolPackage, RpmFile};
 pub use repair::Repaired;
+pub use retention::Retention;
 pub use snapshot::SnapshotInfo;
 pub use twostage_model::names::FIXED_HOST;
+pub use withdraw::{Withdrawal, Withdrawn};
 pub use yum::repo_file;
 
 use sign::{Algorithm, Key};
@@ -86,6 +102,8 @@ pub struct Settings {
     pub architectures: Vec<String>,
     /// Earlier states that a channel remembers, and can be moved back to.
     pub keep: usize,
+    /// What stays beyond what is needed.
+    pub retention: Retention,
     /// How yum's metadata is packed.
     pub yum_compression: YumCompression,
 }
@@ -99,6 +117,7 @@ impl Settings {
             algorithm: Algorithm::default(),
             architectures: vec![host_architecture().into()],
             keep: 16,
+            retention: Retention::default(),
             yum_compression: YumCompression::default(),
         }
     }

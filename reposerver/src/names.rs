@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! names       "<sha256>  <file name>", a line each
+//! names.again a digest of what follows, and what `names` had when snapshots were freed last
 //! names.sum   "<bytes> <sha256> <sha256>": what the file had when it was last added to, and a digest of where the
 //!             channels pointed then
 //! ```
@@ -142,6 +143,7 @@ impl Repository {
         let mut names: BTreeMap<String, Sha256> = lossy(whole_lines(&read)).collect();
         let (snapshots, unread) = self.lists()?;
         names.extend(snapshots.iter().flat_map(|list| list.files().map(|(name, digest)| (name.to_string(), digest))));
+        names.extend(self.names_again());
         names.extend(present.iter().map(|(name, digest)| (name.clone(), *digest)));
         let bytes = lines(names.clone()).into_bytes();
         if bytes != whole_lines(&read) {
@@ -216,6 +218,40 @@ impl Repository {
         bytes.truncate(end);
         bytes.extend_from_slice(lines.as_bytes());
         self.write_sum(&bytes)
+    }
+
+    /// Writes all names once more: those of snapshots that are freed are in no other file.
+    pub(crate) fn keep_names_again(&self) -> Result<()> {
+        let names = disk::read(&self.names_path())?.unwrap_or_default();
+        let mut bytes = format!("{}\n", Sha256::of(whole_lines(&names))).into_bytes();
+        bytes.extend_from_slice(whole_lines(&names));
+        disk::write(self.scratch()?, &self.names_again_path(), &bytes)
+    }
+
+    /// The names that there were when snapshots were freed last.
+    fn names_again(&self) -> Vec<(String, Sha256)> {
+        let bytes = disk::read(&self.names_again_path()).ok().flatten().unwrap_or_default();
+        let end = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
+        lossy(whole_lines(bytes.get(end..).unwrap_or_default())).collect()
+    }
+
+    /// Whether `names.again` is as it was written; it is, where it was never.
+    pub(crate) fn names_again_is_whole(&self) -> Result<bool> {
+        let Some(bytes) = disk::read(&self.names_again_path())? else { return Ok(true) };
+        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(false) };
+        let (digest, rest) = bytes.split_at(end + 1);
+        Ok(digest == format!("{}\n", Sha256::of(rest)).as_bytes())
+    }
+
+    /// Whether `names` is what it was when it was added to last.
+    pub(crate) fn names_are_whole(&self) -> Result<bool> {
+        let bytes = disk::read(&self.names_path())?.unwrap_or_default();
+        let nothing = bytes.is_empty() && !self.root.join("history").is_dir();
+        Ok(nothing || self.sum().is_some_and(|sum| sum.of(&bytes)) && parse(whole_lines(&bytes)).is_some())
+    }
+
+    pub(crate) fn names_again_path(&self) -> PathBuf {
+        self.root.join("names.again")
     }
 
     fn names_path(&self) -> PathBuf {

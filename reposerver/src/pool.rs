@@ -297,6 +297,7 @@ impl Repository {
         let mut incoming = Vec::new();
         for listed in &parsed.files {
             check_plain_name(&listed.name, hint)?;
+            self.check_not_withdrawn(&listed.sha256)?;
             if !self.is_whole(&self.pool_path(&listed.sha256), listed.sha256, listed.size) {
                 let stored = self.store(open(&listed.name)?.take(listed.size.saturating_add(1)), &listed.name)?;
                 if stored.1.sha256 != listed.sha256 || stored.1.size != listed.size {
@@ -345,12 +346,14 @@ impl Repository {
     /// Bytes first, then the description: a description vouches for the bytes.
     fn admit(&self, file: NamedTempFile, package: PoolPackage) -> Result<Arc<PoolPackage>> {
         let digest = package.sha256;
+        self.check_not_withdrawn(&digest)?;
         if self.contains(&digest)? {
             return self.package(&digest);
         }
         let paragraph = apt::paragraph_checked(&package)?;
-        // What a power failure cut short was relied on by nobody yet.
-        let damaged = self.was_published(&digest)?;
+        // What a power failure cut short was relied on by nobody yet, nor is what was freed since.
+        let known = self.catalog.get(&digest)?.is_some() || self.pool_path(&digest).exists();
+        let damaged = known && self.was_published(&digest)?;
         lock(&self.unsynced).insert(digest);
         disk::keep_for_now(file.into_temp_path(), &self.pool_path(&digest))?;
         self.just_written(&self.pool_path(&digest));
@@ -406,6 +409,7 @@ impl Repository {
         }
         let entry = self.catalog.get(digest)?;
         let Some(package) = entry.map(|entry| self.catalog.description(&entry)).transpose()?.flatten() else {
+            self.check_not_withdrawn(digest)?;
             let error = Error::new(Class::Repository, format!("the repository has no package {digest}"));
             return Err(error.hint(if self.pool_path(digest).is_file() { DESCRIBE_AGAIN } else { "publish or lock it first" }));
         };
@@ -473,7 +477,7 @@ impl Repository {
 
     /// Reads those packages once more that the catalog lost, and says how many. Those that came before there was a catalog
     /// are taken over.
-    fn described_again<'a>(&self, members: impl Iterator<Item = &'a Sha256>) -> Result<usize> {
+    pub(crate) fn described_again<'a>(&self, members: impl Iterator<Item = &'a Sha256>) -> Result<usize> {
         let known = self.catalog.get_all(members)?;
         let lost: BTreeSet<Sha256> = known.iter().filter(|(_, entry)| entry.is_none()).map(|(digest, _)| *digest).collect();
         let lost: Vec<Sha256> = lost.into_iter().collect();
@@ -562,6 +566,7 @@ impl Repository {
     /// It cannot be read or written.
     pub fn put_blob(&self, input: impl Read) -> Result<Blob> {
         let (file, blob) = self.store(input, "a blob")?;
+        self.check_not_withdrawn(&blob.sha256)?;
         let path = self.blob_path(&blob.sha256);
         if !self.is_whole(&path, blob.sha256, blob.size) {
             disk::keep(file, &path)?;

@@ -45,7 +45,7 @@ impl Repository {
         done.map(|()| repaired)
     }
 
-    fn repair_held(&self, name: &str, now: i64, key: Result<Arc<Key>>, repaired: &mut Repaired) -> Result<()> {
+    pub(crate) fn repair_held(&self, name: &str, now: i64, key: Result<Arc<Key>>, repaired: &mut Repaired) -> Result<()> {
         let machine = |error: &Error| error.is_machine();
         let state = match self.channel_now(name) {
             Ok(Some(state)) => state,
@@ -104,7 +104,18 @@ impl Repository {
         Ok(())
     }
 
-    fn repair_snapshot(&self, id: &SnapshotId, members: &BTreeSet<Sha256>, now: i64, repaired: &mut Repaired) -> Result<()> {
+    pub(crate) fn repair_snapshot(&self, id: &SnapshotId, members: &BTreeSet<Sha256>, now: i64, repaired: &mut Repaired) -> Result<()> {
+        // Without all of its packages it can only stay as it is.
+        if let Some(withdrawn) = self.all_withdrawn()?.iter().find(|digest| members.contains(*digest)) {
+            let snapshot = self.stored(id)?.filter(|snapshot| self.damaged_in(snapshot).is_none());
+            repaired.files += snapshot.as_ref().map_or(0, |snapshot| 2 + snapshot.files.apt.len());
+            return match snapshot {
+                Some(_) => Ok(()),
+                None => self
+                    .check_not_withdrawn(withdrawn)
+                    .or_fail(Class::Repository, || format!("snapshot {} is damaged, and cannot be made anew", id.short())),
+            };
+        }
         let mut packages = Vec::new();
         let before = repaired.lost.len();
         for digest in members {

@@ -45,7 +45,8 @@ const MAGIC: [u8; 8] = [0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0];
 const MOST_SIGNATURE: u64 = 64 << 20;
 
 /// What mends a damaged key of somebody else.
-const KEY_AGAIN: &str = "get that key again and give it to `twostage publish KEY.asc`; if nothing it signed is published, remove the file";
+pub(crate) const KEY_AGAIN: &str =
+    "get that key again and give it to `twostage publish KEY.asc`; if nothing it signed is published, remove the file";
 
 /// An rpm as a client gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]

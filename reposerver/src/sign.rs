@@ -318,6 +318,24 @@ impl Upstream {
         ends(self.fingerprint.clone()) || self.key.public_subkeys.iter().any(|subkey| ends(format!("{:X}", subkey.fingerprint())))
     }
 
+    /// Whether an armored signature is this key's over `text`, and the text with a signature in it is the same text, signed
+    /// by this key: `Release.gpg` and `InRelease`.
+    pub(crate) fn signed(&self, text: &str, armored: &str, in_clear: &str) -> bool {
+        let packet = || DetachedSignature::from_string(armored).and_then(|(signature, _)| pgp::ser::Serialize::to_bytes(&signature));
+        let message = || CleartextSignedMessage::from_string(in_clear).ok().map(|(message, _)| message);
+        packet().is_ok_and(|packet| self.verifies(&packet, text.as_bytes()))
+            && message().is_some_and(|message| {
+                let by_subkey = || self.key.public_subkeys.iter().any(|subkey| message.verify(&subkey.key).is_ok());
+                message.text().trim_end() == text.trim_end() && (message.verify(&self.key).is_ok() || by_subkey())
+            })
+    }
+
+    /// Whether an armored signature is this key's over `text`: `repomd.xml.asc`.
+    pub(crate) fn signed_beside(&self, text: &str, armored: &str) -> bool {
+        let packet = DetachedSignature::from_string(armored).and_then(|(signature, _)| pgp::ser::Serialize::to_bytes(&signature));
+        packet.is_ok_and(|packet| self.verifies(&packet, text.as_bytes()))
+    }
+
     /// Whether a signature, a bare packet, is this key's over `bytes`.
     pub(crate) fn verifies(&self, signature: &[u8], bytes: &[u8]) -> bool {
         let Ok(signature) = DetachedSignature::from_bytes(signature) else { return false };

@@ -8,7 +8,7 @@ use crate::session::Session;
 use std::collections::BTreeSet;
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
-use twostage_reposerver::{Published, Repository};
+use twostage_reposerver::{Published, Repository, Withdrawn};
 
 pub fn run(arguments: &Channel, project: &ProjectArgs, output: &Output) -> Result<()> {
     match (&arguments.name, &arguments.to) {
@@ -55,6 +55,14 @@ fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()
             };
             lines.push(format!("{shown:width$}  @{}  {what}  {}", snapshot.short(), date::release(dated)));
             let mut value = serde_json::json!({ "snapshot": snapshot, "date": dated });
+            let withdrawn = repository.withdrawn_of(&snapshot)?;
+            for gone in &withdrawn {
+                lines.push(format!("{:width$}    {} was withdrawn: {}", "", gone.name, gone.reason));
+            }
+            if !withdrawn.is_empty() {
+                let gone = |gone: &Withdrawn| serde_json::json!({ "package": gone.sha256, "name": gone.name, "reason": gone.reason });
+                value["withdrawn"] = withdrawn.iter().map(gone).collect();
+            }
             match packages {
                 Ok(packages) => value["packages"] = packages.into(),
                 Err(error) => {
@@ -77,7 +85,7 @@ fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()
     broken.map_or(Ok(()), Err)
 }
 
-fn in_full(error: &Error) -> String {
+pub fn in_full(error: &Error) -> String {
     std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ")
 }
 
@@ -181,12 +189,13 @@ fn repair(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<
 }
 
 /// The snapshot of that name, or the only one of all channels whose name begins so.
-fn snapshot(repository: &Repository, channel: &str, text: &str) -> Result<SnapshotId> {
+pub fn snapshot(repository: &Repository, channel: &str, text: &str) -> Result<SnapshotId> {
     let word = text.strip_prefix('@').unwrap_or(text);
     if let Ok(whole) = word.parse::<Sha256>() {
         return Ok(SnapshotId(whole));
     }
-    let known: BTreeSet<SnapshotId> = repository.snapshots()?.into_iter().chain(named(repository)?).collect();
+    let pinned = repository.pins().unwrap_or_default().into_keys();
+    let known: BTreeSet<SnapshotId> = repository.snapshots()?.into_iter().chain(named(repository)?).chain(pinned).collect();
     let found: Vec<SnapshotId> = known.into_iter().filter(|id| !word.is_empty() && id.to_string().starts_with(word)).collect();
     match found.as_slice() {
         [one] => Ok(*one),

@@ -1,6 +1,7 @@
 //! `twostage export ARCHIVE`: what another machine needs to rebuild the images, without a mirror.
 
 use crate::cli::{Export, ProjectArgs};
+use crate::commands::pin;
 use crate::output::Output;
 use crate::replaced;
 use crate::session::Session;
@@ -48,6 +49,7 @@ pub fn run(arguments: &Export, project: &ProjectArgs, output: &Output) -> Result
     let file = tar.into_inner().or_fail(Class::System, failed)?;
     let bytes = file.as_file().metadata().or_fail(Class::System, failed)?.len();
     persist(file, archive)?;
+    pin::exported(&session, archive, output)?;
     output.result(
         &format!("{}  {}, {}; take it in with `twostage import`", archive.display(), count(files, "file"), size(bytes)),
         &serde_json::json!({ "event": "exported", "archive": archive, "files": files, "bytes": bytes }),

@@ -1,11 +1,11 @@
 //! `twostage load [IMAGE…]`: gives images to Docker or Podman, as they are.
 
-use crate::cli::{Daemon, EngineArgs, Load};
+use crate::cli::{Daemon, EngineArgs, Load, ProjectArgs};
+use crate::commands::pin;
 use crate::images::{Sink, whole_name};
 use crate::output::Output;
 use crate::source::Source;
 use serde::Serialize;
-use std::path::Path;
 use std::time::Instant;
 use twostage_engine::{Engine, Kind, Write};
 use twostage_image::{Compression, NewImage, Store, Written};
@@ -24,7 +24,8 @@ struct Done {
     engine: String,
 }
 
-pub async fn run(arguments: &Load, project: &Path, output: &Output) -> Result<()> {
+pub async fn run(arguments: &Load, of: &ProjectArgs, output: &Output) -> Result<()> {
+    let project = of.path.as_path();
     let from = EngineArgs::default();
     let mut sources = Vec::new();
     for place in &arguments.images {
@@ -41,7 +42,7 @@ pub async fn run(arguments: &Load, project: &Path, output: &Output) -> Result<()
                 Error::new(Class::Usage, format!("{shown} is in {} already", engine.name())).hint("name another engine with --into")
             );
         }
-        let done = load(&source, &engine, output).await?;
+        let done = load(&source, &engine, of, output).await?;
         let name = done.image.as_deref().unwrap_or("an image without a name");
         let layers = count(done.layers, "layer");
         let text = format!("{name}  sha256:{}  {layers}, in {}", done.id.short(), done.engine);
@@ -50,7 +51,7 @@ pub async fn run(arguments: &Load, project: &Path, output: &Output) -> Result<()
     Ok(())
 }
 
-async fn load(source: &Source, engine: &Engine, output: &Output) -> Result<Done> {
+async fn load(source: &Source, engine: &Engine, of: &ProjectArgs, output: &Output) -> Result<Done> {
     let (start, events) = (Instant::now(), output.sink());
     let shown = source.place.to_string();
     events.started(&shown, &format!("giving it to {}", engine.name()));
@@ -58,6 +59,7 @@ async fn load(source: &Source, engine: &Engine, output: &Output) -> Result<Done>
     let name = source.name.clone().or_else(|| opened.store.tags.first().cloned()).filter(|name| !name.starts_with("sha256:"));
     let name = name.as_deref().map(whole_name);
     let (id, layers) = (opened.store.id(), opened.store.config.diff_ids.clone());
+    let labels = opened.store.config.labels.clone();
     let sink = Sink::Engine { engine: engine.clone(), name: name.clone(), with_kept: true };
     sink.write(move |write| as_it_is(&opened.store, write)).await?;
     // What the engine says that it has, and not only what it was given.
@@ -67,6 +69,7 @@ async fn load(source: &Source, engine: &Engine, output: &Output) -> Result<Done>
         Error::new(Class::Engine, format!("{} took {shown}, but has no image {reference} with its layers", engine.name()))
             .hint("it made another image of it; let `skopeo copy` bring the image from its layout instead")
     })?;
+    pin::shipped(&labels, &format!("{shown} was given to {}", engine.name()), of, output);
     events.finished(&shown, Outcome::Done, "", start);
     Ok(Done { event: "loaded", image: name, id, layers: there.diff_ids.len(), engine: engine.name() })
 }

@@ -45,9 +45,17 @@ pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Resul
     }
     let shown: Vec<String> = packages.iter().map(|package| package.id.to_string()).collect();
     let channel = arguments.channel.as_ref().unwrap_or(&session.project.repository.channel);
+    let mut left = Vec::new();
     let published = repository.publish(channel, session.now, |members| {
-        members.entry(GROUP.to_string()).or_default().extend(packages.iter().map(|package| package.sha256));
+        let named = packages.iter().map(|package| package.sha256).collect();
+        let group = members.entry(GROUP.to_string()).or_default();
+        group.extend(&named);
+        left = repository.leave_versions(group, &named);
     })?;
+    for digest in &left {
+        let name = repository.package(digest).map_or_else(|_| digest.to_string(), |package| package.file_name());
+        output.sink().note("publish", format!("{name} left channel {channel}: `keep` says how many versions stay"));
+    }
     let text =
         format!("{}\nchannel {channel}  @{}  {}", shown.join("\n"), published.snapshot.short(), word(&published, "published", output));
     let value = serde_json::json!({

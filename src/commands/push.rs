@@ -1,7 +1,8 @@
 //! `twostage push IMAGE docker://…`: to a registry, every digest as it is.
 
-use crate::cli::Push;
+use crate::cli::{ProjectArgs, Push};
 use crate::commands::load::as_it_is;
+use crate::commands::pin;
 use crate::images::{Place, Sink, push_layout};
 use crate::layout::Layout;
 use crate::output::Output;
@@ -23,7 +24,8 @@ struct Done {
     manifest: Option<Sha256>,
 }
 
-pub async fn run(arguments: &Push, project: &Path, output: &Output) -> Result<()> {
+pub async fn run(arguments: &Push, of: &ProjectArgs, output: &Output) -> Result<()> {
+    let project = of.path.as_path();
     let Place::Registry(to) = &arguments.to else {
         return Err(Error::new(Class::Usage, format!("{} is in no registry", arguments.to)).hint(format!(
             "write docker://HOST/NAME:TAG, such as docker://registry.example/team/{}; into a file or a layout copies `skopeo copy`",
@@ -37,12 +39,16 @@ pub async fn run(arguments: &Push, project: &Path, output: &Output) -> Result<()
     let (id, manifest) = match whole(&source, project).await? {
         // Its manifest is there: it goes as it is, and nothing is copied first.
         Some((layout, id, manifest)) => {
+            let labels = source.open().await?.store.config.labels.clone();
             push_layout(to, &layout, &manifest).await?;
+            pin::shipped(&labels, &format!("{shown} was pushed to docker://{to}"), of, output);
             (id, Some(manifest))
         }
         None => {
             let opened = source.open().await?;
+            let labels = opened.store.config.labels.clone();
             let written = Sink::Registry(to.clone()).write(move |write| as_it_is(&opened.store, write)).await?;
+            pin::shipped(&labels, &format!("{shown} was pushed to docker://{to}"), of, output);
             (written.id, written.manifest)
         }
     };

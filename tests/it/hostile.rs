@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Every command that opens a project. `{HOME}` is a folder that is the user's.
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 26] = [
     &["channel"],
     &["repo"],
     &["runtime"],
@@ -33,6 +33,13 @@ const COMMANDS: [&[&str]; 19] = [
     &["init"],
     &["channel", "main"],
     &["run", "demo"],
+    &["pin"],
+    &["unpin", "@00"],
+    &["gc", "--why"],
+    &["gc", "--yes"],
+    &["withdraw", "demo", "--reason", "x", "--yes"],
+    &["fsck"],
+    &["fsck", "--repair"],
 ];
 /// Commands that do not open one: they take an image, a Dockerfile, or nothing.
 const OTHERS: [&str; 10] = ["flatten", "compile", "diff", "plan", "completions", "images", "rm", "tag", "prune", "import-image"];

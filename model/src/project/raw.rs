@@ -97,7 +97,7 @@ struct RepositoryTable {
     channel: Option<Spanned<String>>,
     key: Option<Spanned<String>>,
     listen: Option<Spanned<String>>,
-    keep: Option<Spanned<usize>>,
+    keep: Option<Spanned<KeepValue>>,
     #[serde(default)]
     yum_compression: YumCompression,
 }
@@ -169,6 +169,22 @@ struct FileTable {
     mode: Option<String>,
 }
 
+/// A number of earlier states, or what stays in words.
+#[derive(Default)]
+struct KeepValue {
+    versions: Option<usize>,
+    days: Option<u32>,
+    snapshots: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeepTable {
+    versions: Option<usize>,
+    days: Option<u32>,
+    snapshots: Option<usize>,
+}
+
 /// A value that may be written as a plain string or as a table. (serde's `untagged` would lose
 /// the line and the reason of a mistake inside the table.)
 macro_rules! string_or_table {
@@ -197,6 +213,27 @@ macro_rules! string_or_table {
 string_or_table!(SourceValue, Folder, SourceTable, "a folder, or a table such as { distribution = \"hello\" }");
 string_or_table!(UserValue, Name, UserTable, "a user name, or a table such as { name = \"app\", uid = 1000 }");
 string_or_table!(FileValue, Source, FileTable, "a file, or a table such as { source = \"run.sh\", mode = \"0755\" }");
+
+impl<'de> Deserialize<'de> for KeepValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = KeepValue;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of snapshots, or a table such as { versions = 3, days = 90, snapshots = 16 }")
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<KeepValue, E> {
+                let snapshots = usize::try_from(number).map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))?;
+                Ok(KeepValue { snapshots: Some(snapshots), ..KeepValue::default() })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KeepValue, A::Error> {
+                let KeepTable { versions, days, snapshots } = KeepTable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(KeepValue { versions, days, snapshots })
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
 
 impl<'de> Deserialize<'de> for Port {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -272,7 +309,9 @@ impl Reader<'_> {
                 _ => format!("add `{word} = …` to this table"),
             });
         }
-        let hint = if message.contains("expected a sequence") {
+        let hint = if message.contains("expected a number of snapshots") {
+            "write how many earlier snapshots a channel keeps, or say it in words: { versions = 3, days = 90, snapshots = 16 }"
+        } else if message.contains("expected a sequence") {
             "write a list: [\"…\"]"
         } else if message.contains("expected a string") {
             "write it in quotes: \"…\""

@@ -504,6 +504,11 @@ fn values_of_other_tables_are_read_by_what_they_mean() {
         ("[repository]\nlisten = \"localhost:80\"".into(), "is not an address and port"),
         ("[repository]\nkeep = 9223372036854775807".into(), "a channel cannot keep 9223372036854775807 earlier snapshots"),
         ("[repository]\nkeep = -1".into(), "invalid value"),
+        ("[repository]\nkeep = { snapshots = 10001 }".into(), "a channel cannot keep 10001 earlier snapshots"),
+        ("[repository]\nkeep = { versions = 0 }".into(), "would leave no version of any package"),
+        ("[repository]\nkeep = { days = 36501 }".into(), "more than a hundred years"),
+        ("[repository]\nkeep = { day = 3 }".into(), "unknown key `day`"),
+        ("[repository]\nkeep = \"all\"".into(), "a table such as { versions = 3, days = 90, snapshots = 16 }"),
         ("[repository]\nyum_compression = \"xz\"".into(), "| write \"gzip\" or \"zstd\""),
         (image("a..b"), "is not a name that an engine gives an image"),
         (image("a.-b"), "is not a name that an engine gives an image"),
@@ -514,7 +519,10 @@ fn values_of_other_tables_are_read_by_what_they_mean() {
         assert!(refused.starts_with("twostage.toml:") && refused.contains(said), "{text}: {refused}");
         assert!(!refused.ends_with("no hint") && !refused.contains("`twostage init`"), "{text}: {refused}");
     }
-    for text in [built("/packages"), git(&"0a".repeat(20)), "[repository]\nkeep = 0\nlisten = \"[::1]:80\"".into(), image("a.b-c--d")] {
+    let keep = "[repository]\nkeep = { versions = 3, days = 90, snapshots = 16 }";
+    for text in
+        [keep.into(), built("/packages"), git(&"0a".repeat(20)), "[repository]\nkeep = 0\nlisten = \"[::1]:80\"".into(), image("a.b-c--d")]
+    {
         assert_eq!(refuse(&text), "taken", "{text}");
     }
     for (arch, said) in

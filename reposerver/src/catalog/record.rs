@@ -4,7 +4,7 @@
 //! magic     4 bytes, to find the next record behind a damaged one
 //! length    u32 of what follows the checksum
 //! checksum  u32, CRC-32 of what follows
-//! type      u8: 1 a package, 2 an rpm's texts for yum
+//! type      u8: 1 a package, 2 an rpm's texts for yum, 3 a package that is gone: its digest
 //! body      numbers little-endian; a text has its length before it, as u16
 //! ```
 
@@ -96,43 +96,73 @@ pub(crate) struct Rendered {
 pub(super) enum Record {
     Package(Entry),
     Rendered(Rendered),
+    Gone(Sha256),
 }
 
 const PACKAGE: u8 = 1;
 const RENDERED: u8 = 2;
+const GONE: u8 = 3;
 
 /// The record of a package.
 pub(super) fn package(package: &PoolPackage, description: Span, paragraph: Span) -> Vec<u8> {
+    let files = package.files.iter().map(|file| (file.sha256, file.size));
+    let texts = [&*package.id.name, &*package.id.version, &*package.id.arch];
+    package_of((&package.sha256, package.kind, package.size), [description, paragraph], texts, files)
+}
+
+/// The record of a package whose texts are elsewhere now.
+pub(super) fn moved(entry: &Entry, description: Span, paragraph: Span) -> Vec<u8> {
+    let texts = [entry.name(), entry.version(), entry.arch()];
+    package_of((&entry.sha256, entry.kind, entry.size), [description, paragraph], texts, entry.files.iter().copied())
+}
+
+fn package_of(
+    (sha256, kind, size): (&Sha256, Kind, u64),
+    spans: [Span; 2],
+    texts: [&str; 3],
+    files: impl ExactSizeIterator<Item = (Sha256, u64)>,
+) -> Vec<u8> {
     let mut body = vec![PACKAGE];
-    body.extend(package.sha256.as_bytes());
-    body.push(code(package.kind));
-    body.extend(package.size.to_le_bytes());
-    put_span(&mut body, description);
-    put_span(&mut body, paragraph);
-    for text in [&package.id.name, &package.id.version, &package.id.arch] {
-        put_text(&mut body, text);
-    }
-    body.extend(u32::try_from(package.files.len()).unwrap_or(0).to_le_bytes());
-    for file in &package.files {
-        body.extend(file.sha256.as_bytes());
-        body.extend(file.size.to_le_bytes());
+    body.extend(sha256.as_bytes());
+    body.push(code(kind));
+    body.extend(size.to_le_bytes());
+    spans.into_iter().for_each(|span| put_span(&mut body, span));
+    texts.into_iter().for_each(|text| put_text(&mut body, text));
+    body.extend(u32::try_from(files.len()).unwrap_or(0).to_le_bytes());
+    for (digest, size) in files {
+        body.extend(digest.as_bytes());
+        body.extend(size.to_le_bytes());
     }
     sealed(&body)
 }
 
 /// The record of an rpm's texts.
 pub(super) fn rendered(package: &PoolPackage, served: &Served, texts: [Span; 3]) -> Vec<u8> {
-    let mut body = vec![RENDERED];
-    body.extend(package.sha256.as_bytes());
-    texts.into_iter().for_each(|span| put_span(&mut body, span));
     let (key, signers) = match &served.signer {
         Signer::Ours(fingerprint) => (fingerprint.as_str(), &BTreeSet::new()),
         Signer::Upstream(fingerprints) => ("", fingerprints),
     };
+    rendered_of(&package.sha256, texts, key, signers)
+}
+
+/// The record of texts that are elsewhere now.
+pub(super) fn moved_texts(rendered: &Rendered, texts: [Span; 3]) -> Vec<u8> {
+    rendered_of(&rendered.sha256, texts, &rendered.key, &rendered.signers)
+}
+
+fn rendered_of(sha256: &Sha256, texts: [Span; 3], key: &str, signers: &BTreeSet<String>) -> Vec<u8> {
+    let mut body = vec![RENDERED];
+    body.extend(sha256.as_bytes());
+    texts.into_iter().for_each(|span| put_span(&mut body, span));
     put_text(&mut body, key);
     body.extend(u32::try_from(signers.len()).unwrap_or(0).to_le_bytes());
     signers.iter().for_each(|signer| put_text(&mut body, signer));
     sealed(&body)
+}
+
+/// The record that takes a package out.
+pub(super) fn gone(sha256: &Sha256) -> Vec<u8> {
+    sealed(&[&[GONE][..], sha256.as_bytes()].concat())
 }
 
 fn sealed(body: &[u8]) -> Vec<u8> {
@@ -175,6 +205,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Record, usize)> {
     let record = match fields.number::<1>()?[0] {
         PACKAGE => Record::Package(fields.package()?),
         RENDERED => Record::Rendered(fields.rendered()?),
+        GONE => Record::Gone(fields.digest()?),
         _ => return None,
     };
     Some((record, HEAD + length))

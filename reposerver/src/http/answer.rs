@@ -175,6 +175,9 @@ impl<'a> Site<'a> {
     /// lies in the pool, because it was refused, or a build put it there, is nobody's yet.
     fn package(&self, digest: Sha256, fingerprint: Option<&str>, name: &str) -> Result<Option<Resource>> {
         let named = self.snapshot.members.contains(&digest) || self.repository.was_published(&digest)?;
+        if named {
+            self.repository.check_not_withdrawn(&digest)?;
+        }
         // What some channel had long ago may be gone for good; what this one has may not.
         if !named || !(self.snapshot.members.contains(&digest) || self.repository.pool_path(&digest).exists()) {
             return Ok(None);
@@ -191,6 +194,7 @@ impl<'a> Site<'a> {
             return Ok(None);
         }
         let found = package.files.iter().find(|file| file.name == name).map_or(digest, |file| file.sha256);
+        self.repository.check_not_withdrawn(&found)?;
         let file = self.repository.open_verified(&package, &found)?;
         let length = file.metadata().or_fail(Class::System, || format!("cannot read the package {found}"))?.len();
         Ok(Some(Resource { body: Body::file(file, length), tag: found, kind: media_type(name), modified, immutable: true }))
@@ -198,12 +202,13 @@ impl<'a> Site<'a> {
 
     fn front_page(&self) -> String {
         format!(
-            "{0}: snapshot {1}\n{2}, see SHA256SUMS; date {3}\nclient file: /{0}.sources{4}\n",
+            "{0}: snapshot {1}\n{2}, see SHA256SUMS; date {3}\nclient file: /{0}.sources{4}\n{5}",
             self.name,
             self.snapshot.id,
             count(self.snapshot.list.iter().filter(|b| **b == b'\n').count(), "package"),
             date::release(self.signed().date),
             if self.signed().repomd.is_some() { format!(", /{}.repo", self.name) } else { String::new() },
+            self.repository.withdrawn_lines(&self.snapshot.id),
         )
     }
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 use tempfile::TempDir;
 use twostage_model::{Result, Sha256, SnapshotId};
-use twostage_reposerver::{Published, Repository};
+use twostage_reposerver::{GRACE, Needs, Published, Repository, State};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Damage {
@@ -114,6 +114,18 @@ fn whole() -> Whole {
     for (id, owner) in states.iter().zip(["main", "testing", "testing"]) {
         owners.insert(id.to_string(), owner);
     }
+    shop.repo.pin(&first, "in production", now()).unwrap();
+    shop.repo.withdraw(&[(Sha256::of(b"never here"), String::new())], "a secret", now()).unwrap();
+    shop.repo.put_blob(&b"a blob"[..]).unwrap();
+    // Somebody frees a snapshot, so that its names are in a file of their own.
+    let alone = shop.add("alone", "1.0", "alone");
+    common::publish(&shop.repo, "gone", "x", &[&alone], now()).unwrap();
+    for path in ["channels/gone.json", "history/gone"] {
+        let path = shop.repo.root().join(path);
+        fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path)).unwrap();
+    }
+    shop.repo.publish("main", now(), |_| {}).unwrap();
+    shop.repo.free(&Needs { now: now(), grace: GRACE, ..Needs::default() }).unwrap();
     let served = Served::new(&shop.repo);
     let mut answers = BTreeMap::new();
     for site in ["/main".to_string(), "/testing".into(), format!("/@{first}")] {
@@ -141,7 +153,7 @@ fn without_address(served: &Served, body: Vec<u8>) -> Vec<u8> {
 }
 
 /// All that a client could fetch from a site, every digest checked.
-fn walk(served: &Served, site: &str) -> std::result::Result<BTreeMap<String, Vec<u8>>, String> {
+pub(crate) fn walk(served: &Served, site: &str) -> std::result::Result<BTreeMap<String, Vec<u8>>, String> {
     let mut found = BTreeMap::new();
     let mut get = |path: &str| {
         let answer = served.get(&format!("{site}/{path}"), &[]);
@@ -390,4 +402,78 @@ fn every_damage_to_every_file_is_noticed_and_mended_or_named() {
         told(End::ByCommand)
     ));
     assert!(all.len() > 40, "{all:?}");
+}
+
+/// Files that only remember what is found out again.
+fn is_memory(file: &str) -> bool {
+    ["verified", "lock", "twostage-repository"].contains(&file) || file.ends_with("/blocks")
+}
+
+#[test]
+fn fsck_makes_every_damage_whole_or_names_the_loss() {
+    let whole = whole();
+    let mut all = BTreeSet::new();
+    files(whole.shop.repo.root(), whole.shop.repo.root(), &mut all);
+    all.retain(|file| !file.starts_with("tmp/"));
+    let cases: Vec<(&String, Damage)> = all.iter().flat_map(|file| ALL.map(|damage| (file, damage))).collect();
+    let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut tried = 0;
+    for (at, (file, damage)) in cases.iter().enumerate().step_by(step(7)) {
+        tried += 1;
+        let case = format!("{file} {damage:?}");
+        let dir = whole.damaged(file, *damage, 1 + at * 131);
+        let root = dir.path().join("repo");
+        let fsck = |repair| {
+            for _ in 0..3 {
+                match open(&root).fsck(None, repair, now()) {
+                    Ok(checked) => return checked,
+                    Err(error) => whole.follow(&root, file, error.hint_or_class(), &format!("{case}: {error}")),
+                }
+            }
+            panic!("{case}: it cannot be looked at");
+        };
+        let looked = fsck(false);
+        assert!(looked.found.iter().all(|found| found.state == State::Damaged), "{case}: {looked:?}");
+        // A record of which there are two is nothing that anybody misses; it is noticed all the same.
+        assert!(!looked.found.is_empty() || is_memory(file) || *damage == Damage::Removed && may_be_gone(file), "{case}: not noticed");
+        let repaired = fsck(true);
+        let lost: Vec<_> = repaired.found.iter().filter(|found| found.state == State::Lost).collect();
+        let end = if !lost.is_empty() {
+            "lost, and named"
+        } else if repaired.count(State::Quarantined) > 0 {
+            "moved away"
+        } else if repaired.found.is_empty() {
+            "harmless"
+        } else {
+            "mended"
+        };
+        *ends.entry(end).or_default() += 1;
+        for found in lost {
+            let hint = found.hint.clone().unwrap_or_else(|| panic!("{case}: {found:?} says nothing that would help"));
+            whole.follow(&root, file, &hint, &format!("{case}: {}", found.what));
+        }
+        let again = fsck(true);
+        assert_eq!(again.count(State::Lost), 0, "{case}: {again:?}");
+        let last = fsck(false);
+        assert!(last.found.is_empty(), "{case}: {last:?}");
+        let served = Served::new(&Arc::new(open(&root)));
+        for (target, good) in &whole.answers {
+            let answer = served.get(target, &[]);
+            let is_signed = ["Release", "repomd", "key.asc", ".sources", ".repo"].iter().any(|word| target.contains(word));
+            let is_same = answer.status == 200 && (is_signed || without_address(&served, answer.body) == *good);
+            assert!(is_same || file.starts_with("key"), "{case}: {target} is {}", answer.status);
+        }
+        for site in ["/main".to_string(), "/testing".into(), format!("/@{}", whole.first)] {
+            walk(&served, &site).unwrap_or_else(|why| panic!("{case}: {why}"));
+        }
+        served.stop();
+        assert_eq!(open(&root).pins().unwrap().len(), 1, "{case}: the pin");
+        assert!(open(&root).withdrawn(&Sha256::of(b"never here")).unwrap().is_some(), "{case}: the withdrawal");
+    }
+    common::tell(&format!("fsck: {} files, {tried} of {} cases: {ends:?}", all.len(), cases.len()));
+}
+
+/// What nobody needs any more where it is gone: a blob is fetched again, the catalog is made again.
+fn may_be_gone(file: &str) -> bool {
+    ["blobs/", "names.again"].iter().any(|start| file.starts_with(start))
 }

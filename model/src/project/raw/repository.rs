@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 
 /// Earlier states that a channel remembers, at most: each publish looks at all of them.
 const MAX_KEEP: usize = 10_000;
+/// Days that a snapshot stays, at most.
+const MAX_DAYS: u32 = 36_500;
 
 impl Reader<'_> {
     pub(super) fn repository(&self, raw: RepositoryTable) -> Result<RepositorySettings> {
@@ -22,17 +24,36 @@ impl Reader<'_> {
                 .hint("write it like \"127.0.0.1:8417\""));
         }
         let keep = raw.keep.map(|keep| self.at(keep));
-        if let Some(keep) = keep.as_ref().filter(|keep| keep.value > MAX_KEEP) {
-            return Err(self
-                .error(keep.line, format!("a channel cannot keep {} earlier snapshots", keep.value))
-                .hint(format!("write a number from 0 to {MAX_KEEP}")));
+        if let Some(keep) = &keep {
+            let wrong = |what: String, hint: String| Err(self.error(keep.line, what).hint(hint));
+            match (keep.value.snapshots, keep.value.versions, keep.value.days) {
+                (Some(snapshots), ..) if snapshots > MAX_KEEP => {
+                    return wrong(
+                        format!("a channel cannot keep {snapshots} earlier snapshots"),
+                        format!("write a number from 0 to {MAX_KEEP}"),
+                    );
+                }
+                (_, Some(0), _) => {
+                    return wrong(
+                        "`versions = 0` would leave no version of any package".into(),
+                        "write how many versions of each package stay, 1 at least; without `versions` all do".into(),
+                    );
+                }
+                (.., Some(days)) if days > MAX_DAYS => {
+                    return wrong(format!("{days} days are more than a hundred years"), format!("write a number from 0 to {MAX_DAYS}"));
+                }
+                _ => {}
+            }
         }
+        let keep = keep.map(|keep| keep.value).unwrap_or_default();
         Ok(RepositorySettings {
             path: self.own_place(raw.path)?.unwrap_or_else(|| At { line: 1, value: ".twostage/repository".into() }),
             channel: channel.value,
             key: self.own_place(raw.key)?,
             listen: listen.value,
-            keep: keep.map_or(16, |keep| keep.value),
+            keep: keep.snapshots.unwrap_or(16),
+            keep_versions: keep.versions,
+            keep_days: keep.days.unwrap_or(0),
             yum_compression: raw.yum_compression,
         })
     }
