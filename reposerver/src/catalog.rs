@@ -115,6 +115,13 @@ impl Catalog {
         digests.map(|digest| (*digest, known(digest))).collect()
     }
 
+    /// All that is known, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
+        let mut state = lock(&self.state);
+        self.refresh(&mut state);
+        state.as_ref().map(|state| state.entries.values().cloned().collect()).unwrap_or_default()
+    }
+
     /// The texts for yum of packages as they are served with this key's signature, or as they came.
     pub(crate) fn rendered(&self, entries: &[&Arc<Entry>], key: &str) -> Vec<Option<Arc<Rendered>>> {
         let mut state = lock(&self.state);

@@ -36,9 +36,11 @@
 //!
 //! The store is synchronous; only [`http`] is not.
 
+mod about;
 pub mod apt;
 mod assemble;
 mod catalog;
+mod changes;
 mod channel;
 mod claim;
 mod disk;
@@ -46,7 +48,10 @@ mod extra;
 mod health;
 pub mod http;
 mod keys;
+mod listing;
+mod members;
 mod names;
+mod pattern;
 mod pool;
 mod repair;
 mod rpms;
@@ -56,9 +61,14 @@ mod snapshot;
 mod workers;
 mod yum;
 
+pub use about::{About, Signature};
 pub use apt::sources_file;
+pub use changes::{Change, Version};
 pub use channel::{Channel, Earlier, Members, Published};
 pub use http::{AccessEntry, Server};
+pub use listing::{Item, Listing, Scope};
+pub use members::{Promotion, What};
+pub use pattern::Pattern;
 pub use pool::{Blob, Extra, Kind, PoolFile, PoolPackage, RpmFile};
 pub use repair::Repaired;
 pub use snapshot::SnapshotInfo;
