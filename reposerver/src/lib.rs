@@ -67,7 +67,7 @@ pub use changes::{Change, Version};
 pub use channel::{Channel, Earlier, Members, Published};
 pub use http::{AccessEntry, Server};
 pub use listing::{Item, Listing, Scope};
-pub use members::{Promotion, What};
+pub use members::{Promotion, Selection};
 pub use pattern::Pattern;
 pub use pool::{Blob, Extra, Kind, PoolFile, PoolPackage, RpmFile};
 pub use repair::Repaired;

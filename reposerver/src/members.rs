@@ -10,7 +10,7 @@ use twostage_model::{Class, DigestMap, DigestSet, Error, Result, Sha256, Snapsho
 
 /// What is promoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum Selection {
     /// All groups: the other channel is this one then, and has the same snapshot.
     All,
     /// One group: what the other channel has in it goes.
@@ -65,7 +65,7 @@ impl Repository {
     ///
     /// # Errors
     /// A pattern or a group means nothing in `from`; `to` cannot be read; or the machine says no.
-    pub fn promotion(&self, from: &Members, to: &str, what: &What, place: &str) -> Result<Promotion> {
+    pub fn promotion(&self, from: &Members, to: &str, what: &Selection, place: &str) -> Result<Promotion> {
         let there = self.channel(to)?.map(|channel| channel.members.clone()).unwrap_or_default();
         let members = self.promoted(from, &there, what, place)?;
         let changes = self.changes(&union(&there), &union(&members), false)?;
@@ -77,7 +77,7 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::promotion`] and [`Repository::publish`]; nothing is changed then.
-    pub fn promote(&self, from: &Members, to: &str, what: &What, place: &str, now: i64) -> Result<Published> {
+    pub fn promote(&self, from: &Members, to: &str, what: &Selection, place: &str, now: i64) -> Result<Published> {
         // What is asked for has to make sense before a channel is made for it.
         self.promotion(from, to, what, place)?;
         let mut failed = None;
@@ -88,10 +88,10 @@ impl Repository {
         failed.map_or(published, Err)
     }
 
-    fn promoted(&self, from: &Members, to: &Members, what: &What, place: &str) -> Result<Members> {
+    fn promoted(&self, from: &Members, to: &Members, what: &Selection, place: &str) -> Result<Members> {
         let patterns = match what {
-            What::All => return Ok(from.clone()),
-            What::Group(group) => {
+            Selection::All => return Ok(from.clone()),
+            Selection::Group(group) => {
                 let members = from.get(group).ok_or_else(|| {
                     let groups: Vec<&str> = from.keys().map(String::as_str).collect();
                     let there = if groups.is_empty() { "it has none".into() } else { format!("it has {}", groups.join(", ")) };
@@ -101,7 +101,7 @@ impl Repository {
                 to.insert(group.clone(), members.clone());
                 return Ok(to);
             }
-            What::Packages(patterns) => patterns,
+            Selection::Packages(patterns) => patterns,
         };
         let digests: DigestSet = from.values().chain(to.values()).flatten().copied().collect();
         let items: DigestMap<Item> = self.items_of(&digests)?.into_iter().map(|item| (item.sha256, item)).collect();

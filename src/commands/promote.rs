@@ -9,7 +9,7 @@ use crate::output::Output;
 use crate::session::Session;
 use twostage_model::names::check_channel_name;
 use twostage_model::{Class, Error, Result};
-use twostage_reposerver::{Members, Repository, What};
+use twostage_reposerver::{Members, Repository, Selection};
 
 pub fn run(arguments: &Promote, project: &ProjectArgs, output: &Output) -> Result<()> {
     let (from, to) = (&arguments.from, &arguments.to);
@@ -23,9 +23,9 @@ pub fn run(arguments: &Promote, project: &ProjectArgs, output: &Output) -> Resul
     let repository = &session.repository;
     let (members, place) = source(repository, from, arguments.snapshot.as_deref())?;
     let what = match &arguments.component {
-        Some(name) => What::Group(group(&members, name)),
-        None if patterns.is_empty() => What::All,
-        None => What::Packages(patterns),
+        Some(name) => Selection::Group(group(&members, name)),
+        None if patterns.is_empty() => Selection::All,
+        None => Selection::Packages(patterns),
     };
     let plan = repository.promotion(&members, to, &what, &place)?;
     let published = if arguments.dry_run { None } else { Some(repository.promote(&members, to, &what, &place, session.now)?) };

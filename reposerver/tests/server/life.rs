@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::Arc;
 use twostage_model::{Class, Sha256};
 use twostage_reposerver::sign::Algorithm;
-use twostage_reposerver::{Members, Pattern, PoolPackage, Repository, Scope, Settings, Signature, What};
+use twostage_reposerver::{Members, Pattern, PoolPackage, Repository, Scope, Selection, Settings, Signature};
 
 fn shown(repo: &Repository, scope: Scope<'_>) -> Vec<String> {
     let listing = repo.listing(scope).unwrap();
@@ -166,8 +166,8 @@ fn packages_are_promoted_by_name_group_or_all_at_once() {
     shop.publish("main", "published", &[&mine]).unwrap();
     shop.publish("testing", "component:greet", &[&two]).unwrap();
     shop.publish("testing", "published", &[&other]).unwrap();
-    let promote = |what: &What| repo.promote(&members(repo, "testing"), "main", what, "channel testing", now());
-    let packages = |words: &[&str]| What::Packages(patterns(words));
+    let promote = |what: &Selection| repo.promote(&members(repo, "testing"), "main", what, "channel testing", now());
+    let packages = |words: &[&str]| Selection::Packages(patterns(words));
 
     // Without a version: the channel has of it what the other has.
     let plan = repo.promotion(&members(repo, "testing"), "main", &packages(&["greet"]), "channel testing").unwrap();
@@ -183,20 +183,20 @@ fn packages_are_promoted_by_name_group_or_all_at_once() {
     publish(repo, "testing", "component:greet", &[&three], now()).unwrap();
     promote(&packages(&["greet=3*", "oth*"])).unwrap();
     assert_eq!(groups(repo, "main"), ["component:greet: greet 2.0, greet 3.0", "published: mine 1, other 1"]);
-    promote(&What::Group("component:greet".into())).unwrap();
+    promote(&Selection::Group("component:greet".into())).unwrap();
     assert_eq!(groups(repo, "main"), ["component:greet: greet 3.0", "published: mine 1, other 1"]);
 
     // All: one snapshot for both.
-    promote(&What::All).unwrap();
+    promote(&Selection::All).unwrap();
     assert_eq!(repo.channel("main").unwrap().unwrap().snapshot, repo.channel("testing").unwrap().unwrap().snapshot);
     assert_eq!(members(repo, "main"), members(repo, "testing"));
-    repo.promote(&members(repo, "testing"), "stable", &What::All, "channel testing", now()).unwrap();
+    repo.promote(&members(repo, "testing"), "stable", &Selection::All, "channel testing", now()).unwrap();
     assert_eq!(groups(repo, "stable"), groups(repo, "main"));
 
     for (what, said, hint) in [
         (packages(&["gret"]), "channel testing has no package gret", "write `greet`"),
         (packages(&["greet=9"]), "channel testing has no package greet=9", "it has greet 3.0 all"),
-        (What::Group("greet".into()), "channel testing has no group greet", "it has component:greet, published"),
+        (Selection::Group("greet".into()), "channel testing has no group greet", "it has component:greet, published"),
     ] {
         let error = repo.promote(&members(repo, "testing"), "new", &what, "channel testing", now()).unwrap_err();
         assert_eq!((error.what(), error.hint_or_class()), (said, hint));
@@ -210,7 +210,12 @@ fn two_contents_of_one_name_are_not_promoted() {
     let (here, there) = (shop.add("greet", "1.0", "here"), shop.add("greet", "1.0", "there"));
     shop.publish("main", "published", &[&here]).unwrap();
     let from = Members::from([("other".to_string(), BTreeSet::from([there.sha256]))]);
-    for what in [What::All, What::Group("other".into()), What::Packages(patterns(&["greet"])), What::Packages(patterns(&["greet=1.0"]))] {
+    for what in [
+        Selection::All,
+        Selection::Group("other".into()),
+        Selection::Packages(patterns(&["greet"])),
+        Selection::Packages(patterns(&["greet=1.0"])),
+    ] {
         let error = shop.repo.promote(&from, "main", &what, "it", now()).unwrap_err();
         assert!(error.what().contains("with other content"), "{error}");
         assert_eq!(groups(&shop.repo, "main"), ["published: greet 1.0"]);
