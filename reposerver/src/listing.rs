@@ -116,11 +116,6 @@ impl Item {
         self.kind.is_some_and(Kind::is_rpm)
     }
 
-    /// Whether both are the same package in perhaps two versions.
-    pub(crate) fn is_version_of(&self, other: &Item) -> bool {
-        self.name == other.name && self.arch == other.arch && self.kind == other.kind
-    }
-
     /// By name, version as its package manager compares it, architecture.
     pub(crate) fn order(&self, other: &Item) -> Ordering {
         let by_version = || match self.is_rpm() {

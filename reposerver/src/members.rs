@@ -5,7 +5,7 @@
 
 use crate::changes::Change;
 use crate::{Item, Kind, Members, Pattern, Published, Repository};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use twostage_model::{Class, DigestMap, DigestSet, Error, Result, Sha256, SnapshotId};
 
 /// What is promoted.
@@ -113,10 +113,14 @@ impl Repository {
             if meant.is_empty() {
                 return Err(pattern.nothing(&here, place));
             }
-            let same = |item: &Item| {
-                meant.iter().any(|new| if pattern.has_version() { is_one_at_most(new, item) } else { new.is_version_of(item) })
+            // Of which the channel keeps none but what comes: all versions, or the one that is named.
+            let key = |item: &Item| {
+                let version =
+                    if pattern.has_version() && !matches!(item.kind, Some(Kind::Extra(_))) { item.version.clone() } else { String::new() };
+                (item.name.clone(), item.arch.clone(), item.kind, version)
             };
-            let gone: DigestSet = there.iter().filter(|item| same(item)).map(|item| item.sha256).collect();
+            let meant: HashSet<_> = meant.into_iter().map(|item| key(item)).collect();
+            let gone: DigestSet = there.iter().filter(|item| meant.contains(&key(item))).map(|item| item.sha256).collect();
             to.values_mut().for_each(|group| group.retain(|digest| !gone.contains(digest)));
         }
         for (group, members) in from {
@@ -175,11 +179,6 @@ impl Repository {
 /// All packages of groups.
 fn union(members: &Members) -> BTreeSet<Sha256> {
     members.values().flatten().copied().collect()
-}
-
-/// Whether a channel can have one of them only: the same version, or a file of which there is one.
-fn is_one_at_most(a: &Item, b: &Item) -> bool {
-    a.is_version_of(b) && (a.version == b.version || matches!(a.kind, Some(Kind::Extra(_))))
 }
 
 /// What means just this package, in a command.

@@ -7,7 +7,7 @@ use crate::commands::remove::until_repo;
 use crate::output::Output;
 use crate::session::Session;
 use twostage_model::{Class, Error, Result};
-use twostage_reposerver::Repository;
+use twostage_reposerver::{Members, Repository};
 
 pub fn run(arguments: &Rollback, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = if arguments.dry_run { Session::open_shared(project, output) } else { Session::open(project, output) }?;
@@ -22,14 +22,16 @@ pub fn run(arguments: &Rollback, project: &ProjectArgs, output: &Output) -> Resu
         }
     };
     let before = repository.channel_there(channel)?;
-    let changes = repository.changes(&before.members.values().flatten().copied().collect(), &repository.packages_of(&id)?, false)?;
+    let after = repository.groups_at(channel, &id)?;
+    let all = |members: &Members| members.values().flatten().copied().collect();
+    let changes = repository.changes(&all(&before.members), &all(&after), false)?;
     let published = if arguments.dry_run { None } else { Some(repository.move_channel(channel, &id, session.now)?) };
     let last = match &published {
         Some(published) => format!("channel {channel}  @{}  {}", published.snapshot.short(), word(published, "rolled back", output)),
         None => format!("channel {channel}  would be @{}; nothing was changed", id.short()),
     };
     if !changes.is_empty() {
-        until_repo(&session, channel, &before.members, output);
+        until_repo(&session, channel, &after, output);
     }
     let told = Told {
         event: "rolled-back",
