@@ -56,8 +56,9 @@ pub fn changes_text(changes: &[Change]) -> String {
             files,
         ]);
     }
-    let [added, removed, changed] = counts;
-    format!("{}\n{added} added, {removed} removed, {changed} changed", table(&rows))
+    let words = counts.iter().zip(["added", "removed", "changed"]).filter(|(count, _)| **count > 0);
+    let counted: Vec<String> = words.map(|(count, word)| format!("{count} {word}")).collect();
+    format!("{}\n{}", table(&rows), counted.join(", "))
 }
 
 /// What is said of the versions before and after, once where it is the same.

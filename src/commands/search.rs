@@ -3,7 +3,7 @@
 use crate::changes::{problems, table};
 use crate::cli::{ProjectArgs, Search};
 use crate::commands::list::channels;
-use crate::output::Output;
+use crate::output::{Output, printable};
 use crate::session::Session;
 use twostage_model::Result;
 use twostage_reposerver::{Item, Scope};
@@ -32,7 +32,7 @@ pub fn run(arguments: &Search, project: &ProjectArgs, output: &Output) -> Result
             1 => item.version.clone(),
             more => format!("{} and {} more", item.version, more - 1),
         };
-        rows.push(vec![item.name.clone(), version, channels(item), summary.clone()]);
+        rows.push(vec![item.name.clone(), version, channels(item), printable(summary)]);
     }
     let elsewhere = if arguments.all { "" } else { "; --all looks at all of the pool" };
     let text = if rows.is_empty() { format!("nothing has these words{elsewhere}") } else { table(&rows) };

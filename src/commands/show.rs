@@ -2,7 +2,7 @@
 
 use crate::changes::problems;
 use crate::cli::{ProjectArgs, Show};
-use crate::output::Output;
+use crate::output::{Output, printable};
 use crate::session::Session;
 use twostage_model::shown::{count, size};
 use twostage_model::{Result, date};
@@ -58,10 +58,12 @@ fn to_text(about: &About) -> String {
         lines.push(String::new());
     }
     for (name, value) in &about.fields {
-        let value = value.trim_end().lines().map(str::trim_end).collect::<Vec<_>>().join("\n    ");
+        let value =
+            value.trim_end().lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect::<Vec<_>>().join("\n    ");
         lines.push(format!("  {name}: {value}"));
     }
-    lines.join("\n")
+    // Whoever made the package wrote it.
+    printable(&lines.join("\n"))
 }
 
 fn signed(signature: &Signature) -> String {
