@@ -3,12 +3,14 @@
 mod engine;
 mod images;
 mod life;
+mod packages;
 mod project;
 mod run;
 
 pub use engine::{Daemon, EngineArgs, EngineKind};
 pub use images::{Audit, Compile, Diff, Flatten, Images, ImportImage, Load, Plan, Prune, Push, Rm, Tag};
 pub use life::{Fsck, Gc, Pin, Unpin, Withdraw};
+pub use packages::{List, Promote, Remove, Rollback, Search, Show};
 pub use project::{Channel, Export, Import, Init, Lock, Outdated, Publish, Repo, Runtime, Serve, Update};
 pub use run::{Run, Volume};
 
@@ -89,6 +91,18 @@ pub enum Command {
     Publish(Publish),
     /// List the channels and their snapshots, or move a channel to another snapshot
     Channel(Channel),
+    /// List the packages of the channels: versions, sizes, where they are
+    List(List),
+    /// Find packages by words of their names and descriptions
+    Search(Search),
+    /// Show all that is known of a package
+    Show(Show),
+    /// Take packages out of a channel; the pool and earlier snapshots keep them
+    Remove(Remove),
+    /// Bring packages of one channel into another, the same bits
+    Promote(Promote),
+    /// Take a channel back to a state of before, and say which packages change
+    Rollback(Rollback),
     /// Let a snapshot stay, whatever its channels do; without one, list those that stay
     Pin(Pin),
     /// Let a pinned snapshot go
@@ -126,7 +140,7 @@ pub enum Command {
     Compile(Compile),
     /// Make the layers above an image's parent one layer
     Flatten(Flatten),
-    /// Say what differs between two images: packages, then files
+    /// Say what differs between two images, or between two channels or snapshots
     Diff(Diff),
     /// Say what images cost together, and how they would cost less
     Plan(Plan),

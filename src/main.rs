@@ -2,6 +2,7 @@
 //!
 //! The arms below are the flow. Each is one file in `commands/`.
 
+mod changes;
 mod cli;
 mod commands;
 mod images;
@@ -51,6 +52,12 @@ async fn run(cli: Cli, output: &Output) -> twostage_model::Result<ExitCode> {
         Command::Repo(arguments) => commands::repo::run(&arguments, project, output).await,
         Command::Publish(arguments) => commands::publish::run(&arguments, project, output),
         Command::Channel(arguments) => commands::channel::run(&arguments, project, output),
+        Command::List(arguments) => commands::list::run(&arguments, project, output),
+        Command::Search(arguments) => commands::search::run(&arguments, project, output),
+        Command::Show(arguments) => commands::show::run(&arguments, project, output),
+        Command::Remove(arguments) => commands::remove::run(&arguments, project, output),
+        Command::Promote(arguments) => commands::promote::run(&arguments, project, output),
+        Command::Rollback(arguments) => commands::rollback::run(&arguments, project, output),
         Command::Pin(arguments) => commands::pin::run(&arguments, project, output),
         Command::Unpin(arguments) => commands::pin::unpin(&arguments, project, output),
         Command::Gc(arguments) => commands::gc::run(&arguments, project, output),
@@ -69,7 +76,7 @@ async fn run(cli: Cli, output: &Output) -> twostage_model::Result<ExitCode> {
         Command::Audit(arguments) => commands::audit::run(&arguments, project, output).await,
         Command::Compile(arguments) => commands::compile::run(&arguments, output).await,
         Command::Flatten(arguments) => commands::flatten::run(&arguments, output).await,
-        Command::Diff(arguments) => commands::diff::run(&arguments, output).await,
+        Command::Diff(arguments) => commands::diff::run(&arguments, project, output).await,
         Command::Plan(arguments) => commands::plan::run(&arguments, output).await,
         Command::Export(arguments) => commands::export::run(&arguments, project, output),
         Command::Import(arguments) => commands::import::run(&arguments, project, output),

@@ -289,8 +289,8 @@ fn ansi(colour: Colour, text: &str) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// Output of a container without what could move the cursor or rename the window.
-fn printable(line: &str) -> String {
+/// What a container or a package says, without what could move the cursor or rename the window.
+pub fn printable(line: &str) -> String {
     line.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n')).collect()
 }
 

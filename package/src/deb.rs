@@ -149,6 +149,29 @@ impl Visit for Sums {
     }
 }
 
+/// How many files a `.deb` brings: plain files and links, not folders. All of it is unpacked.
+///
+/// # Errors
+/// As [`read`], as far as its archives go.
+pub fn count_files(input: impl Read, name_hint: &str) -> Result<u64> {
+    let mut visitor = Counted(0);
+    archive::walk(input, &mut visitor).map_err(|stop| stopped(stop, name_hint))?;
+    Ok(visitor.0)
+}
+
+struct Counted(u64);
+
+impl Visit for Counted {
+    fn control(&mut self, _: &Entry, _: &mut dyn Read) -> Check<()> {
+        Ok(())
+    }
+
+    fn data(&mut self, entry: &Entry, _: &mut dyn Read) -> Check<()> {
+        self.0 += u64::from(entry.kind != Kind::Dir);
+        Ok(())
+    }
+}
+
 /// The error for a walk that ended early.
 pub(crate) fn stopped(stop: Stop, name: &str) -> Error {
     let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();

@@ -425,7 +425,8 @@ fn wanted(package: &PoolPackage, digest: &Sha256) -> Wanted {
 fn bring_again(packages: &[&PoolPackage]) -> String {
     let names: Vec<String> = packages.iter().take(NAMED).map(|package| package.file_name()).collect();
     format!(
-        "bring the good file again: `twostage publish {}`; `twostage repo` does it for what the project builds and locks",
+        "bring the good file again: `twostage publish {}`; `twostage repo` does it for what the project builds and locks; \
+         `twostage remove` takes it out of a channel",
         names.join(" ")
     )
 }

@@ -41,9 +41,11 @@
 //!
 //! The store is synchronous; only [`http`] is not.
 
+mod about;
 pub mod apt;
 mod assemble;
 mod catalog;
+mod changes;
 mod channel;
 mod claim;
 mod disk;
@@ -53,7 +55,10 @@ mod gc;
 mod health;
 pub mod http;
 mod keys;
+mod listing;
+mod members;
 mod names;
+mod pattern;
 mod pins;
 mod pool;
 mod repair;
@@ -67,11 +72,16 @@ mod withdraw;
 mod workers;
 mod yum;
 
+pub use about::{About, Signature};
 pub use apt::sources_file;
+pub use changes::{Change, Version};
 pub use channel::{Channel, Earlier, Members, Published};
 pub use fsck::{Checked, Found, State};
 pub use gc::{GRACE, Needs, Plan, Thing, What};
 pub use http::{AccessEntry, Server};
+pub use listing::{Item, Listing, Scope};
+pub use members::{Promotion, Selection};
+pub use pattern::Pattern;
 pub use pins::{Pin, Reason};
 pub use pool::{Blob, Extra, Kind, PoolFile, PoolPackage, RpmFile};
 pub use repair::Repaired;

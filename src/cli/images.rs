@@ -192,12 +192,19 @@ pub struct Flatten {
 }
 
 #[derive(Args)]
-#[command(after_help = SYNTAX)]
+#[command(after_help = format!("{SYNTAX}\n\n\
+    @DIGITS is a snapshot of the repository; a word that is the name of a channel is that channel, not an image. Of these the\n\
+    packages are compared: versions, sizes, number of files.\n  \
+    twostage diff main testing        what a promotion would bring\n  \
+    twostage diff @4d0f2b main        what has changed since then\n  \
+    twostage diff app:1 app:2         two images"))]
 pub struct Diff {
-    /// The earlier image
-    pub a: Place,
-    /// The later image
-    pub b: Place,
+    /// The earlier image, channel or @SNAPSHOT
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub a: String,
+    /// The later one
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub b: String,
     #[command(flatten)]
     pub engine: EngineArgs,
 }

@@ -101,11 +101,7 @@ fn move_to(name: &str, to: &str, project: &ProjectArgs, output: &Output) -> Resu
     let repository = &session.repository;
     let moved = repository.move_channel(name, &snapshot(repository, name, to)?, session.now)?;
     if moved.previous.is_none() {
-        // A mistyped name makes a channel, too.
-        let others = repository.channels()?.into_iter().filter(|other| other != name).collect::<Vec<_>>();
-        if twostage_model::project::near_miss(name, others.iter().map(String::as_str)).is_some() {
-            output.sink().note("channel", format!("{name} is new; these were there before: {}", others.join(", ")));
-        }
+        tell_new(repository, name, output)?;
     }
     let word = word(&moved, if moved.previous.is_some() { "moved" } else { "made" }, output);
     output.result(
@@ -115,6 +111,15 @@ fn move_to(name: &str, to: &str, project: &ProjectArgs, output: &Output) -> Resu
             "mended": moved.mended,
         }),
     );
+    Ok(())
+}
+
+/// A mistyped name makes a channel, too: says so where it is near another one's.
+pub fn tell_new(repository: &Repository, name: &str, output: &Output) -> Result<()> {
+    let others = repository.channels()?.into_iter().filter(|other| other != name).collect::<Vec<_>>();
+    if twostage_model::project::near_miss(name, others.iter().map(String::as_str)).is_some() {
+        output.sink().note("channel", format!("{name} is new; these were there before: {}", others.join(", ")));
+    }
     Ok(())
 }
 

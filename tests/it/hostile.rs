@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Every command that opens a project. `{HOME}` is a folder that is the user's.
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: [&[&str]; 33] = [
     &["channel"],
     &["repo"],
     &["runtime"],
@@ -33,6 +33,13 @@ const COMMANDS: [&[&str]; 26] = [
     &["init"],
     &["channel", "main"],
     &["run", "demo"],
+    &["list", "--all"],
+    &["search", "demo"],
+    &["show", "demo"],
+    &["remove", "demo"],
+    &["promote", "main", "testing"],
+    &["rollback"],
+    &["diff", "main", "@0"],
     &["pin"],
     &["unpin", "@00"],
     &["gc", "--why"],
@@ -42,7 +49,7 @@ const COMMANDS: [&[&str]; 26] = [
     &["fsck", "--repair"],
 ];
 /// Commands that do not open one: they take an image, a Dockerfile, or nothing.
-const OTHERS: [&str; 10] = ["flatten", "compile", "diff", "plan", "completions", "images", "rm", "tag", "prune", "import-image"];
+const OTHERS: [&str; 9] = ["flatten", "compile", "plan", "completions", "images", "rm", "tag", "prune", "import-image"];
 
 /// What every program of this machine reads, and apt, which knows its mirrors.
 const OF_SYSTEM: [&str; 14] = [

@@ -37,6 +37,7 @@ mod offline;
 mod on;
 mod one_pass;
 mod oracle;
+mod packages;
 mod places;
 mod real_images;
 mod recipes;

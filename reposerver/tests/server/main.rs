@@ -8,6 +8,7 @@ mod connections;
 mod damage;
 mod http;
 mod killed;
+mod life;
 mod model;
 mod requests;
 mod sign;
