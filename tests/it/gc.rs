@@ -13,13 +13,18 @@ fn shows(done: &Done, text: &str) {
     assert!(done.out.contains(text), "{text:?} is not in\n{}", done.out);
 }
 
+/// Where the deb of a version is.
+fn file(project: &Project, version: &str) -> String {
+    project.join(&format!("greet-demo-{version}.deb")).to_string_lossy().into_owned()
+}
+
 /// A project that has published three versions of a deb, one after the other, and remembers one earlier snapshot.
 fn three_versions(test: &str, keep: &str) -> (Project, Vec<String>) {
     let project = Project::example(Family::Deb, test);
     project.edit("twostage.toml", |text| format!("{text}\n[repository]\nkeep = {keep}\n"));
     let versions = ["1.0", "1.1", "1.2"].map(|version| {
-        let file = package(Family::Deb, &project, "greet-demo", version, version);
-        project.run(&["publish", &file]).ok();
+        fs::rename(package(Family::Deb, &project, "greet-demo", version, version), file(&project, version)).expect("a file");
+        project.run(&["publish", &file(&project, version)]).ok();
         project.snapshot()
     });
     (project, versions.to_vec())
@@ -50,8 +55,7 @@ fn gc_says_what_goes_and_why_the_rest_stays() {
     // The name stays known: other content under it is refused, and the same is taken.
     let other = package(Family::Deb, &project, "greet-demo", "1.0", "other");
     project.run(&["publish", &other]).fails_with(REPOSITORY).says("published before with other content");
-    let same = package(Family::Deb, &project, "greet-demo", "1.0", "1.0");
-    project.run(&["publish", &same]).ok().ends_with("published");
+    project.run(&["publish", &file(&project, "1.0")]).ok().ends_with("published");
     project.run(&["channel", "main", "--to", &second[..12]]).ok().ends_with("moved");
 }
 
@@ -81,8 +85,7 @@ fn what_is_withdrawn_is_gone_and_says_why() {
     assert!(String::from_utf8_lossy(&server.get(&format!("/@{}/", ids[1]))).contains("is served no more"));
     shows(&project.run(&["channel"]).ok(), "greet-demo_1.1_all.deb was withdrawn: a key was in it");
     project.run(&["channel", "main", "--to", &ids[1][..12]]).fails_with(REPOSITORY).says("a key was in it");
-    let same = package(Family::Deb, &project, "greet-demo", "1.1", "1.1");
-    project.run(&["publish", &same]).fails_with(REPOSITORY).says("a key was in it");
+    project.run(&["publish", &file(&project, "1.1")]).fails_with(REPOSITORY).says("a key was in it");
     project.run(&["fsck"]).ok().ends_with("whole");
 }
 
@@ -95,11 +98,11 @@ fn fsck_finds_mends_and_names() {
     shows(&project.run(&["fsck", "--repair"]).ok(), "1 mended");
     project.run(&["fsck", "main"]).ok().ends_with("whole");
     let shards = fs::read_dir(project.join(".twostage/repository/pool")).expect("a folder").next().expect("one").expect("one");
-    let file = fs::read_dir(shards.path()).expect("a folder").next().expect("one").expect("one").path();
-    fs::write(&file, "not it").expect("a file");
+    let damaged = fs::read_dir(shards.path()).expect("a folder").next().expect("one").expect("one").path();
+    fs::write(&damaged, "not it").expect("a file");
     let lost = project.run(&["fsck", "--repair"]).fails_with(REPOSITORY).says("lost").says("twostage publish greet-demo_");
     lost.says("quarantine/1-");
-    let again = ["1.0", "1.1", "1.2"].map(|version| package(Family::Deb, &project, "greet-demo", version, version));
+    let again = ["1.0", "1.1", "1.2"].map(|version| file(&project, version));
     let words: Vec<&str> = ["publish"].into_iter().chain(again.iter().map(String::as_str)).collect();
     project.run(&words).ok();
     project.run(&["fsck"]).ok().ends_with("whole");
