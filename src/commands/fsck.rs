@@ -33,16 +33,19 @@ pub fn run(arguments: &Fsck, project: &ProjectArgs, output: &Output) -> Result<(
     );
     let first = |state| checked.found.iter().find(|found| found.state == state);
     if let Some(lost) = first(State::Lost) {
-        let error =
-            Error::new(Class::Repository, format!("{} of the repository lost: {}", count(checked.count(State::Lost), "thing"), lost.what));
+        let error = Error::new(Class::Repository, format!("{} lost: {}", things(checked.count(State::Lost)), lost.what));
         return Err(match &lost.hint {
             Some(hint) => error.hint(hint.clone()),
             None => error,
         });
     }
     if first(State::Damaged).is_some() {
-        let what = format!("{} of the repository damaged", count(checked.count(State::Damaged), "thing"));
+        let what = format!("{} damaged", things(checked.count(State::Damaged)));
         return Err(Error::new(Class::Verdict, what).hint("`twostage fsck --repair` mends what can be made again, and names the rest"));
     }
     Ok(())
+}
+
+fn things(number: usize) -> String {
+    format!("{} of the repository {}", count(number, "thing"), if number == 1 { "is" } else { "are" })
 }
