@@ -10,7 +10,7 @@ use twostage_reposerver::{Change, Listing, Version};
 pub struct Told<'a> {
     pub event: &'static str,
     pub channel: &'a str,
-    /// None where nothing was done.
+    /// Where the channel is, or would be; none where that would first have to be made.
     pub snapshot: Option<SnapshotId>,
     pub previous: Option<SnapshotId>,
     pub changed: bool,

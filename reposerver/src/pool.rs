@@ -489,8 +489,9 @@ impl Repository {
                 return Ok(0);
             }
             if !self.pool_path(digest).is_file() {
-                return Err(Error::new(Class::Repository, format!("the repository has no package {digest}"))
-                    .hint(format!("publish the good file again, or take it out of the channel: `twostage remove {digest}`")));
+                return Err(Error::new(Class::Repository, format!("the repository has no package {digest}")).hint(format!(
+                    "bring the good file again with `twostage publish FILE`, or take it out of the channel: `twostage remove {digest}`"
+                )));
             }
             let package = self.package_or_described(digest)?;
             self.catalog.add(scratch, &package, &apt::paragraph_checked(&package)?).map(|_| 1)

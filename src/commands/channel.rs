@@ -92,7 +92,13 @@ pub fn in_full(error: &Error) -> String {
 /// The names of a channel's packages that take the place of the base's or the distribution's.
 fn replacing(repository: &Repository, channel: &twostage_reposerver::Channel) -> Result<Vec<String>> {
     let members = channel.members.get(REPLACING).into_iter().flatten();
-    let names: BTreeSet<String> = members.map(|digest| Ok(repository.package(digest)?.id.name.clone())).collect::<Result<_>>()?;
+    let name = |digest: &Sha256| match repository.package(digest) {
+        Ok(package) => Ok(package.id.name.clone()),
+        Err(error) if error.is_machine() => Err(error),
+        // One that is lost is no reason not to tell of the others.
+        Err(_) => Ok(digest.short()),
+    };
+    let names: BTreeSet<String> = members.map(name).collect::<Result<_>>()?;
     Ok(names.into_iter().collect())
 }
 

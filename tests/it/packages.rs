@@ -116,6 +116,31 @@ fn what_is_lost_is_named_and_can_be_removed() {
 }
 
 #[test]
+fn a_package_of_which_nothing_is_left_goes_by_its_digest() {
+    let project = two_channels("packages-nothing");
+    let root = project.join(".twostage/repository");
+    let repository = Repository::open(&root, Settings::new("hello")).expect("a repository");
+    let digest = repository.listing(Scope::Channel("main")).expect("a list").items[0].sha256;
+    let replaces = repository.publish("main", twostage_model::date::now(), |members| {
+        members.insert("replaces".into(), BTreeSet::from([digest]));
+    });
+    replaces.expect("published");
+    fs::remove_file(repository.pool_path(&digest)).expect("a file");
+    fs::remove_dir_all(root.join("catalog")).expect("a folder");
+    for list in fs::read_dir(root.join("snapshots")).expect("snapshots").flatten() {
+        fs::remove_file(list.path().join("SHA256SUMS")).expect("a list");
+    }
+    let listed = project.run(&["list"]).ok().says("note: cannot read");
+    assert!(listed.out.lines().any(|line| line.starts_with(&digest.short()) && line.contains(" lost ")), "{}", listed.out);
+    let channels = project.run(&["channel", "main"]).fails_with(REPOSITORY);
+    assert!(channels.out.contains(&format!("in place of the distribution's: {}", digest.short())), "{}{}", channels.out, channels.err);
+    let other = package(Family::Deb, &project, "new-demo", "1.0", "new");
+    project.run(&["publish", &other]).fails_with(REPOSITORY).says(&format!("`twostage remove {digest}`"));
+    project.run(&["remove", &digest.to_string()]).ok().ends_with("published");
+    project.run(&["publish", &other]).ok().ends_with("published");
+}
+
+#[test]
 fn what_a_package_says_cannot_move_the_cursor() {
     let project = Project::example(Family::Deb, "packages-cursor");
     let file = package(Family::Deb, &project, "greet-demo", "1.0", "one");
