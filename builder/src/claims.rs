@@ -2,25 +2,21 @@
 //! distribution's, unless its component says so with `replaces`.
 //!
 //! A package claims its own name, and what it says that it provides or replaces (`Provides`, `Replaces`; an rpm's
-//! `Provides` and `Obsoletes`). The distribution's package manager says which names are taken, in a container of the base.
-//! The lock keeps its answer for where nobody can be asked; this machine believes what it has heard itself ([`Heard`]).
-//! Packages of the distribution's own source package are the distribution's to name.
+//! `Provides` and `Obsoletes`). The distribution's package manager says which names are taken, in a container of the base,
+//! and the lock keeps its answer. Packages of the distribution's own source package are the distribution's to name.
 
 use crate::base::BaseImage;
 use crate::component::Built;
-use crate::heard::{Heard, Word};
 use crate::tools::{Tools, is_symbols};
 use crate::{Context, Stored, closure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use twostage_model::project::{Component, Source};
-use twostage_model::{Class, Error, Format, Project, Result, Sha256};
+use twostage_model::{Class, Error, Format, Lock, Project, Result, Sha256};
 
 /// What a line starts with that names a taken name.
 const TAKEN: &str = "twostage: taken ";
-/// The line that says that all names were looked for in the base.
-const BASE_ANSWERED: &str = "twostage: base answered";
-/// The line that says that all names were looked for in the base and its distribution.
+/// The line that says that all names were looked for.
 const ANSWERED: &str = "twostage: claims answered";
 
 /// Leaves out every package that another component replaces.
@@ -105,23 +101,11 @@ fn claimed(format: Format, package: &Stored) -> BTreeSet<String> {
     names.filter(|name| format.check_name(name, None).is_ok() && !is_symbols(format, name)).collect()
 }
 
-/// The names that this machine has not heard of yet on a base.
-pub(crate) fn unheard(format: Format, heard: &Heard, base: &Sha256, packages: &[Stored]) -> Vec<String> {
+/// The names that are not answered yet on a base.
+pub(crate) fn unanswered(format: Format, lock: &Lock, base: &Sha256, packages: &[Stored]) -> Vec<String> {
+    let answered = lock.names.get(base);
     let all: BTreeSet<String> = packages.iter().flat_map(|package| claimed(format, package)).collect();
-    let heard = heard.on(base);
-    all.into_iter().filter(|name| !heard.is_settled(name)).collect()
-}
-
-/// Writes into the lock what this machine has heard of the names that packages claim.
-pub(crate) fn tell_lock(context: &Context, base: &Sha256, packages: &[Stored]) {
-    let heard = context.heard.on(base);
-    let all: BTreeSet<String> = packages.iter().flat_map(|package| claimed(context.project.format, package)).collect();
-    let settled = all.into_iter().filter(|name| heard.is_settled(name));
-    let settled: Vec<(String, bool)> =
-        settled.map(|name| (heard.names.get(&name) == Some(&Word::Taken), name)).map(|(taken, name)| (name, taken)).collect();
-    if !settled.is_empty() {
-        context.lock().names.entry(*base).or_default().extend(settled);
-    }
+    all.into_iter().filter(|name| answered.is_none_or(|answered| !answered.contains_key(name))).collect()
 }
 
 /// What the scripts answer about names.
@@ -129,7 +113,6 @@ pub(crate) fn tell_lock(context: &Context, base: &Sha256, packages: &[Stored]) {
 pub(crate) struct Answers {
     asked: Vec<String>,
     taken: BTreeSet<String>,
-    of_base: bool,
     answered: bool,
 }
 
@@ -145,23 +128,17 @@ impl Answers {
 
     pub(crate) fn line(&mut self, line: &str) {
         let line = line.trim_end();
-        self.of_base |= line == BASE_ANSWERED;
         self.answered |= line == ANSWERED;
         self.taken.extend(line.strip_prefix(TAKEN).map(str::to_string));
     }
 
-    /// Keeps the answers: that a name is taken as soon as it was heard, that it is free only if all were looked for.
-    /// Whether all were.
-    pub(crate) fn keep(self, heard: &Heard, base: &Sha256, now: i64) -> bool {
-        let word = |name: &String| match (self.taken.contains(name), self.answered, self.of_base) {
-            (true, ..) => Some(Word::Taken),
-            (_, true, _) => Some(Word::Free),
-            (_, _, true) => Some(Word::Absent),
-            _ => None,
-        };
-        let words: Vec<(String, Word)> = self.asked.iter().filter_map(|name| Some((name.clone(), word(name)?))).collect();
-        if !self.asked.is_empty() {
-            heard.add(base, words, (!self.answered).then_some(now));
+    /// Keeps the answers in the lock: that a name is taken as soon as it was heard, that it is free only if all were
+    /// looked for.
+    pub(crate) fn keep(self, lock: &mut Lock, base: &Sha256) -> bool {
+        let answers = self.asked.into_iter().map(|name| (self.taken.contains(&name), name)).map(|(taken, name)| (name, taken));
+        let answers: Vec<(String, bool)> = answers.filter(|(_, taken)| *taken || self.answered).collect();
+        if !answers.is_empty() {
+            lock.names.entry(*base).or_default().extend(answers);
         }
         self.answered
     }
@@ -183,7 +160,14 @@ pub async fn check(context: &Arc<Context>, bases: &[BaseImage], built: &BTreeMap
         bases.iter().any(|known| known.digest == *base)
     });
     for base in bases {
-        let taken = taken(context, base, &all, &packages).await?;
+        let asked = unanswered(format, &context.lock(), &base.digest, &packages);
+        if !asked.is_empty() {
+            ask(context, base, asked).await?;
+        }
+        let taken: BTreeSet<String> = {
+            let lock = context.lock();
+            lock.names.get(&base.digest).into_iter().flatten().filter(|(_, taken)| **taken).map(|(name, _)| name.clone()).collect()
+        };
         for (component, package) in own(project, built) {
             for name in claimed(format, package).intersection(&taken) {
                 if !replaces(Some(component), name) {
@@ -199,28 +183,6 @@ pub async fn check(context: &Arc<Context>, bases: &[BaseImage], built: &BTreeMap
         }
     }
     Ok(replacing)
-}
-
-/// Which of the names are taken on a base: as this machine has heard it, now or before; of what its distribution does not
-/// say, as the lock says.
-async fn taken(context: &Arc<Context>, base: &BaseImage, all: &BTreeSet<String>, packages: &[Stored]) -> Result<BTreeSet<String>> {
-    let locked = context.lock().names.get(&base.digest).cloned().unwrap_or_default();
-    let unlocked: Vec<&str> = all.iter().map(String::as_str).filter(|name| !locked.contains_key(*name)).collect();
-    if !unlocked.is_empty() && !context.may_lock {
-        return Err(Error::new(Class::Project, format!("the lock does not say whether the distribution has {}", unlocked.join(", ")))
-            .hint("run `twostage lock` and commit twostage.lock"));
-    }
-    let heard = context.heard.on(&base.digest);
-    let asked = unheard(context.project.format, &context.heard, &base.digest, packages);
-    // Where the distribution did not answer lately, it is asked about what nobody else knows.
-    let known = |name: &String| heard.names.contains_key(name) && locked.contains_key(name);
-    let is_answered = asked.is_empty() || (heard.is_silent(context.now) && asked.iter().all(known));
-    if !is_answered {
-        ask(context, base, asked).await?;
-    }
-    tell_lock(context, &base.digest, packages);
-    let names = context.lock().names.get(&base.digest).cloned().unwrap_or_default();
-    Ok(names.into_iter().filter(|(_, taken)| *taken).map(|(name, _)| name).collect())
 }
 
 fn impersonation(project: &Project, component: &Component, package: &Stored, name: &str) -> Error {
@@ -253,16 +215,19 @@ fn own<'a>(project: &'a Project, built: &'a BTreeMap<String, Built>) -> impl Ite
 
 /// Asks in a container of its own, for names that no closure has answered.
 async fn ask(context: &Arc<Context>, base: &BaseImage, asked: Vec<String>) -> Result<()> {
+    if !context.may_lock {
+        return Err(Error::new(Class::Project, format!("the lock does not say whether the distribution has {}", asked.join(", ")))
+            .hint("run `twostage lock` and commit twostage.lock"));
+    }
     let manager = Tools::of(context.project.format).manager;
     context.events.started("names", &format!("asking {manager} which of {} names it has", asked.len()));
     let mut answers = Answers::to(asked);
     let heard = closure::ask_names(context, base, &mut answers).await;
-    let answered = answers.keep(&context.heard, &base.digest, context.now);
+    let answered = answers.keep(&mut context.lock(), &base.digest);
     match heard {
         Err(cause) if !answered => {
             let why = std::iter::once(cause.to_string()).chain(cause.causes()).collect::<Vec<_>>().join(": ");
-            let what = format!("{manager} cannot say which names the distribution has, so only the lock does: {why}");
-            context.events.note("names", what);
+            context.events.note("names", format!("{manager} cannot say which names the distribution has: {why}"));
             Ok(())
         }
         heard => heard,
@@ -327,20 +292,16 @@ mod tests {
 
     #[test]
     fn only_what_was_looked_for_is_answered() {
-        let (heard, base) = (Heard::of(None), Sha256::of(b"base"));
+        let (mut lock, base) = (Lock::default(), Sha256::of(b"base"));
         let mut silent = Answers::to(vec!["bash".into(), "tool".into()]);
         silent.line("twostage: taken bash\n");
-        assert!(!silent.keep(&heard, &base, 1), "nobody answered");
-        assert_eq!(heard.on(&base).names, BTreeMap::from([("bash".into(), Word::Taken)]), "what was said is known all the same");
-        let mut silent = Answers::to(vec!["tool".into()]);
-        silent.line("twostage: base answered\n");
-        assert!(!silent.keep(&heard, &base, 1), "the mirror did not answer");
-        assert_eq!(heard.on(&base).names["tool"], Word::Absent);
-        let mut both = Answers::to(vec!["libsystemd0".into(), "tool".into()]);
-        ["twostage: taken libsystemd0", "twostage: taken other", "twostage: claims answered"].iter().for_each(|line| both.line(line));
-        assert!(both.keep(&heard, &base, 2));
-        let names = [("bash", Word::Taken), ("libsystemd0", Word::Taken), ("tool", Word::Free)];
-        assert_eq!(heard.on(&base).names, names.map(|(name, word)| (name.to_string(), word)).into());
-        assert_eq!(unheard(Format::Deb, &heard, &base, &[package("tool", &[]), package("new", &[])]), ["new"]);
+        assert!(!silent.keep(&mut lock, &base), "the mirror did not answer");
+        assert_eq!(lock.names[&base], BTreeMap::from([("bash".into(), true)]), "what the base has is known all the same");
+        lock.names.clear();
+        let mut heard = Answers::to(vec!["libsystemd0".into(), "tool".into()]);
+        ["twostage: taken libsystemd0", "twostage: taken other", "twostage: claims answered"].iter().for_each(|line| heard.line(line));
+        assert!(heard.keep(&mut lock, &base));
+        assert_eq!(lock.names[&base], BTreeMap::from([("libsystemd0".into(), true), ("tool".into(), false)]));
+        assert_eq!(unanswered(Format::Deb, &lock, &base, &[package("tool", &[]), package("new", &[])]), ["new"]);
     }
 }

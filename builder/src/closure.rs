@@ -17,7 +17,6 @@ use tracing::Instrument as _;
 use twostage_engine::{LastLines, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::{Closure, LockedPackage, LockedSource};
-use twostage_model::names::COLLECTED;
 use twostage_model::{Class, Error, Format, Result, Sha256};
 
 /// What a closure is found for.
@@ -73,7 +72,7 @@ async fn closure_now(
 ) -> Result<Closure> {
     let locked = context.lock().closures.get(of).cloned();
     if let Some(locked) = locked.as_ref().filter(|c| c.base == base.digest && c.asked == asked && freshness == Freshness::Keep) {
-        fetch_missing(context, of, base, &locked.packages, own).await?;
+        fetch_missing(context, of, base, &locked.packages).await?;
         return Ok(locked.clone());
     }
     if !context.may_lock {
@@ -131,7 +130,7 @@ async fn solve(
         Question::Install { packages, .. } => std::iter::once("install".to_string()).chain(packages.iter().cloned()).collect(),
     };
     // The lists of the distribution are there: whose names the project's packages have is asked in the same breath.
-    let mut names = Answers::to(claims::unheard(context.project.format, &context.heard, &base.digest, own));
+    let mut names = Answers::to(claims::unanswered(context.project.format, &context.lock(), &base.digest, own));
     let (file, text) = names.question();
     add_file(&mut input, file, 0o644, 0, text.as_bytes())?;
     let mut answer = Answer::of(context.project.format);
@@ -147,8 +146,7 @@ async fn solve(
         Some(reason) => told(reason).because(cause),
         None => cause,
     })?;
-    names.keep(&context.heard, &base.digest, context.now);
-    claims::tell_lock(context, &base.digest, own);
+    names.keep(&mut context.lock(), &base.digest);
     let mut stored = store(context, collected).await?;
     stored.extend(answer.known().iter().filter_map(|digest| pooled.get(digest)).cloned());
     if let Some(reason) = answer.objection(of, own, matches!(question, Question::Install { .. })) {
@@ -174,8 +172,7 @@ async fn solve(
         return Err(Error::new(
             Class::Project,
             format!("{of}: {} said one thing and downloaded another: {}", tools.manager, differing.join(", ")),
-        )
-        .hint("run the command again: the mirror may have changed while it was asked"));
+        ));
     }
     Ok((packages, chosen.into_iter().map(|(name, _)| name).collect()))
 }
@@ -244,7 +241,7 @@ async fn fetch(
             .hint("if the distribution has it, is it in what the base's package manager asks? If a component makes it, is that component in `needs`?"));
     }
     let folder = tempfile::Builder::new()
-        .prefix(COLLECTED)
+        .prefix("collected-")
         .tempdir_in(&context.state)
         .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
     let stream = container.copy_out("/var/cache/twostage/out").await?;
@@ -340,7 +337,7 @@ async fn newer_now(context: &Arc<Context>, base: &BaseImage) -> Result<Newer> {
 ///
 /// # Errors
 /// The mirror no longer has one, or has other bytes under its name.
-pub async fn fetch_missing(context: &Arc<Context>, of: &str, base: &BaseImage, packages: &[LockedPackage], own: &[Stored]) -> Result<()> {
+pub async fn fetch_missing(context: &Arc<Context>, of: &str, base: &BaseImage, packages: &[LockedPackage]) -> Result<()> {
     let mut missing = Vec::new();
     for package in packages {
         if context.packages.get(&package.sha256)?.is_none() {
@@ -358,14 +355,8 @@ pub async fn fetch_missing(context: &Arc<Context>, of: &str, base: &BaseImage, p
             .because(cause)
             .hint("copy the repository from a machine that has them, or move on with `twostage update`")
     };
-    let mut input = packing(context)?;
-    // (As in `solve`: the lists are there.)
-    let mut names = Answers::to(claims::unheard(format, &context.heard, &base.digest, own));
-    let (file, text) = names.question();
-    add_file(&mut input, file, 0o644, 0, text.as_bytes())?;
     let (_folder, collected) =
-        fetch(context, of, base, Tools::of(format).fetch, arguments, input, &mut |line| names.line(line)).await.map_err(gone)?;
-    names.keep(&context.heard, &base.digest, context.now);
+        fetch(context, of, base, Tools::of(format).fetch, arguments, packing(context)?, &mut |_| ()).await.map_err(gone)?;
     let stored = store(context, collected).await?;
     let got: BTreeSet<Sha256> = stored.iter().map(|package| package.sha256).collect();
     match missing.iter().find(|package| !got.contains(&package.sha256)) {
@@ -415,23 +406,19 @@ pub async fn locked_source(
     let (folder, collected) =
         fetch(context, &format!("source:{component}"), base, Tools::of(format).fetch_source, [wanted], packing(context)?, &mut |_| ())
             .await?;
-    let broken = |what: String| {
-        Error::new(Class::Project, what).hint("the mirror's source package is not whole: ask it again later, or name another `version`")
-    };
     let [described] = collected.sources.as_slice() else {
-        return Err(broken(format!("{component}: the mirror gave {} source packages", collected.sources.len())));
+        return Err(Error::new(Class::Project, format!("{component}: the mirror gave {} source packages", collected.sources.len())));
     };
-    let (id, listed) =
-        source_package(format, described).map_err(|cause| broken(format!("{component}: its source cannot be read")).because(cause))?;
+    let (id, listed) = source_package(format, described).or_fail(Class::Project, || format!("{component}: its source cannot be read"))?;
     let mut source = LockedSource { name: id.name, version: id.version, files: BTreeMap::new() };
     let own_name = described.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for (file_name, expected) in std::iter::once((own_name, None)).chain(listed) {
         let path = folder.path().join(&file_name);
-        let mut file = std::fs::File::open(&path)
-            .map_err(|cause| broken(format!("{component}: {file_name} did not come with the source")).because(cause))?;
+        let mut file =
+            std::fs::File::open(&path).or_fail(Class::Project, || format!("{component}: {file_name} did not come with the source"))?;
         let (digest, size) = context.packages.put_blob(&mut file)?;
         if expected.is_some_and(|expected| expected != digest) {
-            return Err(broken(format!("{component}: {file_name} is not what its source package says")));
+            return Err(Error::new(Class::Project, format!("{component}: {file_name} is not what its source package says")));
         }
         source.files.insert(file_name, (size, digest));
     }

@@ -21,7 +21,6 @@ pub mod component;
 mod dnf;
 mod git;
 pub mod graph;
-pub mod heard;
 pub mod members;
 pub mod parallel;
 mod rebuilt;
@@ -30,7 +29,6 @@ pub mod source;
 pub mod tools;
 mod unpack;
 
-use heard::Heard;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
@@ -111,8 +109,6 @@ pub struct Context {
     pub state: PathBuf,
     /// The user's cache, which projects share, if there is one.
     pub cache: Option<PathBuf>,
-    /// What this machine has heard about names of packages.
-    pub heard: Heard,
     /// Where records of builds are kept.
     pub records: PathBuf,
     /// The lock as it is now; stages extend it.

@@ -1,7 +1,7 @@
 //! A component's package does not pass for somebody else's.
 
 use crate::on::EMBEDDED;
-use crate::support::{Family, Project, Used, run, uses};
+use crate::support::{Family, Project, Used, uses};
 
 const PROJECT: i32 = 3;
 
@@ -10,7 +10,8 @@ fn a_taken_name_is_refused(family: Family, test: &str, taken: &str) {
     let project = Project::quick_on(EMBEDDED, family, test, "honest");
     project.run(&["repo"]).ok();
     let before = project.snapshot();
-    project.add_unasked(taken);
+    project.add_quick(taken);
+    project.edit("twostage.lock", |lock| lock.replace(&format!("\"{taken}\", "), ""));
     let refused = project.run(&["repo"]).fails_with(PROJECT);
     refused
         .says(&format!("component `{taken}` leaves {taken} 1.0"))
@@ -29,44 +30,6 @@ fn a_taken_name_is_refused(family: Family, test: &str, taken: &str) {
     let lock = project.read("twostage.lock");
     assert!(lock.contains(&format!("taken = [\"{taken}\"]")), "{lock}");
     project.run(&["repo", "--locked"]).ok();
-}
-
-/// A lock comes with its project: that it calls a name free is no answer.
-fn a_lock_that_calls_a_taken_name_free(family: Family, test: &str, taken: &str, place: &[&str]) {
-    let project = Project::quick_on(EMBEDDED, family, test, "honest");
-    project.run(&["repo"]).ok();
-    let before = project.snapshot();
-    project.lock_calls_free(taken);
-    project.add_unasked(taken);
-    let lock = project.read("twostage.lock");
-    for arguments in [&["repo", "--locked"][..], &["repo"]] {
-        let command = project.command(arguments);
-        let mut there = std::process::Command::new(place[0]);
-        there.args(&place[1..]).arg(command.get_program()).args(command.get_args());
-        there.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        // A machine that has heard nothing yet.
-        let cache = tempfile::tempdir().expect("a folder");
-        let refused = run(there.env("XDG_CACHE_HOME", cache.path())).fails_with(PROJECT);
-        refused.says(&format!("component `{taken}` leaves {taken} 1.0")).says("a package that the base or its distribution has");
-        assert_eq!(project.snapshot(), before, "nothing was published");
-    }
-    assert_ne!(project.read("twostage.lock"), lock, "where it may change, the lock says what was heard");
-    assert!(project.read("twostage.lock").contains(&format!("taken = [\"{taken}\"]")));
-    project.run(&["repo", "--locked"]).fails_with(PROJECT).says("a package that the base or its distribution has");
-}
-
-#[test]
-fn a_lock_that_calls_a_package_of_the_base_free_is_not_believed_where_no_mirror_is() {
-    uses(Used::Engine);
-    let alone = ["unshare", "--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"];
-    a_lock_that_calls_a_taken_name_free(Family::Deb, "claims-lock", "libsystemd0", &alone);
-}
-
-#[test]
-fn a_lock_that_calls_a_package_of_the_distribution_free_is_not_believed() {
-    uses(Used::Engine);
-    uses(Used::Dnf);
-    a_lock_that_calls_a_taken_name_free(Family::Rpm, "claims-lock-rpm", "jq", &["env"]);
 }
 
 #[test]

@@ -407,28 +407,9 @@ impl Project {
         project
     }
 
-    /// The same of a project that has one such component. Whether the distribution has a package of that name need not be
-    /// asked.
     pub fn add_quick(&self, component: &str) {
-        self.lock_calls_free(component);
-        let heard = cache().join("twostage/names");
-        fs::create_dir_all(&heard).expect("the cache can be written");
-        let lock = self.read("twostage.lock");
-        for base in lock.lines().filter_map(|line| line.strip_prefix("base = \"")?.strip_suffix('"')) {
-            let file = fs::File::options().create(true).append(true).open(heard.join(base));
-            let line = format!("free {component}\n");
-            file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the cache can be written");
-        }
-        self.add_unasked(component);
-    }
-
-    /// The lock says that neither a base nor its distribution has a package of that name.
-    pub fn lock_calls_free(&self, name: &str) {
-        self.edit("twostage.lock", |lock| lock.replace("\nfree = [", &format!("\nfree = [\"{name}\", ")));
-    }
-
-    /// The same where nobody knows yet whose the name is.
-    pub fn add_unasked(&self, component: &str) {
+        // Whether the distribution has a package of that name need not be asked.
+        self.edit("twostage.lock", |lock| lock.replace("\nfree = [", &format!("\nfree = [\"{component}\", ")));
         match self.family {
             Family::Deb => self.add_quick_deb(component),
             Family::Rpm => self.add_quick_rpm(component),

@@ -1,4 +1,3 @@
 # Downloads exactly the packages "$@" (name:arch=version) from the base's own sources.
 apt-get update
-claims
 download "$@"

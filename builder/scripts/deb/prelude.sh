@@ -31,11 +31,8 @@ END
 # or that apt knows from elsewhere than the project.
 claims_of_base() {
     if [ ! -s "$T/claims" ]; then return; fi
-    # 1: some of them are not there.
     # shellcheck disable=SC2046 # names of packages have no blanks
-    dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' -- $(cat "$T/claims") > "$T/installed" 2> /dev/null || [ $? = 1 ]
-    sed -n 's/^installed /twostage: taken /p' "$T/installed"
-    echo 'twostage: base answered'
+    dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' -- $(cat "$T/claims") 2> /dev/null | sed -n 's/^installed /twostage: taken /p'
 }
 claims() {
     if [ ! -s "$T/claims" ]; then return; fi

@@ -45,7 +45,6 @@ claims_of_base() {
     if [ ! -s "$T/claims" ]; then return; fi
     # shellcheck disable=SC2046 # names of packages have no blanks
     { rpm -q --qf '%{NAME}\n' -- $(cat "$T/claims") || :; } | grep -xF -f "$T/claims" | sort -u | sed 's/^/twostage: taken /'
-    echo 'twostage: base answered'
 }
 claims() {
     if [ ! -s "$T/claims" ]; then return; fi
