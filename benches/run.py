@@ -134,6 +134,30 @@ def flow():
         subprocess.run(["docker", "image", "rm", "-f", "twostage-bench", "twostage-bench-multistage"], check=False, stdout=subprocess.DEVNULL)
 
 
+def changed():
+    """One file of a program is other than before: its image again, by the engine that needs no daemon. The audit of it alone, too."""
+    with tempfile.TemporaryDirectory(dir=os.path.join(ROOT, "target")) as work:
+        project = os.path.join(work, "hello")
+        shutil.copytree(os.path.join(ROOT, "examples/hello"), project, ignore=shutil.ignore_patterns(".twostage"))
+        source = os.path.join(project, "greet/greet.c")
+        store = {**os.environ, "TWOSTAGE_STORE": os.path.join(work, "store"), "TWOSTAGE_ENGINE": "embedded"}
+        run = [TWOSTAGE, "--project", project]
+        clock([*run, "repo"], env=store)
+        clock([*run, "runtime"], env=store)
+        repo, runtime, audit = [], [], []
+        for number in range(5):
+            with open(source, "a") as file:
+                file.write(f"\nconst char *const changed_{number} = \"{number}\";\n")
+            repo.append(clock([*run, "repo"], env=store))
+            runtime.append(clock([*run, "runtime"], env=store))
+            audit.append(clock([*run, "audit", "hello"], env=store))
+        hashing = median(lambda: clock("find '%s/images/blobs/sha256' -type f -exec sha256sum {} +" % store["TWOSTAGE_STORE"], shell=True))
+        print("\n| examples/hello, one file changed | twostage | peer | ratio |\n|---|---|---|---|")
+        row("repo", statistics.median(repo), "(runtime of the same)", statistics.median(runtime))
+        row("runtime", statistics.median(runtime), "sha256sum of the store's blobs", hashing)
+        row("audit of the image, its base known", statistics.median(audit), "sha256sum of the store's blobs", hashing)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", type=int, default=330)
@@ -142,6 +166,7 @@ def main():
         sys.exit("first: cargo build --release")
     publish(arguments.packages)
     flow()
+    changed()
 
 
 main()

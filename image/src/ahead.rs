@@ -2,7 +2,7 @@
 //! hashes and writes behind. Both ends share a few buffers, so memory is bounded and both cores work.
 
 use crate::layer::HashRead;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use twostage_model::{Hasher, Sha256};
@@ -78,16 +78,27 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 impl Read for Ahead {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let there = self.fill_buf()?;
+        let n = out.len().min(there.len());
+        out[..n].copy_from_slice(&there[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl BufRead for Ahead {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.current.len() {
-            let Ok(next) = self.full.recv() else { return Ok(0) };
+            let Ok(next) = self.full.recv() else { return Ok(&[]) };
             let used = std::mem::replace(&mut self.current, next?);
             self.at = 0;
             let _ = self.empty.try_send(used);
         }
-        let n = out.len().min(self.current.len() - self.at);
-        out[..n].copy_from_slice(&self.current[self.at..self.at + n]);
-        self.at += n;
-        Ok(n)
+        Ok(&self.current[self.at..])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.at = self.current.len().min(self.at + bytes);
     }
 }
 
@@ -98,21 +109,32 @@ pub struct Behind {
     current: Vec<u8>,
 }
 
-/// Writes to `out` in a thread what `work` writes, and hashes it. Gives what `work` made, and digest
+/// Writes to `out` in a thread what `work` writes, and hashes it in another one. Gives what `work` made, and digest
 /// and number of the bytes.
 pub fn writing<T, W: Write + Send>(out: W, work: impl FnOnce(&mut Behind) -> io::Result<T>) -> io::Result<(T, W, Sha256, u64)> {
     let (full, take_full) = sync_channel::<Vec<u8>>(CHUNKS);
-    let (send_empty, empty) = sync_channel(CHUNKS + 1);
+    let (hashed, take_hashed) = sync_channel::<Vec<u8>>(CHUNKS);
+    let (send_empty, empty) = sync_channel(2 * CHUNKS + 1);
     thread::scope(|scope| {
-        let writer = scope.spawn(move || -> io::Result<(W, Sha256, u64)> {
-            let (mut out, mut hasher, mut count) = (out, Hasher::default(), 0);
+        let hasher = scope.spawn(move || {
+            let (mut hasher, mut count) = (Hasher::default(), 0);
             for buffer in take_full {
                 hasher.update(&buffer);
                 count += buffer.len() as u64;
+                // (Where writing failed, nobody asks for the digest.)
+                if hashed.send(buffer).is_err() {
+                    break;
+                }
+            }
+            (hasher.finish(), count)
+        });
+        let writer = scope.spawn(move || -> io::Result<W> {
+            let mut out = out;
+            for buffer in take_hashed {
                 out.write_all(&buffer)?;
                 let _ = send_empty.try_send(buffer);
             }
-            Ok((out, hasher.finish(), count))
+            Ok(out)
         });
         let made = {
             let mut behind = Behind { full, empty, current: Vec::with_capacity(CHUNK) };
@@ -120,7 +142,8 @@ pub fn writing<T, W: Write + Send>(out: W, work: impl FnOnce(&mut Behind) -> io:
         };
         let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread ended")));
         // The writer's own error says more than that it is gone.
-        let (out, digest, count) = written?;
+        let out = written?;
+        let (digest, count) = hasher.join().map_err(|_| io::Error::other("the hashing thread ended"))?;
         Ok((made?, out, digest, count))
     })
 }

@@ -9,9 +9,10 @@
 //! All else is residue, and named. So is what only builders need (`leaks.rs`), whatever of 2 and 3 accounts for it.
 
 pub(crate) mod installed;
+mod reading;
 mod words;
 
-use crate::image::{Entry, Image, Kind, Layer, Want};
+use crate::image::{Config, Entry, Image, Kind, Layer, Want};
 use crate::leaks::{Allowed, Leaks};
 use crate::page::{self, Seen};
 use crate::path::{self, join, name, parent, shown};
@@ -26,6 +27,9 @@ use twostage_model::names::{BASE_LABEL, REPLACES_LABEL};
 use twostage_model::shown::{count, size};
 use twostage_model::{Class, Error, Format, Result, Sha256};
 use twostage_package::rpmdb::Expected;
+
+/// What systemd writes into `/etc/machine-id` where it is to be made at the first start.
+const NOT_YET: &[u8] = b"uninitialized\n";
 
 /// Which layers are the base's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub struct Known {
     /// What only its builders need.
     pub leaks: Leaks,
 }
+
+pub use reading::audit_store;
 
 /// The files whose contents an audit looks into: for [`crate::read_archive`]'s `keep`.
 pub fn wanted(path: &str) -> Want {
@@ -87,33 +93,65 @@ pub fn audit(image: &Image, base: Base) -> Result<Report> {
 /// # Errors
 /// As [`audit`].
 pub fn audit_with(image: &Image, base: Base, known: &Known) -> Result<Report> {
-    let base_layers = find_base(image, base)?;
-    let (below, above) = image.layers.split_at(base_layers);
-    let base_tree = Tree::new(below);
-    let before = Installed::read(&base_tree)?;
-    let mut tree = base_tree.clone();
-    // What is installed after each layer that changes it.
-    let mut states: Vec<Installed> = Vec::new();
-    let mut keys = Vec::new();
-    for (number, layer) in (base_layers..).zip(above) {
-        tree.apply(layer, number);
-        if !installed::changed(layer).is_empty() {
-            let now = Installed::read(&tree)?;
-            keys.push((number + 1, now.keys(states.last().unwrap_or(&before), number + 1)));
-            states.push(now);
+    let base_layers = find_base(&image.config, base)?;
+    let states = States::of(image, base_layers)?;
+    report(image, base_layers, known, &states)
+}
+
+/// What is installed in the base, and after each layer above it that changes that.
+struct States {
+    before: Installed,
+    /// With the number of the layer, from 0.
+    after: Vec<(usize, Installed)>,
+}
+
+impl States {
+    fn of(image: &Image, base_layers: usize) -> Result<States> {
+        let (below, above) = image.layers.split_at(base_layers);
+        let mut tree = Tree::new(below);
+        let mut states = States { before: Installed::read(&tree)?, after: Vec::new() };
+        for (number, layer) in (base_layers..).zip(above) {
+            tree.apply(layer, number);
+            if !installed::changed(layer).is_empty() {
+                states.after.push((number, Installed::read(&tree)?));
+            }
+        }
+        Ok(states)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Installed> {
+        self.after.iter().map(|(_, state)| state).chain([&self.before])
+    }
+
+    /// The last one, and those before it that a layer made.
+    fn now(&self) -> (&Installed, Vec<&Installed>) {
+        match self.after.split_last() {
+            Some(((_, now), earlier)) => (now, earlier.iter().map(|(_, state)| state).collect()),
+            None => (&self.before, Vec::new()),
         }
     }
-    let (now, earlier) = match states.split_last() {
-        Some((now, earlier)) => (now, earlier),
-        None => (&before, &[][..]),
-    };
-    let leaks = known.leaks.without(&allowed(below, states.iter().chain([&before]), &known.leaks));
-    let view = View { leaks, ..View::new(&base_tree, &tree, now, &before, earlier) };
+
+    /// Keys in the rpm database that a layer brings.
+    fn keys(&self, number: usize) -> Vec<Residue> {
+        let Some(at) = self.after.iter().position(|(of, _)| *of == number) else { return Vec::new() };
+        let before = at.checked_sub(1).map_or(&self.before, |earlier| &self.after[earlier].1);
+        self.after[at].1.keys(before, number + 1)
+    }
+}
+
+fn report(image: &Image, base_layers: usize, known: &Known, states: &States) -> Result<Report> {
+    let (below, above) = image.layers.split_at(base_layers);
+    let base_tree = Tree::new(below);
+    let mut tree = base_tree.clone();
+    (base_layers..).zip(above).for_each(|(number, layer)| tree.apply(layer, number));
+    let before = &states.before;
+    let (now, earlier) = states.now();
+    let leaks = known.leaks.without(&allowed(below, states.all(), &known.leaks));
+    let view = View { leaks, ..View::new(&base_tree, &tree, now, before, &earlier) };
     let mut lower = base_tree.clone();
     let mut layers = Vec::new();
     for (number, layer) in (base_layers..).zip(above) {
-        let keys = keys.iter().filter(|(of, _)| *of == number + 1).flat_map(|(_, keys)| keys.clone());
-        layers.push(view.layer(layer, number + 1, &lower, keys.collect()));
+        layers.push(view.layer(layer, number + 1, &lower, states.keys(number)));
         lower.apply(layer, number);
     }
     let had: BTreeSet<_> = before.packages().iter().map(Package::identity).collect();
@@ -146,9 +184,10 @@ fn allowed<'i>(below: &[Layer], states: impl Iterator<Item = &'i Installed>, lea
     allowed
 }
 
-fn find_base(image: &Image, base: Base) -> Result<usize> {
+fn find_base(config: &Config, base: Base) -> Result<usize> {
+    let diff_ids = &config.diff_ids;
     let up_to = |wanted: Sha256| {
-        let at = image.layers.iter().position(|layer| layer.diff_id == wanted);
+        let at = diff_ids.iter().position(|diff_id| *diff_id == wanted);
         at.map(|at| at + 1).ok_or_else(|| {
             Error::new(Class::Usage, format!("the image is not built on that base: no layer has the diff_id {wanted}"))
                 .hint("name the base that the image was built on, or audit every layer")
@@ -156,12 +195,12 @@ fn find_base(image: &Image, base: Base) -> Result<usize> {
     };
     match base {
         Base::None => Ok(0),
-        Base::Layers(count) if count <= image.layers.len() => Ok(count),
+        Base::Layers(count) if count <= diff_ids.len() => Ok(count),
         Base::Layers(count) => {
-            Err(Error::new(Class::Usage, format!("the image has {} layers, so {count} cannot be its base's", image.layers.len())))
+            Err(Error::new(Class::Usage, format!("the image has {} layers, so {count} cannot be its base's", diff_ids.len())))
         }
         Base::DiffId(diff_id) => up_to(diff_id),
-        Base::Label => match image.config.labels.get(BASE_LABEL) {
+        Base::Label => match config.labels.get(BASE_LABEL) {
             Some(diff_id) => up_to(diff_id.parse()?),
             None => Err(Error::new(Class::Usage, format!("the image has no label {BASE_LABEL}, so its base is not known"))
                 .hint("name the base, or audit every layer")),
@@ -226,7 +265,7 @@ struct Owner {
 }
 
 impl<'v, 'a> View<'v, 'a> {
-    fn new(base: &'v Tree<'a>, tree: &'v Tree<'a>, now: &'v Installed, before: &'v Installed, earlier: &'v [Installed]) -> Self {
+    fn new(base: &'v Tree<'a>, tree: &'v Tree<'a>, now: &'v Installed, before: &'v Installed, earlier: &[&'v Installed]) -> Self {
         let packages = now.packages();
         let mut real = Canonical::new(tree);
         let mut owners: HashMap<String, Owner> = HashMap::new();
@@ -262,7 +301,7 @@ impl<'v, 'a> View<'v, 'a> {
         let had: BTreeSet<_> = before.packages().iter().map(|package| (package.identity(), package.version)).collect();
         let unchanged = packages.iter().enumerate().filter(|(_, package)| had.contains(&(package.identity(), package.version)));
         let mut gone = HashMap::new();
-        for package in earlier.iter().flat_map(Installed::packages).chain(before.packages()) {
+        for package in earlier.iter().flat_map(|state| state.packages()).chain(before.packages()) {
             let files = package.files().into_iter().map(|(file, _)| path::from_bytes(file));
             for file in files.chain(package.info().1) {
                 let file = real.path(&file);
@@ -554,7 +593,7 @@ impl<'v, 'a> View<'v, 'a> {
             Check::Skeleton => {
                 let home = self.homes.iter().find_map(|home| path.strip_prefix(home.as_str())?.strip_prefix('/'));
                 let skeleton = home.and_then(|rest| self.tree.get(&format!("etc/skel/{rest}"))).and_then(|node| node.entry);
-                skeleton.is_some_and(|skeleton| skeleton.kind == file.kind)
+                skeleton.is_some_and(|skeleton| same_content(skeleton, file))
             }
             Check::Ghost => self.ghosts.contains(path),
             Check::Ucf => is_file && self.ucf.contains(path),
@@ -562,7 +601,7 @@ impl<'v, 'a> View<'v, 'a> {
             Check::Tmpfiles => (entry.is_dir() || target.is_some()) && !path.starts_with("run/") && self.tmpfiles.contains(path),
             Check::SameAsOriginal => {
                 let original = path.strip_suffix('-').and_then(|path| self.tree.get(path)).and_then(|node| node.entry);
-                is_file && original.is_some_and(|original| original.kind == file.kind)
+                is_file && original.is_some_and(|original| same_content(original, file))
             }
         }
     }
@@ -624,14 +663,18 @@ fn same(node: &Node<'_>, entry: &Entry) -> bool {
     let Some(there) = node.entry else { return entry.is_dir() };
     let rights = |e: &Entry| (e.mode, e.uid, e.gid);
     let link = matches!(entry.kind, Kind::Symlink { .. });
-    there.kind == entry.kind && there.xattrs == entry.xattrs && (link || rights(there) == rights(entry))
+    same_content(there, entry) && there.xattrs == entry.xattrs && (link || rights(there) == rights(entry))
+}
+
+/// Whether both are the same thing, whatever its rights. (Of one file with two names the digest may not be known.)
+fn same_content(a: &Entry, b: &Entry) -> bool {
+    std::ptr::eq(a, b) || a.kind == b.kind
 }
 
 /// Whether a file says nothing: empty, or systemd's word for "not yet".
 fn is_blank(file: &Entry) -> bool {
-    let not_yet = Sha256::of(b"uninitialized\n");
     match &file.kind {
-        Kind::File { size, sha256 } => *size == 0 || *sha256 == not_yet,
+        Kind::File { size, sha256 } => *size == 0 || (*size == NOT_YET.len() as u64 && *sha256 == Sha256::of(NOT_YET)),
         Kind::Symlink { .. } => true,
         _ => false,
     }

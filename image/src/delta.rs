@@ -208,7 +208,7 @@ fn copy(store: &Store, layer: usize, wanted: &Members<'_>, tar: &mut TarWriter<&
                 }
                 let fail = || format!("cannot write {}", path::shown(&entry.path));
                 let (first, others) = names.split_first().ok_or_else(|| broken("a file has no name"))?;
-                tar.entry(first, entry, &mut tarball).or_fail(Class::System, fail)?;
+                tar.file(first, entry, &mut tarball).or_fail(Class::System, fail)?;
                 for name in others {
                     tar.hard_link(name, first, entry).or_fail(Class::System, fail)?;
                 }

@@ -366,7 +366,7 @@ mod tests {
     fn file(path: &str, content: &[u8], mtime: i64) -> Entry {
         Entry {
             path: path.into(),
-            kind: Kind::File { size: content.len() as u64, sha256: Sha256::of(content) },
+            kind: Kind::File { size: content.len() as u64, sha256: Sha256::of(content).into() },
             mode: 0o644,
             uid: 0,
             gid: 0,

@@ -97,7 +97,7 @@ pub struct Duplicate {
 }
 
 /// One file, folder, link, device or deletion in a layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Where, through links of its layer: no slash at either end, no `.` or `..`; the root is the empty path. Bytes that are
     /// not UTF-8 are kept apart as [`crate::path::from_bytes`] says.
@@ -124,10 +124,12 @@ pub struct Entry {
     pub written: Option<Box<str>>,
 }
 
-/// What is wanted of a file besides its digest.
+/// What is wanted of a file, besides its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
-    /// Nothing.
+    /// Not even that: it is hashed later, if somebody asks for it. (A file with holes is hashed.)
+    Nothing,
+    /// Only that.
     Digest,
     /// Its MD5.
     Checksum,
@@ -139,14 +141,14 @@ pub enum Want {
 pub type Wanted<'a> = &'a dyn Fn(&str) -> Want;
 
 /// What an [`Entry`] is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// A file; holes of sparse files count and hash as zeros.
     File {
         /// Bytes.
         size: u64,
         /// Of its bytes.
-        sha256: Sha256,
+        sha256: FileDigest,
     },
     /// A folder.
     Dir,
@@ -180,6 +182,65 @@ pub enum Kind {
     Whiteout,
     /// Hides everything that the layers below have in the folder `path`.
     OpaqueWhiteout,
+}
+
+/// The SHA-256 of a file's bytes, if somebody asked for it. What is not known is equal to nothing, not to itself either:
+/// whoever compares files must have asked.
+#[derive(Debug, Clone, Copy)]
+pub struct FileDigest {
+    is: Option<Sha256>,
+    /// Where its bytes begin in the layer's tar, which is a plain one: there they can be read later.
+    at: Option<u64>,
+}
+
+impl FileDigest {
+    /// A digest that is not known yet, of bytes that begin there in the tar.
+    pub(crate) fn unread(at: u64) -> Self {
+        FileDigest { is: None, at: Some(at) }
+    }
+
+    /// A digest that is not known yet, of a file with holes: its bytes are in the tar, but not as they are read.
+    pub(crate) fn holes() -> Self {
+        FileDigest { is: None, at: None }
+    }
+
+    /// The same file, whose digest is known now.
+    pub(crate) fn read(self, is: Sha256) -> Self {
+        FileDigest { is: Some(is), ..self }
+    }
+
+    /// The digest.
+    pub fn known(&self) -> Option<Sha256> {
+        self.is
+    }
+
+    /// Where its bytes begin in the layer's tar.
+    pub(crate) fn at(&self) -> Option<u64> {
+        self.at
+    }
+
+    /// Its first 12 digits, for people.
+    pub fn short(&self) -> String {
+        self.is.map_or_else(|| "unread".to_string(), |is| is.short())
+    }
+}
+
+impl From<Sha256> for FileDigest {
+    fn from(is: Sha256) -> Self {
+        FileDigest { is: Some(is), at: None }
+    }
+}
+
+impl PartialEq for FileDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.is.is_some() && self.is == other.is
+    }
+}
+
+impl PartialEq<Sha256> for FileDigest {
+    fn eq(&self, other: &Sha256) -> bool {
+        self.is == Some(*other)
+    }
 }
 
 impl Entry {

@@ -1,6 +1,6 @@
 //! One layer: a tar, plain or compressed, walked as it streams by.
 
-use crate::image::{Entry, Ignored, Kind, Layer, Want, Wanted};
+use crate::image::{Entry, FileDigest, Ignored, Kind, Layer, Want, Wanted};
 use crate::limits::Budget;
 use crate::settle::{self, Settled};
 use crate::tarball::{Header, Tarball};
@@ -131,7 +131,6 @@ fn members(data: &mut ahead::Ahead, keep: Wanted<'_>, budget: &mut Budget<'_>) -
     let mut tarball = Tarball::new(data);
     let (mut entries, mut notes) = (Vec::new(), 0);
     let mut holes = budget.limits.layer_bytes;
-    let mut buffer = vec![0; 64 << 10];
     let mut number = 0;
     while let Some(header) = tarball.next()? {
         if header.size > holes {
@@ -141,7 +140,7 @@ fn members(data: &mut ahead::Ahead, keep: Wanted<'_>, budget: &mut Budget<'_>) -
         holes -= header.size;
         let names = header.path.len() + header.link.len() + header.xattrs.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         budget.entry(names as u64)?;
-        match entry(header, &mut tarball, keep, budget, &mut buffer)? {
+        match entry(header, &mut tarball, keep, budget)? {
             Some(entry) => entries.push(Entry { number, ..entry }),
             None => notes += 1,
         }
@@ -151,7 +150,7 @@ fn members(data: &mut ahead::Ahead, keep: Wanted<'_>, budget: &mut Budget<'_>) -
 }
 
 /// The entry of a member; none for the bookkeeping of aufs, which no engine applies.
-fn entry(header: Header, data: &mut impl Read, keep: Wanted<'_>, budget: &mut Budget<'_>, buffer: &mut [u8]) -> Result<Option<Entry>> {
+fn entry(header: Header, data: &mut Tarball<&mut ahead::Ahead>, keep: Wanted<'_>, budget: &mut Budget<'_>) -> Result<Option<Entry>> {
     let Header { kind, size, mode, uid, gid, mtime, major, minor, .. } = header;
     let mut path = path::clean(&header.path)?;
     let mut xattrs = BTreeMap::new();
@@ -193,22 +192,32 @@ fn entry(header: Header, data: &mut impl Read, keep: Wanted<'_>, budget: &mut Bu
                     budget.keep(&path, size)?;
                     content = Some(Vec::with_capacity(usize::try_from(size).unwrap_or(0).min(1 << 20)));
                 }
-                let mut hasher = Hasher::default();
+                let begins = data.begins();
+                // (What is empty is known, and read again nowhere.)
+                let mut hasher = (want != Want::Nothing || begins.is_none() || size == 0).then(Hasher::default);
                 loop {
-                    let n = data.read(buffer).or_fail(Class::Runtime, || format!("{}: cannot read it", path::shown(&path)))?;
+                    let bytes = data.fill_buf().or_fail(Class::Runtime, || format!("{}: cannot read it", path::shown(&path)))?;
+                    let n = bytes.len();
                     if n == 0 {
                         break;
                     }
-                    hasher.update(&buffer[..n]);
+                    if let Some(hasher) = &mut hasher {
+                        hasher.update(bytes);
+                    }
                     if let Some(md5) = &mut md5 {
-                        md5.update(&buffer[..n]);
+                        md5.update(bytes);
                     }
                     if let Some(content) = &mut content {
-                        content.extend_from_slice(&buffer[..n]);
+                        content.extend_from_slice(bytes);
                     }
+                    data.consume(n);
                 }
                 checksum = md5.map(|md5| md5.finalize().into());
-                Kind::File { size, sha256: hasher.finish() }
+                let sha256 = match (hasher, begins) {
+                    (Some(hasher), begins) => begins.map_or_else(FileDigest::holes, FileDigest::unread).read(hasher.finish()),
+                    (None, begins) => FileDigest::unread(begins.unwrap_or_default()),
+                };
+                Kind::File { size, sha256 }
             }
             b'1' => Kind::Hardlink { target: path::clean(&header.link)? },
             b'2' if header.link.len() > 4096 => {

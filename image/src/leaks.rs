@@ -61,6 +61,16 @@ impl Leaks {
         (!self.packages.is_empty()).then_some(size)
     }
 
+    /// Whether some of their files are known by their SHA-256.
+    pub(crate) fn have_sha256(&self) -> bool {
+        self.files.keys().any(|digest| matches!(digest, Digest::Sha256(_)))
+    }
+
+    /// Whether some of their files are known by their MD5 alone.
+    pub(crate) fn have_md5(&self) -> bool {
+        self.files.keys().any(|digest| matches!(digest, Digest::Md5(_)))
+    }
+
     /// Whether the package is one of them.
     pub(crate) fn has(&self, format: Format, name: &str) -> bool {
         // (Nearly every image is judged without any.)
@@ -108,9 +118,9 @@ fn digest(expected: &Expected) -> Option<Digest> {
 /// Of a file's content; none of an empty one, which is everybody's.
 fn digests(entry: &Entry) -> impl Iterator<Item = Digest> {
     let sha256 = match entry.kind {
-        Kind::File { size, sha256 } if size > 0 => Some(sha256),
+        Kind::File { size, sha256 } if size > 0 => sha256.known(),
         _ => None,
     };
-    let md5 = sha256.and(entry.md5);
+    let md5 = entry.md5.filter(|_| entry.size() > 0);
     sha256.map(Digest::Sha256).into_iter().chain(md5.map(Digest::Md5))
 }

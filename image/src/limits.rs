@@ -82,11 +82,17 @@ impl<'a> Budget<'a> {
     /// the layer was read: else a small layer that is named often takes more memory than any machine has. (It is not
     /// shared, as an entry of a tree is known by where it is in memory: one file of two layers would be two names of one.)
     pub fn again(&mut self, layer: &Layer) -> Result<Layer> {
+        self.count(layer)?;
+        Ok(layer.clone())
+    }
+
+    /// Counts a layer that is there.
+    pub fn count(&mut self, layer: &Layer) -> Result<()> {
         for entry in &layer.entries {
             self.entry(name_bytes(entry))?;
             self.keep(&entry.path, entry.content.as_ref().map_or(0, Vec::len) as u64)?;
         }
-        Ok(layer.clone())
+        Ok(())
     }
 
     pub fn json(&mut self, name: &str, size: u64) -> Result<()> {

@@ -7,7 +7,7 @@
 use crate::image::{Entry, Kind};
 use crate::path::{join, name, parent, to_bytes};
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 const BLOCK: u64 = 512;
 /// Bytes of a tar's end.
@@ -47,6 +47,27 @@ impl<W: Write> TarWriter<W> {
         let member = Member::new(path, entry);
         self.header(&member)?;
         self.data(data, member.size)
+    }
+
+    /// [`TarWriter::entry`] of data that is in memory already, piece by piece.
+    ///
+    /// # Errors
+    /// It cannot be written, or the data not read.
+    pub(crate) fn file(&mut self, path: &str, entry: &Entry, data: &mut impl BufRead) -> io::Result<()> {
+        let member = Member::new(path, entry);
+        self.header(&member)?;
+        let mut left = member.size;
+        while left > 0 {
+            let there = data.fill_buf()?;
+            let n = there.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            if n == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file is shorter than its header says"));
+            }
+            self.out.write_all(&there[..n])?;
+            data.consume(n);
+            left -= n as u64;
+        }
+        self.out.write_all(&[0; BLOCK as usize][..padding(member.size)])
     }
 
     /// Writes `path` as one more name of the file at `target`, which stands before it.

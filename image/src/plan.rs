@@ -202,7 +202,7 @@ fn owners(installed: &Installed) -> HashMap<&[u8], &str> {
 /// What makes two entries of one path the same. Times do not count: a layer made anew has one of them.
 fn identity(entry: &Entry) -> String {
     let what = match &entry.kind {
-        Kind::File { sha256, .. } => sha256.to_string(),
+        Kind::File { sha256, .. } => sha256.known().map(|digest| digest.to_string()).unwrap_or_default(),
         other => format!("{other:?}"),
     };
     format!("{what} {:o} {}:{} {:?}", entry.mode, entry.uid, entry.gid, entry.xattrs)

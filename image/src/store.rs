@@ -7,11 +7,12 @@
 use crate::archive::beside;
 use crate::config::{self, Descriptor};
 use crate::documents::{self, Documents};
-use crate::image::{Config, Image, Layer, Wanted};
+use crate::hashing::{Alike, Wish};
+use crate::image::{Config, Image, Layer, Want, Wanted};
 use crate::layer::{self, Sniffed, read_layer, sniff};
 use crate::limits::{Budget, Limits};
 use crate::tarball::Tarball;
-use crate::{ahead, broken, gzip, layout, path};
+use crate::{ahead, broken, gzip, layout, path, remember};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -40,6 +41,25 @@ pub struct Store {
     pub tags: Vec<String>,
     layers: Vec<String>,
     limits: Limits,
+    remembered: Option<Remembered>,
+}
+
+/// Where what is in layers is kept, by the digest of the layer's tar.
+#[derive(Clone)]
+pub struct Remembered(pub Arc<dyn Remember>);
+
+/// Keeps what is in a layer, so that it need not be read again. It may lose and refuse anything.
+pub trait Remember: Send + Sync {
+    /// What was kept of the layer, which may be damaged.
+    fn get(&self, diff_id: &Sha256) -> Option<Vec<u8>>;
+    /// Keeps it.
+    fn put(&self, diff_id: &Sha256, bytes: &[u8]);
+}
+
+impl std::fmt::Debug for Remembered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remembered")
+    }
 }
 
 /// How a blob is packed.
@@ -60,6 +80,7 @@ pub type CopyTo<'a> = &'a mut dyn FnMut(&Sha256) -> Result<Option<Box<dyn Write 
 #[derive(Debug)]
 enum Place {
     Folder(PathBuf),
+    Files(BTreeMap<String, Arc<File>>),
     Archive { file: Arc<File>, members: BTreeMap<String, Member> },
 }
 
@@ -77,6 +98,15 @@ pub struct Part {
     file: Arc<File>,
     at: u64,
     end: u64,
+}
+
+impl Part {
+    /// The bytes from `at` on, of which there are so many.
+    pub(crate) fn within(&self, at: u64, length: u64) -> Option<Part> {
+        let at = self.at.checked_add(at)?;
+        let end = at.checked_add(length).filter(|end| *end <= self.end)?;
+        Some(Part { file: self.file.clone(), at, end })
+    }
 }
 
 impl Read for Part {
@@ -163,7 +193,27 @@ impl Store {
             Ok(followed)
         };
         let layers = found.layers.iter().zip(&config.diff_ids).map(layer).collect::<Result<_>>()?;
-        Ok(Store { config_json, config, tags: found.tags, layers, place: files.place.clone(), limits: limits.clone() })
+        Ok(Store { config_json, config, tags: found.tags, layers, place: files.place.clone(), limits: limits.clone(), remembered: None })
+    }
+
+    /// An image whose layers are these files, lowest first, each a tar, plain or packed. They are open, so that whoever
+    /// removes their names takes nothing away.
+    ///
+    /// # Errors
+    /// The configuration is none, or names other layers.
+    pub fn of_files(config_json: Vec<u8>, tags: Vec<String>, layers: Vec<(Sha256, File)>) -> Result<Store> {
+        let limits = Limits::default();
+        let config = documents::config(&config_json, "the configuration", layers.len(), &limits)?;
+        let names = layers.iter().map(|(digest, _)| documents::blob_name(digest)).collect();
+        let files = layers.into_iter().map(|(digest, file)| (documents::blob_name(&digest), Arc::new(file))).collect();
+        let place = Arc::new(Place::Files(files));
+        Ok(Store { config_json, config, tags, layers: names, place, limits, remembered: None })
+    }
+
+    /// The same image, of whose lower layers `remembered` may know what is in them.
+    #[must_use]
+    pub fn remembering(self, remembered: Remembered) -> Store {
+        Store { remembered: Some(remembered), ..self }
     }
 
     /// Copies the tars of layers, decompressed, to where `place` says. What is copied is checked as [`Store::read`] checks it.
@@ -253,13 +303,30 @@ impl Store {
     /// # Errors
     /// Anything that is not what it claims to be, named; nothing of such an image is returned.
     pub fn read(&self, keep: Wanted<'_>) -> Result<Image> {
+        self.read_as(keep, keep, 0)
+    }
+
+    /// [`Store::read`], which hashes of the files in plain layers only those that may be the same in two layers.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn read_to_flatten(&self) -> Result<Image> {
+        let mut image = self.read_as(&|_| Want::Nothing, &|_| Want::Digest, 0)?;
+        let alike = Alike::of(&image.layers, image.layers.len());
+        self.hash(&mut image.layers, &|_, entry| Wish { sha256: alike.has(entry), md5: false })?;
+        Ok(image)
+    }
+
+    /// [`Store::read`], where plain layers can be asked for other things than packed ones, of which nothing can be read later.
+    /// Of the layers below `remembered` what is known of them is taken.
+    pub(crate) fn read_as(&self, plain: Wanted<'_>, packed: Wanted<'_>, remembered: usize) -> Result<Image> {
         let mut budget = Budget::new(&self.limits);
         let mut layers: Vec<Layer> = Vec::with_capacity(self.layers.len());
         for (number, (name, diff_id)) in self.layers.iter().zip(&self.config.diff_ids).enumerate() {
             let layer = match self.layers[..number].iter().position(|earlier| earlier == name) {
                 Some(earlier) => budget.again(&layers[earlier])?,
                 None => self
-                    .read_layer(number, keep, &mut budget)
+                    .recall(number, plain, packed, remembered, &mut budget)
                     .map_err(|e| Error::new(e.class(), format!("cannot read the layer {name}")).because(e))?,
             };
             documents::same_tar(number, name, &layer, diff_id)?;
@@ -268,8 +335,29 @@ impl Store {
         Ok(Image { id: self.id(), config: self.config.clone(), config_json: self.config_json.clone(), tags: self.tags.clone(), layers })
     }
 
-    fn read_layer(&self, number: usize, keep: Wanted<'_>, budget: &mut Budget<'_>) -> Result<Layer> {
+    /// A layer out of what is remembered, if it is to be, else read.
+    fn recall(&self, number: usize, plain: Wanted<'_>, packed: Wanted<'_>, remembered: usize, budget: &mut Budget<'_>) -> Result<Layer> {
+        let Some(Remembered(memory)) = self.remembered.as_ref().filter(|_| number < remembered) else {
+            return self.read_layer(number, plain, packed, budget);
+        };
+        let (_, length, compression) = self.blob(number)?;
+        let diff_id = &self.config.diff_ids[number];
+        if compression == Compression::None
+            && let Some(layer) = memory.get(diff_id).and_then(|bytes| remember::layer(&bytes, diff_id, length))
+        {
+            budget.count(&layer)?;
+            return Ok(layer);
+        }
+        let layer = self.read_layer(number, plain, packed, budget)?;
+        if compression == Compression::None && layer.diff_id == *diff_id {
+            memory.put(diff_id, &remember::bytes(&layer));
+        }
+        Ok(layer)
+    }
+
+    fn read_layer(&self, number: usize, plain: Wanted<'_>, packed: Wanted<'_>, budget: &mut Budget<'_>) -> Result<Layer> {
         let (blob, _, compression) = self.blob(number)?;
+        let keep = if compression == Compression::None { plain } else { packed };
         if compression == Compression::None {
             let layer = read_layer(BufReader::with_capacity(128 << 10, blob), keep, budget)?;
             self.check_digest(number, layer.diff_id)?;
@@ -333,6 +421,7 @@ impl Place {
         match self {
             Place::Archive { members, .. } => members.contains_key(name),
             Place::Folder(folder) => layout::is_file(folder, name),
+            Place::Files(files) => files.contains_key(name),
         }
     }
 
@@ -342,12 +431,16 @@ impl Place {
                 Member::Bytes(..) => Some(Ok(())),
                 Member::Link(target) => Some(Err(target)),
             },
-            Place::Folder(_) => self.has(at).then_some(Ok(())),
+            Place::Folder(_) | Place::Files(_) => self.has(at).then_some(Ok(())),
         })
     }
 
     fn part(&self, name: &str) -> Result<Part> {
         let name = self.follow(name)?;
+        let whole = |file: Arc<File>| {
+            let end = file.metadata().or_fail(Class::System, || format!("cannot read {name}"))?.len();
+            Ok(Part { file, at: 0, end })
+        };
         match self {
             Place::Archive { file, members } => match members.get(&name) {
                 Some(Member::Bytes(offset, length)) => Ok(Part { file: file.clone(), at: *offset, end: offset + length }),
@@ -356,10 +449,12 @@ impl Place {
             Place::Folder(folder) => {
                 let path = folder.join(&name);
                 let fail = || format!("cannot read {}", path.display());
-                let file = File::open(&path).or_fail(Class::System, fail)?;
-                let end = file.metadata().or_fail(Class::System, fail)?.len();
-                Ok(Part { file: Arc::new(file), at: 0, end })
+                whole(Arc::new(File::open(&path).or_fail(Class::System, fail)?))
             }
+            Place::Files(files) => match files.get(&name) {
+                Some(file) => whole(file.clone()),
+                None => Err(broken(format!("{name} is missing"))),
+            },
         }
     }
 }

@@ -13,7 +13,7 @@
 use crate::broken;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek as _};
+use std::io::{self, BufRead, BufReader, Read, Seek as _};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Result};
 
@@ -22,6 +22,8 @@ const BLOCK: usize = 512;
 const MAX_EXTENSION: u64 = 1 << 20;
 /// Parts of a sparse file.
 const MAX_SEGMENTS: usize = 65_536;
+/// What a hole is read as.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// One member's header, its extensions applied.
 #[derive(Debug, Default, Clone)]
@@ -61,12 +63,14 @@ pub struct Tarball<R> {
     /// Where data and holes of the current member are, next one last: (is data, length).
     map: Vec<(bool, u64)>,
     member: u64,
+    /// Bytes of `inner` that are behind it.
+    at: u64,
 }
 
 impl<R: Read> Tarball<R> {
     /// Reads from `inner`.
     pub fn new(inner: R) -> Self {
-        Tarball { inner, stored: 0, padding: 0, map: Vec::new(), member: 0 }
+        Tarball { inner, stored: 0, padding: 0, map: Vec::new(), member: 0, at: 0 }
     }
 
     /// The next member, after skipping what is left of this one.
@@ -131,6 +135,14 @@ impl<R: Read> Tarball<R> {
         self.inner
     }
 
+    /// Where this member's data begins in the tar, of which nothing was read yet. None for one with holes.
+    pub(crate) fn begins(&self) -> Option<u64> {
+        match &self.map[..] {
+            [] | [(true, _)] => Some(self.at),
+            _ => None,
+        }
+    }
+
     fn wrong(&self, what: &str) -> twostage_model::Error {
         broken(format!("member {} of the tar: {what}", self.member))
     }
@@ -159,6 +171,7 @@ impl<R: Read> Tarball<R> {
                 Err(e) => return Err(broken("cannot read the tar").because(e)),
             }
         }
+        self.at += BLOCK as u64;
         Ok(Some(block))
     }
 
@@ -232,6 +245,7 @@ impl<R: Read> Tarball<R> {
         }
         self.inner.read_exact(buffer).or_fail(Class::Runtime, || format!("member {} of the tar: its data is cut off", self.member))?;
         self.stored -= length;
+        self.at += length;
         Ok(())
     }
 
@@ -341,6 +355,7 @@ impl<R: Read> Tarball<R> {
             // These blocks stand before the data and are not counted in its size.
             let mut next = [0; BLOCK];
             self.inner.read_exact(&mut next).or_fail(Class::Runtime, || "the tar is cut off inside a sparse map".into())?;
+            self.at += BLOCK as u64;
             good = take(&next[..504]);
             more = next[504] != 0;
         }
@@ -403,6 +418,7 @@ impl<R: Read> Tarball<R> {
         if left > 0 {
             let gone =
                 io::copy(&mut (&mut self.inner).take(left), &mut io::sink()).or_fail(Class::Runtime, || "cannot read the tar".into())?;
+            self.at += gone;
             // A last member's padding may be missing; its data may not.
             if gone < self.stored {
                 return Err(self.wrong("its data is cut off"));
@@ -428,6 +444,7 @@ impl Tarball<BufReader<File>> {
             let data = self.stored.min(gone);
             self.stored -= data;
             self.padding -= gone - data;
+            self.at += gone;
         }
         self.next()
     }
@@ -460,6 +477,7 @@ impl<R: Read> Read for Tarball<R> {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the data of a tar member is cut off"));
             }
             self.stored = self.stored.saturating_sub(n as u64);
+            self.at += n as u64;
             n
         } else {
             buffer[..most].fill(0);
@@ -467,6 +485,36 @@ impl<R: Read> Read for Tarball<R> {
         };
         *length -= n as u64;
         Ok(n)
+    }
+}
+
+/// The current member's data without a copy of it.
+impl<R: BufRead> BufRead for Tarball<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.map.last().is_some_and(|(_, length)| *length == 0) {
+            self.map.pop();
+        }
+        let Some((is_data, length)) = self.map.last() else { return Ok(&[]) };
+        let most = usize::try_from(*length).unwrap_or(usize::MAX);
+        if !is_data {
+            return Ok(&ZEROS[..most.min(ZEROS.len())]);
+        }
+        let there = self.inner.fill_buf()?;
+        if there.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the data of a tar member is cut off"));
+        }
+        Ok(&there[..most.min(there.len())])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        let Some((is_data, length)) = self.map.last_mut() else { return };
+        let bytes = (bytes as u64).min(*length);
+        *length -= bytes;
+        if *is_data {
+            self.stored = self.stored.saturating_sub(bytes);
+            self.at += bytes;
+            self.inner.consume(bytes as usize);
+        }
     }
 }
 

@@ -10,13 +10,14 @@
 
 use crate::config::OciDocument;
 use crate::delta::Delta;
+use crate::eager::Eager;
 use crate::oci::{LAYOUT, REF_NAME};
 use crate::store::{Compression, Store};
-use crate::{broken, config, gzip, layout};
+use crate::{ahead, broken, config, gzip, layout};
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, ImageManifestBuilder, MediaType};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
+use std::io::{self, BufRead as _, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::path::Path;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, HashWrite, Result, Sha256};
@@ -71,15 +72,15 @@ impl NewImage<'_> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let fail = || format!("cannot write {}", path.display());
         let temporary = tempfile::Builder::new().prefix(".twostage-").tempfile_in(folder).or_fail(Class::System, fail)?;
-        let mut archive = Archive { out: BufWriter::with_capacity(256 << 10, temporary), seen: Vec::new() };
+        let mut archive = Archive { out: BufWriter::with_capacity(256 << 10, Eager::new(temporary)), seen: Vec::new() };
         let (written, documents) = self.blobs(&mut archive)?;
         let index = index_of(documents.manifest).or_fail(Class::System, fail)?;
         for (name, bytes) in [("oci-layout", LAYOUT.to_vec()), ("index.json", json(&index)?), ("manifest.json", json(&documents.docker)?)] {
             archive.file(name, &bytes).or_fail(Class::System, fail)?;
         }
         archive.out.write_all(&[0; 1024]).or_fail(Class::System, fail)?;
-        let temporary = archive.out.into_inner().map_err(io::IntoInnerError::into_error).or_fail(Class::System, fail)?;
-        persist(temporary, path)?;
+        let out = archive.out.into_inner().map_err(io::IntoInnerError::into_error).or_fail(Class::System, fail)?;
+        persist(out.finish().or_fail(Class::System, fail)?, path)?;
         Ok(written)
     }
 
@@ -169,17 +170,20 @@ impl NewImage<'_> {
         let mut layers = Vec::new();
         for number in 0..self.kept {
             let (mut blob, _, compression) = self.store.blob(number)?;
-            layers.push((
-                place.add(&mut |out| io::copy(&mut blob, out).map(|_| ()).or_fail(Class::System, || "cannot copy a layer".into()))?,
-                compression,
-            ));
+            layers.push((place.add(&mut |out| copy(&mut blob, out))?, compression));
         }
         let mut layer = None;
         if let Some(delta) = self.delta {
             let blob = place.add(&mut |out| {
-                let (digest, size) = compressed(delta, self.store, self.compression, out)?;
-                layer = Some((digest, size));
-                Ok(())
+                // (A plain tar is its own blob, so that it is hashed once.)
+                if self.compression == Compression::None {
+                    let (_, digest, size) = delta.write(self.store, out)?;
+                    layer = Some((digest, size));
+                    return Ok(Blob { digest, size });
+                }
+                let mut out = HashWrite::new(out);
+                layer = Some(compressed(delta, self.store, self.compression, &mut out)?);
+                Ok(written(out).1)
             })?;
             layers.push((blob, self.compression));
         }
@@ -260,8 +264,28 @@ fn compressed(delta: &Delta<'_>, store: &Store, compression: Compression, out: &
     }
 }
 
-/// Writes a blob's bytes.
-type Fill<'a> = &'a mut dyn FnMut(&mut (dyn Write + Send)) -> Result<()>;
+/// Copies a blob as it is: one thread reads, another hashes, a third one writes.
+fn copy(blob: &mut (impl Read + Send), out: &mut (dyn Write + Send)) -> Result<Blob> {
+    let fail = || "cannot copy a layer".to_string();
+    let written = ahead::writing(out, |out| {
+        ahead::reading(blob, |blob| {
+            loop {
+                let there = blob.fill_buf()?;
+                let length = there.len();
+                if length == 0 {
+                    return Ok(());
+                }
+                out.write_all(there)?;
+                blob.consume(length);
+            }
+        })
+    });
+    let ((), _, digest, size) = written.or_fail(Class::System, fail)?;
+    Ok(Blob { digest, size })
+}
+
+/// Writes a blob's bytes, and says what they are.
+type Fill<'a> = &'a mut dyn FnMut(&mut (dyn Write + Send)) -> Result<Blob>;
 
 /// Where blobs go.
 trait Place {
@@ -270,7 +294,8 @@ trait Place {
 
     /// Adds a blob of these bytes.
     fn bytes(&mut self, bytes: &[u8]) -> Result<Blob> {
-        self.add(&mut |out| out.write_all(bytes).or_fail(Class::System, || "cannot write a blob".into()))
+        let blob = || Blob { digest: Sha256::of(bytes), size: bytes.len() as u64 };
+        self.add(&mut |out| out.write_all(bytes).map(|()| blob()).or_fail(Class::System, || "cannot write a blob".into()))
     }
 }
 
@@ -282,18 +307,17 @@ impl Place for Layout<'_> {
     fn add(&mut self, fill: Fill<'_>) -> Result<Blob> {
         let fail = || format!("cannot write a blob into {}", self.blobs.display());
         let temporary = tempfile::Builder::new().prefix(".twostage-").tempfile_in(self.blobs).or_fail(Class::System, fail)?;
-        let mut out = HashWrite::new(BufWriter::with_capacity(256 << 10, temporary));
-        fill(&mut out)?;
-        let (out, blob) = written(out);
-        let temporary = out.into_inner().map_err(io::IntoInnerError::into_error).or_fail(Class::System, fail)?;
-        persist(temporary, &self.blobs.join(blob.digest.to_string()))?;
+        let mut out = BufWriter::with_capacity(256 << 10, Eager::new(temporary));
+        let blob = fill(&mut out)?;
+        let out = out.into_inner().map_err(io::IntoInnerError::into_error).or_fail(Class::System, fail)?;
+        persist(out.finish().or_fail(Class::System, fail)?, &self.blobs.join(blob.digest.to_string()))?;
         Ok(blob)
     }
 }
 
 /// A tar whose members get their names when they are written.
 struct Archive {
-    out: BufWriter<tempfile::NamedTempFile>,
+    out: BufWriter<Eager>,
     seen: Vec<Sha256>,
 }
 
@@ -308,9 +332,7 @@ impl Place for Archive {
         let fail = || "cannot write the archive".to_string();
         let start = self.out.stream_position().or_fail(Class::System, fail)?;
         self.out.write_all(&[0; 512]).or_fail(Class::System, fail)?;
-        let mut out = HashWrite::new(&mut self.out);
-        fill(&mut out)?;
-        let (_, blob) = written(out);
+        let blob = fill(&mut self.out)?;
         let patched = || -> io::Result<()> {
             let end = if self.seen.contains(&blob.digest) {
                 self.out.flush()?;

@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::replaced;
 use crate::session::{Session, is_project, write_atomically};
 use twostage_builder::Context;
-use twostage_engine::Engine;
+use twostage_engine::{Engine, Kind};
 use twostage_image::{Base, Image, Known, Leaks, Report, audit};
 use twostage_model::{Class, Error, Result};
 
@@ -24,13 +24,10 @@ pub async fn run(arguments: &Audit, project: &ProjectArgs, output: &Output) -> R
     let engine = arguments.image.engine(&arguments.engine).await?;
     let html = arguments.html.is_some();
     let (report, page) = match (&arguments.image, &engine) {
-        (Place::Engine(_, name), Some(engine)) => {
-            let stream = engine.save(name).await?;
-            Context::blocking(move || look(&twostage_image::read_archive(stream, &audit::wanted)?, base, &known, html)).await?
-        }
+        (Place::Engine(_, name), Some(engine)) => audited(engine, name, base, known, html).await?,
         (place, _) => {
             let image = place.open(None).await?;
-            Context::blocking(move || look(&image.store.read(&audit::wanted)?, base, &known, html)).await?
+            Context::blocking(move || paged(audit::audit_store(&image.store, base, &known)?, html)).await?
         }
     };
     if let (Some(path), Some(page)) = (&arguments.html, page) {
@@ -47,14 +44,27 @@ pub async fn run(arguments: &Audit, project: &ProjectArgs, output: &Output) -> R
 }
 
 /// The report, and the page if it is wanted.
-fn look(image: &Image, base: Base, known: &Known, html: bool) -> Result<(Report, Option<String>)> {
-    let report = audit::audit_with(image, base, known)?;
-    let page = html.then(|| report.to_html(image)).transpose()?;
+fn paged((image, report): (Image, Report), html: bool) -> Result<(Report, Option<String>)> {
+    let page = html.then(|| report.to_html(&image)).transpose()?;
     Ok((report, page))
 }
 
-/// Audits an image that the engine has, as it streams out of it.
+/// Audits an image of an engine: as it streams out of a daemon, or where it is, if the engine is this program.
+async fn audited(engine: &Engine, name: &str, base: Base, known: Known, html: bool) -> Result<(Report, Option<String>)> {
+    if engine.kind() == Kind::Embedded {
+        let saved = engine.open(name).await?;
+        return Context::blocking(move || paged(audit::audit_store(&saved.store, base, &known)?, html)).await;
+    }
+    let stream = engine.save(name).await?;
+    Context::blocking(move || {
+        let image = twostage_image::read_archive(stream, &audit::wanted)?;
+        let report = audit::audit_with(&image, base, &known)?;
+        paged((image, report), html)
+    })
+    .await
+}
+
+/// Audits an image that the engine has.
 pub async fn audit_engine_image(engine: &Engine, image: &str, base: Base, known: Known) -> Result<Report> {
-    let stream = engine.save(image).await?;
-    Context::blocking(move || audit::audit_with(&twostage_image::read_archive(stream, &audit::wanted)?, base, &known)).await
+    audited(engine, image, base, known, false).await.map(|(report, _)| report)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use twostage_engine::{Engine, ImageInfo, Kind};
 use twostage_image::flatten::{self, Parent};
-use twostage_image::{Compression, NewImage, Want, Waste};
+use twostage_image::{Compression, NewImage, Waste};
 use twostage_model::shown::{count, size};
 use twostage_model::{Class, Error, Result, Sha256};
 
@@ -100,7 +100,7 @@ pub async fn run(arguments: &Flatten, output: &Output) -> Result<()> {
 }
 
 fn flatten(opened: &Opened, parent: &Parent, image: String, write: twostage_engine::Write<'_>) -> Result<Done> {
-    let whole = opened.store.read(&|_| Want::Digest)?;
+    let whole = opened.store.read_to_flatten()?;
     let flat = flatten::flatten(&whole, parent.layers)?;
     // As the layers were packed that it replaces.
     let compression = if parent.layers < opened.store.layers() { opened.store.blob(parent.layers)?.2 } else { Compression::None };

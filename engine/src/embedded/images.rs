@@ -4,6 +4,7 @@
 //! An image that another program wrote there, with packed layers as a rule, becomes one of ours when the store is opened
 //! ([`adopt`]): so `skopeo copy docker://debian:bookworm oci:STORE/images:debian:bookworm` is a pull.
 
+use super::contents;
 use super::index::{self, Index as There};
 use super::pulled;
 use super::sandbox::{Watch, WatchedFile};
@@ -458,6 +459,12 @@ pub(super) fn collect(store: &Store, turn: &Turn, used: &[Vec<Sha256>], before: 
             }
         }
     }
+    for path in store::entries(&contents::folder(store)) {
+        if !is_kept(&path, &needed.layers) {
+            // (Where it stays, nobody is wronged: it has a bound.)
+            let _ = fs::remove_file(&path);
+        }
+    }
     for path in store::entries(&store.images().join("blobs/sha256")) {
         let goes = is_kept(&path, before) || (needed.complete && is_old(&path, now));
         if goes && !is_kept(&path, &needed.blobs) {
@@ -505,26 +512,24 @@ pub(super) fn import(store: &Store, tar: impl Read + Send, name: &str, config: i
     put(store, &store.change()?, &config, &[NewLayer { diff_id, file: Some(file) }], &[new_name(name)?]).map(|put| put.id)
 }
 
-/// Gives an image a layout of its own, of the same files, which stay whatever is removed meanwhile.
-pub(super) fn open(store: &Store, reference: &str) -> Result<(Workplace, twostage_image::Store)> {
-    let place = store.workplace()?;
-    let layout = place.path("image");
-    let blobs = layout.join("blobs/sha256");
-    let fail = || format!("cannot open image {reference}");
-    fs::create_dir_all(&blobs).or_fail(Class::System, fail)?;
+/// Opens an image, each file of it, so that it stays whatever is removed meanwhile.
+pub(super) fn open(store: &Store, reference: &str) -> Result<twostage_image::Store> {
     let turn = store.look()?;
     let image = get(store, &turn, reference)?;
-    for digest in image.diff_ids.iter().chain([&image.manifest, &image.id]).collect::<BTreeSet<_>>() {
-        fs::hard_link(store.blob(digest), blobs.join(digest.to_string())).or_fail(Class::System, fail)?;
-    }
+    let name = name_in(&image, reference);
+    let open = |digest: &Sha256| {
+        let file = File::open(store.blob(digest)).or_fail(Class::System, || format!("cannot open image {reference}"))?;
+        Ok((*digest, file))
+    };
+    let layers = image.diff_ids.iter().map(open).collect::<Result<Vec<_>>>()?;
     drop(turn);
-    let size = fs::metadata(blobs.join(image.manifest.to_string())).or_fail(Class::System, fail)?.len();
-    let index = json(&Index::of(vec![Descriptor::new(MANIFEST, &image.manifest, size)]))?;
-    for (name, bytes) in [("oci-layout", LAYOUT), ("index.json", index.as_slice())] {
-        fs::write(layout.join(name), bytes).or_fail(Class::System, fail)?;
-    }
-    let opened = twostage_image::Store::open(&layout, None)?;
-    Ok((place, opened))
+    let opened = twostage_image::Store::of_files(image.config_json, name.into_iter().collect(), layers)?;
+    Ok(opened.remembering(contents::of(store)))
+}
+
+/// The name that an image was asked for by, if it is one of its own.
+fn name_in(image: &Stored, reference: &str) -> Option<String> {
+    Reference::parse(reference).ok().map(|reference| whole_name(&reference)).filter(|name| image.names.contains(name))
 }
 
 /// Adds an image that is made of layers of another one and a new one.
@@ -621,7 +626,7 @@ pub(super) struct Saving {
 pub(super) fn save(store: &Store, reference: &str) -> Result<Saving> {
     let turn = store.look()?;
     let image = get(store, &turn, reference)?;
-    let name = Reference::parse(reference).ok().map(|reference| whole_name(&reference)).filter(|name| image.names.contains(name));
+    let name = name_in(&image, reference);
     let mut members: Vec<(String, u64, Box<dyn Read + Send>)> = Vec::new();
     let in_memory = |name: &str, bytes: Vec<u8>| -> (String, u64, Box<dyn Read + Send>) {
         (name.into(), bytes.len() as u64, Box::new(io::Cursor::new(bytes)))

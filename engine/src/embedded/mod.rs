@@ -17,6 +17,7 @@ mod build;
 mod cache;
 mod changes;
 mod containers;
+mod contents;
 mod images;
 mod index;
 #[cfg(test)]
@@ -290,8 +291,9 @@ impl Session {
     pub(crate) async fn open_image(&self, reference: &str) -> Result<Saved> {
         let name = reference.to_string();
         let opened = self.with(move |inner| images::open(&inner.store, &name)).await;
-        let (place, store) = opened.map_err(|error| about(format!("cannot open image {reference}"), error))?;
-        Ok(Saved { store, place: SavedAt::new(place) })
+        let store = opened.map_err(|error| about(format!("cannot open image {reference}"), error))?;
+        // (Its files are open: nothing is to be removed.)
+        Ok(Saved { store, place: SavedAt::new(()) })
     }
 
     /// Runs `make`, which makes one image and hands it to what it is given.

@@ -1,7 +1,7 @@
 //! What the store holds, and what can go: `twostage images`, `rm` and `prune`.
 
 use super::store::{self, Store, Trash};
-use super::{Session, about, cache, collect, images, shown, used};
+use super::{Session, about, cache, collect, contents, images, shown, used};
 use crate::ImageInfo;
 use crate::keeping::Freed;
 use rustix::fs::{FlockOperation, flock};
@@ -55,6 +55,7 @@ fn prune(store: &Store, all: bool) -> Result<Freed> {
         let mut trash = Trash::default();
         if all {
             freed.steps = cache::forget(store, turn)?;
+            freed.bytes = contents::forget(store);
             for path in store::entries(&store.root().join("caches")) {
                 // One that a build is using is left to it.
                 let lock = File::open(path.join("lock")).ok();
@@ -81,7 +82,7 @@ fn freeing(store: &Store, work: impl FnOnce(&store::Turn) -> Result<(Freed, Tras
         let (mut freed, mut trash) = work(&turn)?;
         trash.extend(collect(store, &turn, &before)?);
         let has = bytes(&blobs);
-        freed.bytes = had.saturating_sub(has) + trash.paths().map(bytes).sum::<u64>();
+        freed.bytes += had.saturating_sub(has) + trash.paths().map(bytes).sum::<u64>();
         freed.waiting = waiting(store, &turn)?;
         (freed, trash)
     };

@@ -5,6 +5,7 @@
 //! known.json          what we last wrote into index.json (index.rs)
 //! layers/<diff_id>/   tree: a layer, unpacked
 //! init/<chain>/       tree: what a container finds above its image, the places that are mounted over
+//! contents/<diff_id>  what is in a layer of a base (contents.rs); can be thrown away
 //! steps/<key>         the layers of a step of a Dockerfile that was built
 //! caches/<id>/        tree/cache: what a RUN --mount=type=cache keeps; lock
 //! containers/<id>/    record.json; top/tree: its own files; work
@@ -41,7 +42,7 @@ const WORKED_ON: [&str; 2] = ["incoming", "containers"];
 const MARK: Mark = Mark {
     name: "twostage-store",
     text: "Images and containers of twostage's embedded engine, which removes what nobody needs any more.\n",
-    known: &["caches", "containers", "images", "incoming", "init", "layers", "lock", "steps", "trash"],
+    known: &["caches", "containers", "contents", "images", "incoming", "init", "layers", "lock", "steps", "trash"],
     lock: "lock",
     proof: "images/oci-layout",
 };
@@ -90,7 +91,7 @@ impl Store {
             _ => error.hint(hint),
         })?;
         let made = {
-            ["images/blobs/sha256", "layers", "init", "containers", "incoming", "trash", "steps", "caches"]
+            ["images/blobs/sha256", "layers", "init", "containers", "incoming", "trash", "steps", "caches", "contents"]
                 .iter()
                 .try_for_each(|folder| builder.create(root.join(folder)))
         };
@@ -238,7 +239,7 @@ impl Store {
 
     /// Removes files that were being written; only whoever has the turn writes them.
     fn clear_unfinished(&self) -> Result<()> {
-        for folder in ["", "images", "images/blobs/sha256", "steps"] {
+        for folder in ["", "images", "images/blobs/sha256", "steps", "contents"] {
             for path in entries(&self.root.join(folder)) {
                 if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED)) {
                     fs::remove_file(&path).or_fail(Class::System, || format!("cannot remove {}", path.display()))?;

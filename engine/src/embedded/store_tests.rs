@@ -10,7 +10,8 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use twostage_image::{Compression, NewImage, Want, flatten};
+use twostage_image::audit::audit_store;
+use twostage_image::{Base, Compression, Known, NewImage, Want, flatten};
 use twostage_model::{Error, Result, Sha256};
 
 fn store(root: &Path) -> Store {
@@ -314,15 +315,50 @@ fn an_image_that_is_open_is_read_whole_though_it_is_removed() {
     let store = store(folder.path());
     let tar = tar_of(&[("a", b"b"), ("c", b"d")]);
     let id = import(&store, &tar, "short:1").expect("imported");
-    let (place, opened) = images::open(&store, "short:1").expect("opened");
+    let opened = images::open(&store, "short:1").expect("opened");
     remove(&store, "short:1");
     assert_eq!(blobs(&store), 0, "the store has nothing of it any more");
     assert_eq!(opened.id(), id);
     let image = opened.read(&|_| Want::Digest).expect("it is whole");
     assert_eq!(image.layers.len(), 1);
-    drop((place, opened));
+    drop(opened);
     assert_eq!(fs::read_dir(folder.path().join("incoming")).expect("a folder").count(), 0, "nothing is left of it");
     assert!(images::open(&store, "short:1").is_err());
+}
+
+#[test]
+fn what_is_in_a_base_is_kept_for_its_audits_and_goes_with_it() {
+    let folder = folder();
+    let store = store(folder.path());
+    let id = import(&store, &tar_of(&[("a", b"b"), ("c", b"d")]), "base:1").expect("imported");
+    let (kept, hers) = (super::contents::folder(&store), || fs::read_dir(folder.path().join("contents")).expect("a folder").count());
+    let audit = || {
+        let opened = images::open(&store, "base:1").expect("opened");
+        let (image, report) = audit_store(&opened, Base::Layers(1), &Known::default()).expect("audited");
+        (image.id, image.tags, report.to_text())
+    };
+    let first = audit();
+    assert_eq!((first.0, first.1.as_slice(), hers()), (id, &["base:1".to_string()][..], 1));
+    // Whatever becomes of the file, the audit is the same, and the file is whole again.
+    let path = fs::read_dir(&kept).expect("a folder").next().expect("a file").expect("a file").path();
+    let whole = fs::read(&path).expect("read");
+    for damaged in [Some(&b""[..]), Some(&whole[..whole.len() / 2]), None] {
+        match damaged {
+            Some(bytes) => fs::write(&path, bytes).expect("written"),
+            None => fs::remove_file(&path).expect("removed"),
+        }
+        assert_eq!(audit(), first);
+        assert_eq!(fs::read(&path).expect("it is there again"), whole);
+    }
+    // A base that is cut off is not taken for whole because it is known.
+    let blob = store.blob(&path.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a digest"));
+    let tar = fs::read(&blob).expect("read");
+    fs::write(&blob, &tar[..512]).expect("written");
+    let opened = images::open(&store, "base:1").expect("opened");
+    assert!(audit_store(&opened, Base::Layers(1), &Known::default()).is_err());
+    fs::write(&blob, &tar).expect("written");
+    remove(&store, "base:1");
+    assert_eq!(hers(), 0, "nobody needs it");
 }
 
 #[test]
@@ -345,7 +381,7 @@ fn a_flat_image_takes_the_layers_that_are_here_and_those_of_elsewhere() {
         serde_json::json!({ "architecture": "amd64", "os": "linux", "config": {}, "rootfs": { "type": "layers", "diff_ids": diff_ids } });
     let whole = config.to_string().into_bytes();
     images::put(&here, &here.change().expect("a turn"), &whole, &layers, &["whole:1".to_string()]).expect("put");
-    let (_held, opened) = images::open(&here, "whole:1").expect("opened");
+    let opened = images::open(&here, "whole:1").expect("opened");
     let image = opened.read(&|_| Want::Digest).expect("read");
     let flat = flatten::flatten(&image, 1).expect("flattened");
     let config = |diff_id| flat.config(diff_id);
@@ -364,7 +400,7 @@ fn a_flat_image_takes_the_layers_that_are_here_and_those_of_elsewhere() {
         assert_eq!(found.diff_ids[0], Sha256::of(&low));
         let new_blobs = if before == 0 { 4 } else { 3 };
         assert_eq!(blobs(store), before + new_blobs, "a layer, a configuration, a manifest, and the lowest layer where it is not yet");
-        let (_held, again) = images::open(store, "flat:1").expect("opened");
+        let again = images::open(store, "flat:1").expect("opened");
         let tree = again.read(&|_| Want::Digest).expect("every digest is right");
         assert_eq!(tree.layers.len(), 2);
     }

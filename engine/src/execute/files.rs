@@ -71,7 +71,7 @@ fn failed() -> String {
 
 fn file(size: u64) -> Kind {
     // The writer of a tar has no use for the digest.
-    Kind::File { size, sha256: Sha256::of(b"") }
+    Kind::File { size, sha256: Sha256::of(b"").into() }
 }
 
 /// Folders that are made on the way.

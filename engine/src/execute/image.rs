@@ -8,7 +8,7 @@ use crate::dockerfile::config::{History, ImageConfig};
 use crate::{Kind, pipe};
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
-use twostage_image::{Compression, Image as Read, NewImage, Want, Written, flatten};
+use twostage_image::{Compression, Image as Read, NewImage, Written, flatten};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result, Sha256, date};
 
@@ -82,7 +82,7 @@ impl Job<'_> {
         let (image, written, bytes) = self
             .engine
             .write(name, with_kept, move |write| {
-                let mut image = opened.store.read(&|_| Want::Digest)?;
+                let mut image = opened.store.read_to_flatten()?;
                 if image.layers.len() < root.layers.len() {
                     return Err(Error::new(Class::Engine, "the engine's image of the stage has fewer layers than its base"));
                 }

@@ -241,7 +241,7 @@ impl Files {
         let kind = found.file_type();
         let what = match () {
             () if kind.is_dir() => Kind::Dir,
-            () if kind.is_file() => Kind::File { size: found.len(), sha256: Sha256::of(b"") },
+            () if kind.is_file() => Kind::File { size: found.len(), sha256: Sha256::of(b"").into() },
             () if kind.is_fifo() => Kind::Fifo,
             () if kind.is_symlink() => {
                 let target = fs::read_link(&at).or_fail(Class::System, fail)?;

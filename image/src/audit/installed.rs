@@ -165,8 +165,11 @@ pub fn as_expected(expected: &[Expected], entry: &Entry) -> bool {
     expected.is_empty()
         || expected.iter().any(|expected| match (expected, &entry.kind) {
             (Expected::Content(digest), Kind::File { sha256, .. }) => sha256 == digest,
-            // (Without the checksum there is nothing to say.)
-            (Expected::Md5(expected), Kind::File { .. }) => entry.md5.is_none_or(|md5| md5 == *expected),
+            // (What is looked into has no checksum, so that there is nothing to say. What was not read at all is not as expected.)
+            (Expected::Md5(expected), Kind::File { sha256, .. }) => match entry.md5 {
+                Some(md5) => md5 == *expected,
+                None => sha256.known().is_some(),
+            },
             (Expected::Link(link), Kind::Symlink { target }) => to_bytes(target) == *link,
             _ => false,
         })

@@ -227,7 +227,7 @@ fn long_names_and_sparse_files_of_real_tar() {
         assert!(out.stdout.len() < 1_000_000, "it is sparse");
         let image = read(&docker_old(&[out.stdout]));
         let entry = image.layers[0].entries.iter().find(|e| e.path.ends_with("/sparse")).unwrap();
-        assert_eq!(entry.kind, Kind::File { size: 5_000_000, sha256: expected }, "{format:?}");
+        assert_eq!(entry.kind, Kind::File { size: 5_000_000, sha256: expected.into() }, "{format:?}");
         assert!(entry.path.starts_with("xxx") && entry.path.len() == 248, "{}", entry.path);
     }
 }

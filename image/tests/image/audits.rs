@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use std::collections::BTreeMap;
-use twostage_image::{Base, Image, Report, audit, read_archive, wanted};
+use twostage_image::{Base, Image, Known, Report, audit, read_archive, wanted};
 use twostage_model::Sha256;
 
 const STATUS: &str = "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n\
@@ -52,7 +52,7 @@ fn image(layers: &[Vec<u8>]) -> Image {
 }
 
 fn report(top: Tar) -> Report {
-    audit(&image(&[base().done(), top.done()]), Base::Layers(1)).unwrap_or_else(|e| panic!("{e}"))
+    audited(&docker_old(&[base().done(), top.done()]), Base::Layers(1), &Known::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Path to rule.
@@ -235,7 +235,7 @@ fn a_package_that_came_and_went_is_named() {
     let gcc = "Package: gcc\nStatus: install ok installed\nArchitecture: amd64\nVersion: 12\n";
     let with = hello(gcc).file("var/lib/dpkg/info/gcc.list", "/.\n/usr/bin/gcc\n").file("usr/bin/gcc", "a compiler").done();
     let without = hello("").file("usr/bin/.wh.gcc", "").file("var/lib/dpkg/info/.wh.gcc.list", "").done();
-    let report = audit(&image(&[base().done(), with, without]), Base::Layers(1)).unwrap();
+    let report = audited(&docker_old(&[base().done(), with, without]), Base::Layers(1), &Known::default()).unwrap();
     let found: Vec<String> = report.residue().map(|r| format!("{:?} {} {}", r.layer, r.at, r.reason)).collect();
     assert!(found[0].starts_with("Some(2) /usr/bin/gcc belongs to gcc, which is no longer installed"), "{found:?}");
     assert!(found[2].contains("Some(3) /usr/bin/gcc deletes what a layer below still ships (1 path, 10 B)"), "{found:?}");
@@ -275,4 +275,55 @@ fn history_and_configuration_are_judged_and_the_report_is_stable_json() {
     assert_eq!(json["layers"][0]["packages"][0]["files"], 3);
     assert_eq!(json["config_residue"][0]["at"], "history[1]");
     assert_eq!(report.to_text(), audit(&image, Base::Layers(1)).unwrap().to_text());
+}
+
+/// A file of `n` bytes that says `of` what it is.
+fn bytes(of: char, n: usize) -> String {
+    of.to_string().repeat(n)
+}
+
+#[test]
+fn files_are_the_same_whether_they_are_hashed_at_once_or_when_somebody_asks() {
+    // In a package, changed; of its size, not asked for; another name of a file of the base; in the base, the same and not.
+    let sums =
+        |sum: &str| hello("").file("var/lib/dpkg/info/hello:amd64.md5sums", format!("{sum}  lib/libhello.so\n{sum}  lib/mod/m.py\n"));
+    let right = "902fbdd2b1df0c4f70b4a5d23525e932"; // (of `ABC`)
+    for top in [
+        sums(right),
+        sums(right).file("usr/lib/libhello.so", "ABC").hardlink("usr/lib/mod/m.py", "usr/lib/libhello.so"),
+        sums(right).hardlink("usr/lib/libhello.so", "usr/bin/dpkg"),
+        sums(&bytes('0', 32)).file("etc/machine-id", "uninitialized\n").file("home/x", bytes('x', 14)),
+        hello("").file("etc/hosts.conf", "as it was\n").file("usr/bin/dpkg", "dpkG\n"),
+        hello("").file("etc/passwd-", "root:x:0:0::/root:/bin/sh\n").file("home/.profile", "hello\n").file("a", bytes('a', 300_000)),
+        hello("").hardlink("b", "etc/hosts.conf").hardlink("c", "b").hardlink("usr/bin/dpkg", "etc/hosts.conf"),
+        hello("").file("x/a", bytes('a', 9)).file("x/b", bytes('b', 9)).file("x/a", bytes('c', 9)),
+    ] {
+        report(top);
+    }
+}
+
+#[test]
+fn a_base_that_is_remembered_is_not_read_and_one_that_is_damaged_is() {
+    let archive = docker_old(&[base().done(), hello("").file("etc/hosts.conf", "other").done()]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("image.tar");
+    std::fs::write(&file, &archive).unwrap();
+    let memory = std::sync::Arc::new(Memory::default());
+    let open = || twostage_image::Store::open(&file, None).unwrap().remembering(twostage_image::Remembered(memory.clone()));
+    let audit = || audit::audit_store(&open(), Base::Layers(1), &Known::default()).map(|(_, report)| report.to_text());
+    let first = audit().unwrap();
+    assert_eq!((memory.kept.lock().unwrap().len(), *memory.found.lock().unwrap()), (1, 0), "the base, and not what is above it");
+    assert_eq!(audit().unwrap(), first);
+    assert_eq!(*memory.found.lock().unwrap(), 1);
+    for damage in [Vec::new(), b"twostage layer 1\n".to_vec(), vec![0; 4096]] {
+        memory.kept.lock().unwrap().values_mut().for_each(|kept| kept.clone_from(&damage));
+        assert_eq!(audit().unwrap(), first);
+        assert!(memory.kept.lock().unwrap().values().all(|kept| *kept != damage), "it is kept anew");
+    }
+    // What is above the base is hashed each time.
+    let mut changed = archive;
+    let at = changed.windows(5).rposition(|bytes| bytes == b"other").unwrap();
+    changed[at] = b'O';
+    std::fs::write(&file, &changed).unwrap();
+    assert!(audit().is_err(), "its tar is another one");
 }

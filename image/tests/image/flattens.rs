@@ -44,7 +44,18 @@ impl Bench {
         let name = Some("flat:latest".to_string());
         let new = NewImage { store: &self.store, kept: parent, delta: flat.delta.as_ref(), compression, name, config: &config };
         let written = if path.extension().is_some() { new.write_archive(path) } else { new.write_layout(path) };
-        written.unwrap_or_else(|e| panic!("{e}: {:?}", e.causes()))
+        let written = written.unwrap_or_else(|e| panic!("{e}: {:?}", e.causes()));
+        // Where only those files are hashed that are compared, the same comes out.
+        let image = self.store.read_to_flatten().unwrap_or_else(|e| panic!("{e}: {:?}", e.causes()));
+        let lazy = flatten::flatten(&image, parent).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((lazy.bytes_before, &lazy.hidden), (flat.bytes_before, &flat.hidden));
+        let again = self.folder.path().join("again.tar");
+        let new = NewImage { delta: lazy.delta.as_ref(), ..new };
+        assert_eq!(new.write_archive(&again).unwrap().id, written.id);
+        if path.extension().is_some() {
+            assert!(std::fs::read(path).unwrap() == std::fs::read(&again).unwrap(), "the same bytes");
+        }
+        written
     }
 }
 

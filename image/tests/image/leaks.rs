@@ -29,8 +29,7 @@ fn report(above: &[Tar]) -> Report {
     let base =
         Tar::new().dir("var/lib/dpkg/info").dir("usr/bin").file("var/lib/dpkg/status", stanza("dpkg")).file("etc/text", "of the base");
     let layers: Vec<Vec<u8>> = std::iter::once(base.done()).chain(above.iter().map(Tar::bytes)).collect();
-    let image = read_archive(&docker_old(&layers)[..], &wanted).unwrap_or_else(|e| panic!("{e} {:?}", e.causes()));
-    audit_with(&image, Base::Layers(1), &Known { leaks: leaks(), ..Known::default() }).unwrap_or_else(|e| panic!("{e}"))
+    audited(&docker_old(&layers), Base::Layers(1), &Known { leaks: leaks(), ..Known::default() }).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Layer and path to the reason, of what the gate names.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
-use twostage_image::{Base, Image, Report, audit, read_archive, wanted};
+use twostage_image::{Base, Image, Known, Report, audit, read_archive, wanted};
 use twostage_model::Format;
 use twostage_package::rpmdb::Database;
 
@@ -127,7 +127,7 @@ fn image(layers: &[Vec<u8>]) -> Image {
 }
 
 fn report(top: Tar) -> Report {
-    audit(&image(&[base().done(), top.done()]), Base::Layers(1)).unwrap_or_else(|e| panic!("{e}"))
+    audited(&docker_old(&[base().done(), top.done()]), Base::Layers(1), &Known::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Path to rule.
@@ -224,7 +224,7 @@ fn a_key_in_the_database_is_named_and_so_is_what_is_left_of_it() {
     assert!(reasons(&MADE.rebuilt).is_empty());
     // A key that came and went is in the layer that brought it.
     let layers = [base().done(), hello(&MADE.key).done(), Tar::new().file(DATABASE, &MADE.rebuilt).done()];
-    let report = audit(&image(&layers), Base::Layers(1)).unwrap();
+    let report = audited(&docker_old(&layers), Base::Layers(1), &Known::default()).unwrap();
     let found: Vec<_> = report.residue().map(|r| (r.layer, r.rule)).collect();
     assert_eq!(found, [(Some(2), "rpm-database-key")]);
     // The base's own keys are the base's.

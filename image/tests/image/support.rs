@@ -1,7 +1,11 @@
 //! Tars, layers and archives, made in code.
 
+use std::collections::BTreeMap;
 use std::io::Write;
-use twostage_model::Sha256;
+use std::sync::{Arc, Mutex};
+use twostage_image::audit::audit_store;
+use twostage_image::{Base, Known, Remember, Remembered, Report, Store, audit_with, read_archive, wanted};
+use twostage_model::{Result, Sha256};
 
 /// A tar in the making.
 pub struct Tar(tar::Builder<Vec<u8>>);
@@ -216,4 +220,45 @@ pub fn mend(bytes: &mut [u8]) {
         let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
         block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     }
+}
+
+/// What was kept of layers, and how often it was asked for and there.
+#[derive(Default)]
+pub struct Memory {
+    pub kept: Mutex<BTreeMap<Sha256, Vec<u8>>>,
+    pub found: Mutex<u32>,
+}
+
+impl Remember for Memory {
+    fn get(&self, diff_id: &Sha256) -> Option<Vec<u8>> {
+        let found = self.kept.lock().unwrap().get(diff_id).cloned();
+        *self.found.lock().unwrap() += u32::from(found.is_some());
+        found
+    }
+
+    fn put(&self, diff_id: &Sha256, bytes: &[u8]) {
+        self.kept.lock().unwrap().insert(*diff_id, bytes.to_vec());
+    }
+}
+
+/// The audit of an archive that streams by. One that is in a file, and one whose base is remembered, must say the same.
+pub fn audited(archive: &[u8], base: Base, known: &Known) -> Result<Report> {
+    let streamed = read_archive(archive, &wanted).and_then(|image| audit_with(&image, base, known).map(|report| (image, report)));
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(archive).unwrap();
+    let memory = Arc::new(Memory::default());
+    for way in ["a file", "a file, its base kept", "a file, its base remembered"] {
+        let store = Store::open(file.path(), None);
+        let store = store.map(|store| if way == "a file" { store } else { store.remembering(Remembered(memory.clone())) });
+        match (&streamed, store.and_then(|store| audit_store(&store, base, known))) {
+            (Ok((image, report)), Ok((other, stored))) => {
+                let [one, two] = [report, &stored].map(|report| serde_json::to_string_pretty(report).unwrap());
+                assert_eq!(one, two, "{way}");
+                assert_eq!(report.to_html(image).unwrap(), stored.to_html(&other).unwrap(), "{way}");
+            }
+            (Err(_), Err(_)) => {}
+            (one, two) => panic!("{way}: {:?}, but {:?}", one.as_ref().map(drop), two.map(drop)),
+        }
+    }
+    streamed.map(|(_, report)| report)
 }
