@@ -84,12 +84,12 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// A stream whose block claims to need a dictionary of this many bytes, a power of two or that and a half.
 pub(crate) fn xz(bytes: &[u8], dictionary: u32) -> Vec<u8> {
-    let mut options = xz2::stream::LzmaOptions::new_preset(1).expect("xz");
+    let mut options = liblzma::stream::LzmaOptions::new_preset(1).expect("xz");
     options.dict_size(1 << 16);
-    let mut filters = xz2::stream::Filters::new();
+    let mut filters = liblzma::stream::Filters::new();
     filters.lzma2(&options);
-    let stream = xz2::stream::Stream::new_stream_encoder(&filters, xz2::stream::Check::Crc64).expect("xz");
-    let mut encoder = xz2::write::XzEncoder::new_stream(Vec::new(), stream);
+    let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc64).expect("xz");
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
     encoder.write_all(bytes).expect("xz");
     let mut packed = encoder.finish().expect("xz");
     if bytes.is_empty() {
@@ -113,9 +113,9 @@ pub(crate) fn bzip2(bytes: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn lzma(bytes: &[u8]) -> Vec<u8> {
-    let options = xz2::stream::LzmaOptions::new_preset(1).expect("lzma");
-    let stream = xz2::stream::Stream::new_lzma_encoder(&options).expect("lzma");
-    let mut encoder = xz2::write::XzEncoder::new_stream(Vec::new(), stream);
+    let options = liblzma::stream::LzmaOptions::new_preset(1).expect("lzma");
+    let stream = liblzma::stream::Stream::new_lzma_encoder(&options).expect("lzma");
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
     encoder.write_all(bytes).expect("lzma");
     encoder.finish().expect("lzma")
 }

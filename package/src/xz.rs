@@ -4,8 +4,8 @@
 //! however many there are.
 
 use crate::Check;
+use liblzma::stream::{Action, CONCATENATED, Error, Status, Stream, TELL_UNSUPPORTED_CHECK};
 use std::io::{self, BufRead, Read};
-use xz2::stream::{Action, CONCATENATED, Error, Status, Stream, TELL_UNSUPPORTED_CHECK};
 
 /// Unpacks what it reads.
 pub(crate) struct Xz<B> {
