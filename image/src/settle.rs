@@ -159,11 +159,27 @@ impl Unpacked {
             Some(is) => is,
             None => Is::Elsewhere,
         };
+        if let Is::Link(made) | Is::File(made) = is {
+            self.restate(made, number);
+        }
         if let Is::Elsewhere = is {
             self.members[number].kind = Kind::Hardlink { target };
         }
         self.put(real, is, Some(number), deletions, false);
         Ok(())
+    }
+
+    /// One more name of a file states the file's owner, mode and time anew, as Docker unpacks it. A link keeps its time.
+    fn restate(&mut self, made: usize, number: usize) {
+        let Entry { mode, uid, gid, mtime, xattrs, .. } = self.members[number].clone();
+        let file = &mut self.members[made];
+        (file.uid, file.gid) = (uid, gid);
+        if !matches!(file.kind, Kind::Symlink { .. }) {
+            (file.mode, file.mtime) = (mode, mtime);
+        }
+        // A new owner takes a file's capabilities away (capabilities(7)); other attributes stay.
+        file.xattrs.remove("security.capability");
+        file.xattrs.extend(xattrs);
     }
 
     fn put(&mut self, real: String, is: Is, stated: Option<usize>, deletions: Vec<usize>, opaque: bool) {
@@ -295,11 +311,15 @@ impl Unpacked {
                 // What is left over is the name that was taken.
                 name.path = file.written.as_deref().unwrap_or(&file.path).to_string();
             }
-            entries.extend(file);
+            let Some(file) = file else { continue };
             for (path, stated) in names {
-                let name = take(&mut members, stated, &path);
-                entries.extend(name.map(|name| Entry { kind: Kind::Hardlink { target: target.clone() }, ..name }));
+                let Some(mut name) = take(&mut members, stated, &path) else { continue };
+                name.kind = Kind::Hardlink { target: target.clone() };
+                (name.mode, name.uid, name.gid, name.mtime) = (file.mode, file.uid, file.gid, file.mtime);
+                name.xattrs.clone_from(&file.xattrs);
+                entries.push(name);
             }
+            entries.push(file);
         }
         entries.sort_by_key(|entry| entry.number);
         let (folders, others): (Vec<Entry>, Vec<Entry>) = members.into_iter().flatten().partition(Entry::is_dir);

@@ -103,7 +103,7 @@ impl Writer {
                 Ok(()) | Err(Errno::EXIST) => self.folders.push((path.clone(), header.mtime)),
                 Err(error) => return Err(Error::system("cannot make the folder", error)),
             },
-            b'1' => return self.hard_link(&folder, name, header),
+            b'1' => self.hard_link(&folder, name, header)?,
             b'2' => system(rustix::fs::symlinkat(&header.link, &*folder, name), "cannot make the link")?,
             b'6' => system(rustix::fs::mknodat(&*folder, name, FileType::Fifo, mode, 0), "cannot make the pipe")?,
             b'3' | b'4' => {
@@ -196,9 +196,15 @@ impl Writer {
             rustix::fs::chownat(folder, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), at)
                 .map_err(|error| ids::refused(error, uid, gid, "cannot give it its owner"))?;
         }
-        if header.kind != b'2' {
+        // One more name of a file states all of this anew, as with Docker; one of a link leaves the link its time.
+        let is_link = match header.kind {
+            b'1' => system(resolve::stat(folder, name), "cannot see what it names")?
+                .is_some_and(|found| FileType::from_raw_mode(found.st_mode).is_symlink()),
+            kind => kind == b'2',
+        };
+        if !is_link {
             let mode = Mode::from_raw_mode(header.mode & 0o7777);
-            // (It is no link: it was made a moment ago, or found to be a folder.)
+            // (It is no link, and nobody else is in this folder.)
             system(rustix::fs::chmod(bytes(&shown(folder, name)), mode), "cannot give it its mode")?;
         }
         for (key, value) in &header.xattrs {
@@ -222,7 +228,7 @@ impl Writer {
                 set => set.or_fail(Class::System, || format!("cannot give it the attribute {}", printed(&from_bytes(key))))?,
             }
         }
-        if header.kind == b'5' && !name.is_empty() {
+        if (header.kind == b'5' && !name.is_empty()) || (header.kind == b'1' && is_link) {
             return Ok(());
         }
         let time = Timespec { tv_sec: header.mtime, tv_nsec: 0 };
