@@ -279,8 +279,11 @@ pub fn sweep(project: &Path) {
 
 /// mmdebstrap in a process group of its own, because after a failure it hangs up on its whole group,
 /// which else is ours and that of the `make` above us. A group of its own gets no Ctrl-C either,
-/// so it ends when our end of its standard input does, however we ended.
-const IN_ITS_OWN_GROUP: &str = r#"exec 3<&0; ( { cat <&3; kill -KILL 0; } > /dev/null 2>&1 & ) ; exec mmdebstrap "$@" 3<&- < /dev/null"#;
+/// so it ends when our end of its standard input does, however we ended. What it mounts ends with it: where it may mount,
+/// it has a mount namespace of its own (else this host's /proc and /dev stay in the folder of one that was killed).
+const IN_ITS_OWN_GROUP: &str = r#"exec 3<&0; ( { cat <&3; kill -KILL 0; } > /dev/null 2>&1 & )
+apart=; unshare --mount --propagation private -- true 2> /dev/null && apart="unshare --mount --propagation private --"
+exec $apart mmdebstrap "$@" 3<&- < /dev/null"#;
 
 /// mmdebstrap's own hooks for a release that has `usr-is-merged`. Without it apt takes `usrmerge`, which is first in
 /// `usrmerge | usr-is-merged` and brings all of perl: 47 MB of Debian 12's smallest root. debootstrap makes it so too.

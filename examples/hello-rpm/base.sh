@@ -22,6 +22,11 @@
 # http://... bookworm main" (forky for --dnf5) is used instead of the host's apt sources. Needs root and mmdebstrap.
 set -eu
 
+# What is mounted here ends with the last of these processes, however that ends.
+if [ "$(id -u)" = 0 ] && [ -z "${TWOSTAGE_BASE_APART:-}" ] && unshare --mount --propagation private -- true 2> /dev/null; then
+    TWOSTAGE_BASE_APART=1 exec unshare --mount --propagation private -- "$0" "$@"
+fi
+
 manager=dnf suite=bookworm pockets='|-updates|-security' prefix=
 case ${1:-} in
 --zypper) manager=zypper ;;
