@@ -197,7 +197,7 @@ class Bench:
                 times.append(time.monotonic() - start)
         print(f"\nSHA-256 {hashing:.0f} MB/s a core, fsync of 4 kB {statistics.median(times) * 1000:.2f} ms")
         # Lines of `openssl speed` end with signatures and verifications in a second.
-        for key in ("rsa4096", "ed25519"):
+        for key in ("rsa3072", "rsa4096", "ed25519"):
             line = run("openssl", "speed", "-seconds", "1", key).splitlines()[-1]
             print(f"openssl: {' '.join(line.split())}")
 

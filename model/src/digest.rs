@@ -9,8 +9,7 @@ use std::hash::BuildHasherDefault;
 use std::str::FromStr;
 
 /// A SHA-256 digest. Written as 64 lower-case hex digits, without a prefix.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
@@ -33,8 +32,18 @@ impl Sha256 {
 
     /// Writes its digits to the end of a text.
     pub fn push_to(&self, text: &mut String) {
+        self.with_digits(|digits| text.push_str(digits));
+    }
+
+    /// Gives its digits to a function, in no memory of their own.
+    pub fn with_digits<R>(&self, take: impl FnOnce(&str) -> R) -> R {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        text.extend(self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])));
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        take(std::str::from_utf8(&digits).unwrap_or_default())
     }
 
     /// The raw 32 bytes.
@@ -45,9 +54,7 @@ impl Sha256 {
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::with_capacity(64);
-        self.push_to(&mut text);
-        f.write_str(&text)
+        self.with_digits(|digits| f.write_str(digits))
     }
 }
 
@@ -67,30 +74,53 @@ impl FromStr for Sha256 {
         if hex.len() != 64 {
             return Err(wrong());
         }
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        };
-        let mut bytes = [0; 32];
+        let (mut bytes, mut all) = ([0; 32], 0);
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            let (high, low) = digit(pair[0]).zip(digit(pair[1])).ok_or_else(wrong)?;
-            *byte = high << 4 | low;
+            let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
+            all |= high | low;
+            *byte = high << 4 | low & 15;
         }
-        Ok(Sha256(bytes))
+        if all & NO_DIGIT != 0 { Err(wrong()) } else { Ok(Sha256(bytes)) }
     }
 }
 
-impl TryFrom<String> for Sha256 {
-    type Error = Error;
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
+/// What a byte is as a lower-case hex digit.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        values[b"0123456789abcdef"[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    values
+};
+/// No digit: a bit that no digit has.
+const NO_DIGIT: u8 = 0x80;
+
+impl Serialize for Sha256 {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.with_digits(|digits| serializer.serialize_str(digits))
     }
 }
 
-impl From<Sha256> for String {
-    fn from(digest: Sha256) -> String {
-        digest.to_string()
+impl<'de> Deserialize<'de> for Sha256 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_str(Digits)
+    }
+}
+
+/// Takes a text without a copy of it: a channel's file has one for each package.
+struct Digits;
+
+impl serde::de::Visitor<'_> for Digits {
+    type Value = Sha256;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a SHA-256 digest (64 lower-case hex digits)")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Sha256, E> {
+        text.parse().map_err(E::custom)
     }
 }
 

@@ -160,6 +160,8 @@ pub struct RepositorySettings {
     pub keep_days: u32,
     /// How yum's metadata is packed.
     pub yum_compression: YumCompression,
+    /// The kind of signing key that is made where there is none.
+    pub key_type: Algorithm,
 }
 
 /// How yum's metadata is packed. A repository has one form: `repomd.xml` has one record of a kind.
@@ -171,6 +173,20 @@ pub enum YumCompression {
     Gzip,
     /// As Fedora's own since 40: smaller, for dnf and zypper whose libsolv knows it.
     Zstd,
+}
+
+/// A kind of signing key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// RSA with 3072 bits, as GnuPG makes it: every client takes it.
+    #[default]
+    Rsa3072,
+    /// RSA with 4096 bits: every client takes it; a signature takes two and a half times as long.
+    Rsa4096,
+    /// Ed25519 (the version 4 spelling that GnuPG reads): fast and short. apt takes it; rpm does from 4.16 on, where it was
+    /// built with libgcrypt, OpenSSL or Sequoia.
+    Ed25519,
 }
 
 /// `[runtime.<image>]`: one image.

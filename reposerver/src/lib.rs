@@ -91,12 +91,12 @@ pub use twostage_model::names::FIXED_HOST;
 pub use withdraw::{Withdrawal, Withdrawn};
 pub use yum::repo_file;
 
-use sign::{Algorithm, Key};
+use sign::Key;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use twostage_model::project::YumCompression;
+use twostage_model::project::{Algorithm, YumCompression};
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
 
 /// What the owner of a repository decides about it.
@@ -223,11 +223,34 @@ impl Repository {
         Ok(self.scratch.get_or_init(|| made))
     }
 
+    /// Reads what a publish to a channel will want, in a thread beside whatever comes before that. The thread has ended
+    /// when what this returns is dropped. Nothing is said of what fails: who wants it will try again.
+    pub fn read_ahead(self: &Arc<Self>, channel: &str) -> ReadAhead {
+        let (repository, channel) = (Arc::clone(self), channel.to_string());
+        let read = move || {
+            repository.load_stamps();
+            if let Ok(Some(channel)) = repository.channel(&channel) {
+                let _ = repository.stored(&channel.snapshot);
+            }
+        };
+        ReadAhead(std::thread::Builder::new().spawn(read).ok())
+    }
+
     /// Takes the publishers' lock, waiting for it.
     pub(crate) fn hold(&self) -> Result<Held<'_>> {
         let file = disk::publish_lock(&self.root)?;
         self.holding.store(true, Ordering::SeqCst);
         Ok(Held { repository: self, _file: file })
+    }
+}
+
+/// A thread of [`Repository::read_ahead`].
+#[must_use = "dropping it waits for the thread"]
+pub struct ReadAhead(Option<std::thread::JoinHandle<()>>);
+
+impl Drop for ReadAhead {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 

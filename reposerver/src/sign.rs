@@ -27,17 +27,7 @@ use twostage_beneath::{Folder, read_text};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result};
 
-/// What kind of key is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Algorithm {
-    /// RSA with 4096 bits: taken by everything.
-    #[default]
-    Rsa4096,
-    /// RSA with 3072 bits: faster to make.
-    Rsa3072,
-    /// Ed25519 (the version 4 spelling that GnuPG reads): fast and short; old rpm refuses it.
-    Ed25519,
-}
+pub use twostage_model::project::Algorithm;
 
 /// A key that can sign.
 pub struct Key {

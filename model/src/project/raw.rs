@@ -8,7 +8,7 @@ mod repository;
 mod running;
 mod text;
 
-use super::{At, Project, Release, YumCompression, error_at, near_miss};
+use super::{Algorithm, At, Project, Release, YumCompression, error_at, near_miss};
 use crate::{Format, Result};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
@@ -100,6 +100,8 @@ struct RepositoryTable {
     keep: Option<Spanned<KeepValue>>,
     #[serde(default)]
     yum_compression: YumCompression,
+    #[serde(default)]
+    key_type: Algorithm,
 }
 
 #[derive(Deserialize)]
@@ -319,7 +321,11 @@ impl Reader<'_> {
             "write true or false, without quotes"
         } else if message.starts_with("unknown variant") {
             let known: Vec<String> = quoted.iter().skip(1).map(|word| format!("\"{word}\"")).collect();
-            return self.error(line, message.clone()).hint(format!("write {}", known.join(" or ")));
+            let known = match known.split_last() {
+                Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+                _ => known.concat(),
+            };
+            return self.error(line, message.clone()).hint(format!("write {known}"));
         } else if message == "duplicate key" {
             "remove one of the two"
         } else if message.contains("recursion") || message.contains("recurse") {

@@ -55,6 +55,7 @@ impl Reader<'_> {
             keep_versions: keep.versions,
             keep_days: keep.days.unwrap_or(0),
             yum_compression: raw.yum_compression,
+            key_type: raw.key_type,
         })
     }
 
