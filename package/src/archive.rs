@@ -92,6 +92,10 @@ pub(crate) trait Visit {
     fn wants_data(&self) -> bool {
         true
     }
+    /// Whether it goes on in `control.tar`, for one that wants no data.
+    fn wants_more_control(&self) -> bool {
+        true
+    }
 }
 
 /// What is known of the whole after its last byte.
@@ -119,23 +123,25 @@ pub(crate) enum Stop {
     Unreadable(io::Error),
 }
 
-/// Reads a deb to its end, hashing every byte, and shows the entries to `visitor`.
+/// Reads a deb to its end, hashing every byte, and shows the entries to `visitor`. For one that wants no data it is read
+/// to the end of the control archive, and not hashed: the digest is one of no bytes then.
 pub(crate) fn walk(input: impl Read, visitor: &mut dyn Visit) -> Result<Facts, Stop> {
-    let hashing = Hashing { inner: input, hasher: Hasher::default(), size: 0, failure: None };
+    let hasher = visitor.wants_data().then(Hasher::default);
+    let hashing = Hashing { inner: input, hasher, size: 0, failure: None };
     let mut input = BufReader::with_capacity(INPUT_BUFFER, hashing);
     let read = members(&mut input, visitor);
     let hashing = input.into_inner();
     match (read, hashing.failure) {
         (_, Some(error)) => Err(Stop::Unreadable(error)),
         (Err(why), None) => Err(Stop::Refused(why)),
-        (Ok((date, orphans)), None) => Ok(Facts { sha256: hashing.hasher.finish(), size: hashing.size, date, orphans }),
+        (Ok((date, orphans)), None) => Ok(Facts { sha256: hashing.hasher.unwrap_or_default().finish(), size: hashing.size, date, orphans }),
     }
 }
 
 /// Hashes what is read, and keeps the error of the input apart from those of decoders.
 struct Hashing<R> {
     inner: R,
-    hasher: Hasher,
+    hasher: Option<Hasher>,
     size: u64,
     failure: Option<io::Error>,
 }
@@ -144,7 +150,7 @@ impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.inner.read(buffer) {
             Ok(count) => {
-                self.hasher.update(buffer.get(..count).unwrap_or_default());
+                self.hasher.iter_mut().for_each(|hasher| hasher.update(buffer.get(..count).unwrap_or_default()));
                 self.size += count as u64;
                 Ok(count)
             }
@@ -221,9 +227,6 @@ fn members(input: &mut impl BufRead, visitor: &mut dyn Visit) -> Check<(i64, Orp
         let mut member = Member { inner: input, left: header.size };
         // deb(5): members whose name starts with an underscore are for others, and so are all behind data.tar.
         if let Some(stem) = awaited.filter(|_| !header.name.starts_with('_')) {
-            if stem == DATA && !visitor.wants_data() {
-                return Ok((first.date, orphans));
-            }
             let compression = Compression::of(&header.name, stem)?;
             let read = if stem == CONTROL {
                 control_member(&mut member, compression, visitor)
@@ -231,6 +234,9 @@ fn members(input: &mut impl BufRead, visitor: &mut dyn Visit) -> Check<(i64, Orp
                 data_member(&mut member, compression, visitor).map(|found| orphans = found)
             };
             read.map_err(|why| format!("{}: {why}", header.name))?;
+            if !visitor.wants_data() {
+                return Ok((first.date, orphans));
+            }
             if member.left > 0 {
                 return Err(format!("{}: {} bytes behind the end of the tar", header.name, member.left));
             }
@@ -477,8 +483,8 @@ fn unpacked_from<T>(compression: Compression, input: impl BufRead, limit: u64, r
 fn control_member(member: &mut Member<'_, impl BufRead>, compression: Compression, visitor: &mut dyn Visit) -> Check<()> {
     let used = Cell::new(0);
     let guard = unpack(member, &used, compression, MAX_CONTROL)?;
-    let mut names = BTreeSet::new();
-    tar_entries(&mut BufReader::with_capacity(TAR_BUFFER, guard), &mut |entry: &Entry, content: &mut dyn Read| {
+    let (mut names, mut enough) = (BTreeSet::new(), false);
+    let read = tar_entries(&mut BufReader::with_capacity(TAR_BUFFER, guard), &mut |entry: &Entry, content: &mut dyn Read| {
         match entry.kind {
             Kind::Dir if entry.path.is_empty() => return Ok(()),
             Kind::File if !entry.path.contains(&b'/') => {}
@@ -493,8 +499,13 @@ fn control_member(member: &mut Member<'_, impl BufRead>, compression: Compressio
         if names.len() >= 1000 || !names.insert(entry.path.clone()) {
             return Err("is there twice, or there are too many files".into());
         }
-        visitor.control(entry, content)
-    })?;
+        visitor.control(entry, content)?;
+        enough = !visitor.wants_data() && !visitor.wants_more_control();
+        if enough { Err("the rest is not wanted".into()) } else { Ok(()) }
+    });
+    if !enough {
+        read?;
+    }
     if names.contains(b"control".as_slice()) { Ok(()) } else { Err("there is no control file in it".into()) }
 }
 

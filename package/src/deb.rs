@@ -108,6 +108,10 @@ impl Visit for Described {
     fn wants_data(&self) -> bool {
         false
     }
+
+    fn wants_more_control(&self) -> bool {
+        self.0.control.is_none()
+    }
 }
 
 /// The files that a `.deb` brings and their MD5, as its control archive says; conffiles are not among

@@ -14,7 +14,7 @@
 //! SHA256: 5f2c…e1
 //! ```
 
-use crate::assemble::{Outline, Packing, Piece};
+use crate::assemble::{Outline, Packing, Piece, ZSTD_LEVEL};
 use crate::catalog::{Entry, Pack};
 use crate::{Kind, PoolPackage, date};
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ pub(crate) fn paragraph_checked(package: &PoolPackage) -> Result<String> {
 }
 
 /// How each index is packed, beside its text.
-pub(crate) const PACKINGS: [Packing; 2] = [Packing::Gzip, Packing::Zstd(9)];
+pub(crate) const PACKINGS: [Packing; 2] = [Packing::Gzip, Packing::Zstd(ZSTD_LEVEL)];
 
 /// The index files, by path below `dists/twostage/`. `entries` come sorted (name, version, architecture); every one of
 /// `architectures` gets an index, and so does every other that a package has. Packages for `all`

@@ -89,10 +89,14 @@ const CUT: u8 = 0x3f;
 /// Bytes of text behind which a block ends anyway.
 const MOST_TEXT: u64 = 1 << 20;
 const GZIP_LEVEL: u32 = 6;
+/// Indexes are 2 % larger than with 9, and made in half the time.
+pub(crate) const ZSTD_LEVEL: i32 = 6;
 /// No name, no date, no flags; an unknown system (RFC 1952).
 const GZIP_START: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// An empty block of fixed codes that says it is the last (RFC 1951).
 const GZIP_LAST: [u8; 2] = [3, 0];
+/// Blocks of an index that is worth a second thread.
+const MANY: usize = 8;
 
 /// What a block holds.
 enum Content<'a> {
@@ -180,31 +184,45 @@ pub(crate) fn assemble(outline: &Outline, packs: &Arc<Packs>, packings: &[Packin
         keys.iter().enumerate().map(|(at, key)| fresh.remove(&at).or_else(|| there.get(key).cloned()).unwrap_or_default()).collect();
     let length = |part: &Bytes| u32::try_from(part.len()).unwrap_or(u32::MAX);
     let blocks = keys.iter().zip(&packed).map(|(key, parts)| Block { key: *key, lengths: parts.iter().map(length).collect() }).collect();
-    // The text is read once more, to be hashed; its checksum is the end of the gzip file.
-    let (mut hasher, mut crc, mut size) = (Hasher::default(), Crc::new(), 0_u64);
-    for content in &contents {
-        outline.each_text(content, packs, |part| {
-            hasher.update(part);
-            crc.update(part);
-            size += part.len() as u64;
-        })?;
-    }
-    let packed = packings.iter().enumerate().map(|(at, packing)| {
-        let parts = packed.iter().filter_map(|parts| parts.get(at));
-        let mut body = Vec::with_capacity(parts.clone().map(Bytes::len).sum::<usize>() + 32);
-        if *packing == Packing::Gzip {
-            body.extend(GZIP_START);
+    // The text is read once more, to be hashed, while what is packed is put together; its checksum is the end of the gzip
+    // file.
+    let hash = || {
+        let (mut hasher, mut crc, mut size) = (Hasher::default(), Crc::new(), 0_u64);
+        for content in &contents {
+            outline.each_text(content, packs, |part| {
+                hasher.update(part);
+                crc.update(part);
+                size += part.len() as u64;
+            })?;
         }
-        parts.for_each(|part| body.extend_from_slice(part));
+        Ok((hasher.finish(), size, crc))
+    };
+    let put_together = || {
+        packings.iter().enumerate().map(|(at, packing)| {
+            let parts = packed.iter().filter_map(|parts| parts.get(at));
+            let mut body = Vec::with_capacity(parts.clone().map(Bytes::len).sum::<usize>() + 32);
+            if *packing == Packing::Gzip {
+                body.extend(GZIP_START);
+            }
+            parts.for_each(|part| body.extend_from_slice(part));
+            let mut hasher = Hasher::default();
+            hasher.update(&body);
+            (body, hasher)
+        })
+    };
+    let (hashed, bodies) = workers::both(contents.len() >= MANY, hash, || put_together().collect::<Vec<_>>());
+    let (plain, size, crc) = hashed?;
+    let packed = packings.iter().zip(bodies).map(|(packing, (mut body, mut hasher))| {
         if *packing == Packing::Gzip {
+            let end = body.len();
             body.extend(GZIP_LAST);
             body.extend(crc.sum().to_le_bytes());
             body.extend(crc.amount().to_le_bytes());
+            hasher.update(&body[end..]);
         }
-        let digest = Sha256::of(&body);
-        (Bytes::from(body), digest)
+        (Bytes::from(body), hasher.finish())
     });
-    Ok(Made::New { plain: (hasher.clone().finish(), size), packed: packed.collect(), blocks })
+    Ok(Made::New { plain: (plain, size), packed: packed.collect(), blocks })
 }
 
 /// Where each block is in packed files.

@@ -25,6 +25,7 @@ pub(crate) use record::{Entry, Rendered, Span};
 use crate::rpms::Served;
 use crate::{PoolPackage, disk, lock, seal};
 use record::Record;
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -86,6 +87,13 @@ struct State {
     records: usize,
     entries: DigestMap<Arc<Entry>>,
     rendered: DigestMap<Vec<Arc<Rendered>>>,
+}
+
+/// A record to add, with its texts.
+struct New<'a> {
+    texts: Vec<(Pack, Cow<'a, [u8]>)>,
+    /// The record's bytes, from where the texts are.
+    record: Box<dyn Fn(&[Span]) -> Vec<u8> + 'a>,
 }
 
 /// The open files of one generation.
@@ -178,43 +186,53 @@ impl Catalog {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn add(&self, scratch: &disk::Scratch, package: &PoolPackage, paragraph: &str) -> Result<Arc<Entry>> {
-        let description = seal::close(package)?;
-        let texts = [(Pack::Descriptions, description.as_slice()), (Pack::Paragraphs, paragraph.as_bytes())];
-        let record = |spans: &[Span]| match spans {
-            [description, paragraph] => record::package(package, *description, *paragraph),
-            _ => Vec::new(),
-        };
-        let mut state = lock(&self.state);
-        let state = self.append(&mut state, scratch, &texts, record)?;
-        state.entries.get(&package.sha256).cloned().ok_or_else(|| self.unwritable())
+        self.add_all(scratch, &[(package, paragraph)])?;
+        let state = lock(&self.state);
+        state.as_ref().and_then(|state| state.entries.get(&package.sha256)).cloned().ok_or_else(|| self.unwritable())
     }
 
-    /// Adds the texts for yum of a package as it is served: primary, filelists, other.
+    /// Adds packages with their paragraphs for apt.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub(crate) fn add_all(&self, scratch: &disk::Scratch, packages: &[(&PoolPackage, &str)]) -> Result<()> {
+        let mut news = Vec::with_capacity(packages.len());
+        for (package, paragraph) in packages {
+            let description = seal::close(*package)?;
+            news.push(New {
+                texts: vec![(Pack::Descriptions, Cow::Owned(description)), (Pack::Paragraphs, Cow::Borrowed(paragraph.as_bytes()))],
+                record: Box::new(|spans| match spans {
+                    [description, paragraph] => record::package(package, *description, *paragraph),
+                    _ => Vec::new(),
+                }),
+            });
+        }
+        self.append(&mut lock(&self.state), scratch, &news)
+    }
+
+    /// Adds the texts for yum of packages as they are served: primary, filelists, other.
     ///
     /// # Errors
     /// They cannot be written.
     pub(crate) fn add_rendered(
         &self,
         scratch: &disk::Scratch,
-        package: &PoolPackage,
-        served: &Served,
-        texts: &[Vec<u8>; 3],
-    ) -> Result<Arc<Rendered>> {
-        let with_packs: Vec<(Pack, &[u8])> = Pack::YUM.into_iter().zip(texts.iter().map(Vec::as_slice)).collect();
-        let record = |spans: &[Span]| spans.try_into().map_or_else(|_| Vec::new(), |spans| record::rendered(package, served, spans));
+        all: &[(&PoolPackage, &Served, &[Vec<u8>; 3])],
+    ) -> Result<Vec<Arc<Rendered>>> {
+        let mut news = Vec::with_capacity(all.len());
+        for (package, served, texts) in all {
+            news.push(New {
+                texts: Pack::YUM.into_iter().zip(texts.iter().map(|text| Cow::Borrowed(text.as_slice()))).collect(),
+                record: Box::new(|spans| spans.try_into().map_or_else(|_| Vec::new(), |spans| record::rendered(package, served, spans))),
+            });
+        }
         let mut state = lock(&self.state);
-        let state = self.append(&mut state, scratch, &with_packs, record)?;
-        let added = state.rendered.get(&package.sha256).and_then(|all| all.last()).cloned();
-        added.ok_or_else(|| self.unwritable())
+        self.append(&mut state, scratch, &news)?;
+        let last = |package: &PoolPackage| state.as_ref()?.rendered.get(&package.sha256)?.last().cloned();
+        all.iter().map(|(package, ..)| last(package).ok_or_else(|| self.unwritable())).collect()
     }
 
-    fn append<'a>(
-        &self,
-        slot: &'a mut Option<State>,
-        scratch: &disk::Scratch,
-        texts: &[(Pack, &[u8])],
-        record: impl Fn(&[Span]) -> Vec<u8>,
-    ) -> Result<&'a mut State> {
+    fn append(&self, slot: &mut Option<State>, scratch: &disk::Scratch, news: &[New<'_>]) -> Result<()> {
         let failed = || format!("cannot write to {}", self.folder.display());
         // Somebody may throw the catalog away between the look at it and its lock.
         for _ in 0..16 {
@@ -228,13 +246,10 @@ impl Catalog {
                 return Err(Error::system(failed(), io::Error::from_raw_os_error(code)));
             }
             state.index.lock().or_fail(Class::System, failed)?;
-            let done = self.append_locked(state, texts, &record);
+            let done = self.append_locked(state, news);
             let unlocked = state.index.unlock();
             match done {
-                Ok(true) => {
-                    unlocked.or_fail(Class::System, failed)?;
-                    return slot.as_mut().ok_or_else(|| self.unwritable());
-                }
+                Ok(true) => return unlocked.or_fail(Class::System, failed),
                 Ok(false) => *slot = None,
                 Err(error) => return Err(Error::system(failed(), error)),
             }
@@ -243,20 +258,30 @@ impl Catalog {
     }
 
     /// Nothing is done where the file that is locked is the catalog's no more.
-    fn append_locked(&self, state: &mut State, texts: &[(Pack, &[u8])], record: &impl Fn(&[Span]) -> Vec<u8>) -> io::Result<bool> {
+    fn append_locked(&self, state: &mut State, news: &[New<'_>]) -> io::Result<bool> {
         if identity(&self.folder.join("index")).is_none_or(|found| found != state.identity) {
             return Ok(false);
         }
         state.read_on()?;
-        let mut spans = Vec::with_capacity(texts.len());
-        for (pack, text) in texts {
-            let file = &state.packs.files[*pack as usize];
-            // Behind whatever is there: what no record names is nobody's.
-            let at = file.metadata()?.len().max(HEAD);
-            file.write_all_at(text, at)?;
-            spans.push(Span { at, length: u32::try_from(text.len()).map_err(io::Error::other)?, crc: record::crc(text) });
+        // Behind whatever is there: what no record names is nobody's.
+        let mut ends = [0; Pack::ALL.len()];
+        for (end, file) in ends.iter_mut().zip(&state.packs.files) {
+            *end = file.metadata()?.len().max(HEAD);
         }
-        let bytes = record(&spans);
+        let (starts, mut texts, mut bytes) = (ends, [const { Vec::new() }; Pack::ALL.len()], Vec::new());
+        for new in news {
+            let mut spans = Vec::with_capacity(new.texts.len());
+            for (pack, text) in &new.texts {
+                let (end, all) = (&mut ends[*pack as usize], &mut texts[*pack as usize]);
+                spans.push(Span { at: *end, length: u32::try_from(text.len()).map_err(io::Error::other)?, crc: record::crc(text) });
+                *end += text.len() as u64;
+                all.extend_from_slice(text);
+            }
+            bytes.extend((new.record)(&spans));
+        }
+        for ((file, text), start) in state.packs.files.iter().zip(&texts).zip(starts).filter(|((_, text), _)| !text.is_empty()) {
+            file.write_all_at(text, start)?;
+        }
         if state.index.metadata()?.len() > state.end {
             state.index.set_len(state.end)?;
         }
@@ -434,6 +459,7 @@ impl State {
     /// Takes records over. Of damaged ones the next whole one is looked for; what is behind the last is being written, or
     /// was torn by a crash.
     fn take(&mut self, bytes: &[u8]) {
+        self.entries.reserve(bytes.len() / record::USUAL);
         let (mut at, mut end) = (0, 0);
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             if let Some((record, length)) = record::read(rest) {

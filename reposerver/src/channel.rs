@@ -278,7 +278,7 @@ impl Repository {
             && channel.signed.is_current(key, &self.settings, &snapshot.files)
     }
 
-    /// The entries of packages, in the order of an index, every one of them whole.
+    /// The entries of packages, each once, in no order, every one of them whole.
     pub(crate) fn whole_entries<'a>(&self, members: impl Iterator<Item = &'a Sha256> + Clone) -> Result<Vec<Arc<Entry>>> {
         for digest in self.all_withdrawn()? {
             if members.clone().any(|member| *member == digest) {

@@ -16,15 +16,15 @@
 //! `docs/decisions/damage.md`.
 
 use crate::catalog::{Entry, Rendered};
-use crate::{Channel, PoolPackage, Repository, disk, lock, pool, workers};
+use crate::{Channel, PoolPackage, Repository, disk, lock, workers};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
-use twostage_model::error::OrFail as _;
 use twostage_model::{Class, DigestMap, DigestSet, Error, Hasher, Result, Sha256};
 
 /// How long a file counts as verified in one process: a disk may lose a byte and no stamp changes.
@@ -91,7 +91,7 @@ impl Stamp {
     }
 
     /// Of a file below an open folder, by a path; nothing where that is no file.
-    fn at(folder: &File, path: &Path) -> Option<Stamp> {
+    fn at(folder: impl AsFd, path: &str) -> Option<Stamp> {
         let stat = rustix::fs::statat(folder, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok()?;
         let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
         let nanoseconds = |rest: u64| i64::try_from(rest).unwrap_or(0);
@@ -108,6 +108,34 @@ impl Stamp {
 
     fn of(meta: &Metadata) -> Stamp {
         Stamp::new(meta.size(), meta.ino(), (meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()))
+    }
+}
+
+/// The folders of files by digest, each opened once: a look at a file then follows no path.
+struct Shards {
+    root: PathBuf,
+    folders: [OnceLock<Option<OwnedFd>>; 256],
+}
+
+impl Shards {
+    fn of(root: PathBuf) -> Shards {
+        Shards { root, folders: [const { OnceLock::new() }; 256] }
+    }
+
+    /// Of a file; nothing where there is none.
+    fn stamp(&self, digest: &Sha256) -> Option<Stamp> {
+        let slot = &self.folders[usize::from(digest.as_bytes()[0])];
+        digest.with_digits(|name| {
+            let open = || {
+                let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+                rustix::fs::open(self.root.join(&name[..2]), flags, rustix::fs::Mode::empty()).ok()
+            };
+            match slot.get_or_init(open) {
+                Some(folder) => Stamp::at(folder, name),
+                // Too many files are open.
+                None => Stamp::at(rustix::fs::CWD, self.root.join(&name[..2]).join(name).to_str()?),
+            }
+        })
     }
 }
 
@@ -144,12 +172,12 @@ impl Repository {
         {
             let seen = lock(&self.health.seen);
             let files = &seen.files;
-            let folder = File::open(&self.root).or_fail(Class::System, || format!("cannot read {}", self.root.display()))?;
+            let pool = Shards::of(self.root.join("pool"));
             workers::for_runs(entries, 1024, |entry| {
                 let mut all = std::iter::once((entry.sha256, entry.size)).chain(entry.files.iter().copied());
                 let good = all.all(|(digest, size)| {
                     let known = files.get(&digest).filter(|(stamp, at)| stamp.size == size && at.elapsed() < TRUSTED);
-                    known.is_some_and(|(known, _)| Stamp::at(&folder, &pool::shard(Path::new("pool"), &digest)) == Some(*known))
+                    known.is_some_and(|(known, _)| pool.stamp(&digest) == Some(*known))
                 });
                 if !good {
                     lock(&unsure).insert(entry.sha256);
@@ -172,15 +200,14 @@ impl Repository {
         let unsure = Mutex::new(Vec::new());
         let seen = lock(&self.health.seen);
         let files = &seen.files;
-        let folder = File::open(&self.root).or_fail(Class::System, || format!("cannot read {}", self.root.display()))?;
+        let signed = Shards::of(self.signed_folder(key));
         workers::for_runs(texts, 1024, |rendered| {
             if *rendered.key != *key {
                 return Ok(());
             }
             let path = self.signed_path(key, &rendered.sha256);
             let known = files.get(&self.key_of(&path)).filter(|(_, at)| at.elapsed() < TRUSTED);
-            let name = path.strip_prefix(&self.root).unwrap_or(&path);
-            if !known.is_some_and(|(known, _)| Stamp::at(&folder, name) == Some(*known)) {
+            if !known.is_some_and(|(known, _)| signed.stamp(&rendered.sha256) == Some(*known)) {
                 lock(&unsure).push(Arc::clone(rendered));
             }
             Ok(())
@@ -305,6 +332,11 @@ impl Repository {
         lock(&self.health.seen).files.get(key).is_some_and(|(known, at)| *known == stamp && at.elapsed() < TRUSTED)
     }
 
+    /// Whether a file of the pool is as it was when it was last found good.
+    pub(crate) fn is_unchanged(&self, digest: &Sha256, file: &File) -> io::Result<bool> {
+        Ok(self.is_known(digest, Stamp::of(&file.metadata()?)))
+    }
+
     fn know(&self, key: &Sha256, stamp: Stamp) {
         let mut seen = lock(&self.health.seen);
         let earlier = seen.files.insert(*key, (stamp, Instant::now()));
@@ -321,8 +353,9 @@ impl Repository {
         }
     }
 
-    fn load_stamps(&self) {
-        let mut seen = lock(&self.health.seen);
+    pub(crate) fn load_stamps(&self) {
+        let mut held = lock(&self.health.seen);
+        let seen = &mut *held;
         if std::mem::replace(&mut seen.loaded, true) {
             return;
         }
@@ -330,8 +363,9 @@ impl Repository {
         let Ok(bytes) = fs::read(self.root.join("verified")) else { return };
         let now = Instant::now();
         seen.records = bytes.len() / RECORD;
+        seen.files.reserve(seen.records);
         let read = bytes.chunks_exact(RECORD).filter_map(Stamp::read);
-        seen.files = read.map(|(key, stamp)| (key, (stamp, now))).collect();
+        seen.files.extend(read.map(|(key, stamp)| (key, (stamp, now))));
     }
 
     /// Forgets all stamps: everything is hashed again.

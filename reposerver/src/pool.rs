@@ -423,10 +423,7 @@ impl Repository {
     pub(crate) fn package_or_described(&self, digest: &Sha256) -> Result<Arc<PoolPackage>> {
         match self.package(digest) {
             Err(error) if !error.is_machine() && self.pool_path(digest).is_file() => {
-                let package = Arc::new(self.describe(digest).map_err(|cause| {
-                    let error = Error::new(Class::Repository, error.what().to_string()).because(cause);
-                    error.hint("bring the good file again, with `twostage publish FILE` or `twostage repo`")
-                })?);
+                let package = Arc::new(self.described(digest)?);
                 lock(&self.packages).insert(*digest, Arc::clone(&package));
                 Ok(package)
             }
@@ -434,12 +431,12 @@ impl Repository {
         }
     }
 
-    /// The entries of packages that were in the repository whole once, in the order of an index. What the catalog
+    /// The entries of packages that were in the repository whole once, each once, in no order. What the catalog
     /// lost is read from the packages once more, and written to it. Under the publishers' lock.
     pub(crate) fn entries_again<'a>(&self, members: impl Iterator<Item = &'a Sha256> + Clone) -> Result<Vec<Arc<Entry>>> {
         let known: Vec<Option<Arc<Entry>>> = self.catalog.get_all(members.clone())?.into_iter().map(|(_, entry)| entry).collect();
         if let Some(mut entries) = known.into_iter().collect::<Option<Vec<_>>>() {
-            sort(&mut entries);
+            unique(&mut entries);
             return Ok(entries);
         }
         let lost = self.described_again(members.clone())?;
@@ -481,22 +478,45 @@ impl Repository {
         let known = self.catalog.get_all(members)?;
         let lost: BTreeSet<Sha256> = known.iter().filter(|(_, entry)| entry.is_none()).map(|(digest, _)| *digest).collect();
         let lost: Vec<Sha256> = lost.into_iter().collect();
-        let scratch = self.scratch()?;
-        let read = workers::for_each(&lost, |digest| {
-            if let Some(package) = self.earlier_description(digest) {
-                self.catalog.add(scratch, &package, &apt::paragraph_checked(&package)?)?;
-                let _ = std::fs::remove_file(self.earlier_description_path(digest));
-                return Ok(0);
+        let mut again = 0;
+        for some in lost.chunks(DESCRIBED_AT_ONCE) {
+            let read = workers::for_each(some, |digest| {
+                let earlier = self.earlier_description(digest);
+                let is_earlier = earlier.is_some();
+                let package = match earlier {
+                    Some(package) => package,
+                    None if !self.pool_path(digest).is_file() => {
+                        self.check_not_withdrawn(digest)?;
+                        let error = Error::new(Class::Repository, format!("the repository has no package {digest}"));
+                        return Err(error.hint(format!(
+                            "bring the good file again with `twostage publish FILE`, or take it out of the channel: `twostage remove {digest}`"
+                        )));
+                    }
+                    None => self.described(digest)?,
+                };
+                let paragraph = apt::paragraph_checked(&package)?;
+                Ok((package, paragraph, is_earlier))
+            })?;
+            let added: Vec<(&PoolPackage, &str)> = read.iter().map(|(package, paragraph, _)| (package, paragraph.as_str())).collect();
+            self.catalog.add_all(self.scratch()?, &added)?;
+            for (package, _, is_earlier) in read {
+                if is_earlier {
+                    let _ = std::fs::remove_file(self.earlier_description_path(&package.sha256));
+                } else {
+                    again += 1;
+                    lock(&self.packages).insert(package.sha256, Arc::new(package));
+                }
             }
-            if !self.pool_path(digest).is_file() {
-                return Err(Error::new(Class::Repository, format!("the repository has no package {digest}")).hint(format!(
-                    "bring the good file again with `twostage publish FILE`, or take it out of the channel: `twostage remove {digest}`"
-                )));
-            }
-            let package = self.package_or_described(digest)?;
-            self.catalog.add(scratch, &package, &apt::paragraph_checked(&package)?).map(|_| 1)
-        })?;
-        Ok(read.into_iter().sum())
+        }
+        Ok(again)
+    }
+
+    /// [`Repository::describe`], for whoever needs the package.
+    fn described(&self, digest: &Sha256) -> Result<PoolPackage> {
+        self.describe(digest).map_err(|cause| {
+            let error = Error::new(Class::Repository, format!("the repository has no package {digest}")).because(cause);
+            error.hint("bring the good file again, with `twostage publish FILE` or `twostage repo`")
+        })
     }
 
     /// Reads what a package says of itself from its file in the pool. That was read to its end, and all of it checked,
@@ -512,10 +532,16 @@ impl Repository {
         (&mut file).take(ARCHIVE.len() as u64).read_to_end(&mut start).or_fail(Class::Repository, failed)?;
         file.rewind().or_fail(Class::Repository, failed)?;
         if rpm::looks_like_rpm(&start) {
-            let (identity, whole) = rpms::digests(&mut file).or_fail(Class::Repository, failed)?;
-            if identity != Some(*digest) {
-                return Err(damaged());
-            }
+            // Of one whose file is as it was when it was hashed, only the digest of the whole is not known.
+            let whole = if self.is_unchanged(digest, &file).or_fail(Class::Repository, failed)? {
+                rpms::whole(&mut file).or_fail(Class::Repository, failed)?
+            } else {
+                let (identity, whole) = rpms::digests(&mut file).or_fail(Class::Repository, failed)?;
+                if identity != Some(*digest) {
+                    return Err(damaged());
+                }
+                whole
+            };
             file.rewind().or_fail(Class::Repository, failed)?;
             let mut package = from_rpm(rpm::describe(io::BufReader::new(file), *digest, size, &hint)?);
             package.rpm.iter_mut().for_each(|rpm| rpm.file_sha256 = whole);
@@ -615,10 +641,9 @@ impl Repository {
 }
 
 /// The order of an index: name, version, architecture; each package once.
-fn sort(entries: &mut Vec<Arc<Entry>>) {
+pub(crate) fn sort(entries: &mut Vec<Arc<Entry>>) {
     // Those that came together came in some order, and what is in order already is sorted quickly.
-    entries.sort_unstable_by_key(|entry| entry.number);
-    entries.dedup_by_key(|entry| entry.number);
+    unique(entries);
     entries.sort_by(|a, b| {
         let by_version = || match a.kind.is_rpm() {
             true => rpm::compare_evr(a.version(), b.version()),
@@ -629,6 +654,14 @@ fn sort(entries: &mut Vec<Arc<Entry>>) {
     });
 }
 
+/// Each package once.
+fn unique(entries: &mut Vec<Arc<Entry>>) {
+    entries.sort_unstable_by_key(|entry| entry.number);
+    entries.dedup_by_key(|entry| entry.number);
+}
+
+/// Packages whose descriptions are in memory at once.
+const DESCRIBED_AT_ONCE: usize = 1024;
 /// What [`rpm::looks_like_rpm`] looks at.
 const MAGIC: u64 = 4;
 /// What a deb starts with (ar(5)).

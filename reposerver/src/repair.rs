@@ -6,7 +6,7 @@
 use crate::channel::{Members, State};
 use crate::sign::Key;
 use crate::snapshot::{MOST_AHEAD, list};
-use crate::{Channel, Earlier, Published, Repository, disk, seal};
+use crate::{Channel, Earlier, Published, Repository, disk, seal, workers};
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
@@ -118,8 +118,9 @@ impl Repository {
         }
         let mut packages = Vec::new();
         let before = repaired.lost.len();
-        for digest in members {
-            match self.described_whole(digest) {
+        let digests: Vec<Sha256> = members.iter().copied().collect();
+        for described in workers::for_each(&digests, |digest| Ok(self.described_whole(digest)))? {
+            match described {
                 Ok(package) => {
                     repaired.files += 1 + package.files.len();
                     packages.push(package);

@@ -288,7 +288,12 @@ impl Repository {
     }
 
     pub(crate) fn signed_path(&self, fingerprint: &str, identity: &Sha256) -> PathBuf {
-        pool::shard(&self.root.join("signed").join(fingerprint), identity)
+        pool::shard(&self.signed_folder(fingerprint), identity)
+    }
+
+    /// Where the headers are that a key signed.
+    pub(crate) fn signed_folder(&self, fingerprint: &str) -> PathBuf {
+        self.root.join("signed").join(fingerprint)
     }
 }
 
@@ -515,6 +520,20 @@ pub(crate) fn identity(file: &mut File) -> io::Result<Option<Sha256>> {
     let mut hasher = Hasher::default();
     io::copy(file, &mut hasher)?;
     Ok(Some(hasher.finish()))
+}
+
+/// The digest of the whole file.
+pub(crate) fn whole(file: &mut File) -> io::Result<Sha256> {
+    file.rewind()?;
+    let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 64 << 10]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(got) => hasher.update(buffer.get(..got).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// [`identity`], and the digest of the whole file.

@@ -17,7 +17,7 @@ use crate::assemble::{self, Base, Blocks, Made, Outline, Packing};
 use crate::catalog::{Entry, Rendered};
 use crate::rpms::Served;
 use crate::sign::Key;
-use crate::{Kind, PoolPackage, Repository, Settings, disk, lock, seal, workers, yum};
+use crate::{Kind, PoolPackage, Repository, Settings, disk, lock, pool, seal, workers, yum};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -266,7 +266,9 @@ impl Repository {
                 self.catalog.discard(self.scratch()?)?;
                 self.mend("the catalog was damaged, and is made anew from the packages".into());
                 let digests: Vec<Sha256> = entries.iter().map(|entry| entry.sha256).collect();
-                self.render_once(&list, &self.entries_again(digests.iter())?, date, base)
+                let mut entries = self.entries_again(digests.iter())?;
+                pool::sort(&mut entries);
+                self.render_once(&list, &entries, date, base)
             }
             other => other,
         }
@@ -444,8 +446,9 @@ impl Repository {
                 Ok::<(Arc<PoolPackage>, Served, [Vec<u8>; 3]), Error>((package, served, texts))
             })?;
             disk::sync_files(&self.root, &lock(&made))?;
-            for (at, (package, served, rendered)) in some.iter().zip(rendered) {
-                texts[*at] = Some(self.catalog.add_rendered(scratch, &package, &served, &rendered)?);
+            let new: Vec<_> = rendered.iter().map(|(package, served, texts)| (package.as_ref(), served, texts)).collect();
+            for (at, added) in some.iter().zip(self.catalog.add_rendered(scratch, &new)?) {
+                texts[*at] = Some(added);
             }
         }
         Ok(texts.into_iter().flatten().collect())
@@ -460,6 +463,9 @@ impl Repository {
     /// what `base` has of it is taken from there.
     /// Needs no lock: whoever comes second finds it there.
     pub(crate) fn persist(&self, entries: &[Arc<Entry>], now: i64, base: Option<&Snapshot>) -> Result<Arc<Snapshot>> {
+        let mut entries = entries.to_vec();
+        pool::sort(&mut entries);
+        let entries = entries.as_slice();
         let list = list(entries)?;
         let id = SnapshotId(Sha256::of(list.as_bytes()));
         let key = self.key(now)?;
@@ -650,8 +656,11 @@ impl Repository {
                 return Err(Error::new(Class::Repository, format!("the list of snapshot {} has another digest", id.short())));
             }
             // Its digest says that it is the list that was written, so its lines are what they are to be.
-            let lines = list.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line.get(..64)?).ok()?.parse().ok());
-            let members = lines.collect();
+            let lines =
+                list.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line.get(..64)?).ok()?.parse::<Sha256>().ok());
+            let mut members = DigestSet::default();
+            members.reserve(list.len() / 96);
+            members.extend(lines);
             let files = Files { apt: record.files, yum: record.yum };
             Ok(Snapshot { id: *id, list: list.into(), members, files, signed: record.signed, held: None })
         });

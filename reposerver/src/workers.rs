@@ -48,6 +48,20 @@ pub(crate) fn for_runs<T: Sync>(items: &[T], length: usize, work: impl Fn(&T) ->
     for_each(&runs, |run| run.iter().try_for_each(&work)).map(drop)
 }
 
+/// Does two things, at the same time where that is worth it and a second thread can be had.
+pub(crate) fn both<A: Send, B>(worth_it: bool, first: impl Fn() -> A + Sync, second: impl FnOnce() -> B) -> (A, B) {
+    if !worth_it {
+        return (first(), second());
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, &first).ok();
+        let other = second();
+        // One that panicked is done again, here, and says so.
+        let one = thread.and_then(|thread| thread.join().ok()).unwrap_or_else(&first);
+        (one, other)
+    })
+}
+
 /// [`for_runs`] for what waits for a disk: the waits of many are one.
 pub(crate) fn for_each_waiting<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Ok(())));

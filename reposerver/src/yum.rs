@@ -15,7 +15,7 @@
 //! (`.zst` where the project file asks for that.)
 
 use crate::apt::pool_folder;
-use crate::assemble::{Outline, Packing, Piece};
+use crate::assemble::{Outline, Packing, Piece, ZSTD_LEVEL};
 use crate::catalog::{Pack, Rendered};
 use crate::pool::Extra;
 use crate::rpms::{Served, Signer, rpm_of};
@@ -83,9 +83,6 @@ pub(crate) fn render(package: &PoolPackage, header: &Header, served: &Served) ->
     let other = mended(dump_other_xml(std::slice::from_ref(&described), false))?;
     Ok([primary, filelists, other])
 }
-
-/// As createrepo_c has it.
-const ZSTD_LEVEL: i32 = 10;
 
 /// How the files are packed.
 pub(crate) fn packing(compression: YumCompression) -> Packing {

@@ -24,6 +24,8 @@ pub const GROUP: &str = "published";
 pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let repository = &session.repository;
+    let channel = arguments.channel.as_ref().unwrap_or(&session.project.repository.channel);
+    let _ahead = repository.read_ahead(channel);
     let Offered { keys, files, .. } = Offered::find(&arguments.files)?;
     // Keys first: rpms that came signed are published only when it is known by whom.
     for path in &keys {
@@ -44,7 +46,6 @@ pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Resul
         package.notes.iter().for_each(|note| output.sink().note("publish", format!("{}: {note}", package.file_name())));
     }
     let shown: Vec<String> = packages.iter().map(|package| package.id.to_string()).collect();
-    let channel = arguments.channel.as_ref().unwrap_or(&session.project.repository.channel);
     let mut left = Vec::new();
     let published = repository.publish(channel, session.now, |members| {
         let named = packages.iter().map(|package| package.sha256).collect();

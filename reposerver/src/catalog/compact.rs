@@ -1,7 +1,7 @@
 //! Taking packages out of the catalog, and writing it anew without what nobody needs.
 
 use super::record::{self, Record, Span};
-use super::{Catalog, HEAD, Pack, Packs, State, identity};
+use super::{Catalog, HEAD, New, Pack, Packs, State, identity};
 use crate::{disk, lock};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -60,7 +60,7 @@ impl Catalog {
             return Ok(());
         }
         let records: Vec<u8> = known.iter().flat_map(record::gone).collect();
-        self.append(&mut lock(&self.state), scratch, &[], |_| records.clone())?;
+        self.append(&mut lock(&self.state), scratch, &[New { texts: Vec::new(), record: Box::new(|_| records.clone()) }])?;
         self.sync()
     }
 

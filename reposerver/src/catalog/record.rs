@@ -17,6 +17,8 @@ use twostage_model::Sha256;
 pub(super) const MAGIC: [u8; 4] = [0xf5, b'T', b'S', 0xf6];
 /// Magic, length, checksum.
 const HEAD: usize = 12;
+/// Bytes of a record, about.
+pub(super) const USUAL: usize = 160;
 /// Bytes of one body: a source package has at most some ten thousand files.
 const MOST: usize = 16 << 20;
 
