@@ -202,10 +202,9 @@ impl<'a> Member<'a> {
         if u64::try_from(self.entry.mtime).map_or(true, |mtime| mtime > MAX_SIZE) {
             put(b"mtime", self.entry.mtime.to_string().into());
         }
-        if self.kind != tar::EntryType::Link {
-            for (name, value) in &self.entry.xattrs {
-                put(&[b"SCHILY.xattr.", &to_bytes(name)[..]].concat(), value.clone());
-            }
+        // Of one more name, too: whoever unpacks it gives the file a new owner, which takes its capabilities away.
+        for (name, value) in &self.entry.xattrs {
+            put(&[b"SCHILY.xattr.", &to_bytes(name)[..]].concat(), value.clone());
         }
         records.into_iter().flat_map(|(key, value)| pax_record(&key, &value)).collect()
     }
