@@ -3,7 +3,7 @@
 use crate::catalog::Rendered;
 use crate::{Item, Kind, PoolFile, PoolPackage, Repository};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
 use twostage_model::{Error, Result, Sha256, SnapshotId};
 use twostage_package::control::Control;
@@ -29,6 +29,8 @@ pub struct About {
     pub signature: Signature,
     /// The snapshots that have it.
     pub in_snapshots: Vec<SnapshotId>,
+    /// Those of them that are pinned, and why.
+    pub pinned: BTreeMap<SnapshotId, String>,
     /// What whoever published it was told.
     pub notes: Vec<String>,
     /// Why it cannot be served, if it cannot.
@@ -87,6 +89,7 @@ impl Repository {
             source_files: Vec::new(),
             signature: Signature::Index,
             in_snapshots: Vec::new(),
+            pinned: BTreeMap::new(),
             notes: Vec::new(),
             problem: None,
         };
@@ -96,6 +99,9 @@ impl Repository {
                 snapshots.insert(*id);
             }
         })?;
+        // (Of a pin that is damaged, `fsck` tells.)
+        let pins = self.pins().unwrap_or_default().into_iter().filter(|(id, _)| snapshots.contains(id));
+        about.pinned = pins.map(|(id, pin)| (id, pin.shown())).collect();
         about.in_snapshots = snapshots.into_iter().collect();
         let package = match self.package_or_described(&item.sha256) {
             Ok(package) => package,

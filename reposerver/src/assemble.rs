@@ -144,6 +144,8 @@ impl Outline {
 
 fn key(content: &Content<'_>) -> Sha256 {
     let mut hasher = Hasher::default();
+    // What was packed otherwise is packed again.
+    hasher.update(&[GZIP_LEVEL.to_le_bytes(), ZSTD_LEVEL.to_le_bytes()].concat());
     match content {
         Content::Text(text) => {
             hasher.update(b"text");

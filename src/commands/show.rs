@@ -50,6 +50,7 @@ fn to_text(about: &About) -> String {
     let named: Vec<String> = about.in_snapshots.iter().take(NAMED).map(|id| format!("@{}", id.short())).collect();
     let more = if about.in_snapshots.len() > NAMED { " …" } else { "" };
     say("snapshots", format!("{}  {}{more}", about.in_snapshots.len(), named.join(" ")).trim_end());
+    about.pinned.iter().for_each(|(id, why)| say("pinned", &format!("@{}: {why}", id.short())));
     say("signed", &signed(&about.signature));
     about.source_files.iter().for_each(|file| say("with", &format!("{}, {}", file.name, size(file.size))));
     about.notes.iter().for_each(|note| say("note", note));

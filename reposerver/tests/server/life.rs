@@ -64,6 +64,10 @@ fn packages_are_listed_with_where_they_are() {
     assert!(greet.fields.iter().any(|(name, value)| name == "Version" && value == "1:0.5"), "{:?}", greet.fields);
     assert_eq!(greet.item.channels["testing"], BTreeSet::from(["component:other".to_string()]));
     assert!(about(&in_pool_only.sha256).in_snapshots.is_empty());
+    let id = shop.repo.channel("testing").unwrap().unwrap().snapshot;
+    shop.repo.pin(&id, "demo 1.2 is in production", now()).unwrap();
+    assert_eq!(about(&new.sha256).pinned, [(id, "demo 1.2 is in production".to_string())].into());
+    assert!(about(&old.sha256).pinned.is_empty());
     let said = shop.repo.descriptions(&listing.items.iter().collect::<Vec<_>>()).unwrap();
     assert!(said.iter().all(|(first, more)| first == "a test" && more == "of several lines\n\nand a gap"), "{said:?}");
 
