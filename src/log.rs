@@ -1,5 +1,7 @@
 //! The log: what the server answered, and where time goes. Lines on standard error, apart from the events of a command.
 
+mod requests;
+
 use crate::output::Output;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -43,7 +45,7 @@ pub fn start(level: LevelFilter, format: LogFormat, output: &Output) -> Result<(
         .with_span_events(FmtSpan::CLOSE)
         .with_writer(Lines(Arc::clone(WAITING.get_or_init(|| Waiting::new(output)))));
     let layer = match format {
-        LogFormat::Text => layer.boxed(),
+        LogFormat::Text => layer.event_format(requests::Format(fmt::format().with_ansi(false))).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
     };
     // (There is one already only where a test runs two commands in a process.)
@@ -178,7 +180,10 @@ struct Line<'a> {
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.waiting.add(&String::from_utf8_lossy(bytes), self.at_once);
+        match std::str::from_utf8(bytes) {
+            Ok(line) => self.waiting.add(line, self.at_once),
+            Err(_) => self.waiting.add(&String::from_utf8_lossy(bytes), self.at_once),
+        }
         Ok(bytes.len())
     }
 

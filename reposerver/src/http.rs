@@ -41,7 +41,7 @@ use meters::Meters;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use target::{Page, Target};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
@@ -109,10 +109,11 @@ impl Server {
         });
         state.hot.put("/healthz", &Arc::new(answer::health()), true);
         let server = Server { state, addresses: Mutex::default(), listeners: Mutex::default(), stop: watch::Sender::new(false) };
-        let (crowd, mut stop) = (Arc::clone(&server.state.crowd), server.stop.subscribe());
+        let (state, mut stop) = (Arc::clone(&server.state), server.stop.subscribe());
         tokio::spawn(async move {
             tokio::select! {
-                () = crowd.watch() => {}
+                () = state.crowd.watch() => {}
+                () = state.close_files() => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
         });
@@ -219,6 +220,14 @@ fn is_out_of_files(why: &std::io::Error) -> bool {
 }
 
 impl State {
+    /// Closes files that nobody asks for any more; again and again.
+    async fn close_files(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.hot.close_files();
+        }
+    }
+
     /// Finds what answers `target`, whose spelling is `name`, off the async threads: it may read files.
     async fn find(&self, name: &str, target: Target) -> Result<Option<(Arc<Found>, Body)>> {
         match &target.page {
@@ -229,8 +238,9 @@ impl State {
         }
         let place = name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte))) % FINDING;
         let _turn = self.turns[place].lock().await;
-        if let Some(found) = self.hot.get(name)
-            && let Ok(body) = found.body(&self.repository)
+        let now = Instant::now();
+        if let Some(found) = self.hot.get(name, now)
+            && let Ok(body) = found.body(&self.repository, now)
         {
             return Ok(Some((found, body)));
         }

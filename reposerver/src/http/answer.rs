@@ -275,7 +275,7 @@ impl<'a> Site<'a> {
         let path = self.repository.pool_path(digest);
         let kept = Kept::File { head: head.clone(), path, stamp: Stamp::of(&meta), skip, digests };
         let modified = Some(package.date).filter(|date| *date > 0);
-        let body = Body::joined(head, file, skip, size.unwrap_or(meta.len()));
+        let body = Body::joined(head, Arc::new(file), skip, size.unwrap_or(meta.len()));
         Ok(Resource { body, tag: *digest, kind: media_type(name), modified, immutable: true, kept: Some(kept) })
     }
 

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 /// Bytes from memory that hyper gets at once; they are not copied.
 const FRAME: usize = 256 << 10;
 /// Bytes of a file that hyper gets at once, and that are looked for in the page cache, or read into it.
-const PART: usize = 1 << 20;
+pub(crate) const PART: usize = 1 << 20;
 /// Bytes that are read at once by the thread that waits for the disk.
 const READ: usize = 128 << 10;
 
@@ -100,9 +100,19 @@ impl Body {
     }
 
     /// `head` and then a file from its byte `skip` on: `length` bytes of both together.
-    pub(crate) fn joined(head: Bytes, file: File, skip: u64, length: u64) -> Self {
-        let body = FileBody { head, file: Arc::new(file), skip, next: 0, end: length, cached: 0, reading: None };
+    pub(crate) fn joined(head: Bytes, file: Arc<File>, skip: u64, length: u64) -> Self {
+        let body = FileBody { head, file, skip, next: 0, end: length, cached: 0, reading: None };
         Body { from: From::File(Box::new(body)), sent: 0, exchange: None }
+    }
+
+    /// Takes a whole file for one that is in the page cache.
+    pub(crate) fn cached(mut self, cached: bool) -> Self {
+        if let From::File(file) = &mut self.from
+            && cached
+        {
+            file.cached = file.end;
+        }
+        self
     }
 
     /// Bytes that are still to come.
@@ -231,7 +241,7 @@ fn read_ahead(file: &File, at: u64, length: u64) -> io::Result<()> {
 
 /// Whether the first and the last byte of a part of a file can be read without the disk. (The kernel reads ahead in pieces
 /// that are larger than what is between them is likely to lack.)
-fn is_cached(file: &File, at: u64, length: u64) -> io::Result<bool> {
+pub(crate) fn is_cached(file: &File, at: u64, length: u64) -> io::Result<bool> {
     let mut byte = [0];
     for at in [at, at + length.saturating_sub(1)] {
         match preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT) {
@@ -254,7 +264,7 @@ mod tests {
         let body = Body::whole(&b"0123456789"[..]).part(2, 4);
         assert_eq!(body.remaining(), 3);
         let Ok(file) = tempfile::tempfile() else { return };
-        let body = Body::joined(Bytes::from_static(b"head"), file, 2, 10).part(1, 5);
+        let body = Body::joined(Bytes::from_static(b"head"), Arc::new(file), 2, 10).part(1, 5);
         let From::File(mut body) = body.from_for_test() else { panic!("a file") };
         assert_eq!((body.next_of_head(), body.next, body.end), (Bytes::from_static(b"ead"), 4, 6));
     }

@@ -95,10 +95,9 @@ impl Service<Request<Incoming>> for Answering {
         let exchange = &self.0;
         // No request that is answered here has a body: hyper reads past a short one, or ends the connection.
         let (mut parts, _) = request.into_parts();
-        exchange.head();
-        let turn = if exchange.is_answering() { None } else { Some(exchange.place.busy()) };
+        let turn = if exchange.head() { None } else { Some(exchange.place.busy()) };
         if turn == Some(Turn::Now)
-            && let Some((found, body)) = kept(exchange, &parts)
+            && let Some((found, body)) = kept(exchange, &parts, start)
         {
             exchange.state.meters.kept();
             let response = dress(&found, body, &mut parts);
@@ -109,12 +108,12 @@ impl Service<Request<Incoming>> for Answering {
 }
 
 /// What is in memory of what a request asks for.
-fn kept(exchange: &Exchange, parts: &Parts) -> Option<(Arc<Found>, Body)> {
+fn kept(exchange: &Exchange, parts: &Parts, now: Instant) -> Option<(Arc<Found>, Body)> {
     let is_plain = (parts.method == Method::GET || parts.method == Method::HEAD) && parts.uri.authority().is_none();
     let path = parts.uri.path_and_query().filter(|_| is_plain)?;
-    let found = exchange.state.hot.get(path.as_str())?;
+    let found = exchange.state.hot.get(path.as_str(), now)?;
     target::host(parts.version, &parts.headers).ok()?;
-    let body = found.body(&exchange.state.repository).ok()?;
+    let body = found.body(&exchange.state.repository, now).ok()?;
     Some((found, body))
 }
 
@@ -175,11 +174,14 @@ fn undress(parts: &mut Parts) -> (HeaderMap, Option<HeaderValue>) {
 
 /// Conditional and range requests (RFC 9110 sections 13 and 14).
 fn dress(found: &Found, mut body: Body, parts: &mut Parts) -> Dressed {
-    let condition = conditions::precondition(&parts.headers, &found.etag, found.modified);
-    if condition == Some(StatusCode::PRECONDITION_FAILED) {
-        return problem(StatusCode::PRECONDITION_FAILED, "the file is not the one that is asked for\n", parts);
+    let (mut condition, mut range) = (None, Range::Whole);
+    if conditions::are_in(&parts.headers) {
+        condition = conditions::precondition(&parts.headers, &found.etag, found.modified);
+        if condition == Some(StatusCode::PRECONDITION_FAILED) {
+            return problem(StatusCode::PRECONDITION_FAILED, "the file is not the one that is asked for\n", parts);
+        }
+        range = conditions::range(&parts.method, &parts.headers, &found.etag, found.modified, found.length);
     }
-    let range = conditions::range(&parts.method, &parts.headers, &found.etag, found.modified, found.length);
     let (mut headers, agent) = undress(parts);
     headers.extend(found.headers.iter().map(|(name, value)| (Some(name.clone()), value.clone())));
     let mut status = condition.unwrap_or(StatusCode::OK);

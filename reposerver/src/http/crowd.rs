@@ -116,7 +116,11 @@ impl Crowd {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Asks all to leave, who is being answered as soon as that is done, and waits until they have.
@@ -300,14 +304,13 @@ impl Place {
         true
     }
 
-    /// The response is on its way. False: it has to leave.
-    pub(crate) fn idle(&self) -> bool {
-        self.member.since.store(self.crowd.now(), SeqCst);
+    /// The response is on its way.
+    pub(crate) fn idle(&self, now: Instant) {
+        self.member.since.store(self.crowd.at(now), SeqCst);
         if self.member.change(BUSY, IDLE) {
             self.member.origin.turns.add_permits(1);
         }
         self.tell();
-        !self.crowd.closing.load(SeqCst)
     }
 
     /// Tells who waits for room that there is somebody who can leave.
@@ -378,7 +381,7 @@ mod tests {
         let another = crowd.enter(A, None);
         assert_eq!((standings(&held), standing_of(&other), standing_of(&another)), (vec![BUSY, LEAVING, LEAVING, IDLE], IDLE, IDLE));
         assert_eq!(held[1].busy(), Turn::Never);
-        assert!(held[0].idle());
+        held[0].idle(Instant::now());
         drop(other);
         let (b, c) = (crowd.enter(B, None), crowd.enter(B, None));
         assert_eq!((standings(&held), standing_of(&b), standing_of(&c)), (vec![IDLE, LEAVING, LEAVING, LEAVING], IDLE, IDLE));
@@ -408,7 +411,7 @@ mod tests {
             let (_, first) = waiting.remove(0);
             assert!(!first.await?);
             // Who has been answered makes place for one that waits.
-            assert!(held[0].idle());
+            held[0].idle(Instant::now());
             let (second, answered) = waiting.remove(0);
             assert!(answered.await?);
             assert_eq!((standing_of(&second), standing_of(&waiting[0].0), held[0].busy()), (BUSY, WAITING, Turn::Later));
@@ -434,7 +437,7 @@ mod tests {
                 async move { crowd.room().await }
             });
             tokio::task::yield_now().await;
-            a.idle();
+            a.idle(Instant::now());
             room.await.map_err(std::io::Error::other)?;
             let c = crowd.enter(B, None);
             assert_eq!((standing_of(&a), a.busy(), c.busy()), (LEAVING, Turn::Never, Turn::Later));
@@ -468,7 +471,8 @@ mod tests {
             assert_eq!((standing_of(&idle), standing_of(&busy)), (LEAVING, BUSY));
             drop(idle);
             tokio::task::yield_now().await;
-            assert!(!busy.idle() && !close.is_finished());
+            busy.idle(Instant::now());
+            assert!(!close.is_finished());
             drop(busy);
             close.await.map_err(std::io::Error::other)
         })

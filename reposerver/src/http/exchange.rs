@@ -54,6 +54,17 @@ pub(crate) struct Response {
     pub(crate) whole: bool,
 }
 
+/// Whose bytes hyper writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writes {
+    /// Its own, to what is no request.
+    Own,
+    /// A response of ours, all of which it has.
+    Response,
+    /// One with a part of a file, which it has not.
+    Part,
+}
+
 /// A part of a file.
 pub(crate) struct Part {
     pub(crate) file: Arc<File>,
@@ -74,12 +85,14 @@ impl Exchange {
         more == 0 || self.state.unread.fetch_add(more, Relaxed) + more <= super::MOST_UNREAD
     }
 
-    /// The head is whole.
-    pub(crate) fn head(&self) {
-        let unread = std::mem::take(&mut crate::lock(&self.now).unread);
+    /// The head is whole. Whether the response to the one before it is still on its way.
+    pub(crate) fn head(&self) -> bool {
+        let mut now = crate::lock(&self.now);
+        let unread = std::mem::take(&mut now.unread);
         if unread > FREE {
             self.state.unread.fetch_sub(unread - FREE, Relaxed);
         }
+        now.response.is_some()
     }
 
     /// hyper gets a response.
@@ -87,9 +100,14 @@ impl Exchange {
         crate::lock(&self.now).response = Some(response);
     }
 
-    /// Whether what hyper writes is a response of ours. Else it is its own, to what is no request.
-    pub(crate) fn is_answering(&self) -> bool {
-        crate::lock(&self.now).response.is_some()
+    /// Whose bytes hyper writes.
+    pub(crate) fn writes(&self) -> Writes {
+        let now = crate::lock(&self.now);
+        match (&now.response, &now.part) {
+            (None, _) => Writes::Own,
+            (Some(_), None) => Writes::Response,
+            (Some(_), Some(_)) => Writes::Part,
+        }
     }
 
     /// Waits until the response that is on its way is over. (hyper can read the next request before that, where the one
@@ -134,11 +152,6 @@ impl Exchange {
         Ok(sent)
     }
 
-    /// Whether hyper has a part of a file that the socket has not.
-    pub(crate) fn has_part(&self) -> bool {
-        crate::lock(&self.now).part.is_some()
-    }
-
     /// hyper has all of the body, or breaks it off: `sent` bytes of it from memory.
     pub(crate) fn whole(&self, sent: u64) {
         if let Some(response) = &mut crate::lock(&self.now).response {
@@ -156,14 +169,17 @@ impl Exchange {
 
     /// The socket has all that hyper has.
     pub(crate) fn flushed(&self) {
-        let over = {
+        let (over, waits) = {
             let mut now = crate::lock(&self.now);
-            if now.response.as_ref().is_some_and(|response| response.whole) { now.response.take() } else { None }
+            if !now.response.as_ref().is_some_and(|response| response.whole) {
+                return;
+            }
+            (now.response.take(), now.waits.take())
         };
         if let Some(response) = over {
-            self.over(&response);
-            self.place.idle();
-            let waits = crate::lock(&self.now).waits.take();
+            let end = Instant::now();
+            self.over(&response, end);
+            self.place.idle(end);
             waits.into_iter().for_each(Waker::wake);
         }
     }
@@ -173,11 +189,11 @@ impl Exchange {
         self.head();
         let broken = crate::lock(&self.now).response.take();
         if let Some(response) = broken {
-            self.over(&response);
+            self.over(&response, Instant::now());
         }
     }
 
-    fn over(&self, response: &Response) {
+    fn over(&self, response: &Response, end: Instant) {
         let Response { start, method, uri, agent, status, problem, sent, .. } = response;
         self.state.meters.answered(*status, *sent);
         if problem.is_none() && !self.state.log.is_read() {
@@ -199,7 +215,7 @@ impl Exchange {
             status: status.as_u16(),
             problem: problem.as_deref(),
             sent: *sent,
-            time: start.elapsed(),
+            time: end.saturating_duration_since(*start),
         });
     }
 }

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 use twostage_model::{Result, Sha256, SnapshotId};
 
 /// What changes when a file is written to, or replaced.
@@ -34,19 +36,37 @@ impl Stamp {
     }
 }
 
-/// A file that says what a channel or snapshot is, as it was at some time. Each change of it is a rename, so that a
-/// client that asks after a publish has returned sees what was published.
-#[derive(Debug, PartialEq, Eq)]
+/// How late it may be seen that a file that says what a channel or snapshot is was replaced, or that something was
+/// withdrawn. Who replaces it returns later than that: see [`crate::SEEN`]. So a client that asks after a publish has
+/// returned sees what was published.
+pub(crate) const LATE: Duration = Duration::from_millis(1);
+
+/// A file that says what a channel or snapshot is. Each change of it is a rename.
 pub(crate) struct Pointer {
     path: PathBuf,
-    stamp: Stamp,
+    seen: Mutex<(Instant, Option<Stamp>)>,
 }
 
 impl Pointer {
-    /// Whether the file is still the same.
-    pub(crate) fn is_same(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|meta| Stamp::of(&meta) == self.stamp)
+    pub(crate) fn new(path: PathBuf) -> Pointer {
+        let now = Instant::now();
+        let stamp = stamp(&path);
+        Pointer { path, seen: Mutex::new((now, stamp)) }
     }
+
+    /// Its stamp, not older than [`LATE`].
+    pub(crate) fn stamp(&self, now: Instant) -> Option<Stamp> {
+        let mut seen = crate::lock(&self.seen);
+        if now.saturating_duration_since(seen.0) > LATE {
+            *seen = (now, stamp(&self.path));
+        }
+        seen.1
+    }
+}
+
+/// The stamp of a file as it is now.
+pub(crate) fn stamp(path: &Path) -> Option<Stamp> {
+    std::fs::metadata(path).ok().map(|meta| Stamp::of(&meta))
 }
 
 /// The part of `signed.json` that says which index files a snapshot has.
@@ -56,9 +76,9 @@ struct Indexes {
 }
 
 impl Repository {
-    /// The pointer of a channel or snapshot as it is now; nothing where it has none, as a snapshot that only this process
-    /// holds.
-    pub(crate) fn pointer(&self, prefix: &Prefix) -> Option<Pointer> {
+    /// The file that says what a channel or snapshot is, and its stamp as it is now; nothing where there is none, as of a
+    /// snapshot that only this process holds.
+    pub(crate) fn pointer(&self, prefix: &Prefix) -> Option<(PathBuf, Stamp)> {
         let path = match prefix {
             Prefix::Channel(name) => {
                 twostage_model::names::check_channel_name(name).ok()?;
@@ -66,8 +86,7 @@ impl Repository {
             }
             Prefix::Snapshot(id) => self.snapshot_file(id, "signed.json"),
         };
-        let stamp = Stamp::of(&std::fs::metadata(&path).ok()?);
-        Some(Pointer { path, stamp })
+        stamp(&path).map(|stamp| (path, stamp))
     }
 
     /// apt's index file of this digest in a folder of a snapshot on disk.

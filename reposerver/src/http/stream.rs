@@ -3,12 +3,14 @@
 
 use super::body::{ended, stands_for_file};
 use super::crowd::Limits;
-use super::exchange::{Exchange, Part};
+use super::exchange::{Exchange, Part, Writes};
 use hyper::rt::ReadBufCursor;
+use rustix::io::Errno;
 use std::cell::RefCell;
 use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -37,6 +39,10 @@ const MOST_HELD: usize = 4 << 10;
 const MORE: i32 = 0x8000;
 /// `MSG_NOSIGNAL`: a reader who has gone is an error, and no signal.
 const NO_SIGNAL: i32 = 0x4000;
+
+/// What `sendfile` says where a file system does not know how to.
+const COPIED: [Option<i32>; 3] =
+    [Some(Errno::INVAL.raw_os_error()), Some(Errno::NOSYS.raw_os_error()), Some(Errno::OPNOTSUPP.raw_os_error())];
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
@@ -96,20 +102,20 @@ impl Stream {
     }
 
     /// Sends some of `slices` without waiting.
-    fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send(&self, slices: &[IoSlice<'_>], writes: Writes) -> io::Result<usize> {
         let socket = socket2::SockRef::from(&*self.socket);
         let at = slices.iter().position(|slice| stands_for_file(slice)).unwrap_or(slices.len());
         let (before, files) = slices.split_at(at);
         if files.is_empty() {
             // Bytes that are none of the file's, where those of the file should be, never leave.
-            if self.exchange.has_part() {
+            if writes == Writes::Part {
                 return Err(io::Error::other("a part of a file is not where it should be"));
             }
-            return self.try_send(length_of(before), || socket.send_vectored_with_flags(before, NO_SIGNAL));
+            return try_send(&self.socket, length_of(before), || socket.send_vectored_with_flags(before, NO_SIGNAL));
         }
         let mut sent = 0;
         if !before.is_empty() {
-            sent = self.try_send(length_of(before), || socket.send_vectored_with_flags(before, NO_SIGNAL | MORE))?;
+            sent = try_send(&self.socket, length_of(before), || socket.send_vectored_with_flags(before, NO_SIGNAL | MORE))?;
             if sent < length_of(before) {
                 return Ok(sent);
             }
@@ -128,21 +134,13 @@ impl Stream {
             return Err(io::Error::other("there is no part of a file to send"));
         };
         let mut offset = part.at;
-        let sent = self.try_send(wanted, || Ok(rustix::fs::sendfile(&*self.socket, &part.file, Some(&mut offset), wanted)?))?;
-        if sent == 0 {
-            return Err(ended(io::ErrorKind::UnexpectedEof.into()));
+        let sent = try_send(&self.socket, wanted, || Ok(rustix::fs::sendfile(&*self.socket, &part.file, Some(&mut offset), wanted)?));
+        match sent {
+            Ok(0) => Err(ended(io::ErrorKind::UnexpectedEof.into())),
+            // Some file systems do not know how to.
+            Err(why) if COPIED.contains(&why.raw_os_error()) => copy_part(&self.socket, part, wanted),
+            sent => sent,
         }
-        Ok(sent)
-    }
-
-    fn try_send(&self, wanted: usize, mut send: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-        let mut sent = 0;
-        let result = self.socket.try_io(Interest::WRITABLE, || {
-            sent = send()?;
-            // It takes no more now. Said so, it is not asked for that before it takes something again.
-            if sent > 0 && sent < wanted { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        if sent > 0 { Ok(sent) } else { result.map(|()| 0) }
     }
 
     /// The reader took so many bytes.
@@ -164,6 +162,29 @@ impl Stream {
         self.exchange.state.meters.stalled();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
+}
+
+/// Sends a part of a file through a buffer. What the socket does not take is read once more.
+fn copy_part(socket: &TcpStream, part: &Part, wanted: usize) -> io::Result<usize> {
+    BUFFER.with_borrow_mut(|bytes| {
+        let wanted = wanted.min(bytes.len());
+        let read = part.file.read_at(&mut bytes[..wanted], part.at).map_err(ended)?;
+        if read == 0 {
+            return Err(ended(io::ErrorKind::UnexpectedEof.into()));
+        }
+        try_send(socket, read, || socket2::SockRef::from(socket).send_with_flags(&bytes[..read], NO_SIGNAL))
+    })
+}
+
+/// Lets `send` send of `wanted` bytes, without waiting.
+fn try_send(socket: &TcpStream, wanted: usize, mut send: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    let mut sent = 0;
+    let result = socket.try_io(Interest::WRITABLE, || {
+        sent = send()?;
+        // It takes no more now. Said so, it is not asked for that before it takes something again.
+        if sent > 0 && sent < wanted { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    if sent > 0 { Ok(sent) } else { result.map(|()| 0) }
 }
 
 fn length_of(slices: &[IoSlice<'_>]) -> usize {
@@ -215,7 +236,8 @@ impl hyper::rt::Write for Stream {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if !self.exchange.is_answering() {
+        let writes = self.exchange.writes();
+        if writes == Writes::Own {
             let length = length_of(slices);
             if self.held.len() + length > MOST_HELD {
                 return Poll::Ready(Err(io::Error::other("bytes of no response")));
@@ -233,7 +255,7 @@ impl hyper::rt::Write for Stream {
                 Poll::Ready(ready) => ready?,
                 Poll::Pending => return self.wait(context),
             }
-            match self.send(slices) {
+            match self.send(slices, writes) {
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(sent) => {
                     self.took(sent);
@@ -356,5 +378,38 @@ mod tests {
         // A megabyte in two seconds is not much.
         patience.counted.0 = Instant::now() - 2 * PROOF;
         assert_eq!(patience.pace(FAST, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_sent_through_a_buffer_where_it_has_to_be() -> io::Result<()> {
+        use std::io::{Read as _, Write as _};
+        let mut file = tempfile::tempfile()?;
+        let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
+        file.write_all(&bytes)?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let mut far = std::net::TcpStream::connect(listener.local_addr()?)?;
+        let (near, _) = listener.accept()?;
+        near.set_nonblocking(true)?;
+        let reading = std::thread::spawn(move || {
+            let mut got = Vec::new();
+            far.read_to_end(&mut got).map(|_| got)
+        });
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+            let near = TcpStream::from_std(near)?;
+            let mut part = Part { file: Arc::new(file), at: 5, left: 99_995 };
+            while part.left > 0 {
+                near.writable().await?;
+                match copy_part(&near, &part, part.left) {
+                    Ok(sent) => (part.at, part.left) = (part.at + sent as u64, part.left - sent),
+                    Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(why) => return Err(why),
+                }
+            }
+            let beyond = copy_part(&near, &part, 1);
+            assert_eq!(beyond.map_err(|why| why.kind()), Err(io::ErrorKind::UnexpectedEof));
+            Ok(())
+        })?;
+        assert!(reading.join().is_ok_and(|got| got.is_ok_and(|got| got == bytes[5..])));
+        Ok(())
     }
 }
