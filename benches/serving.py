@@ -225,11 +225,13 @@ def busy(project, work, packages):
     asking = threading.Thread(target=ask)
     asking.start()
     start = time.monotonic()
-    subprocess.run([TWOSTAGE, "--project", project, "-q", "publish", *packages], check=True, stdout=subprocess.DEVNULL)
+    published = subprocess.run([TWOSTAGE, "--project", project, "-q", "publish", *packages], check=False, stdout=subprocess.DEVNULL)
     took = time.monotonic() - start
     done.set()
     asking.join()
     server.stop()
+    if published.returncode:
+        sys.exit("publish failed")
     times.sort()
     at = lambda part: times[min(int(len(times) * part), len(times) - 1)] * 1e3
     print(f"\nInRelease while {len(packages)} packages are published ({took:.1f} s): {len(times)} new clients, first byte "

@@ -187,23 +187,6 @@ fn few_file_descriptors_are_shared_and_the_next_client_is_answered() {
     drop(idle);
 }
 
-/// A process that may open few files has room for few connections: the oldest idle ones go.
-#[test]
-fn few_file_descriptors_are_shared_and_the_next_client_is_answered() {
-    let (folder, deb) = published();
-    let server = Server::start(folder.path(), &["-q"], None);
-    let limit = |files: &str| tool("prlimit", &["--pid", &server.child.id().to_string(), &format!("--nofile={files}:{files}")]).ok();
-    // Fewer than it knows of: it finds out by trying.
-    limit("60");
-    let idle: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(&server.address).expect("a connection")).collect();
-    for target in ["/main/dists/twostage/InRelease", &deb, &deb] {
-        let start = Instant::now();
-        assert!(server.get(target, "").starts_with("HTTP/1.1 200"), "{target}");
-        assert!(start.elapsed() < Duration::from_secs(15), "{target}: {:?}", start.elapsed());
-    }
-    drop(idle);
-}
-
 #[test]
 fn curl_is_answered_in_all_the_ways_that_it_asks() {
     let (folder, deb) = published();
