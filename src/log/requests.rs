@@ -51,14 +51,21 @@ fn timestamp(writer: &mut Writer<'_>) -> fmt::Result {
         }
         writer.write_str(date.trim_end_matches('Z'))
     })?;
-    let mut digits = [b'0'; 8];
-    let mut rest = now.subsec_micros();
-    for digit in digits[1..7].iter_mut().rev() {
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+    writer.write_char('.')?;
+    number(writer, now.subsec_micros().into(), 6)?;
+    writer.write_char('Z')
+}
+
+/// A number with zeros before it, to have `least` digits.
+fn number(writer: &mut Writer<'_>, mut rest: u64, least: usize) -> fmt::Result {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    while rest > 0 || digits.len() - at < least {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
         rest /= 10;
     }
-    (digits[0], digits[7]) = (b'.', b'Z');
-    writer.write_str(std::str::from_utf8(&digits).unwrap_or_default())
+    writer.write_str(std::str::from_utf8(&digits[at..]).unwrap_or_default())
 }
 
 struct Fields<'a, 'w> {
@@ -97,6 +104,10 @@ impl Visit for Fields<'_, '_> {
         });
     }
 
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write(field, |writer| number(writer, value, 1));
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.write(field, |writer| write!(writer, "{value:?}"));
     }
@@ -132,7 +143,7 @@ mod tests {
         let both = tracing_subscriber::registry().with(layer.event_format(Format(format().with_ansi(false))).boxed()).with(plain);
         tracing::subscriber::with_default(both, || {
             for agent in ["", "apt", "a \"b\" \\c", "…", "\u{9b}"] {
-                tracing::info!(target: "twostage::http", peer = %"[::1]:80", method = "GET", uri = "/a?…", status = 200_u16, sent = 5_u64, agent, "request");
+                tracing::info!(target: "twostage::http", peer = %"[::1]:80", method = "GET", uri = "/a?…", status = 200_u16, sent = u64::MAX, millis = 0_u64, agent, "request");
                 tracing::error!(target: "twostage::http", peer = %"[::1]:80", agent, problem = "x", "request failed");
                 tracing::info!(target: "twostage::other", agent, "something else");
             }

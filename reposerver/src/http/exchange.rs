@@ -22,7 +22,9 @@ const FREE: usize = 1 << 10;
 pub(crate) struct Exchange {
     pub(crate) state: Arc<State>,
     pub(crate) place: Place,
-    pub(crate) peer: SocketAddr,
+    peer: SocketAddr,
+    /// As the log has it.
+    peer_shown: String,
     /// The address that the client reached us on.
     pub(crate) local: SocketAddr,
     now: Mutex<Now>,
@@ -74,7 +76,7 @@ pub(crate) struct Part {
 
 impl Exchange {
     pub(crate) fn new(state: Arc<State>, place: Place, peer: SocketAddr, local: SocketAddr) -> Arc<Exchange> {
-        Arc::new(Exchange { state, place, peer, local, now: Mutex::default() })
+        Arc::new(Exchange { state, place, peer, peer_shown: peer.to_string(), local, now: Mutex::default() })
     }
 
     /// Bytes of a head came. False: all connections together keep too many that are not whole.
@@ -209,6 +211,7 @@ impl Exchange {
         };
         self.state.log.write(&Line {
             peer: self.peer,
+            peer_shown: &self.peer_shown,
             method: log::shown(method.as_str()),
             target: log::shown_target(target),
             agent: agent.as_ref().map(|agent| log::shown_bytes(agent.as_bytes())).unwrap_or_default(),

@@ -42,6 +42,7 @@ pub type Access = Arc<dyn Fn(&AccessEntry) + Send + Sync>;
 /// An entry, in words that are shown as they are.
 pub(crate) struct Line<'a> {
     pub(crate) peer: SocketAddr,
+    pub(crate) peer_shown: &'a str,
     pub(crate) method: Cow<'a, str>,
     pub(crate) target: Cow<'a, str>,
     pub(crate) agent: Cow<'a, str>,
@@ -81,7 +82,7 @@ impl Log {
             access(&line.entry());
             return;
         }
-        let Line { peer, status, sent, .. } = line;
+        let Line { peer_shown: peer, status, sent, .. } = line;
         let (method, uri, agent) = (&*line.method, &*line.target, &*line.agent);
         let millis = u64::try_from(line.time.as_millis()).unwrap_or(u64::MAX);
         match line.problem {
@@ -102,7 +103,18 @@ impl Log {
             };
             let problem = format!("malformed request: {}", sentence(error));
             let (status, problem, time) = (status.as_u16(), Some(&*problem), Duration::ZERO);
-            self.write(&Line { peer, method: "-".into(), target: "-".into(), agent: "".into(), status, problem, sent: 0, time });
+            let peer_shown = &peer.to_string();
+            self.write(&Line {
+                peer,
+                peer_shown,
+                method: "-".into(),
+                target: "-".into(),
+                agent: "".into(),
+                status,
+                problem,
+                sent: 0,
+                time,
+            });
         } else {
             tracing::debug!(target: TARGET, %peer, why = sentence(error), "connection ended early");
         }
