@@ -51,6 +51,7 @@ bench: $(TARGET)/release/twostage
 	@TWOSTAGE_ENGINE=docker scripts/setup.sh engine tests
 	benches/run.py
 	benches/repository.py
+	benches/serving.py
 	benches/images.py
 	benches/engines.py
 	benches/compile.py

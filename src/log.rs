@@ -1,8 +1,13 @@
 //! The log: what the server answered, and where time goes. Lines on standard error, apart from the events of a command.
 
+mod requests;
+
 use crate::output::Output;
 use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -35,9 +40,12 @@ pub fn start(level: LevelFilter, format: LogFormat, output: &Output) -> Result<(
         Ok(text) if !text.trim().is_empty() => filter(&text)?,
         _ => Targets::new().with_target(OURS, level),
     };
-    let layer = fmt::layer().with_ansi(false).with_span_events(FmtSpan::CLOSE).with_writer(Lines(output.clone()));
+    let layer = fmt::layer()
+        .with_ansi(false)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_writer(Lines(Arc::clone(WAITING.get_or_init(|| Waiting::new(output)))));
     let layer = match format {
-        LogFormat::Text => layer.boxed(),
+        LogFormat::Text => layer.event_format(requests::Format(fmt::format().with_ansi(false))).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
     };
     // (There is one already only where a test runs two commands in a process.)
@@ -66,22 +74,116 @@ fn filter(text: &str) -> Result<Targets> {
     Ok(filter)
 }
 
+/// What lines of requests are filed under: there can be very many.
+const REQUESTS: &str = "twostage::http";
+/// How long a line may wait for others.
+const WAIT: Duration = Duration::from_millis(100);
+/// Bytes that wait for others at most.
+const MOST: usize = 64 << 10;
+
+/// Lines of requests wait for others, so that a server does not write once for each. What went wrong does not wait, nor
+/// do lines of anything else, and they take along what is before them.
+struct Waiting {
+    output: Output,
+    lines: Mutex<Held>,
+    /// Said when there is a line, and none was before.
+    some: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    text: String,
+    /// Whether a thread writes it now and then.
+    has_writer: bool,
+}
+
+/// The lines of this process.
+static WAITING: OnceLock<Arc<Waiting>> = OnceLock::new();
+
+/// Writes what waits: before the process ends.
+pub fn flush() {
+    if let Some(waiting) = WAITING.get() {
+        waiting.write(&mut waiting.held());
+    }
+}
+
+impl Waiting {
+    fn new(output: &Output) -> Arc<Waiting> {
+        Arc::new(Waiting { output: output.clone(), lines: Mutex::default(), some: Condvar::new() })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever writes holds the lines, so that their order is that of the events.
+    fn write(&self, held: &mut Held) {
+        if !held.text.is_empty() {
+            self.output.log_line(held.text.trim_end_matches('\n'));
+            held.text.clear();
+        }
+    }
+
+    fn add(self: &Arc<Self>, line: &str, at_once: bool) {
+        let mut held = self.held();
+        let first = held.text.is_empty();
+        held.text.push_str(line.trim_end_matches('\n'));
+        held.text.push('\n');
+        if at_once || held.text.len() >= MOST {
+            self.write(&mut held);
+        } else if first {
+            if !held.has_writer {
+                let waiting = Arc::clone(self);
+                let writer = std::thread::Builder::new().name("log".into());
+                held.has_writer = writer.spawn(move || waiting.write_now_and_then()).is_ok();
+            }
+            match held.has_writer {
+                true => self.some.notify_one(),
+                // Where there can be no other thread, nothing waits.
+                false => self.write(&mut held),
+            }
+        }
+    }
+
+    fn write_now_and_then(&self) {
+        loop {
+            let mut held = self.held();
+            while held.text.is_empty() {
+                held = self.some.wait(held).unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(held);
+            std::thread::sleep(WAIT);
+            self.write(&mut self.held());
+        }
+    }
+}
+
 /// Gives each line to the output as a whole, so that it stands on a line of its own on a terminal, too.
-struct Lines(Output);
+struct Lines(Arc<Waiting>);
 
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line(&self.0)
+        Line { waiting: &self.0, at_once: true }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line<'a> {
+        Line { waiting: &self.0, at_once: *meta.level() <= Level::WARN || meta.target() != REQUESTS }
     }
 }
 
-struct Line<'a>(&'a Output);
+struct Line<'a> {
+    waiting: &'a Arc<Waiting>,
+    at_once: bool,
+}
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.log_line(String::from_utf8_lossy(bytes).trim_end_matches('\n'));
+        match std::str::from_utf8(bytes) {
+            Ok(line) => self.waiting.add(line, self.at_once),
+            Err(_) => self.waiting.add(&String::from_utf8_lossy(bytes), self.at_once),
+        }
         Ok(bytes.len())
     }
 
@@ -93,7 +195,6 @@ impl Write for Line<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracing::Level;
 
     #[test]
     fn only_this_program_is_in_its_log() {

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
     let output = Output::new(cli.json, cli.quiet, cli.verbose > 0);
     let result = log::start(cli.log_level(), cli.log_format, &output)
         .and_then(|()| threads::guarded(|| threads::runtime()?.block_on(run(cli, &output))));
+    log::flush();
     output.close();
     match result.and_then(|status| output.written().map(|()| status)) {
         Ok(status) => status,

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use twostage_model::date;
 use twostage_model::error::OrFail;
 use twostage_model::names::check_channel_name;
@@ -431,7 +431,10 @@ impl Repository {
     pub(crate) fn write_state(&self, channel: &str, state: &Channel) -> Result<()> {
         let bytes = seal::close(state)?;
         disk::write(self.scratch()?, &self.channel_path(channel), &bytes)?;
-        disk::write(self.scratch()?, &self.past_path(channel, state.date), &bytes)
+        let written = Instant::now();
+        disk::write(self.scratch()?, &self.past_path(channel, state.date), &bytes)?;
+        std::thread::sleep(crate::SEEN.saturating_sub(written.elapsed()));
+        Ok(())
     }
 
     pub(crate) fn channel_path(&self, name: &str) -> PathBuf {

@@ -3,6 +3,7 @@
 //! ```text
 //! GET /                        what is here, for people
 //! GET /healthz  /key.asc       alive; the public key
+//! GET /metrics                 numbers about the server, for Prometheus
 //! GET /keys/<fingerprint>.asc  the key of somebody who signed rpms elsewhere
 //! GET /main.sources            a client file for the channel main, the key in it
 //! GET /main.repo               ... for dnf and zypper
@@ -17,8 +18,13 @@
 mod answer;
 mod body;
 mod conditions;
+mod connection;
 mod crowd;
+mod exchange;
+mod hot;
 mod log;
+mod meters;
+mod store;
 mod stream;
 mod target;
 
@@ -26,34 +32,33 @@ pub use crowd::Limits;
 pub use log::{Access, AccessEntry};
 
 use crate::Repository;
-use answer::Resource;
+use answer::metrics;
 use body::Body;
-use conditions::Range;
-use crowd::{Crowd, Place};
-use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use crowd::Crowd;
+use hot::{Found, Hot};
 use log::Log;
-use std::convert::Infallible;
+use meters::Meters;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use stream::{Answered, Stream};
-use target::Target;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use target::{Page, Target};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Error, Result};
 
 /// How long connections may take to finish their response at a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Bytes that the head of a request may have.
-const MAX_HEAD: usize = 64 << 10;
-/// Bytes of a response that wait in the kernel unsent: few, so that it is soon seen how much a reader takes.
-const UNSENT: u32 = 128 << 10;
+/// Bytes of requests that are not whole yet, of all connections together.
+const MOST_UNREAD: usize = 64 << 20;
+/// Requests for which the repository is asked at once.
+const FINDING: usize = 64;
+/// How often a request is tried again where there are no file descriptors left, and after what time.
+const AGAIN: (usize, Duration) = (10, Duration::from_millis(20));
+/// Connections that wait in the kernel to be accepted.
+const BACKLOG: u32 = 4096;
 
 /// A running server. Dropping it closes its listeners; [`Server::stop`] also waits for what runs.
 pub struct Server {
@@ -67,6 +72,13 @@ struct State {
     repository: Arc<Repository>,
     log: Log,
     crowd: Arc<Crowd>,
+    hot: Hot,
+    meters: Meters,
+    /// Bytes of heads that are not whole yet.
+    unread: AtomicUsize,
+    finding: Semaphore,
+    /// By target: who asks for what somebody else just asked for waits for the answer to that.
+    turns: [tokio::sync::Mutex<()>; FINDING],
 }
 
 impl Server {
@@ -85,9 +97,26 @@ impl Server {
     /// # Errors
     /// As of [`Server::start`].
     pub async fn limited(repository: Arc<Repository>, listen: &[SocketAddr], access: Option<Access>, limits: Limits) -> Result<Server> {
-        let state = State { repository, log: Log(access), crowd: Crowd::new(limits) };
-        let server =
-            Server { state: Arc::new(state), addresses: Mutex::default(), listeners: Mutex::default(), stop: watch::Sender::new(false) };
+        let state = Arc::new(State {
+            repository,
+            log: Log(access),
+            crowd: Crowd::new(limits),
+            hot: Hot::default(),
+            meters: Meters::default(),
+            unread: AtomicUsize::new(0),
+            finding: Semaphore::new(FINDING),
+            turns: [const { tokio::sync::Mutex::const_new(()) }; FINDING],
+        });
+        state.hot.put("/healthz", &Arc::new(answer::health()), true);
+        let server = Server { state, addresses: Mutex::default(), listeners: Mutex::default(), stop: watch::Sender::new(false) };
+        let (state, mut stop) = (Arc::clone(&server.state), server.stop.subscribe());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = state.crowd.watch() => {}
+                () = state.close_files() => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        });
         for address in listen {
             server.add_listener(*address).await?;
         }
@@ -100,7 +129,7 @@ impl Server {
     /// It cannot be listened on.
     pub async fn add_listener(&self, address: SocketAddr) -> Result<SocketAddr> {
         let failed = || format!("cannot listen on {address}");
-        let listener = match TcpListener::bind(address).await {
+        let listener = match bind(address) {
             Ok(listener) => listener,
             Err(cause) => {
                 let hint = listen_hint(cause.kind());
@@ -145,6 +174,13 @@ fn listen_hint(why: std::io::ErrorKind) -> &'static str {
     }
 }
 
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 async fn accept(listener: TcpListener, state: Arc<State>, mut stop: watch::Receiver<bool>) {
     let mut refused = false;
     loop {
@@ -159,176 +195,77 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut stop: watch::Recei
         match accepted {
             Ok((stream, peer)) => {
                 refused = false;
-                let place = Arc::new(state.crowd.enter(peer.ip()));
-                tokio::spawn(serve(stream, peer, Arc::clone(&state), place));
+                state.meters.accepted.fetch_add(1, Ordering::Relaxed);
+                let stream = Arc::new(stream);
+                let place = state.crowd.enter(peer.ip(), Some(Arc::clone(&stream)));
+                tokio::spawn(connection::serve(stream, peer, place, Arc::clone(&state)));
             }
             // Out of file descriptors, or a client that was gone already: neither ends the server.
             Err(why) => {
+                if is_out_of_files(&why) {
+                    state.crowd.make_room();
+                }
                 if !std::mem::replace(&mut refused, true) {
                     tracing::error!(%why, "cannot accept a connection");
                 }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(AGAIN.1).await;
             }
         }
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, state: Arc<State>, place: Arc<Place>) {
-    let Ok(local) = stream.local_addr() else { return };
-    let _ = stream.set_nodelay(true);
-    let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
-    if !place.turn().await {
-        return;
+fn is_out_of_files(why: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| why.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+impl State {
+    /// Closes files that nobody asks for any more; again and again.
+    async fn close_files(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.hot.close_files();
+        }
     }
-    let limits = *state.crowd.limits();
-    let answered = Arc::new(Answered::default());
-    let service = {
-        let (state, place, answered) = (Arc::clone(&state), Arc::clone(&place), Arc::clone(&answered));
-        service_fn(move |request| {
-            let (state, answered) = (Arc::clone(&state), Arc::clone(&answered));
-            answered.set(false);
-            place.busy();
-            async move { Ok::<_, Infallible>(respond(request, local, peer, &state, answered).await) }
-        })
-    };
-    let mut stream = TokioIo::new(Stream::new(stream, limits, Some((Arc::clone(&place), answered))));
-    // Never pipeline_flush(true): hyper then collects bodies in memory for slow readers.
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .half_close(true)
-        .header_read_timeout(limits.head)
-        .max_buf_size(MAX_HEAD)
-        .max_header_size(MAX_HEAD)
-        .max_headers(64)
-        .serve_connection(&mut stream, service);
-    let result = tokio::select! {
-        result = connection => result,
-        () = place.has_to_leave() => return,
-    };
-    match result {
-        Ok(()) => {}
-        Err(error) => {
-            state.log.broken(peer, &error);
-            if !error.is_parse() {
-                return;
+
+    /// Finds what answers `target`, whose spelling is `name`, off the async threads: it may read files.
+    async fn find(&self, name: &str, target: Target) -> Result<Option<(Arc<Found>, Body)>> {
+        match &target.page {
+            Page::Metrics => return Ok(Some(metrics(self.meters.text(self.crowd.count())))),
+            // Many packages can be hashed at once.
+            Page::Below(_, path) if path.first().is_some_and(|first| first == "pool") => return self.ask(name, target).await,
+            _ => {}
+        }
+        let place = name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte))) % FINDING;
+        let _turn = self.turns[place].lock().await;
+        let now = Instant::now();
+        if let Some(found) = self.hot.get(name, now)
+            && let Ok(body) = found.body(&self.repository, now)
+        {
+            return Ok(Some((found, body)));
+        }
+        self.ask(name, target).await
+    }
+
+    async fn ask(&self, name: &str, target: Target) -> Result<Option<(Arc<Found>, Body)>> {
+        let stopping = || "the server is stopping, or failed".to_string();
+        let _turn = self.finding.acquire().await.or_fail(Class::System, stopping)?;
+        let target = Arc::new(target);
+        let mut tries = AGAIN.0;
+        loop {
+            let (repository, target) = (Arc::clone(&self.repository), Arc::clone(&target));
+            let found = tokio::task::spawn_blocking(move || answer::find(&repository, &target)).await.or_fail(Class::System, stopping)?;
+            let out_of_files = || std::fs::File::open("/dev/null").is_err_and(|why| is_out_of_files(&why));
+            if found.is_err() && tries > 0 && out_of_files() {
+                tries -= 1;
+                self.crowd.make_room();
+                tokio::time::sleep(AGAIN.1).await;
+                continue;
             }
+            let Some((found, body)) = found? else { return Ok(None) };
+            let found = Arc::new(found);
+            self.hot.put(name, &found, false);
+            return Ok(Some((found, body)));
         }
     }
-    tokio::select! {
-        () = stream.into_inner().linger() => {},
-        () = place.has_to_leave() => {},
-    }
-}
-
-async fn respond(
-    request: Request<hyper::body::Incoming>,
-    local: SocketAddr,
-    peer: SocketAddr,
-    state: &Arc<State>,
-    answered: Arc<Answered>,
-) -> Response<Body> {
-    let start = Instant::now();
-    let (parts, _) = request.into_parts();
-    let mut wrong = None;
-    let mut response = match target::parse(&parts, local) {
-        Err(refusal) => problem(refusal.status, &refusal.text),
-        Ok(target) => match find(target, state).await {
-            Ok(Some(resource)) => dress(resource, &parts.method, &parts.headers),
-            Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such file here\n"),
-            Err(error) => match crate::withdraw::gone(&error) {
-                Some(why) => problem(StatusCode::GONE, &format!("{why}\n")),
-                None => {
-                    wrong = Some(std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": "));
-                    problem(StatusCode::INTERNAL_SERVER_ERROR, "the repository cannot be read; the server's log says why\n")
-                }
-            },
-        },
-    };
-    match response.status() {
-        StatusCode::METHOD_NOT_ALLOWED => _ = response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD")),
-        // Where one end of a connection reads requests otherwise than the other, it is better ended.
-        StatusCode::BAD_REQUEST => _ = response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close")),
-        _ => {}
-    }
-    response.headers_mut().insert(header::SERVER, HeaderValue::from_static("twostage"));
-    if parts.method == Method::HEAD && response.status() != StatusCode::NOT_MODIFIED {
-        // hyper sends the length of the body that a GET would have had, and no body.
-        let length = hyper::body::Body::size_hint(response.body()).exact().unwrap_or(0);
-        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-        *response.body_mut() = Body::empty();
-    }
-    let entry = (wrong.is_some() || state.log.is_read()).then(|| AccessEntry {
-        peer,
-        method: log::shown(parts.method.as_str()),
-        target: log::shown_target(&parts.uri.to_string()),
-        agent: parts
-            .headers
-            .get(header::USER_AGENT)
-            .map(|agent| log::shown(&String::from_utf8_lossy(agent.as_bytes())))
-            .unwrap_or_default(),
-        status: response.status().as_u16(),
-        problem: wrong,
-        sent: 0,
-        time: Duration::ZERO,
-    });
-    response.body_mut().when_over(answered, start, state.log.clone(), entry);
-    response
-}
-
-/// Finds the resource off the async threads: it may read a file.
-async fn find(target: Target, state: &Arc<State>) -> Result<Option<Resource>> {
-    let repository = Arc::clone(&state.repository);
-    let found = tokio::task::spawn_blocking(move || answer::find(&repository, &target)).await;
-    found.or_fail(Class::System, || "the server is stopping, or failed".into())?
-}
-
-/// Conditional and range requests (RFC 9110 sections 13 and 14).
-fn dress(resource: Resource, method: &Method, headers: &HeaderMap) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    let etag = format!("\"{}\"", resource.tag);
-    {
-        let out = response.headers_mut();
-        out.insert(header::CONTENT_TYPE, HeaderValue::from_static(resource.kind));
-        let caching = if resource.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
-        out.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
-        out.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        out.extend(HeaderValue::from_str(&etag).map(|value| (header::ETAG, value)));
-        let modified = resource.modified.map(twostage_model::date::http);
-        out.extend(modified.and_then(|date| HeaderValue::from_str(&date).ok()).map(|value| (header::LAST_MODIFIED, value)));
-    }
-    match conditions::precondition(headers, &etag, resource.modified) {
-        Some(StatusCode::PRECONDITION_FAILED) => {
-            return problem(StatusCode::PRECONDITION_FAILED, "the file is not the one that is asked for\n");
-        }
-        Some(status) => {
-            *response.status_mut() = status;
-            return response;
-        }
-        None => {}
-    }
-    let length = resource.body.remaining();
-    match conditions::range(method, headers, &etag, resource.modified, length) {
-        Range::Whole => *response.body_mut() = resource.body,
-        Range::Part(first, last) => {
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            let shown = HeaderValue::from_str(&format!("bytes {first}-{last}/{length}"));
-            response.headers_mut().extend(shown.map(|value| (header::CONTENT_RANGE, value)));
-            *response.body_mut() = resource.body.part(first, last);
-        }
-        Range::Beyond => {
-            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            let shown = HeaderValue::from_str(&format!("bytes */{length}"));
-            response.headers_mut().extend(shown.map(|value| (header::CONTENT_RANGE, value)));
-        }
-    }
-    response
-}
-
-fn problem(status: StatusCode, text: &str) -> Response<Body> {
-    let mut response = Response::new(Body::whole(text.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

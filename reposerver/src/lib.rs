@@ -97,7 +97,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use twostage_model::project::{Algorithm, YumCompression};
+use std::time::Duration;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
+
+/// How long a channel was written, or a withdrawal, before whoever wrote it returns: a server looks at what it has in
+/// memory once a millisecond (`http/store.rs`), and a client that asks then is to see what was written.
+pub(crate) const SEEN: Duration = Duration::from_millis(2);
 
 /// What the owner of a repository decides about it.
 #[derive(Debug, Clone)]

@@ -188,6 +188,7 @@ impl Repository {
             }
         }
         self.remember();
+        std::thread::sleep(crate::SEEN);
         Ok(done)
     }
 

@@ -28,10 +28,13 @@ pub async fn run(arguments: &Serve, project: &ProjectArgs, output: &Output) -> R
     Ok(())
 }
 
-/// Lets this process open as many files as it may: a shell gives 1,024, and a connection takes two.
+/// Files that a server can make use of.
+const MOST_FILES: u64 = 1 << 16;
+
+/// Lets this process open as many files as it may: a shell gives 1,024, and a connection takes one, or two.
 fn more_files() {
     let limit = getrlimit(Resource::Nofile);
-    let enough = limit.maximum.unwrap_or(u64::MAX).min(4096);
+    let enough = limit.maximum.unwrap_or(u64::MAX).min(MOST_FILES);
     if limit.current.is_some_and(|current| current < enough) {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(enough), maximum: limit.maximum });
     }

@@ -1,15 +1,17 @@
 //! From a target to the resource that answers it.
 
 use super::body::Body;
+use super::hot::{Found, Kept};
+use super::store::{Stamp, repodata_digest};
 use super::target::{Page, Prefix, Target};
 use crate::snapshot::{Signed, Snapshot};
-use crate::{Channel, Repository, apt, date, yum};
+use crate::{Channel, PoolPackage, Repository, apt, date, yum};
 use bytes::Bytes;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use twostage_model::error::OrFail;
 use twostage_model::shown::count;
-use twostage_model::{Class, Result, Sha256};
+use twostage_model::{Class, Result, Sha256, SnapshotId};
 
 /// Earlier snapshots of a channel whose index files it still answers for by digest: a client that
 /// holds the InRelease of one may be in the middle of its update.
@@ -26,6 +28,8 @@ pub(crate) struct Resource {
     pub(crate) modified: Option<i64>,
     /// Whether this URL never answers anything else.
     pub(crate) immutable: bool,
+    /// How it is kept in memory; nothing where it depends on more than its channel or snapshot.
+    kept: Option<Kept>,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -33,24 +37,56 @@ const XML: &str = "application/xml";
 
 fn memory(body: impl Into<Bytes>, kind: &'static str) -> Resource {
     let body = body.into();
-    Resource { tag: Sha256::of(&body), body: Body::whole(body), kind, modified: None, immutable: false }
+    Resource { tag: Sha256::of(&body), body: Body::whole(body), kind, modified: None, immutable: false, kept: None }
 }
 
-/// Finds what answers `target`; nothing means 404.
-pub(crate) fn find(repository: &Repository, target: &Target) -> Result<Option<Resource>> {
+/// Bytes whose digest is known, that can be kept.
+fn known(body: Bytes, tag: Sha256, kind: &'static str) -> Resource {
+    let kept = Some(Kept::Memory(body.clone()));
+    Resource { tag, body: Body::whole(body), kind, modified: None, immutable: false, kept }
+}
+
+/// The answer of who is asked whether it is there.
+pub(crate) fn health() -> Found {
+    Found::new(&memory("ok\n", TEXT), Some(Kept::Memory(Bytes::from_static(b"ok\n"))), None)
+}
+
+/// The page of numbers.
+pub(crate) fn metrics(text: String) -> (Arc<Found>, Body) {
+    let page = memory(text, "text/plain; version=0.0.4; charset=utf-8");
+    (Arc::new(Found::new(&page, None, None)), page.body)
+}
+
+/// Finds what answers `target`, and what of it can be kept in memory; nothing means 404.
+pub(crate) fn find(repository: &Repository, target: &Target) -> Result<Option<(Found, Body)>> {
+    // Looked at before what it points to is read: what is kept is never older than its pointer.
+    let pointer = match &target.page {
+        Page::Below(prefix, _) => repository.pointer(prefix),
+        _ => None,
+    };
+    let found = resource(repository, target)?;
+    Ok(found.map(|mut resource| {
+        let kept = resource.kept.take();
+        (Found::new(&resource, kept, pointer), resource.body)
+    }))
+}
+
+fn resource(repository: &Repository, target: &Target) -> Result<Option<Resource>> {
     match &target.page {
         Page::Index => Ok(Some(memory(index_page(repository, &target.base)?, "text/html; charset=utf-8"))),
-        Page::Health => Ok(Some(memory("ok\n", TEXT))),
+        Page::Health | Page::Metrics => Ok(Some(memory("ok\n", TEXT))),
         Page::Key => Ok(repository.public()?.map(|public| memory(public.armored.clone(), "application/pgp-keys"))),
         Page::Sources(prefix) => {
             let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
-            let has_sources = site.snapshot.files.apt.contains_key(apt::SOURCES);
+            let Some(snapshot) = site.snapshot()? else { return Ok(None) };
+            let has_sources = snapshot.files.apt.contains_key(apt::SOURCES);
             let text = apt::sources_file(&target.base, &site.name, has_sources, &repository.public_key()?);
             Ok(Some(memory(text, TEXT)))
         }
         Page::Repo(prefix) => {
             let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
-            let keys = site.snapshot.files.yum.iter().flat_map(|yum| yum.keys.iter().map(String::as_str));
+            let Some(snapshot) = site.snapshot()? else { return Ok(None) };
+            let keys = snapshot.files.yum.iter().flat_map(|yum| yum.keys.iter().map(String::as_str));
             let text = yum::repo_file(&target.base, &site.name, &repository.settings().origin, keys);
             Ok(Some(memory(text, TEXT)))
         }
@@ -65,39 +101,73 @@ pub(crate) fn find(repository: &Repository, target: &Target) -> Result<Option<Re
     }
 }
 
+/// Channels and snapshots that are read at once, at most: who asks for one that is being read waits for it.
+const AT_ONCE: usize = 16;
+static READING: [Mutex<()>; AT_ONCE] = [const { Mutex::new(()) }; AT_ONCE];
+
+fn turn(name: &str) -> std::sync::MutexGuard<'static, ()> {
+    let place = name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte))) % AT_ONCE;
+    crate::lock(&READING[place])
+}
+
 /// A channel or a snapshot, as one consistent state: the channel's file is read once a request.
 struct Site<'a> {
     repository: &'a Repository,
     name: String,
-    snapshot: Arc<Snapshot>,
+    id: SnapshotId,
     channel: Option<Arc<Channel>>,
+    snapshot: OnceLock<Option<Arc<Snapshot>>>,
 }
 
 impl<'a> Site<'a> {
     fn of(repository: &'a Repository, prefix: &Prefix) -> Result<Option<Self>> {
-        let (name, id, channel) = match prefix {
-            Prefix::Snapshot(id) => (format!("@{id}"), *id, None),
-            Prefix::Channel(name) => match repository.channel(name)? {
-                Some(channel) => (name.clone(), channel.snapshot, Some(channel)),
-                None => return Ok(None),
-            },
+        let site = |name, id, channel| Site { repository, name, id, channel, snapshot: OnceLock::new() };
+        let site = match prefix {
+            Prefix::Snapshot(id) => site(format!("@{id}"), *id, None),
+            Prefix::Channel(name) => {
+                let _turn = turn(name);
+                match repository.channel(name)? {
+                    Some(channel) => site(name.clone(), channel.snapshot, Some(channel)),
+                    None => return Ok(None),
+                }
+            }
         };
-        let snapshot = repository.served(&id)?;
-        Ok(snapshot.map(|snapshot| Site { repository, name, snapshot, channel }))
+        // A snapshot that is not there has nothing; of a channel, much is known without it.
+        if site.channel.is_none() && site.snapshot()?.is_none() { Ok(None) } else { Ok(Some(site)) }
     }
 
-    fn signed(&self) -> &Signed {
-        self.channel.as_ref().map_or(&self.snapshot.signed, |channel| &channel.signed)
+    /// Its snapshot, read when it is asked for.
+    fn snapshot(&self) -> Result<Option<Arc<Snapshot>>> {
+        if let Some(snapshot) = self.snapshot.get() {
+            return Ok(snapshot.clone());
+        }
+        let _turn = turn(&self.id.to_string());
+        let snapshot = self.repository.served(&self.id)?;
+        Ok(self.snapshot.get_or_init(|| snapshot).clone())
+    }
+
+    fn signed(&self) -> Result<Option<Signed>> {
+        match &self.channel {
+            Some(channel) => Ok(Some(channel.signed.clone())),
+            None => Ok(self.snapshot()?.map(|snapshot| snapshot.signed.clone())),
+        }
     }
 
     fn find(&self, path: &[&str]) -> Result<Option<Resource>> {
-        let signed = self.signed();
+        let Some(signed) = self.signed()? else { return Ok(None) };
         // Signatures are renewed with a new key, under a snapshot's name too.
-        let dated = |text: &str, kind| Resource { modified: Some(signed.date), ..memory(text.to_string(), kind) };
+        let dated = |text: &str, kind| {
+            let body = Bytes::from(text.to_string());
+            Resource { modified: Some(signed.date), ..known(body.clone(), Sha256::of(&body), kind) }
+        };
         let frozen = self.channel.is_none();
         Ok(match path {
-            [] => Some(memory(self.front_page(), TEXT)),
-            ["SHA256SUMS"] => Some(Resource { immutable: frozen, modified: Some(signed.date), ..memory(self.snapshot.list.clone(), TEXT) }),
+            [] => self.front_page(&signed)?.map(|page| memory(page, TEXT)),
+            // The list is named by its digest.
+            ["SHA256SUMS"] => self.snapshot()?.map(|snapshot| {
+                let list = known(snapshot.list.clone(), snapshot.id.0, TEXT);
+                Resource { immutable: frozen, modified: Some(signed.date), ..list }
+            }),
             ["dists", apt::SUITE, "InRelease"] => Some(dated(&signed.inrelease, TEXT)),
             ["dists", apt::SUITE, "Release"] => Some(dated(&signed.release, TEXT)),
             ["dists", apt::SUITE, "Release.gpg"] => Some(dated(&signed.release_gpg, "application/pgp-signature")),
@@ -107,14 +177,13 @@ impl<'a> Site<'a> {
             },
             ["dists", apt::SUITE, rest @ ..] => {
                 let path = rest.join("/");
-                match self.snapshot.files.apt.get(&path) {
-                    Some(listed) => Some(Resource {
-                        body: Body::whole(self.repository.index(&self.snapshot, &path, listed)?),
-                        tag: listed.sha256,
-                        kind: media_type(&path),
-                        modified: Some(signed.date),
-                        immutable: frozen,
-                    }),
+                let Some(snapshot) = self.snapshot()? else { return Ok(None) };
+                match snapshot.files.apt.get(&path) {
+                    Some(listed) => {
+                        let body = self.repository.index(&snapshot, &path, listed)?;
+                        let index = known(body, listed.sha256, media_type(&path));
+                        Some(Resource { modified: Some(signed.date), immutable: frozen, ..index })
+                    }
                     None => None,
                 }
             }
@@ -134,37 +203,33 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// The present snapshot, then earlier ones: see [`EARLIER`].
-    fn snapshots(&self) -> impl Iterator<Item = Arc<Snapshot>> {
-        let earlier = self.channel.iter().flat_map(|channel| &channel.history).take(EARLIER).map(|earlier| earlier.snapshot);
-        // An earlier one may be gone; that is no reason to fail a client of the present one.
-        let earlier = earlier.filter_map(|id| self.repository.served(&id).ok().flatten());
-        std::iter::once(Arc::clone(&self.snapshot)).chain(earlier)
+    /// The earlier snapshots of a channel that it still answers for: see [`EARLIER`].
+    fn earlier(&self) -> impl Iterator<Item = SnapshotId> {
+        self.channel.iter().flat_map(|channel| &channel.history).take(EARLIER).map(|earlier| earlier.snapshot)
     }
 
     fn repodata(&self, name: &str) -> Result<Option<Resource>> {
-        for snapshot in self.snapshots() {
-            if let Some((body, tag)) = self.repository.repodata(&snapshot, name)? {
-                return Ok(Some(Resource { body: Body::whole(body), tag, kind: media_type(name), modified: None, immutable: true }));
-            }
+        if repodata_digest(name).is_none() {
+            return Ok(None);
         }
-        Ok(None)
+        let resource = |(body, tag)| Resource { immutable: true, ..known(body, tag, media_type(name)) };
+        let Some(snapshot) = self.snapshot()? else { return Ok(None) };
+        if let Some(found) = self.repository.repodata(&snapshot, name)? {
+            return Ok(Some(resource(found)));
+        }
+        // An earlier one may be gone; that is no reason to fail a client of the present one.
+        Ok(self.earlier().find_map(|id| self.repository.repodata_of(&id, name).ok().flatten()).map(resource))
     }
 
     fn by_hash(&self, folder: &str, digest: &Sha256) -> Result<Option<Resource>> {
-        for snapshot in self.snapshots() {
-            let is_it = |path: &str, found: Sha256| found == *digest && path.rsplit_once('/').is_some_and(|(parent, _)| parent == folder);
-            if let Some((path, listed)) = snapshot.files.apt.iter().find(|(path, listed)| is_it(path, listed.sha256)) {
-                return Ok(Some(Resource {
-                    body: Body::whole(self.repository.index(&snapshot, path, listed)?),
-                    tag: *digest,
-                    kind: media_type(path),
-                    modified: None,
-                    immutable: true,
-                }));
-            }
+        let resource = |path: &str, body| Resource { immutable: true, ..known(body, *digest, media_type(path)) };
+        let Some(snapshot) = self.snapshot()? else { return Ok(None) };
+        let is_it = |path: &str, found: Sha256| found == *digest && path.rsplit_once('/').is_some_and(|(parent, _)| parent == folder);
+        if let Some((path, listed)) = snapshot.files.apt.iter().find(|(path, listed)| is_it(path, listed.sha256)) {
+            return Ok(Some(resource(path, self.repository.index(&snapshot, path, listed)?)));
         }
-        Ok(None)
+        let earlier = self.earlier().find_map(|id| self.repository.index_by_hash(&id, folder, digest).ok().flatten());
+        Ok(earlier.map(|(path, body)| resource(&path, body)))
     }
 
     /// A package by its digest, whatever it is called; a source's files by the digest of its
@@ -174,42 +239,57 @@ impl<'a> Site<'a> {
     /// It is there for whoever has metadata that names it, also of long ago and of another channel. What only
     /// lies in the pool, because it was refused, or a build put it there, is nobody's yet.
     fn package(&self, digest: Sha256, fingerprint: Option<&str>, name: &str) -> Result<Option<Resource>> {
-        let named = self.snapshot.members.contains(&digest) || self.repository.was_published(&digest)?;
+        let present = self.snapshot()?.is_some_and(|snapshot| snapshot.members.contains(&digest));
+        let named = present || self.repository.was_published(&digest)?;
         if named {
             self.repository.check_not_withdrawn(&digest)?;
         }
         // What some channel had long ago may be gone for good; what this one has may not.
-        if !named || !(self.snapshot.members.contains(&digest) || self.repository.pool_path(&digest).exists()) {
+        if !named || !(present || self.repository.pool_path(&digest).exists()) {
             return Ok(None);
         }
         let package = self.repository.package_or_described(&digest)?;
-        let modified = Some(package.date).filter(|date| *date > 0);
         if package.kind.is_rpm() {
             let Some(served) = self.repository.served_rpm(&package, fingerprint)? else { return Ok(None) };
             let immutable = fingerprint.is_some() || served.skip == 0;
-            let body = Body::joined(served.prefix, self.repository.open_verified(&package, &digest)?, served.skip, served.size);
-            return Ok(Some(Resource { body, tag: served.sha256, kind: media_type(name), modified, immutable }));
+            let file = self.file(&package, &digest, served.prefix, served.skip, Some(served.size), name)?;
+            // What depends on our present key is not kept.
+            let kept = file.kept.filter(|_| immutable);
+            return Ok(Some(Resource { tag: served.sha256, immutable, kept, body: file.body, ..file }));
         }
         if fingerprint.is_some() {
             return Ok(None);
         }
         let found = package.files.iter().find(|file| file.name == name).map_or(digest, |file| file.sha256);
-        self.repository.check_not_withdrawn(&found)?;
-        let file = self.repository.open_verified(&package, &found)?;
-        let length = file.metadata().or_fail(Class::System, || format!("cannot read the package {found}"))?.len();
-        Ok(Some(Resource { body: Body::file(file, length), tag: found, kind: media_type(name), modified, immutable: true }))
+        if found != digest {
+            self.repository.check_not_withdrawn(&found)?;
+        }
+        self.file(&package, &found, Bytes::new(), 0, None, name).map(Some)
     }
 
-    fn front_page(&self) -> String {
-        format!(
+    /// `head`, and a file of the pool from its byte `skip` on.
+    fn file(&self, package: &PoolPackage, digest: &Sha256, head: Bytes, skip: u64, size: Option<u64>, name: &str) -> Result<Resource> {
+        let file = self.repository.open_verified(package, digest)?;
+        let meta = file.metadata().or_fail(Class::System, || format!("cannot read the package {digest}"))?;
+        let digests = if *digest == package.sha256 { vec![*digest] } else { vec![package.sha256, *digest] };
+        let path = self.repository.pool_path(digest);
+        let kept = Kept::File { head: head.clone(), path, stamp: Stamp::of(&meta), skip, digests };
+        let modified = Some(package.date).filter(|date| *date > 0);
+        let body = Body::joined(head, Arc::new(file), skip, size.unwrap_or(meta.len()));
+        Ok(Resource { body, tag: *digest, kind: media_type(name), modified, immutable: true, kept: Some(kept) })
+    }
+
+    fn front_page(&self, signed: &Signed) -> Result<Option<String>> {
+        let Some(snapshot) = self.snapshot()? else { return Ok(None) };
+        Ok(Some(format!(
             "{0}: snapshot {1}\n{2}, see SHA256SUMS; date {3}\nclient file: /{0}.sources{4}\n{5}",
             self.name,
-            self.snapshot.id,
-            count(self.snapshot.list.iter().filter(|b| **b == b'\n').count(), "package"),
-            date::release(self.signed().date),
-            if self.signed().repomd.is_some() { format!(", /{}.repo", self.name) } else { String::new() },
-            self.repository.withdrawn_lines(&self.snapshot.id),
-        )
+            snapshot.id,
+            count(snapshot.list.iter().filter(|b| **b == b'\n').count(), "package"),
+            date::release(signed.date),
+            if signed.repomd.is_some() { format!(", /{}.repo", self.name) } else { String::new() },
+            self.repository.withdrawn_lines(&snapshot.id),
+        )))
     }
 }
 

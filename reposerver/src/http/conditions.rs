@@ -4,6 +4,11 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, StatusCode};
 use twostage_model::date;
 
+/// Whether there can be anything of what is read here.
+pub(crate) fn are_in(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| *name == header::RANGE || name.as_str().starts_with("if-"))
+}
+
 /// Whether a condition of the request ends it: 412 where the file is not the one that is asked for, 304 where the
 /// client's copy is good. The order is that of RFC 9110 section 13.2.2: tags beat dates. (For methods that are
 /// answered here: GET and HEAD.)

@@ -2,23 +2,27 @@
 //!
 //! A connection is *idle* until the head of a request is there, and again when its response is on its way; what is
 //! idle can be closed, and a good client just connects again. So nobody who only holds connections keeps others out:
-//! where all places are taken, the address with the most connections loses the one that is idle for the longest time.
-//! One address is served on half of the places at most; its other connections wait, and are the first to leave.
+//! where there is no room, the address with the most connections loses those that are idle for the longest time.
+//! Requests of one address are answered on half of the places at most; its other requests wait, and their connections
+//! are the first to leave.
+//!
+//! A request changes two atomic numbers and takes no lock. The lock is for those who come, leave or are asked to.
 
 use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, Shutdown};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, Semaphore};
 
 /// What clients may take of the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections at once. Where all of them are being answered, more wait to be accepted.
     pub connections: usize,
-    /// Connections on which one address (of IPv6: one network of 64 bits) is answered at once.
+    /// Requests of one address (of IPv6: one network of 64 bits) that are answered at once.
     pub for_one: usize,
     /// How long a client may take to send the head of a request, or keep an idle connection.
     pub head: Duration,
@@ -29,21 +33,29 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// For 1,024 connections, or as many as this process may have files open for.
+    /// For 16,384 connections, or as many as this process may have files open for.
     fn default() -> Self {
         /// Files that are open for something else.
         const OTHERS: u64 = 64;
-        // A connection has one file open for itself, and one that it sends.
+        // A connection has one file open for itself, and one of five has another that it sends.
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let connections = usize::try_from(files.saturating_sub(OTHERS) / 2).unwrap_or(usize::MAX).clamp(16, 1024);
+        let connections = usize::try_from(files.saturating_sub(OTHERS) / 5).unwrap_or(usize::MAX).saturating_mul(4).clamp(16, 16 << 10);
         Limits { connections, for_one: connections / 2, head: Duration::from_secs(30), stall: Duration::from_secs(60), rate: 1024 }
     }
 }
 
+/// How many of all connections are asked to leave at once where there is no room, as a divisor: to look for them takes
+/// longer the more there are.
+const OF_ALL: usize = 256;
+
 /// All connections of a server.
 pub(crate) struct Crowd {
     limits: Limits,
+    start: Instant,
     table: Mutex<Table>,
+    /// Somebody waits for room, or no more come: who becomes idle has to say so.
+    told_of_idle: AtomicBool,
+    closing: AtomicBool,
     /// Said when somebody left, or became idle.
     changed: Notify,
 }
@@ -53,55 +65,73 @@ struct Table {
     next: u64,
     /// Those who are not about to leave.
     present: usize,
-    /// No more come, and who becomes idle has to leave.
-    closing: bool,
-    members: HashMap<u64, Member>,
-    origins: HashMap<IpAddr, Count>,
+    members: HashMap<u64, Arc<Member>>,
+    origins: HashMap<IpAddr, Arc<Origin>>,
 }
 
 /// Connections of one origin.
-#[derive(Default, Clone, Copy)]
-struct Count {
-    waiting: usize,
-    served: usize,
+struct Origin {
+    address: IpAddr,
+    /// Those who are not about to leave.
+    present: AtomicUsize,
+    /// Requests that can be answered now.
+    turns: Semaphore,
 }
 
 struct Member {
-    origin: IpAddr,
-    standing: Standing,
-    since: Instant,
-    /// Said when its standing was changed by somebody else.
-    told: Arc<Notify>,
+    origin: Arc<Origin>,
+    standing: AtomicU8,
+    /// Microseconds since the crowd's start.
+    since: AtomicU64,
+    /// Said when it has to leave, where it does not look at its stream.
+    told: Notify,
+    stream: Option<Arc<TcpStream>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// For a place, until another connection of its origin leaves.
-    Waiting,
-    Idle,
-    Busy,
-    /// It is asked to, and counts no more.
-    Leaving,
+/// What a connection does, as [`Member::standing`] has it.
+mod standing {
+    /// For its origin's turn, with a request.
+    pub(super) const WAITING: u8 = 0;
+    pub(super) const IDLE: u8 = 1;
+    pub(super) const BUSY: u8 = 2;
+    /// It is asked to leave, and counts no more.
+    pub(super) const LEAVING: u8 = 3;
 }
+use standing::{BUSY, IDLE, LEAVING, WAITING};
 
 impl Crowd {
     pub(crate) fn new(limits: Limits) -> Arc<Crowd> {
-        Arc::new(Crowd { limits, table: Mutex::default(), changed: Notify::new() })
+        Arc::new(Crowd {
+            limits,
+            start: Instant::now(),
+            table: Mutex::default(),
+            told_of_idle: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            changed: Notify::new(),
+        })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
+    fn now(&self) -> u64 {
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Asks all to leave, who is being answered as soon as that is done, and waits until they have.
     pub(crate) async fn close(&self) {
+        self.closing.store(true, SeqCst);
+        self.told_of_idle.store(true, SeqCst);
         loop {
             let changed = self.changed.notified();
             {
                 let mut table = crate::lock(&self.table);
-                table.closing = true;
-                let idle: Vec<u64> = table.members.iter().filter(|(_, member)| member.can_leave()).map(|(id, _)| *id).collect();
-                idle.into_iter().for_each(|id| table.ask_to_leave(id));
+                table.ask_all(|_| true);
                 if table.members.is_empty() {
                     return;
                 }
@@ -110,13 +140,29 @@ impl Crowd {
         }
     }
 
-    /// Waits until one more can come: a place is free, or somebody can be asked to leave.
+    /// Asks those to leave who are idle for too long; again and again.
+    pub(crate) async fn watch(&self) {
+        let pause = (self.limits.head / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        loop {
+            tokio::time::sleep(pause).await;
+            let before = self.now().saturating_sub(u64::try_from(self.limits.head.as_micros()).unwrap_or(u64::MAX));
+            crate::lock(&self.table).ask_all(|member| member.standing.load(SeqCst) == IDLE && member.since.load(SeqCst) < before);
+        }
+    }
+
+    /// Waits until one more can come: there is room, or somebody can be asked to leave.
     pub(crate) async fn room(&self) {
         loop {
             let changed = self.changed.notified();
             {
                 let table = crate::lock(&self.table);
-                if table.present < self.limits.connections || table.members.values().any(Member::can_leave) {
+                if table.present < self.limits.connections {
+                    return;
+                }
+                // Before the look at who is idle: who becomes idle after it sees this.
+                self.told_of_idle.store(true, SeqCst);
+                if table.members.values().any(|member| member.can_leave()) {
+                    self.told_of_idle.store(self.closing.load(SeqCst), SeqCst);
                     return;
                 }
             }
@@ -124,147 +170,154 @@ impl Crowd {
         }
     }
 
-    /// One more. It has a place once [`Place::turn`] says so.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Place {
-        let origin = origin(address);
-        let told = Arc::new(Notify::new());
+    /// Asks somebody to leave because there is no room for something else, such as another open file.
+    pub(crate) fn make_room(&self) {
+        crate::lock(&self.table).make_room(&self.limits);
+    }
+
+    /// Connections that are there, and those who are about to leave.
+    pub(crate) fn count(&self) -> usize {
+        crate::lock(&self.table).members.len()
+    }
+
+    /// One more, whose stream ends when it has to leave while it is idle.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, stream: Option<Arc<TcpStream>>) -> Place {
+        let address = origin(address);
         let mut table = crate::lock(&self.table);
         if table.present >= self.limits.connections {
-            table.make_room();
+            table.make_room(&self.limits);
         }
-        let served = |table: &Table| table.origins.get(&origin).map_or(0, |count| count.served);
-        if served(&table) >= self.limits.for_one {
-            table.longest_idle(origin).into_iter().for_each(|id| table.ask_to_leave(id));
-        }
-        let standing = if served(&table) < self.limits.for_one { Standing::Idle } else { Standing::Waiting };
+        let new = || Arc::new(Origin { address, present: AtomicUsize::new(0), turns: Semaphore::new(self.limits.for_one) });
+        let origin = Arc::clone(table.origins.entry(address).or_insert_with(new));
+        origin.present.fetch_add(1, SeqCst);
+        table.present += 1;
+        let (standing, since) = (AtomicU8::new(IDLE), AtomicU64::new(self.now()));
+        let member = Arc::new(Member { origin, standing, since, told: Notify::new(), stream });
         let id = table.next;
         table.next += 1;
-        table.count(origin, standing, 1);
-        table.members.insert(id, Member { origin, standing, since: Instant::now(), told: Arc::clone(&told) });
-        Place { crowd: Arc::clone(self), id, told }
+        table.members.insert(id, Arc::clone(&member));
+        Place { crowd: Arc::clone(self), id, member }
     }
 }
 
 impl Member {
     fn can_leave(&self) -> bool {
-        matches!(self.standing, Standing::Waiting | Standing::Idle)
+        matches!(self.standing.load(SeqCst), WAITING | IDLE)
+    }
+
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.standing.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
     }
 }
 
 impl Table {
-    /// Asks one to leave: of the origin with the most connections who has one to spare, one that waits, else the one that
-    /// is idle for the longest time.
-    fn make_room(&mut self) {
-        let spare = self.members.iter().filter(|(_, member)| member.can_leave());
-        let victim = spare.min_by_key(|(id, member)| {
-            let all = self.origins.get(&member.origin).map_or(0, |count| count.waiting + count.served);
-            (std::cmp::Reverse(all), member.standing != Standing::Waiting, member.since, **id)
-        });
-        if let Some(id) = victim.map(|(id, _)| *id) {
-            self.ask_to_leave(id);
+    /// Asks some to leave: of the origin with the most connections who has any to spare, those that wait, then those that
+    /// are idle for the longest time.
+    fn make_room(&mut self, limits: &Limits) {
+        let all = self.members.iter().filter(|(_, member)| member.can_leave());
+        let mut spare: Vec<_> = all
+            .map(|(id, member)| {
+                let idle = member.standing.load(SeqCst) != WAITING;
+                (std::cmp::Reverse(member.origin.present.load(SeqCst)), idle, member.since.load(SeqCst), *id)
+            })
+            .collect();
+        let some = (limits.connections / OF_ALL).max(1);
+        if spare.len() > some {
+            spare.select_nth_unstable(some - 1);
         }
-    }
-
-    fn longest_idle(&self, origin: IpAddr) -> Option<u64> {
-        let idle = self.members.iter().filter(|(_, member)| member.origin == origin && member.standing == Standing::Idle);
-        idle.min_by_key(|(id, member)| (member.since, **id)).map(|(id, _)| *id)
-    }
-
-    fn ask_to_leave(&mut self, id: u64) {
-        self.stand(id, Standing::Leaving).into_iter().for_each(|told| told.notify_one());
-    }
-
-    /// Changes the standing of one who is there and not leaving.
-    fn stand(&mut self, id: u64, standing: Standing) -> Option<Arc<Notify>> {
-        let member = self.members.get_mut(&id).filter(|member| member.standing != Standing::Leaving)?;
-        let (origin, before) = (member.origin, std::mem::replace(&mut member.standing, standing));
-        member.since = Instant::now();
-        let told = Arc::clone(&member.told);
-        self.count(origin, before, -1);
-        self.count(origin, standing, 1);
-        Some(told)
-    }
-
-    fn count(&mut self, origin: IpAddr, standing: Standing, change: isize) {
-        let count = self.origins.entry(origin).or_default();
-        match standing {
-            Standing::Waiting => count.waiting = count.waiting.saturating_add_signed(change),
-            Standing::Idle | Standing::Busy => count.served = count.served.saturating_add_signed(change),
-            Standing::Leaving => return,
-        }
-        self.present = self.present.saturating_add_signed(change);
-        if count.waiting + count.served == 0 {
-            self.origins.remove(&origin);
-        }
-    }
-
-    /// Gives the places that are free to those who wait for the longest time. `idle` is one that can be had, too.
-    fn next_turn(&mut self, origin: IpAddr, limits: &Limits, idle: Option<u64>) {
-        let count = self.origins.get(&origin).copied().unwrap_or_default();
-        if count.waiting == 0 {
-            return;
-        }
-        if count.served >= limits.for_one {
-            match idle {
-                Some(id) => self.ask_to_leave(id),
-                None => return,
+        for (_, _, _, id) in spare.into_iter().take(some) {
+            if let Some(member) = self.members.get(&id).map(Arc::clone) {
+                self.ask(&member);
             }
         }
-        let waiting = self.members.iter().filter(|(_, member)| member.origin == origin && member.standing == Standing::Waiting);
-        if let Some(id) = waiting.min_by_key(|(id, member)| (member.since, **id)).map(|(id, _)| *id) {
-            self.stand(id, Standing::Idle).into_iter().for_each(|told| told.notify_one());
+    }
+
+    fn ask_all(&mut self, which: impl Fn(&Member) -> bool) {
+        let asked: Vec<Arc<Member>> = self.members.values().filter(|member| member.can_leave() && which(member)).map(Arc::clone).collect();
+        asked.iter().for_each(|member| self.ask(member));
+    }
+
+    /// Asks one to leave who is not being answered.
+    fn ask(&mut self, member: &Arc<Member>) {
+        if !(member.change(IDLE, LEAVING) || member.change(WAITING, LEAVING)) {
+            return;
+        }
+        self.gone(&member.origin);
+        member.told.notify_one();
+        if let Some(stream) = &member.stream {
+            // What is on its way to the client still gets there.
+            let _ = socket2::SockRef::from(&**stream).shutdown(Shutdown::Both);
+        }
+    }
+
+    fn gone(&mut self, origin: &Origin) {
+        self.present = self.present.saturating_sub(1);
+        if origin.present.fetch_sub(1, SeqCst) == 1 {
+            self.origins.remove(&origin.address);
         }
     }
 }
 
-/// One connection among all. Dropping it makes place for another.
+/// Whether a request is answered now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Now,
+    /// After others of its origin: see [`Place::turn`].
+    Later,
+    /// Never: the connection has to leave.
+    Never,
+}
+
+/// One connection among all. Dropping it makes room for another.
 pub(crate) struct Place {
     crowd: Arc<Crowd>,
     id: u64,
-    told: Arc<Notify>,
+    member: Arc<Member>,
 }
 
 impl Place {
-    fn standing(&self) -> Standing {
-        crate::lock(&self.crowd.table).members.get(&self.id).map_or(Standing::Leaving, |member| member.standing)
+    /// A request is there. While it is answered, until [`Place::idle`], nobody asks the connection to leave.
+    pub(crate) fn busy(&self) -> Turn {
+        let Ok(turn) = self.member.origin.turns.try_acquire() else { return Turn::Later };
+        if !self.member.change(IDLE, BUSY) {
+            return Turn::Never;
+        }
+        turn.forget();
+        Turn::Now
     }
 
-    /// Waits for its turn. False: it has to leave.
+    /// Waits until it is the origin's turn. False: it has to leave.
     pub(crate) async fn turn(&self) -> bool {
-        loop {
-            match self.standing() {
-                Standing::Waiting => self.told.notified().await,
-                Standing::Leaving => return false,
-                Standing::Idle | Standing::Busy => return true,
-            }
+        self.member.since.store(self.crowd.now(), SeqCst);
+        if !self.member.change(IDLE, WAITING) {
+            return false;
         }
+        self.tell();
+        let turn = tokio::select! {
+            turn = self.member.origin.turns.acquire() => turn,
+            () = self.member.told.notified() => return false,
+        };
+        match turn {
+            Ok(turn) if self.member.change(WAITING, BUSY) => turn.forget(),
+            _ => return false,
+        }
+        true
     }
 
-    /// Waits until it has to leave, for others.
-    pub(crate) async fn has_to_leave(&self) {
-        while self.standing() != Standing::Leaving {
-            self.told.notified().await;
+    /// The response is on its way.
+    pub(crate) fn idle(&self, now: Instant) {
+        self.member.since.store(self.crowd.at(now), SeqCst);
+        if self.member.change(BUSY, IDLE) {
+            self.member.origin.turns.add_permits(1);
         }
+        self.tell();
     }
 
-    /// A request is being answered: until [`Place::idle`], nobody asks it to leave.
-    pub(crate) fn busy(&self) {
-        crate::lock(&self.crowd.table).stand(self.id, Standing::Busy);
-    }
-
-    /// Its response is on its way.
-    pub(crate) fn idle(&self) {
-        {
-            let mut table = crate::lock(&self.crowd.table);
-            table.stand(self.id, Standing::Idle);
-            if table.closing {
-                table.ask_to_leave(self.id);
-            }
-            if let Some(origin) = table.members.get(&self.id).map(|member| member.origin) {
-                table.next_turn(origin, &self.crowd.limits, Some(self.id));
-            }
+    /// Tells who waits for room that there is somebody who can leave.
+    fn tell(&self) {
+        if self.crowd.told_of_idle.load(SeqCst) {
+            self.crowd.changed.notify_waiters();
         }
-        self.crowd.changed.notify_waiters();
     }
 }
 
@@ -272,9 +325,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         {
             let mut table = crate::lock(&self.crowd.table);
-            if let Some(member) = table.members.remove(&self.id) {
-                table.count(member.origin, member.standing, -1);
-                table.next_turn(member.origin, &self.crowd.limits, None);
+            table.members.remove(&self.id);
+            match self.member.standing.swap(LEAVING, SeqCst) {
+                LEAVING => {}
+                BUSY => {
+                    self.member.origin.turns.add_permits(1);
+                    table.gone(&self.member.origin);
+                }
+                _ => table.gone(&self.member.origin),
             }
         }
         self.crowd.changed.notify_waiters();
@@ -300,60 +358,78 @@ mod tests {
         Crowd::new(Limits { connections, for_one, ..Limits::default() })
     }
 
-    fn standings(places: &[Place]) -> Vec<Standing> {
-        places.iter().map(Place::standing).collect()
+    fn standings(places: &[Place]) -> Vec<u8> {
+        places.iter().map(standing_of).collect()
+    }
+
+    fn standing_of(place: &Place) -> u8 {
+        place.member.standing.load(SeqCst)
+    }
+
+    fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()
     }
 
     #[test]
     fn the_one_who_is_idle_for_the_longest_time_leaves_for_the_next() {
-        use Standing::{Busy, Idle, Leaving};
         let crowd = crowd(4, 4);
-        let held: Vec<Place> = (0..4).map(|_| crowd.enter(A)).collect();
-        held[0].busy();
-        let other = crowd.enter(B);
-        assert_eq!(standings(&held), [Busy, Leaving, Idle, Idle]);
+        let held: Vec<Place> = (0..4).map(|_| crowd.enter(A, None)).collect();
+        assert_eq!(held[0].busy(), Turn::Now);
+        let other = crowd.enter(B, None);
+        assert_eq!(standings(&held), [BUSY, LEAVING, IDLE, IDLE]);
         // A has three, B one; and of A the next who came.
-        let another = crowd.enter(A);
-        assert_eq!((standings(&held), other.standing(), another.standing()), (vec![Busy, Leaving, Leaving, Idle], Idle, Idle));
-        held[0].idle();
+        let another = crowd.enter(A, None);
+        assert_eq!((standings(&held), standing_of(&other), standing_of(&another)), (vec![BUSY, LEAVING, LEAVING, IDLE], IDLE, IDLE));
+        assert_eq!(held[1].busy(), Turn::Never);
+        held[0].idle(Instant::now());
         drop(other);
-        let (b, c) = (crowd.enter(B), crowd.enter(B));
-        assert_eq!((standings(&held), b.standing(), c.standing()), (vec![Idle, Leaving, Leaving, Leaving], Idle, Idle));
+        let (b, c) = (crowd.enter(B, None), crowd.enter(B, None));
+        assert_eq!((standings(&held), standing_of(&b), standing_of(&c)), (vec![IDLE, LEAVING, LEAVING, LEAVING], IDLE, IDLE));
         assert_eq!(crate::lock(&crowd.table).present, 4);
         drop((held, another, b, c));
-        assert!(crate::lock(&crowd.table).origins.is_empty() && crate::lock(&crowd.table).members.is_empty());
+        let table = crate::lock(&crowd.table);
+        assert!(table.origins.is_empty() && table.members.is_empty() && table.present == 0);
     }
 
     #[test]
-    fn one_address_waits_for_itself_and_others_do_not() {
-        use Standing::{Busy, Idle, Leaving, Waiting};
-        let crowd = crowd(8, 2);
-        let held: Vec<Place> = (0..2).map(|_| crowd.enter(A)).collect();
-        held.iter().for_each(Place::busy);
-        let waiting: Vec<Place> = (0..6).map(|_| crowd.enter(A)).collect();
-        assert!(waiting.iter().all(|place| place.standing() == Waiting));
-        // Full: the first that waits leaves for somebody else.
-        let other = crowd.enter(B);
-        assert_eq!((other.standing(), standings(&waiting)), (Idle, vec![Leaving, Waiting, Waiting, Waiting, Waiting, Waiting]));
-        // Who has been answered makes place for one that waits.
-        held[0].idle();
-        assert_eq!((standings(&held), standings(&waiting)[..3].to_vec()), (vec![Leaving, Busy], vec![Leaving, Idle, Waiting]));
-        waiting[1].busy();
-        drop(held);
-        assert_eq!(standings(&waiting), [Leaving, Busy, Idle, Waiting, Waiting, Waiting]);
-        // Idle for a moment only, but the newcomer is of the same address.
-        let newest = crowd.enter(A);
-        assert_eq!((standings(&waiting)[2], newest.standing()), (Leaving, Idle));
+    fn one_address_waits_for_itself_and_others_do_not() -> std::io::Result<()> {
+        runtime()?.block_on(async {
+            let crowd = crowd(6, 2);
+            let held: Vec<Place> = (0..2).map(|_| crowd.enter(A, None)).collect();
+            assert!(held.iter().all(|place| place.busy() == Turn::Now));
+            let mut waiting = Vec::new();
+            for _ in 0..4 {
+                let place = Arc::new(crowd.enter(A, None));
+                assert_eq!(place.busy(), Turn::Later);
+                let waits = Arc::clone(&place);
+                waiting.push((place, tokio::spawn(async move { waits.turn().await })));
+                tokio::task::yield_now().await;
+            }
+            // Full: the first that waits leaves for somebody else, who is answered at once.
+            let other = crowd.enter(B, None);
+            assert_eq!((other.busy(), standing_of(&waiting[0].0)), (Turn::Now, LEAVING));
+            let (_, first) = waiting.remove(0);
+            assert!(!first.await?);
+            // Who has been answered makes place for one that waits.
+            held[0].idle(Instant::now());
+            let (second, answered) = waiting.remove(0);
+            assert!(answered.await?);
+            assert_eq!((standing_of(&second), standing_of(&waiting[0].0), held[0].busy()), (BUSY, WAITING, Turn::Later));
+            // And so does who goes in the middle.
+            drop(second);
+            let (third, answered) = waiting.remove(0);
+            assert!(answered.await?);
+            assert_eq!((standing_of(&third), held[0].busy()), (BUSY, Turn::Later));
+            Ok(())
+        })
     }
 
     #[test]
     fn a_full_house_of_busy_ones_has_room_when_one_is_idle() -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
+        runtime()?.block_on(async {
             let crowd = crowd(2, 1);
-            let (a, b) = (crowd.enter(A), crowd.enter(B));
-            a.busy();
-            b.busy();
+            let (a, b) = (crowd.enter(A, None), crowd.enter(B, None));
+            assert_eq!((a.busy(), b.busy()), (Turn::Now, Turn::Now));
             let waits = tokio::time::timeout(Duration::from_millis(20), crowd.room()).await;
             assert!(waits.is_err());
             let room = tokio::spawn({
@@ -361,13 +437,44 @@ mod tests {
                 async move { crowd.room().await }
             });
             tokio::task::yield_now().await;
-            a.idle();
+            a.idle(Instant::now());
             room.await.map_err(std::io::Error::other)?;
-            assert!(a.turn().await);
-            let c = crowd.enter(B);
-            assert!(!a.turn().await && c.standing() == Standing::Waiting);
-            a.has_to_leave().await;
+            let c = crowd.enter(B, None);
+            assert_eq!((standing_of(&a), a.busy(), c.busy()), (LEAVING, Turn::Never, Turn::Later));
             Ok(())
+        })
+    }
+
+    #[test]
+    fn who_is_idle_for_too_long_leaves_and_who_is_answered_does_not() -> std::io::Result<()> {
+        runtime()?.block_on(async {
+            let crowd = Crowd::new(Limits { head: Duration::from_millis(50), ..Limits::default() });
+            let (idle, busy) = (crowd.enter(A, None), crowd.enter(A, None));
+            assert_eq!(busy.busy(), Turn::Now);
+            let _ = tokio::time::timeout(Duration::from_millis(200), crowd.watch()).await;
+            assert_eq!((standing_of(&idle), standing_of(&busy)), (LEAVING, BUSY));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn all_leave_at_a_close_the_busy_ones_when_they_are_done() -> std::io::Result<()> {
+        runtime()?.block_on(async {
+            let crowd = crowd(4, 4);
+            let (idle, busy) = (crowd.enter(A, None), crowd.enter(A, None));
+            assert_eq!(busy.busy(), Turn::Now);
+            let close = tokio::spawn({
+                let crowd = Arc::clone(&crowd);
+                async move { crowd.close().await }
+            });
+            tokio::task::yield_now().await;
+            assert_eq!((standing_of(&idle), standing_of(&busy)), (LEAVING, BUSY));
+            drop(idle);
+            tokio::task::yield_now().await;
+            busy.idle(Instant::now());
+            assert!(!close.is_finished());
+            drop(busy);
+            close.await.map_err(std::io::Error::other)
         })
     }
 

@@ -2,6 +2,7 @@
 //! terminal: what it chose is shown short, in printable characters of ASCII, and without what may be a secret.
 
 use hyper::StatusCode;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +39,34 @@ pub struct AccessEntry {
 /// Called for each request when its response is over.
 pub type Access = Arc<dyn Fn(&AccessEntry) + Send + Sync>;
 
+/// An entry, in words that are shown as they are.
+pub(crate) struct Line<'a> {
+    pub(crate) peer: SocketAddr,
+    pub(crate) peer_shown: &'a str,
+    pub(crate) method: Cow<'a, str>,
+    pub(crate) target: Cow<'a, str>,
+    pub(crate) agent: Cow<'a, str>,
+    pub(crate) status: u16,
+    pub(crate) problem: Option<&'a str>,
+    pub(crate) sent: u64,
+    pub(crate) time: Duration,
+}
+
+impl Line<'_> {
+    fn entry(&self) -> AccessEntry {
+        AccessEntry {
+            peer: self.peer,
+            method: self.method.to_string(),
+            target: self.target.to_string(),
+            agent: self.agent.to_string(),
+            status: self.status,
+            problem: self.problem.map(String::from),
+            sent: self.sent,
+            time: self.time,
+        }
+    }
+}
+
 /// Where entries go: to whoever asked for them, else to the log.
 #[derive(Clone)]
 pub(crate) struct Log(pub(crate) Option<Access>);
@@ -48,18 +77,19 @@ impl Log {
         self.0.is_some() || tracing::enabled!(target: TARGET, Level::INFO)
     }
 
-    pub(crate) fn write(&self, entry: &AccessEntry) {
+    pub(crate) fn write(&self, line: &Line<'_>) {
         if let Some(access) = &self.0 {
-            access(entry);
+            access(&line.entry());
             return;
         }
-        let AccessEntry { peer, method, target, agent, status, problem, sent, time } = entry;
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        match problem {
+        let Line { peer_shown: peer, status, sent, .. } = line;
+        let (method, uri, agent) = (&*line.method, &*line.target, &*line.agent);
+        let millis = u64::try_from(line.time.as_millis()).unwrap_or(u64::MAX);
+        match line.problem {
             Some(problem) => {
-                tracing::error!(target: TARGET, %peer, method, uri = target, status, sent, millis, agent, problem = printable(problem), "request failed")
+                tracing::error!(target: TARGET, %peer, method, uri, status, sent, millis, agent, problem = printable(problem), "request failed")
             }
-            None => tracing::info!(target: TARGET, %peer, method, uri = target, status, sent, millis, agent, "request"),
+            None => tracing::info!(target: TARGET, %peer, method, uri, status, sent, millis, agent, "request"),
         }
     }
 
@@ -71,10 +101,20 @@ impl Log {
                 _ if error.is_parse_too_large() => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 _ => StatusCode::BAD_REQUEST,
             };
-            let none = || "-".to_string();
-            let problem = Some(format!("malformed request: {}", sentence(error)));
-            let (status, agent) = (status.as_u16(), String::new());
-            self.write(&AccessEntry { peer, method: none(), target: none(), agent, status, problem, sent: 0, time: Duration::ZERO });
+            let problem = format!("malformed request: {}", sentence(error));
+            let (status, problem, time) = (status.as_u16(), Some(&*problem), Duration::ZERO);
+            let peer_shown = &peer.to_string();
+            self.write(&Line {
+                peer,
+                peer_shown,
+                method: "-".into(),
+                target: "-".into(),
+                agent: "".into(),
+                status,
+                problem,
+                sent: 0,
+                time,
+            });
         } else {
             tracing::debug!(target: TARGET, %peer, why = sentence(error), "connection ended early");
         }
@@ -84,7 +124,7 @@ impl Log {
 /// An error with its causes.
 fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    shown(&causes.collect::<Vec<_>>().join(": "))
+    shown(&causes.collect::<Vec<_>>().join(": ")).into_owned()
 }
 
 /// What went wrong, in our own words, without what could move a cursor.
@@ -93,13 +133,28 @@ fn printable(text: &str) -> String {
 }
 
 /// A target without its query and without a user's name and password.
-pub(crate) fn shown_target(target: &str) -> String {
-    shown(&twostage_model::url::shown(target))
+pub(crate) fn shown_target(target: &str) -> Cow<'_, str> {
+    // A path without a query has neither.
+    if target.starts_with('/') && !target.contains(['?', '#']) {
+        return shown(target);
+    }
+    shown(&twostage_model::url::shown(target)).into_owned().into()
+}
+
+/// [`shown`] of bytes that need not be text.
+pub(crate) fn shown_bytes(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => shown(text),
+        Err(_) => shown(&String::from_utf8_lossy(bytes)).into_owned().into(),
+    }
 }
 
 /// Words of a stranger, in printable ASCII: nothing in them ends a line, or is obeyed by a terminal. (What writes a line
 /// of the log puts them into quotation marks, and escapes those that are in them.)
-pub(crate) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    if text.len() <= SHOWN && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.into();
+    }
     let mut shown = String::with_capacity(text.len().min(SHOWN));
     for (at, c) in text.char_indices() {
         match c {
@@ -112,7 +167,7 @@ pub(crate) fn shown(text: &str) -> String {
             _ => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| _ = write!(shown, "%{byte:02X}")),
         }
     }
-    shown
+    shown.into()
 }
 
 #[cfg(test)]
@@ -124,7 +179,8 @@ mod tests {
         assert_eq!(shown("Debian APT-HTTP/1.3 (2.6.1)"), "Debian APT-HTTP/1.3 (2.6.1)");
         assert_eq!(shown("a\r\nb\x1b[2J\"c\\"), "a%0D%0Ab%1B[2J\"c\\");
         assert_eq!(shown("\u{202e}ä\u{2028}\u{7f}"), "%E2%80%AE%C3%A4%E2%80%A8%7F");
-        let long = shown(&"\x07".repeat(100_000));
+        let words = "\x07".repeat(100_000);
+        let long = shown(&words);
         assert!(long.len() < 4 * SHOWN && long.ends_with("… (100000 bytes)"), "{}", long.len());
     }
 

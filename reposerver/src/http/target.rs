@@ -22,6 +22,8 @@ pub(crate) struct Target {
 pub(crate) enum Page {
     Index,
     Health,
+    /// Numbers about the server, for Prometheus.
+    Metrics,
     Key,
     /// The client file of a channel or snapshot, for apt.
     Sources(Prefix),
@@ -77,6 +79,7 @@ pub(crate) fn parse(request: &Parts, local: SocketAddr) -> Result<Target, Refusa
             "" => Page::Index,
             "healthz" => Page::Health,
             "key.asc" => Page::Key,
+            "metrics" => Page::Metrics,
             name => match (name.strip_suffix(".sources"), name.strip_suffix(".repo")) {
                 (Some(name), _) => Page::Sources(prefix(name)?),
                 (None, Some(name)) => Page::Repo(prefix(name)?),
@@ -111,7 +114,7 @@ fn length(uri: &Uri) -> usize {
 
 /// The one `Host`, which HTTP/1.1 asks for (RFC 9112 section 3.2) and earlier clients leave out. Two would let somebody
 /// in between see another one than we do.
-fn host(version: Version, headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+pub(crate) fn host(version: Version, headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if version >= Version::HTTP_11 => refuse(StatusCode::BAD_REQUEST, "there is no Host header\n"),

@@ -76,6 +76,49 @@ fn idle_connections_are_closed_for_the_next_client() {
     served.stop();
 }
 
+/// A client that holds thousands of connections takes nothing from the next one, not even from itself.
+#[test]
+fn thousands_of_idle_connections_of_one_address_stay_and_nobody_waits() {
+    let (_shop, served, _, _) = open();
+    let mut held: Vec<TcpStream> = (0..3000).map(|_| connect_from("127.0.0.1", served.at)).collect();
+    for stream in &mut held {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    }
+    for stream in &mut held {
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut said = [0; 15];
+        stream.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"HTTP/1.1 200 OK");
+    }
+    served.answers_within("127.0.0.1", Duration::from_secs(10));
+    served.answers_within("127.0.0.2", Duration::from_secs(10));
+    served.stop();
+}
+
+#[test]
+fn a_head_that_does_not_come_is_not_waited_for() {
+    let (shop, served, _, _) = open();
+    served.stop();
+    let served = Served::limited(&shop.repo, Limits { head: Duration::from_millis(300), ..Limits::default() });
+    let start = Instant::now();
+    for begun in [&b""[..], b"GET /", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\n"] {
+        let mut stream = served.connect();
+        stream.write_all(begun).unwrap();
+        // It drips.
+        let mut dripping = stream.try_clone().unwrap();
+        std::thread::spawn(move || {
+            while dripping.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        assert_eq!(said.is_empty(), begun.len() < 10, "{}", String::from_utf8_lossy(&said));
+    }
+    assert!(start.elapsed() < Duration::from_secs(15));
+    served.stop();
+}
+
 #[test]
 fn an_address_that_downloads_on_all_its_places_waits_for_itself() {
     let (_shop, served, head, digest) = large(Limits { connections: 8, for_one: 3, ..Limits::default() });

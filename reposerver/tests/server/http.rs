@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use twostage_model::Sha256;
 use twostage_reposerver::FIXED_HOST;
+use twostage_reposerver::http::Limits;
 
 /// A shop with one package of a few hundred kilobytes on channel main, served.
 pub fn open() -> (Shop, Served, String, Vec<u8>) {
@@ -189,6 +190,130 @@ fn a_package_is_served_once_metadata_names_it_and_for_ever() {
         std::fs::write(&names, written).unwrap();
     }
     assert_eq!(served.get(&first, &[]).body, bytes);
+    served.stop();
+}
+
+/// What is kept in memory is never older than what a publish has returned for, on a connection that stays open, too.
+#[test]
+fn who_asks_after_a_publish_sees_what_was_published() {
+    let (shop, served, _, _) = open();
+    served.stop();
+    // However long a publish takes, the connection stays.
+    let patient = Limits { head: std::time::Duration::from_secs(3600), ..Limits::default() };
+    let served = Served::limited(&shop.repo, patient);
+    let other = shop.again();
+    let mut stream = served.connect();
+    let packages: Vec<_> = (0..30).map(|n| shop.add("often", &format!("1.{n}"), "x")).collect();
+    for package in &packages {
+        // This process publishes, and another one.
+        let repo = if package.id.version.ends_with('1') { &other } else { &*shop.repo };
+        publish(repo, "main", "often", &[package], 1_700_000_000).unwrap();
+        for _ in 0..2 {
+            let release = said_on(&mut stream, "/main/dists/twostage/Release");
+            let listed = said_on(&mut stream, "/main/dists/twostage/main/binary-amd64/Packages");
+            assert!(release.contains(&Sha256::of(listed.as_bytes()).to_string()), "{}", package.id);
+            assert!(listed.contains(&format!("\nVersion: {}\n", package.id.version)), "{}", package.id);
+        }
+    }
+    served.stop();
+}
+
+/// What is kept in memory is withdrawn, too, whoever withdraws it, and whether the channel still has it or not.
+#[test]
+fn what_is_withdrawn_is_refused_at_once_although_it_is_kept_in_memory() {
+    let (shop, served, path, bytes) = open();
+    let digest = Sha256::of(&bytes);
+    let newer = shop.add("big", "2", "x");
+    let other = shop.again();
+    for still_there in [true, false] {
+        if !still_there {
+            // A client that holds earlier metadata still gets it.
+            publish(&other, "main", "g", &[&newer], 1_700_000_000).unwrap();
+        }
+        for _ in 0..3 {
+            assert_eq!(served.get(&path, &[]).body, bytes);
+        }
+    }
+    other.withdraw(&[(digest, "big".into())], "a secret", now()).unwrap();
+    for _ in 0..2 {
+        let answer = served.get(&path, &[]);
+        assert_eq!(answer.status, 410, "{}", answer.text());
+        assert!(answer.text().contains("a secret"));
+        assert_eq!(served.get(&path, &["Range: bytes=0-9"]).status, 410);
+    }
+    served.stop();
+}
+
+/// The body of an answer, on a connection that stays open.
+fn said_on(stream: &mut TcpStream, path: &str) -> String {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+    let (mut said, mut byte) = (Vec::new(), [0]);
+    while !said.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        said.push(byte[0]);
+    }
+    let head = String::from_utf8(said).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    String::from_utf8(body).unwrap()
+}
+
+/// A wrong path, and an index of an earlier state, are answered without the lists of packages of earlier snapshots.
+#[test]
+fn earlier_snapshots_are_not_read_for_what_they_do_not_have() {
+    let (shop, served, _, _) = open();
+    let release = served.get("/main/dists/twostage/Release", &[]).text();
+    let name = release.lines().find_map(|line| line.strip_prefix(' ')).unwrap().split_whitespace().next().unwrap().to_string();
+    let first = shop.repo.channel("main").unwrap().unwrap().snapshot;
+    let package = shop.add("later", "1", "x");
+    shop.publish("main", "later", &[&package]).unwrap();
+    let list = shop.repo.root().join(format!("snapshots/{first}/SHA256SUMS"));
+    std::fs::rename(&list, list.with_extension("aside")).unwrap();
+    let served = {
+        served.stop();
+        Served::new(&std::sync::Arc::new(shop.again()))
+    };
+    let folder = "/main/dists/twostage/main/binary-amd64/by-hash/SHA256";
+    assert_eq!(served.get(&format!("{folder}/{name}"), &[]).digest().to_string(), name);
+    let zeros = "0".repeat(64);
+    for path in [
+        format!("{folder}/{zeros}"),
+        "/main/repodata/nothing".into(),
+        format!("/main/repodata/{zeros}-primary.xml.gz"),
+        format!("/main/repodata/{name}-..%2fSHA256SUMS"),
+    ] {
+        let status = served.get(&path, &[]).status;
+        assert!([400, 404].contains(&status), "{path}: {status}");
+    }
+    let log = std::sync::Arc::clone(&served.log);
+    served.stop();
+    assert!(log.lock().unwrap().iter().all(|entry| entry.problem.is_none()));
+}
+
+#[test]
+fn the_server_counts_what_it_answers() {
+    let (_shop, served, _, _) = open();
+    let numbers = |served: &Served| -> std::collections::HashMap<String, u64> {
+        let text = served.get("/metrics", &[]).text();
+        text.lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.rsplit_once(' ').unwrap())
+            .map(|(name, n)| (name.into(), n.parse().unwrap()))
+            .collect()
+    };
+    let before = numbers(&served);
+    let length = served.get("/main/dists/twostage/InRelease", &[]).body.len();
+    served.get("/main/dists/twostage/InRelease", &[]);
+    served.get("/nothing", &[]);
+    let after = numbers(&served);
+    let grew = |name: &str| after[name] - before[name];
+    assert_eq!(grew("twostage_http_responses_total{status=\"2xx\"}"), 3, "the numbers themselves, and two");
+    assert_eq!(grew("twostage_http_responses_total{status=\"4xx\"}"), 1);
+    assert_eq!(grew("twostage_http_kept_total"), 1);
+    assert!(grew("twostage_http_sent_bytes_total") > 2 * length as u64);
+    // (Of earlier ones, the last may not be gone yet.)
+    assert!(after["twostage_http_connections"] >= 1);
     served.stop();
 }
 

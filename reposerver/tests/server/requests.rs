@@ -42,6 +42,37 @@ fn a_client_that_has_said_all_and_closes_its_side_is_answered() {
 }
 
 #[test]
+fn requests_are_the_same_however_they_are_cut() {
+    let (_shop, served, deb, bytes) = open();
+    let release = served.get("/main/dists/twostage/InRelease", &[]).body;
+    let mut all = String::new();
+    for target in ["/main/dists/twostage/InRelease", "/nothing", &deb, "/healthz", "/main/dists/twostage/InRelease"] {
+        all.push_str(&format!("GET {target} HTTP/1.1\r\nHost: a\r\nUser-Agent: {}\r\n\r\n", "x".repeat(700)));
+    }
+    let all = all.repeat(10).into_bytes();
+    for size in [1, 7, 1000, 5000, all.len()] {
+        let mut stream = served.connect();
+        let mut reader = stream.try_clone().unwrap();
+        let reading = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            reader.read_to_end(&mut said).map(|_| said)
+        });
+        // One byte at a time takes long: of the first requests only.
+        let sent = if size == 1 { &all[..all.len() / 10] } else { &all };
+        for piece in sent.chunks(size) {
+            stream.write_all(piece).unwrap();
+        }
+        stream.shutdown(Shutdown::Write).unwrap();
+        let said = reading.join().unwrap().unwrap();
+        let times = if size == 1 { 1 } else { 10 };
+        let count = |part: &[u8]| said.windows(part.len()).filter(|window| *window == part).count();
+        let counted = (count(b"HTTP/1.1 200 OK\r\n"), count(b"HTTP/1.1 404 "), count(&release), count(&bytes[..200]));
+        assert_eq!(counted, (4 * times, times, 2 * times, times), "in pieces of {size}");
+    }
+    served.stop();
+}
+
+#[test]
 fn a_request_says_once_whom_it_is_for() {
     let (_shop, served, _, _) = open();
     for (head, status) in [
@@ -190,7 +221,9 @@ fn what_is_too_long_is_said_to_be() {
     }
     assert_eq!(served.get(&format!("/healthz?{}", "a".repeat(9000)), &[]).status, 414);
     let (few, many) = ("X: y\r\n".repeat(50), "X: y\r\n".repeat(100));
-    for (headers, status) in [(few, 200), (many, 431), (format!("X: {}\r\n", "y".repeat(70_000)), 431)] {
+    // (With Host and Connection.)
+    let (most, more) = ("X: y\r\n".repeat(62), "X: y\r\n".repeat(63));
+    for (headers, status) in [(few, 200), (most, 200), (more, 431), (many, 431), (format!("X: {}\r\n", "y".repeat(70_000)), 431)] {
         let answer = served.raw(format!("GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{headers}\r\n").as_bytes());
         assert_eq!(answer.status, status, "{} bytes", headers.len());
     }
@@ -288,6 +321,76 @@ fn what_is_no_request_is_in_the_log_in_words_that_harm_nobody() {
         assert!(!text.contains("secret"), "{text}");
         assert!(text.len() < 3000 && text.chars().all(|c| (' '..='~').contains(&c) || c == '\u{2026}'), "{text}");
     }
+}
+
+/// Whatever comes: each response is in the log, what is no request ends its connection, and the next client is answered.
+#[test]
+fn changed_requests_are_answered_or_refused_and_each_answer_is_logged() {
+    let all = std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all");
+    if !all {
+        crate::common::count("short");
+    }
+    let (_shop, served, _, _) = open();
+    let seeds = [
+        "GET /main/dists/twostage/Release HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\n\r\n",
+        "GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nIf-Match: *\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 12\r\n\r\n",
+    ];
+    let words: [&[u8]; 9] = [b"\r\n", b"\n", b" ", b"\t", b"\0", b":", b"Content-Length: 3\r\n", b"Transfer-Encoding: gzip\r\n", b"\xff"];
+    let mut state = 1_u64;
+    let mut number = |most: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % most
+    };
+    let mut expected = std::collections::HashMap::new();
+    for _ in 0..if all { 10_000 } else { 300 } {
+        let mut bytes = seeds[number(seeds.len())].as_bytes().to_vec();
+        for _ in 0..=number(3) {
+            let at = number(bytes.len());
+            match number(3) {
+                0 => bytes[at] ^= 1 << number(8),
+                1 => drop(bytes.splice(at..at, words[number(words.len())].iter().copied())),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        bytes.extend_from_slice(b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut stream = served.connect();
+        let port = stream.local_addr().unwrap().port();
+        stream.write_all(&bytes).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut said = Vec::new();
+        let read = stream.read_to_end(&mut said);
+        let count = i64::try_from(said.windows(8).filter(|window| *window == b"\r\ndate: ").count()).unwrap();
+        assert!(count > 0 || said.is_empty(), "{read:?} {}", String::from_utf8_lossy(&said));
+        // (A port comes again when there were many.)
+        *expected.entry(port).or_insert(0) += count;
+    }
+    served.answers_within("127.0.0.1", Duration::from_secs(10));
+    let log = std::sync::Arc::clone(&served.log);
+    served.stop();
+    for entry in log.lock().unwrap().iter() {
+        if let Some(count) = expected.get_mut(&entry.peer.port()) {
+            *count -= 1;
+        }
+    }
+    let wrong: Vec<_> = expected.iter().filter(|(_, count)| **count != 0).collect();
+    assert!(wrong.is_empty(), "answers without an entry, or entries without an answer: {wrong:?}");
+}
+
+/// The entry of what is no request is there before its answer is: whoever was answered finds it in the log.
+#[test]
+fn what_is_no_request_is_in_the_log_before_it_is_answered() {
+    let (_shop, served, _, _) = open();
+    for number in 1..200 {
+        let mut stream = served.connect();
+        stream.write_all(b"nonsense\r\n\r\n").unwrap();
+        let mut said = [0; 12];
+        stream.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"HTTP/1.1 400");
+        assert_eq!(served.log.lock().unwrap().len(), number, "the entry comes after the answer");
+    }
+    served.stop();
 }
 
 impl Served {
