@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(body.remaining(), 3);
         let Ok(file) = tempfile::tempfile() else { return };
         let body = Body::joined(Bytes::from_static(b"head"), Arc::new(file), 2, 10).part(1, 5);
-        let From::File(mut body) = body.from_for_test() else { panic!("a file") };
+        let From::File(mut body) = body.taken_apart() else { panic!("a file") };
         assert_eq!((body.next_of_head(), body.next, body.end), (Bytes::from_static(b"ead"), 4, 6));
     }
 
@@ -285,7 +285,7 @@ mod tests {
     }
 
     impl Body {
-        fn from_for_test(mut self) -> From {
+        fn taken_apart(mut self) -> From {
             std::mem::replace(&mut self.from, From::Memory(Bytes::new()))
         }
     }

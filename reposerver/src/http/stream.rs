@@ -83,20 +83,22 @@ impl Stream {
                 }
             }
             socket2::SockRef::from(&*self.socket).shutdown(Shutdown::Write)?;
-            while !self.ended {
+            if self.ended {
+                return io::Result::Ok(());
+            }
+            loop {
                 // (What is there while it waits would be part of every connection.)
                 let read = {
                     let mut unread = [0; 4096];
                     self.socket.try_read(&mut unread)
                 };
                 match read {
-                    Ok(0) => break,
+                    Ok(0) => return Ok(()),
                     Ok(_) => tokio::task::consume_budget().await,
                     Err(why) if why.kind() == io::ErrorKind::WouldBlock => self.socket.readable().await?,
                     Err(why) => return Err(why),
                 }
             }
-            io::Result::Ok(())
         };
         let _ = tokio::time::timeout(LINGER, end).await;
     }
