@@ -24,6 +24,7 @@ mod exchange;
 mod hot;
 mod log;
 mod meters;
+mod pairs;
 mod store;
 mod stream;
 mod target;
@@ -38,6 +39,7 @@ use crowd::Crowd;
 use hot::{Found, Hot};
 use log::Log;
 use meters::Meters;
+use pairs::Pairs;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -73,6 +75,7 @@ struct State {
     log: Log,
     crowd: Arc<Crowd>,
     hot: Hot,
+    pairs: Pairs,
     meters: Meters,
     /// Bytes of heads that are not whole yet.
     unread: AtomicUsize,
@@ -102,6 +105,7 @@ impl Server {
             log: Log(access),
             crowd: Crowd::new(limits),
             hot: Hot::default(),
+            pairs: Pairs::default(),
             meters: Meters::default(),
             unread: AtomicUsize::new(0),
             finding: Semaphore::new(FINDING),

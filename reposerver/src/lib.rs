@@ -96,8 +96,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use twostage_model::project::{Algorithm, YumCompression};
 use std::time::Duration;
+use twostage_model::project::{Algorithm, YumCompression};
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
 
 /// How long a channel was written, or a withdrawal, before whoever wrote it returns: a server looks at what it has in

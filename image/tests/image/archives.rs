@@ -11,6 +11,7 @@ fn layers() -> Vec<Vec<u8>> {
     let top = Tar::new()
         .pax(&[("SCHILY.xattr.security.capability", b"\x01\x00\xff")])
         .file("usr/bin/ping", "ping")
+        .pax(&[("SCHILY.xattr.security.capability", b"\x01\x00\xff")])
         .hardlink("usr/bin/ping6", "usr/bin/ping")
         .file("etc/.wh.hosts", "")
         .raw(b'0', b"etc/\xff\n\\", b"", b"odd")

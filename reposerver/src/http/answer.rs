@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::hot::{Found, Kept};
+use super::pairs;
 use super::store::{Stamp, repodata_digest};
 use super::target::{Page, Prefix, Target};
 use crate::snapshot::{Signed, Snapshot};
@@ -64,11 +65,24 @@ pub(crate) fn find(repository: &Repository, target: &Target) -> Result<Option<(F
         Page::Below(prefix, _) => repository.pointer(prefix),
         _ => None,
     };
-    let found = resource(repository, target)?;
-    Ok(found.map(|mut resource| {
+    let whole = |mut resource: Resource, pointer| {
         let kept = resource.kept.take();
         (Found::new(&resource, kept, pointer), resource.body)
-    }))
+    };
+    if let Page::Below(prefix @ Prefix::Channel(_), path) = &target.page
+        && let Some(other) = pairs::other(&format!("/{}", path.join("/")))
+    {
+        // Both of one state.
+        let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
+        let other = site.find(&other.split('/').skip(1).collect::<Vec<_>>())?.map(|other| Arc::new(whole(other, None).0));
+        let asked = site.find(&path.iter().map(String::as_str).collect::<Vec<_>>())?;
+        return Ok(asked.map(|asked| {
+            let (mut found, body) = whole(asked, pointer);
+            found.other = other;
+            (found, body)
+        }));
+    }
+    Ok(resource(repository, target)?.map(|resource| whole(resource, pointer)))
 }
 
 fn resource(repository: &Repository, target: &Target) -> Result<Option<Resource>> {

@@ -111,9 +111,16 @@ impl Service<Request<Incoming>> for Answering {
 fn kept(exchange: &Exchange, parts: &Parts, now: Instant) -> Option<(Arc<Found>, Body)> {
     let is_plain = (parts.method == Method::GET || parts.method == Method::HEAD) && parts.uri.authority().is_none();
     let path = parts.uri.path_and_query().filter(|_| is_plain && parts.headers.len() <= MAX_HEADERS)?;
-    let found = exchange.state.hot.get(path.as_str(), now)?;
+    let next = if parts.method == Method::GET { exchange.state.pairs.next(exchange.peer, path.as_str(), now) } else { None };
+    let found = match &next {
+        Some(next) => Arc::clone(next),
+        None => exchange.state.hot.get(path.as_str(), now)?,
+    };
     target::host(parts.version, &parts.headers).ok()?;
     let body = found.body(&exchange.state.repository, now).ok()?;
+    if next.is_none() && parts.method == Method::GET {
+        exchange.state.pairs.gave(exchange.peer, path.as_str(), &found, now);
+    }
     Some((found, body))
 }
 
@@ -142,8 +149,20 @@ async fn later(exchange: Arc<Exchange>, start: Instant, mut parts: Parts, turn: 
         Err(refusal) => problem(refusal.status, &refusal.text, &mut parts),
         Ok(target) => {
             let name = parts.uri.path_and_query().map_or("", |path| path.as_str()).to_string();
-            match exchange.state.find(&name, target).await {
-                Ok(Some((found, body))) => dress(&found, body, &mut parts),
+            let next = if parts.method == Method::GET { exchange.state.pairs.next(exchange.peer, &name, start) } else { None };
+            let next = next.and_then(|found| found.body(&exchange.state.repository, start).ok().map(|body| (found, body)));
+            let is_next = next.is_some();
+            let found = match next {
+                Some(next) => Ok(Some(next)),
+                None => exchange.state.find(&name, target).await,
+            };
+            match found {
+                Ok(Some((found, body))) => {
+                    if !is_next && parts.method == Method::GET {
+                        exchange.state.pairs.gave(exchange.peer, &name, &found, start);
+                    }
+                    dress(&found, body, &mut parts)
+                }
                 Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such file here\n", &mut parts),
                 Err(error) => match crate::withdraw::gone(&error) {
                     Some(why) => problem(StatusCode::GONE, &format!("{why}\n"), &mut parts),

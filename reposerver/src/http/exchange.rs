@@ -22,7 +22,7 @@ const FREE: usize = 1 << 10;
 pub(crate) struct Exchange {
     pub(crate) state: Arc<State>,
     pub(crate) place: Place,
-    peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// As the log has it.
     peer_shown: String,
     /// The address that the client reached us on.

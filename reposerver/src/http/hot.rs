@@ -40,6 +40,8 @@ pub(crate) struct Found {
     /// Seconds since 1970.
     pub(crate) modified: Option<i64>,
     pub(crate) length: u64,
+    /// The signature that goes with it, or the file that it signs, in the same state of its channel.
+    pub(crate) other: Option<Arc<Found>>,
     kept: Option<Kept>,
     /// The file that says what its channel or snapshot is, as it was; nothing for what never changes.
     pointer: Option<(PathBuf, Stamp)>,
@@ -103,7 +105,7 @@ impl Found {
         let modified = resource.modified.map(date::http);
         headers.extend(modified.and_then(|date| HeaderValue::from_str(&date).ok()).map(|value| (header::LAST_MODIFIED, value)));
         let (modified, length) = (resource.modified, resource.body.remaining());
-        Found { headers, etag, modified, length, kept, pointer, since: Instant::now(), open: Mutex::default() }
+        Found { headers, etag, modified, length, other: None, kept, pointer, since: Instant::now(), open: Mutex::default() }
     }
 
     /// The body once more.

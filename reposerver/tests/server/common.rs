@@ -361,3 +361,36 @@ impl Dnf {
         try_run(&mut command)
     }
 }
+
+/// Real zypper in a root of its own.
+pub struct Zypper {
+    dir: tempfile::TempDir,
+}
+
+impl Zypper {
+    pub fn new(client: &str) -> Zypper {
+        let zypper = Zypper { dir: tempfile::TempDir::new().unwrap() };
+        let repos = zypper.dir.path().join("etc/zypp/repos.d");
+        fs::create_dir_all(&repos).unwrap();
+        fs::write(repos.join("demo.repo"), client).unwrap();
+        zypper
+    }
+
+    pub fn run(&self, args: &[&str]) -> (bool, String) {
+        let mut command = Command::new("zypper");
+        command.arg("--root").arg(self.dir.path()).args(["--non-interactive", "--releasever", "1"]).args(args);
+        command.env("HOME", self.dir.path()).env("LC_ALL", "C.UTF-8").env("ZYPP_LOCKFILE_ROOT", self.dir.path());
+        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"] {
+            command.env_remove(name);
+        }
+        try_run(&mut command)
+    }
+
+    /// The names of the packages that it knows.
+    pub fn packages(&self) -> std::collections::BTreeSet<String> {
+        let (good, said) = self.run(&["--no-refresh", "--xmlout", "search", "--details", "--type", "package"]);
+        assert!(good, "{said}");
+        let found = said.split("<solvable ").skip(1).filter_map(|part| Some(part.split_once("name=\"")?.1.split_once('"')?.0.to_string()));
+        found.collect()
+    }
+}

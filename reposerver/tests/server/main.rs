@@ -9,6 +9,7 @@ mod damage;
 mod http;
 mod killed;
 mod life;
+mod many;
 mod model;
 mod requests;
 mod sign;
