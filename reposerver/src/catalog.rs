@@ -92,9 +92,11 @@ struct State {
 /// A record to add, with its texts.
 struct New<'a> {
     texts: Vec<(Pack, Cow<'a, [u8]>)>,
-    /// The record's bytes, from where the texts are.
-    record: Box<dyn Fn(&[Span]) -> Vec<u8> + 'a>,
+    record: Box<Written<'a>>,
 }
+
+/// The bytes of a record, from where its texts are.
+type Written<'a> = dyn Fn(&[Span]) -> Vec<u8> + 'a;
 
 /// The open files of one generation.
 pub(crate) struct Packs {
