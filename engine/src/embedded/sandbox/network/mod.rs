@@ -90,8 +90,13 @@ impl Ways {
                 Ok((Go { line: Some((line.inside, line.outside)), wait: false }, Connected::default()))
             }
             Way::Helper(helper) => {
-                let helping = helper.start(program, process).or_fail(Class::Engine, failed)?;
-                Ok((Go { line: None, wait: true }, Connected(Some(helping))))
+                let mut helping = helper.start(program, process).or_fail(Class::Engine, failed)?;
+                let ready = helping.is_ready(within::PATIENCE);
+                let connected = Connected(Some(helping));
+                if !ready {
+                    return Err(connected.explain(Error::new(Class::Engine, within::NO_WAY)));
+                }
+                Ok((Go { line: None, wait: true }, connected))
             }
             Way::Nowhere | Way::Shared => Ok((Go::default(), Connected::default())),
         }
