@@ -25,7 +25,7 @@ mod reference;
 mod stream;
 
 pub use attached::{Attached, Size, Told};
-pub use container::Container;
+pub use container::{Container, Refusal};
 #[doc(hidden)]
 pub use embedded::sandbox;
 pub use images::{Saved, SavedAt, Write};
