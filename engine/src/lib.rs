@@ -552,6 +552,16 @@ impl Engine {
         }
     }
 
+    /// What the URLs of a Dockerfile's ADD may lead to, where its RUNs have this network: the same, as far as it is this
+    /// machine's own.
+    pub fn destinations(&self, network: Network) -> execute::Destinations {
+        match (&self.0, network) {
+            (_, Network::Host) => execute::Destinations::Everything,
+            (Within::Docker(_), _) => execute::Destinations::default(),
+            (Within::Embedded(session), _) => execute::Destinations::World { doors: session.doors() },
+        }
+    }
+
     /// Which ids containers have on this machine, in a sentence, where the engine is on this machine.
     pub fn ids(&self) -> Option<String> {
         match &self.0 {
