@@ -13,8 +13,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Connections, and questions for names, of one container at a time.
+/// Connections of one port, or questions for names, of one container at a time.
 const MOST: usize = 512;
+/// Descriptors of this process that connections leave to everything else that it does.
+const OTHERS: u64 = 256;
 /// How long a name server has for its answer before the next one is asked.
 const ANSWER: Duration = Duration::from_secs(3);
 /// How long a connection for names may last.
@@ -61,17 +63,20 @@ impl Opened {
 /// A socket cannot be used.
 pub(in super::super) async fn serve(opened: Opened, ports: Ports, resolv: &[u8]) -> io::Result<Infallible> {
     let mut all = JoinSet::new();
+    let listeners = opened.doors.len() + if opened.names.is_some() { 2 } else { 0 } + ports.len();
+    let open = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let share = share(open, listeners);
     for (port, listener) in opened.doors {
         let listener = listening(listener)?;
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        all.spawn(accept(listener, move |stream| forward(stream, async move { connected(TcpStream::connect(here)).await })));
+        all.spawn(accept(listener, share, move |stream| forward(stream, async move { connected(TcpStream::connect(here)).await })));
     }
     if let Some((udp, tcp)) = opened.names {
         udp.set_nonblocking(true)?;
         let servers: Arc<[SocketAddr]> = servers(&String::from_utf8_lossy(resolv)).into();
         let (udp, tcp) = (UdpSocket::from_std(udp)?, listening(tcp)?);
-        all.spawn(packets(udp, Arc::clone(&servers)));
-        all.spawn(accept(tcp, move |stream| {
+        all.spawn(packets(udp, share, Arc::clone(&servers)));
+        all.spawn(accept(tcp, share, move |stream| {
             let servers = Arc::clone(&servers);
             async move {
                 let _ = timeout(TALK, forward(stream, first(servers))).await;
@@ -82,11 +87,19 @@ pub(in super::super) async fn serve(opened: Opened, ports: Ports, resolv: &[u8])
         let sockets = Arc::new(Mutex::new(sockets));
         for (listener, port) in ports {
             let (sockets, to) = (Arc::clone(&sockets), SocketAddr::new(opened.address, port));
-            all.spawn(accept(listening(listener)?, move |stream| forward(stream, within(Arc::clone(&sockets), to))));
+            all.spawn(accept(listening(listener)?, share, move |stream| forward(stream, within(Arc::clone(&sockets), to))));
         }
     }
     while all.join_next().await.is_some() {}
     std::future::pending().await
+}
+
+/// Connections that each of so many sockets may have at a time, where this process may have so many files open: each
+/// takes two, and one socket that has many must leave the others theirs.
+fn share(open: u64, listeners: usize) -> usize {
+    let all = open.saturating_sub(OTHERS) / 2;
+    let each = all / u64::try_from(listeners.max(1)).unwrap_or(u64::MAX);
+    usize::try_from(each).unwrap_or(MOST).clamp(1, MOST)
 }
 
 fn listening(listener: std::net::TcpListener) -> io::Result<TcpListener> {
@@ -95,11 +108,11 @@ fn listening(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 }
 
 /// Takes connections, and drops all of them when it is dropped itself.
-async fn accept<F>(listener: TcpListener, serve: impl Fn(TcpStream) -> F)
+async fn accept<F>(listener: TcpListener, most: usize, serve: impl Fn(TcpStream) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(MOST));
+    let slots = Arc::new(Semaphore::new(most));
     let mut open = JoinSet::new();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
@@ -168,9 +181,9 @@ async fn first(servers: Arc<[SocketAddr]>) -> io::Result<TcpStream> {
     Err(io::ErrorKind::ConnectionRefused.into())
 }
 
-async fn packets(socket: UdpSocket, servers: Arc<[SocketAddr]>) {
+async fn packets(socket: UdpSocket, most: usize, servers: Arc<[SocketAddr]>) {
     let socket = Arc::new(socket);
-    let slots = Arc::new(Semaphore::new(MOST));
+    let slots = Arc::new(Semaphore::new(most));
     let mut open = JoinSet::new();
     let mut buffer = vec![0; PACKET];
     loop {
@@ -208,6 +221,15 @@ async fn ask(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_socket_has_its_share_of_what_this_process_may_open() {
+        for (open, listeners, each) in
+            [(1024, 1, 384), (1024, 3, 128), (1024, 20, 19), (20_000, 3, 512), (u64::MAX, 1, 512), (100, 5, 1), (1024, 0, 384)]
+        {
+            assert_eq!(share(open, listeners), each, "{open} {listeners}");
+        }
+    }
 
     #[test]
     fn name_servers_are_read_as_the_resolver_reads_them() {
