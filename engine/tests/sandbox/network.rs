@@ -132,6 +132,34 @@ fn a_published_port_leads_into_a_container_that_may_reach_nothing() {
 }
 
 #[test]
+fn what_a_container_said_last_is_passed_on_after_it_has_ended() {
+    let place = Place::new("last-words");
+    let root = place.root();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("its own");
+    let ports = [(listener, 80)];
+    let size = 4_000_000;
+    // More than a connection holds whose other end reads nothing, and less than two hold.
+    let cmd = shell(&format!("nc -l -p 80 -e sh -c 'read word; head -c {size} /dev/zero'"));
+    let asking = std::thread::spawn(move || {
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut answer = Vec::new();
+        while answer.is_empty() && Instant::now() < end {
+            let mut stream = TcpStream::connect(at).expect("it listens");
+            let mut first = [0];
+            if stream.write_all(b"hello\n").and_then(|()| stream.read_exact(&mut first)).is_ok() {
+                answer.extend(first);
+                std::thread::sleep(Duration::from_secs(1));
+                let _ = stream.read_to_end(&mut answer);
+            }
+        }
+        answer.len()
+    });
+    let (code, _) = place.run_job(Job { cmd: &cmd, ports: &ports, ..job(&root) });
+    assert_eq!((code, asking.join().expect("an answer")), (0, size));
+}
+
+#[test]
 fn a_port_that_has_all_the_connections_it_may_leaves_the_others_theirs() {
     let told = std::env::temp_dir().join(format!("twostage-sandbox-{}-busy-ports", std::process::id()));
     let own = std::env::current_exe().expect("this program");
@@ -144,6 +172,9 @@ fn a_port_that_has_all_the_connections_it_may_leaves_the_others_theirs() {
     let ports: Vec<SocketAddr> = text.lines().map(|line| line.parse().expect("an address")).collect();
     let fill = |_| TcpStream::connect_timeout(&ports[0], Duration::from_secs(2)).ok();
     let held: Vec<Option<TcpStream>> = (0..600).map(fill).take_while(Option::is_some).collect();
+    let open = format!("/proc/{}/fd", child.id());
+    until("it is busy", || fs::read_dir(&open).is_ok_and(|files| files.count() > 400));
+    std::thread::sleep(Duration::from_secs(1));
     let answer = ask(ports[1], "hello\n");
     let count = held.len();
     drop(held);
@@ -162,8 +193,8 @@ fn two_ports() {
     let told = PathBuf::from(std::env::var_os("TOLD").expect("set by the other test"));
     fs::write(told.with_extension("new"), text).and_then(|()| fs::rename(told.with_extension("new"), told)).expect("a file");
     let ports = [(busy, 80), (other, 81)];
-    // (One `nc -lk` serves many at a time, each with a process.)
-    let cmd = shell("nc -lk -p 80 -e sleep 60 & nc -l -p 81 -e sh -c 'read word; echo inside $word'");
+    // (One `nc -ll` serves many at a time, each with a process.)
+    let cmd = shell("nc -ll -p 80 -e sleep 60 & nc -l -p 81 -e sh -c 'read word; echo inside $word'");
     assert_eq!(place.run_job(Job { cmd: &cmd, ports: &ports, ..job(&root) }).0, 0);
 }
 

@@ -324,15 +324,17 @@ impl Sandbox {
             reply
         };
         // On its sockets somebody answers as long as it runs.
+        let (tell_end, is_over) = tokio::sync::watch::channel(false);
         let serving = async {
             match opened.await {
-                Ok(opened) => match network::serve(opened, ports, &mounts::resolv()).await {
-                    Err(error) => error,
-                    Ok(never) => match never {},
-                },
-                Err(_) => std::future::pending().await,
+                Ok(opened) => network::serve(opened, ports, &mounts::resolv(), is_over).await,
+                Err(_) => {
+                    network::end_of(is_over).await;
+                    Ok(())
+                }
             }
         };
+        let mut serving = std::pin::pin!(serving);
         let upper = job.root.upper.as_ref().map(|upper| upper.dir.as_path());
         let ended = tokio::select! {
             ended = all => Ok(ended),
@@ -341,11 +343,16 @@ impl Sandbox {
                     .hint("give it more time, or see what it waits for"),
             ),
             error = carrying => Err(Error::new(Class::System, format!("cannot talk to {name}")).because(error)),
-            error = serving => Err(Error::new(Class::System, "cannot serve the network of a container").because(error)),
+            Err(error) = &mut serving => Err(Error::new(Class::System, "cannot serve the network of a container").because(error)),
             why = disk::filled(upper, self.limits.free) => {
                 Err(disk::full(Class::Build, format!("{name} filled the disk and was ended"), &why, "see what it writes; or "))
             }
         };
+        if matches!(ended, Ok(Ok(Reply::Exit(_)))) {
+            // What it said last may still be on its way to who asked it.
+            let _ = tell_end.send(true);
+            let _ = tokio::time::timeout(network::LAST_WORDS, serving).await;
+        }
         end(running);
         match ended?? {
             Reply::Exit(code) => Ok(Ended { code: code.into(), refusal: None }),

@@ -20,7 +20,7 @@ mod serve;
 mod within;
 
 pub(super) use helper::{KEEPER, keep};
-pub(super) use serve::{Opened, serve};
+pub(super) use serve::{LAST_WORDS, Opened, end_of, serve};
 pub(super) use within::{Go, Wanted, give_sockets, prepare, wait};
 
 use helper::{Helper, Helping};
