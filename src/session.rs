@@ -4,7 +4,7 @@
 use crate::cli::{EngineArgs, ProjectArgs};
 use crate::output::Output;
 use rustix::fs::{FlockOperation, flock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
@@ -16,11 +16,12 @@ use tempfile::NamedTempFile;
 use tokio::sync::OnceCell;
 use twostage_beneath::{EntryKind, Folder, FolderEntry};
 use twostage_builder::record::Records;
+use twostage_builder::taken::KnownNames;
 use twostage_builder::{Context, PackageSink, Reaching, Stored, graph, tools};
 use twostage_engine::{Engine, Probe, Reach, reach};
 use twostage_image::persist;
 use twostage_model::error::OrFail as _;
-use twostage_model::names::FIXED_HOST;
+use twostage_model::names::{COLLECTED, FIXED_HOST, INCOMING, UNFINISHED};
 use twostage_model::project::{Base, Expect, Release, STATE};
 use twostage_model::{Class, Error, Format, Lock, Project, Result, Sha256, Sink, SnapshotId};
 use twostage_package::control::Control;
@@ -150,6 +151,7 @@ impl Session {
             folder: self.folder.clone(),
             files: self.files.clone(),
             state: self.state.clone(),
+            names: KnownNames::in_cache(crate::remembered::cache()),
             cache: crate::remembered::cache(),
             records: self.repository.root().join("builds"),
             lock: Mutex::new(self.read_lock()?),
@@ -205,16 +207,19 @@ impl Session {
 
     /// The project's components, each after those that it needs.
     pub fn in_order(&self) -> Vec<String> {
-        let mut order: Vec<String> = Vec::new();
-        while order.len() < self.project.components.len() {
-            let before = order.len();
-            for component in &self.project.components {
-                let name = &component.name.value;
-                if !order.contains(name) && component.needs.iter().all(|need| order.contains(&need.value)) {
-                    order.push(name.clone());
+        let (mut order, mut known) = (Vec::new(), BTreeSet::new());
+        let mut left: Vec<_> = self.project.components.iter().collect();
+        while !left.is_empty() {
+            let before = left.len();
+            left.retain(|component| {
+                let ready = component.needs.iter().all(|need| known.contains(&need.value));
+                if ready {
+                    known.insert(&component.name.value);
+                    order.push(component.name.value.clone());
                 }
-            }
-            if order.len() == before {
+                !ready
+            });
+            if left.len() == before {
                 break; // The project file has no cycle, so this is never reached.
             }
         }
@@ -425,19 +430,16 @@ pub async fn tell_network(engine: &Engine, events: &Sink) {
     }
 }
 
-/// What a file or folder that is being written is called, until it is whole.
-pub const UNFINISHED: &str = ".twostage-incoming-";
-
 /// Removes what a killed run left half-done in the state folder, by the names that we give it. Nowhere else: what is
 /// beside the project file is the team's, whatever it is called.
 fn sweep(state: &Folder) -> Result<()> {
     let all = |_: &Folder, _: &FolderEntry| true;
-    for prefix in [UNFINISHED, "collected-", "incoming-"] {
+    for prefix in [UNFINISHED, COLLECTED, INCOMING] {
         state.remove_scratch(prefix, all)?;
     }
     let below = |path: &Path| (state.kind(path).ok().flatten() == Some(EntryKind::Folder)).then(|| state.folder(path)).transpose();
     if let Some(sources) = below(Path::new("sources"))? {
-        sources.remove_scratch("incoming-", all)?;
+        sources.remove_scratch(INCOMING, all)?;
     }
     if let Some(images) = below(Path::new("images"))? {
         images.remove_scratch(UNFINISHED, all)?;

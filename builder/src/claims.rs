@@ -3,10 +3,14 @@
 //!
 //! A package claims its own name, and what it says that it provides or replaces (`Provides`, `Replaces`; an rpm's
 //! `Provides` and `Obsoletes`). The distribution's package manager says which names are taken, in a container of the base,
-//! and the lock keeps its answer. Packages of the distribution's own source package are the distribution's to name.
+//! and the lock keeps its answer. A name that the lock calls free is compared with what this machine itself has read of the
+//! base and its distribution ([`crate::taken`]). Packages of the distribution's own source package are the distribution's to
+//! name.
 
 use crate::base::BaseImage;
 use crate::component::Built;
+use crate::source::{Packing, add_file};
+use crate::taken::{self, List, is_name};
 use crate::tools::{Tools, is_symbols};
 use crate::{Context, Stored, closure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +22,12 @@ use twostage_model::{Class, Error, Format, Lock, Project, Result, Sha256};
 const TAKEN: &str = "twostage: taken ";
 /// The line that says that all names were looked for.
 const ANSWERED: &str = "twostage: claims answered";
+/// What a line starts with that names packages of the distribution's index, many in a line.
+pub(crate) const INDEX: &str = "twostage: index ";
+/// What the line starts with that says how many names the index has.
+const INDEX_ENDS: &str = "twostage: end of index ";
+/// Names of an index that are believed.
+const MOST_NAMES: usize = 1_000_000;
 
 /// Leaves out every package that another component replaces.
 ///
@@ -114,6 +124,9 @@ pub(crate) struct Answers {
     asked: Vec<String>,
     taken: BTreeSet<String>,
     answered: bool,
+    index: BTreeSet<String>,
+    /// How many names the index has, as its end says.
+    index_count: Option<usize>,
 }
 
 impl Answers {
@@ -121,20 +134,44 @@ impl Answers {
         Answers { asked, ..Answers::default() }
     }
 
-    /// The file that the scripts read the names from, below the root, and its text.
-    pub(crate) fn question(&self) -> (&'static str, String) {
-        ("var/cache/twostage/claims", self.asked.iter().map(|name| format!("{name}\n")).collect())
+    /// Packs what the scripts are asked: the names; and, if this machine has no list of today, for all names of the
+    /// distribution.
+    ///
+    /// # Errors
+    /// It cannot be packed.
+    pub(crate) fn add_question(&self, context: &Context, base: &BaseImage, input: &mut Packing) -> Result<()> {
+        let names: String = self.asked.iter().map(|name| format!("{name}\n")).collect();
+        add_file(input, "var/cache/twostage/claims", 0o644, 0, names.as_bytes())?;
+        if context.names.wants_index(&base.digest) {
+            add_file(input, "var/cache/twostage/index", 0o644, 0, b"all\n")?;
+        }
+        Ok(())
     }
 
     pub(crate) fn line(&mut self, line: &str) {
         let line = line.trim_end();
         self.answered |= line == ANSWERED;
         self.taken.extend(line.strip_prefix(TAKEN).map(str::to_string));
+        if let Some(count) = line.strip_prefix(INDEX_ENDS) {
+            self.index_count = count.trim().parse().ok();
+        } else if let Some(names) = line.strip_prefix(INDEX)
+            && self.index.len() < MOST_NAMES
+        {
+            self.index.extend(names.split(' ').filter(|name| is_name(name)).map(String::from));
+        }
     }
 
-    /// Keeps the answers in the lock: that a name is taken as soon as it was heard, that it is free only if all were
-    /// looked for.
-    pub(crate) fn keep(self, lock: &mut Lock, base: &Sha256) -> bool {
+    /// Keeps the answers: the index, if it is whole, in this machine's cache, and the names in the lock.
+    pub(crate) fn keep(mut self, context: &Context, base: &Sha256) -> bool {
+        let index = std::mem::take(&mut self.index);
+        if !index.is_empty() && self.index_count == Some(index.len()) {
+            context.names.put(base, List::Distribution, index);
+        }
+        self.lock(&mut context.lock(), base)
+    }
+
+    /// That a name is taken is locked as soon as it was heard, that it is free only if all were looked for.
+    fn lock(self, lock: &mut Lock, base: &Sha256) -> bool {
         let answers = self.asked.into_iter().map(|name| (self.taken.contains(&name), name)).map(|(taken, name)| (name, taken));
         let answers: Vec<(String, bool)> = answers.filter(|(_, taken)| *taken || self.answered).collect();
         if !answers.is_empty() {
@@ -164,10 +201,7 @@ pub async fn check(context: &Arc<Context>, bases: &[BaseImage], built: &BTreeMap
         if !asked.is_empty() {
             ask(context, base, asked).await?;
         }
-        let taken: BTreeSet<String> = {
-            let lock = context.lock();
-            lock.names.get(&base.digest).into_iter().flatten().filter(|(_, taken)| **taken).map(|(name, _)| name.clone()).collect()
-        };
+        let taken = taken(context, base, &all).await?;
         for (component, package) in own(project, built) {
             for name in claimed(format, package).intersection(&taken) {
                 if !replaces(Some(component), name) {
@@ -183,6 +217,21 @@ pub async fn check(context: &Arc<Context>, bases: &[BaseImage], built: &BTreeMap
         }
     }
     Ok(replacing)
+}
+
+/// Which of the names are taken on a base: as the lock says, and as this machine has read it. Its own word goes into the
+/// lock, where that may change.
+async fn taken(context: &Arc<Context>, base: &BaseImage, all: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+    let installed = taken::installed(context, base).await?;
+    let index = context.names.get(&base.digest, List::Distribution).unwrap_or_default();
+    let mut lock = context.lock();
+    let mut locked = lock.names.get(&base.digest).cloned().unwrap_or_default();
+    locked.extend(all.iter().filter(|name| installed.contains(*name) || index.contains(*name)).map(|name| (name.clone(), true)));
+    let taken = locked.iter().filter(|(_, taken)| **taken).map(|(name, _)| name.clone()).collect();
+    if context.may_lock && !locked.is_empty() {
+        lock.names.insert(base.digest, locked);
+    }
+    Ok(taken)
 }
 
 fn impersonation(project: &Project, component: &Component, package: &Stored, name: &str) -> Error {
@@ -223,7 +272,7 @@ async fn ask(context: &Arc<Context>, base: &BaseImage, asked: Vec<String>) -> Re
     context.events.started("names", &format!("asking {manager} which of {} names it has", asked.len()));
     let mut answers = Answers::to(asked);
     let heard = closure::ask_names(context, base, &mut answers).await;
-    let answered = answers.keep(&mut context.lock(), &base.digest);
+    let answered = answers.keep(context, &base.digest);
     match heard {
         Err(cause) if !answered => {
             let why = std::iter::once(cause.to_string()).chain(cause.causes()).collect::<Vec<_>>().join(": ");
@@ -295,12 +344,12 @@ mod tests {
         let (mut lock, base) = (Lock::default(), Sha256::of(b"base"));
         let mut silent = Answers::to(vec!["bash".into(), "tool".into()]);
         silent.line("twostage: taken bash\n");
-        assert!(!silent.keep(&mut lock, &base), "the mirror did not answer");
+        assert!(!silent.lock(&mut lock, &base), "the mirror did not answer");
         assert_eq!(lock.names[&base], BTreeMap::from([("bash".into(), true)]), "what the base has is known all the same");
         lock.names.clear();
         let mut heard = Answers::to(vec!["libsystemd0".into(), "tool".into()]);
         ["twostage: taken libsystemd0", "twostage: taken other", "twostage: claims answered"].iter().for_each(|line| heard.line(line));
-        assert!(heard.keep(&mut lock, &base));
+        assert!(heard.lock(&mut lock, &base));
         assert_eq!(lock.names[&base], BTreeMap::from([("libsystemd0".into(), true), ("tool".into(), false)]));
         assert_eq!(unanswered(Format::Deb, &lock, &base, &[package("tool", &[]), package("new", &[])]), ["new"]);
     }

@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 use twostage_engine::{LastLines, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::{Closure, LockedPackage, LockedSource};
+use twostage_model::names::COLLECTED;
 use twostage_model::{Class, Error, Format, Result, Sha256};
 
 /// What a closure is found for.
@@ -131,8 +132,7 @@ async fn solve(
     };
     // The lists of the distribution are there: whose names the project's packages have is asked in the same breath.
     let mut names = Answers::to(claims::unanswered(context.project.format, &context.lock(), &base.digest, own));
-    let (file, text) = names.question();
-    add_file(&mut input, file, 0o644, 0, text.as_bytes())?;
+    names.add_question(context, base, &mut input)?;
     let mut answer = Answer::of(context.project.format);
     let told = |(what, hint): (String, String)| Error::new(Class::Project, what).hint(hint);
     let span = tracing::debug_span!("solve", of);
@@ -146,7 +146,7 @@ async fn solve(
         Some(reason) => told(reason).because(cause),
         None => cause,
     })?;
-    names.keep(&mut context.lock(), &base.digest);
+    names.keep(context, &base.digest);
     let mut stored = store(context, collected).await?;
     stored.extend(answer.known().iter().filter_map(|digest| pooled.get(digest)).cloned());
     if let Some(reason) = answer.objection(of, own, matches!(question, Question::Install { .. })) {
@@ -172,7 +172,8 @@ async fn solve(
         return Err(Error::new(
             Class::Project,
             format!("{of}: {} said one thing and downloaded another: {}", tools.manager, differing.join(", ")),
-        ));
+        )
+        .hint("run the command again: the mirror may have changed while it was asked"));
     }
     Ok((packages, chosen.into_iter().map(|(name, _)| name).collect()))
 }
@@ -225,8 +226,8 @@ async fn fetch(
                 ..Run::new(&base.reference, &cmd)
             },
             &mut |line| {
-                // (What was not downloaded is for us, and many lines.)
-                if !line.starts_with(apt::KNOWN) {
+                // (What was not downloaded, and what the distribution has, is for us, and many lines.)
+                if !line.starts_with(apt::KNOWN) && !line.starts_with(claims::INDEX) {
                     last.push(line);
                     context.events.log(subject(of), line);
                 }
@@ -241,7 +242,7 @@ async fn fetch(
             .hint("if the distribution has it, is it in what the base's package manager asks? If a component makes it, is that component in `needs`?"));
     }
     let folder = tempfile::Builder::new()
-        .prefix("collected-")
+        .prefix(COLLECTED)
         .tempdir_in(&context.state)
         .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
     let stream = container.copy_out("/var/cache/twostage/out").await?;
@@ -262,8 +263,7 @@ async fn store(context: &Arc<Context>, collected: Collected) -> Result<Vec<Store
 /// Its mirror does not answer.
 pub(crate) async fn ask_names(context: &Arc<Context>, base: &BaseImage, names: &mut Answers) -> Result<()> {
     let mut input = packing(context)?;
-    let (file, text) = names.question();
-    add_file(&mut input, file, 0o644, 0, text.as_bytes())?;
+    names.add_question(context, base, &mut input)?;
     let script = Tools::of(context.project.format).names;
     fetch(context, "names", base, script, [], input, &mut |line| names.line(line)).await.map(|_| ())
 }
@@ -355,8 +355,13 @@ pub async fn fetch_missing(context: &Arc<Context>, of: &str, base: &BaseImage, p
             .because(cause)
             .hint("copy the repository from a machine that has them, or move on with `twostage update`")
     };
+    let mut input = packing(context)?;
+    // (As in `solve`: the lists are there. What the lock says is compared with them.)
+    let mut names = Answers::default();
+    names.add_question(context, base, &mut input)?;
     let (_folder, collected) =
-        fetch(context, of, base, Tools::of(format).fetch, arguments, packing(context)?, &mut |_| ()).await.map_err(gone)?;
+        fetch(context, of, base, Tools::of(format).fetch, arguments, input, &mut |line| names.line(line)).await.map_err(gone)?;
+    names.keep(context, &base.digest);
     let stored = store(context, collected).await?;
     let got: BTreeSet<Sha256> = stored.iter().map(|package| package.sha256).collect();
     match missing.iter().find(|package| !got.contains(&package.sha256)) {
@@ -406,19 +411,23 @@ pub async fn locked_source(
     let (folder, collected) =
         fetch(context, &format!("source:{component}"), base, Tools::of(format).fetch_source, [wanted], packing(context)?, &mut |_| ())
             .await?;
-    let [described] = collected.sources.as_slice() else {
-        return Err(Error::new(Class::Project, format!("{component}: the mirror gave {} source packages", collected.sources.len())));
+    let broken = |what: String| {
+        Error::new(Class::Project, what).hint("the mirror's source package is not whole: ask it again later, or name another `version`")
     };
-    let (id, listed) = source_package(format, described).or_fail(Class::Project, || format!("{component}: its source cannot be read"))?;
+    let [described] = collected.sources.as_slice() else {
+        return Err(broken(format!("{component}: the mirror gave {} source packages", collected.sources.len())));
+    };
+    let (id, listed) =
+        source_package(format, described).map_err(|cause| broken(format!("{component}: its source cannot be read")).because(cause))?;
     let mut source = LockedSource { name: id.name, version: id.version, files: BTreeMap::new() };
     let own_name = described.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for (file_name, expected) in std::iter::once((own_name, None)).chain(listed) {
         let path = folder.path().join(&file_name);
-        let mut file =
-            std::fs::File::open(&path).or_fail(Class::Project, || format!("{component}: {file_name} did not come with the source"))?;
+        let mut file = std::fs::File::open(&path)
+            .map_err(|cause| broken(format!("{component}: {file_name} did not come with the source")).because(cause))?;
         let (digest, size) = context.packages.put_blob(&mut file)?;
         if expected.is_some_and(|expected| expected != digest) {
-            return Err(Error::new(Class::Project, format!("{component}: {file_name} is not what its source package says")));
+            return Err(broken(format!("{component}: {file_name} is not what its source package says")));
         }
         source.files.insert(file_name, (size, digest));
     }

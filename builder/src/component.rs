@@ -19,6 +19,7 @@ use twostage_engine::{Build, LastLines, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::lock::{Closure, LockedSource};
+use twostage_model::names::COLLECTED;
 use twostage_model::project::{Component, Recipe, Source};
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Format, Hasher, Result, Sha256};
@@ -73,7 +74,7 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     }
 
     let folder = tempfile::Builder::new()
-        .prefix("collected-")
+        .prefix(COLLECTED)
         .tempdir_in(&context.state)
         .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
     let mut log = Log::create(context, name)?;
@@ -408,7 +409,7 @@ async fn build_native(
     if context.project.format == Format::Deb {
         options.push(format!("parallel={cores}"));
     }
-    let mut env = rebuilt::environment(context.project.format, &inputs.key).to_vec();
+    let mut env = rebuilt::environment(context.project.format, &inputs.key);
     env.extend([
         ("SOURCE_DATE_EPOCH".to_string(), date.to_string()),
         ("BUILD_KEY".to_string(), inputs.key.short()),

@@ -26,6 +26,7 @@ pub mod parallel;
 mod rebuilt;
 pub mod record;
 pub mod source;
+pub mod taken;
 pub mod tools;
 mod unpack;
 
@@ -33,6 +34,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use taken::KnownNames;
 use twostage_beneath::Folder;
 use twostage_engine::{Engine, Reach};
 use twostage_model::package::PackageId;
@@ -109,6 +111,8 @@ pub struct Context {
     pub state: PathBuf,
     /// The user's cache, which projects share, if there is one.
     pub cache: Option<PathBuf>,
+    /// Names of packages that bases and their distributions have, as this machine has read them.
+    pub names: KnownNames,
     /// Where records of builds are kept.
     pub records: PathBuf,
     /// The lock as it is now; stages extend it.

@@ -17,6 +17,38 @@ pub struct Container {
     within: Within,
 }
 
+/// Why a command was never started, as the cause of an error: a program that is not there, an unknown user, no working
+/// directory.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Docker's sentence.
+    pub why: String,
+    /// The status that `docker run` ends with.
+    pub status: u8,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Refusal {
+    /// The one among an error's causes.
+    pub fn of(error: &twostage_model::Error) -> Option<&Refusal> {
+        let mut next = std::error::Error::source(error);
+        while let Some(cause) = next {
+            if let Some(refusal) = cause.downcast_ref() {
+                return Some(refusal);
+            }
+            next = cause.source();
+        }
+        None
+    }
+}
+
 #[derive(Debug)]
 enum Within {
     Docker(docker::Container),

@@ -25,7 +25,7 @@ mod reference;
 mod stream;
 
 pub use attached::{Attached, Size, Told};
-pub use container::Container;
+pub use container::{Container, Refusal};
 #[doc(hidden)]
 pub use embedded::sandbox;
 pub use images::{Saved, SavedAt, Write};
@@ -549,6 +549,16 @@ impl Engine {
     pub fn open_door(&self, port: u16) {
         if let Within::Embedded(session) = &self.0 {
             session.open_door(port);
+        }
+    }
+
+    /// What the URLs of a Dockerfile's ADD may lead to, where its RUNs have this network: the same, as far as it is this
+    /// machine's own.
+    pub fn destinations(&self, network: Network) -> execute::Destinations {
+        match (&self.0, network) {
+            (_, Network::Host) => execute::Destinations::Everything,
+            (Within::Docker(_), _) => execute::Destinations::default(),
+            (Within::Embedded(session), _) => execute::Destinations::World { doors: session.doors() },
         }
     }
 

@@ -203,6 +203,10 @@ fn a_command_ends_with_its_status_as_in_a_shell() {
     let (code, lines) = place.run_job(Job { workdir: "/nowhere", cmd: &cmd(&["true"]), ..job(&root) });
     assert_eq!(code, 127);
     assert_eq!(lines, [r#"chdir to cwd ("/nowhere") failed: no such file or directory"#]);
+    let (code, lines) = place.run_job(Job { workdir: "/etc/passwd", cmd: &cmd(&["true"]), ..job(&root) });
+    assert_eq!((code, lines), (125, vec![r#"chdir to cwd ("/etc/passwd") failed: not a directory"#.to_string()]));
+    let (code, lines) = place.run_job(Job { workdir: "/root", user: "ann", cmd: &cmd(&["true"]), ..job(&root) });
+    assert_eq!((code, lines), (126, vec![r#"chdir to cwd ("/root") failed: permission denied"#.to_string()]));
 }
 
 #[test]
@@ -343,7 +347,8 @@ fn users_are_the_containers_own() {
     assert_eq!(who("ann"), (0, lines(&["1000", "100", "100 50", "/home/ann"])));
     assert_eq!(who("1000:50"), (0, lines(&["1000", "50", "50", "/home/ann"])));
     assert_eq!(who("70000"), (0, lines(&["70000", "0", "0", "/"])));
-    assert_eq!(who("bob"), (126, lines(&["unable to find user bob: no matching entries in passwd file"])));
+    assert_eq!(who("bob"), (125, lines(&["unable to find user bob: no matching entries in passwd file"])));
+    assert_eq!(who("ann:none"), (125, lines(&["unable to find group none: no matching entries in group file"])));
     // Nobody outside is who anybody is inside.
     place.says(&root, "echo mine > /root/file; chown 1000:100 /root/file");
     let found = fs::symlink_metadata(place.path("upper/root/file")).expect("the file");
@@ -427,6 +432,37 @@ fn mounts_are_there_for_one_command_and_leave_nothing() {
     assert_eq!(fs::read_to_string(place.path("cache/file")).expect("it is kept"), "kept\n");
     assert_eq!(dump(&place.packed(&root)), [""; 0]);
     assert_eq!(place.says(&root, "ls -a /tmp; ls -d /run /src /var /other 2>/dev/null; true"), [".", ".."]);
+}
+
+/// Mounts below a mount, one of them with a blank in its path, one hidden by another one.
+const MOUNTS_BELOW: &str = r#"
+    set -e
+    empty() { mkdir -p "$1" && mount -t tmpfs -o nosuid,mode=777 none "$1"; }
+    empty /mnt; empty "/mnt/in ner"; empty "/mnt/in ner/deep"; empty /mnt/over/below; empty /mnt/over
+    mount --bind $1/ranges /etc/subuid && mount --bind $1/ranges /etc/subgid
+    $AS env TMPDIR=$1 $1/tests --ignored --exact $2 --nocapture
+"#;
+
+#[test]
+fn what_is_read_only_is_so_with_all_that_is_mounted_below_it() {
+    let user = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    for (name, ranges, who) in [("root", "root:3000000:65536\n", ""), ("user", "nobody:3000000:65536\n", user), ("single", "", user)] {
+        elsewhere(&format!("below-{name}"), "mounts_below_a_mount", ranges, &format!("AS='{who}'; {MOUNTS_BELOW}"));
+    }
+}
+
+#[test]
+#[ignore = "run by `what_is_read_only_is_so_with_all_that_is_mounted_below_it`"]
+fn mounts_below_a_mount() {
+    let place = place_of_nobody("below");
+    let root = place.root();
+    let mounts =
+        [("/written", false), ("/kept", true)].map(|(at, read_only)| Mount::Bind { source: "/mnt".into(), target: at.into(), read_only });
+    let script = "for at in /written /kept; do for below in '' '/in ner' '/in ner/deep' /over; do \
+        touch \"$at$below/file\" 2>/dev/null && echo \"$at$below\"; done; done; true";
+    let cmd = ["sh", "-c", script].map(String::from);
+    let (code, lines) = place.run_job(Job { cmd: &cmd, mounts: &mounts, ..job(&root) });
+    assert_eq!((code, lines), (0, ["/written", "/written/in ner", "/written/in ner/deep", "/written/over"].map(String::from).to_vec()));
 }
 
 #[test]

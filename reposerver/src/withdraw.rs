@@ -217,8 +217,6 @@ impl Repository {
     /// Removes all that the repository has of some bytes: in the pool, among the blobs, signatures, what the catalog says.
     fn remove_bytes(&self, gone: &BTreeSet<Sha256>) -> Result<u64> {
         let scratch = self.scratch()?;
-        self.catalog.forget(scratch, gone)?;
-        self.catalog.compact(scratch)?;
         let mut bytes = 0;
         let mut folders = BTreeSet::new();
         for digest in gone {
@@ -234,6 +232,9 @@ impl Repository {
             }
         }
         folders.iter().try_for_each(|folder| crate::disk::sync_folder(folder))?;
+        // Last, so that who was stopped before that finds them by their names once more.
+        self.catalog.forget(scratch, gone)?;
+        self.catalog.compact(scratch)?;
         Ok(bytes)
     }
 

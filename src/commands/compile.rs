@@ -75,11 +75,12 @@ pub async fn run(arguments: &Compile, output: &Output) -> Result<()> {
     // One run a Dockerfile, so that whatever else has this run's label was left by one that was killed.
     lock(&file, &path, || events.note(&subject, "another twostage compiles this Dockerfile; waiting"))?;
     sweep_containers(&engine, &label, &events).await?;
+    let destinations = engine.destinations(arguments.network.into());
     let job = Job {
         engine,
         plan: &plan,
         context,
-        remote: Remote::through(plan.options.proxies()),
+        remote: Remote::through(plan.options.proxies(), destinations),
         network: arguments.network.into(),
         secrets: secrets(&arguments.secrets)?,
         agents: agents(&arguments.ssh)?,

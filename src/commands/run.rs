@@ -7,8 +7,11 @@ use crate::source::unknown;
 use crate::terminal::Terminal;
 use std::io::Write as _;
 use std::process::ExitCode;
-use twostage_engine::{Attach, Engine, ImageInfo, Kind, Network, Piece};
+use twostage_engine::{Attach, Engine, ImageInfo, Kind, Network, Piece, Refusal};
 use twostage_model::{Class, Error, Result};
+
+/// The longest name of a machine.
+const HOSTNAME_MAX: usize = 64;
 
 /// Gives the exit status of the command.
 pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
@@ -46,6 +49,7 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
         }
     }
     let mounts = mounts(&arguments.volumes)?;
+    arguments.hostname.as_deref().map_or(Ok(()), may_be_hostname)?;
     let terminal = Terminal::open(arguments.interactive, arguments.tty)?;
     let run = twostage_engine::Run {
         env: &env,
@@ -83,16 +87,35 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
             let status = container.exit_code;
             container.remove().await.map(|()| status)
         }
-        // The image has no such program, as a rule.
-        Err(error) if error.class() == Class::Engine && error.hint_text().is_none() => {
-            Err(error.hint(format!("what is in it shows `twostage run --entrypoint ls {} -l /usr/bin`", arguments.image())))
-        }
-        Err(error) => Err(error),
+        Err(error) => match Refusal::of(&error) {
+            // As docker ends then.
+            Some(refusal) => {
+                output.error(&error);
+                Ok(refusal.status.into())
+            }
+            // A daemon's image has no such program, as a rule.
+            None if engine.kind() != Kind::Embedded && error.class() == Class::Engine && error.hint_text().is_none() => {
+                Err(error.hint(format!("what is in it shows `twostage run --entrypoint ls {} -l /usr/bin`", arguments.image())))
+            }
+            None => Err(error),
+        },
     };
     engine.settle().await;
     let status = removed?;
     // (No program ends with more than a byte.)
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
+}
+
+/// The kernel takes 64 bytes (gethostname(2)), and /etc/hosts takes words.
+fn may_be_hostname(name: &str) -> Result<()> {
+    let wrong = |why: String| {
+        Err(Error::new(Class::Usage, format!("--hostname {why}")).hint("letters, digits, - . and _ make a host name, such as web-1"))
+    };
+    match name.bytes().find(|byte| !byte.is_ascii_alphanumeric() && !b"-._".contains(byte)) {
+        _ if name.len() > HOSTNAME_MAX => wrong(format!("has {} bytes, and Linux takes {HOSTNAME_MAX} at most", name.len())),
+        Some(_) => wrong(format!("{name:?} has a character that no host name has")),
+        None => Ok(()),
+    }
 }
 
 /// What a daemon is not asked for here.

@@ -187,11 +187,48 @@ fn the_command_is_the_first_process_and_gets_the_signals() {
 }
 
 #[test]
+fn a_command_that_cannot_be_started_says_why_and_ends_as_docker_does() {
+    let place = place("refused");
+    place.image("users", "RUN touch /plain\n");
+    for (options, status, why, hint) in [
+        (&["-u", "nosuch", "users", "true"][..], 125, "unable to find user nosuch: no matching entries in passwd file", "/etc/passwd"),
+        (&["-u", "0:nosuch", "users", "true"], 125, "unable to find group nosuch: no matching entries in group file", "/etc/group"),
+        (&["-w", "/plain", "users", "true"], 125, "chdir to cwd (\"/plain\") failed: not a directory", "a folder of the image"),
+        (&["-w", "/nowhere", "users", "true"], 127, "no such file or directory", "a folder that the image has"),
+        (&["--entrypoint", "/nosuch", "users"], 127, "exec: \"/nosuch\": no such file or directory", "name a program that the image has"),
+        (&["--entrypoint", "nosuch", "users"], 127, "executable file not found in $PATH", "name a program that the image has"),
+        (&["--entrypoint", "/plain", "users"], 126, "exec: \"/plain\": permission denied", "chmod +x"),
+        (&["--entrypoint", "/etc", "users"], 126, "exec: \"/etc\": is a directory", "a file that this user may execute"),
+    ] {
+        let done = place.run(&[&["run"], options].concat()).fails_with(status).says("error: cannot start").says(why).says(hint);
+        assert_eq!(done.err.matches(why).count(), 1, "{}", done.err);
+    }
+    // A command may end so itself, whatever it says.
+    let own = place.run(&["run", "--entrypoint", "sh", "users", "-c", "echo 'exec: \"x\": no' >&2; exit 127"]).fails_with(127);
+    assert!(!own.err.contains("error:"), "{}", own.err);
+    let long = "x".repeat(300);
+    place.run(&["run", "--hostname", &long, "app", "true"]).fails_with(2).says("has 300 bytes, and Linux takes 64 at most").says("hint:");
+    place.run(&["run", "--hostname", "a b", "app", "true"]).fails_with(2).says("a character that no host name has");
+    assert_eq!(place.run(&["run", "--hostname", &long[..64], "app", "hostname"]).ok().out, format!("{}\n", &long[..64]));
+}
+
+#[test]
+fn where_no_more_processes_may_be_started_that_is_the_hint() {
+    let place = place("processes");
+    let plain = place.command(&["run", "app", "true"]);
+    let mut limited = Command::new("prlimit");
+    limited.arg("--nproc=1:1").arg(plain.get_program()).args(plain.get_args());
+    limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(plain.get_current_dir().expect("a folder"));
+    let failed = run(&mut limited);
+    assert!(failed.status != 0 && failed.err.contains("hint: a limit of processes and threads is reached"), "{}", failed.err);
+}
+
+#[test]
 fn a_program_of_another_machine_is_told_from_one_that_is_not_there() {
     let place = place("foreign");
     place.image("foreign", "RUN printf '\\177ELF\\2\\1\\1' > /program && chmod 755 /program\nENTRYPOINT [\"/program\"]\n");
-    place.run(&["run", "foreign"]).fails_with(6).says("exec format error").says("it is a program for another machine than");
+    place.run(&["run", "foreign"]).fails_with(126).says("exec format error").says("it is a program for another machine than");
     place.image("bare", "RUN echo 'echo no shell is named' > /program && chmod 755 /program\nENTRYPOINT [\"/program\"]\n");
-    place.run(&["run", "bare"]).fails_with(6).says("exec format error").says("or a script without `#!`");
+    place.run(&["run", "bare"]).fails_with(126).says("exec format error").says("or a script without `#!`");
     place.run(&["run", "--memory", "4", "app", "true"]).fails_with(2).says("too little").says("perhaps 4G is meant");
 }

@@ -1,7 +1,9 @@
 //! A component's package does not pass for somebody else's.
 
 use crate::on::EMBEDDED;
-use crate::support::{Family, Project, Used, uses};
+use crate::support::{Done, Family, Project, Used, run, uses};
+use std::path::Path;
+use std::process::Command;
 
 const PROJECT: i32 = 3;
 
@@ -10,8 +12,7 @@ fn a_taken_name_is_refused(family: Family, test: &str, taken: &str) {
     let project = Project::quick_on(EMBEDDED, family, test, "honest");
     project.run(&["repo"]).ok();
     let before = project.snapshot();
-    project.add_quick(taken);
-    project.edit("twostage.lock", |lock| lock.replace(&format!("\"{taken}\", "), ""));
+    project.add_unasked(taken);
     let refused = project.run(&["repo"]).fails_with(PROJECT);
     refused
         .says(&format!("component `{taken}` leaves {taken} 1.0"))
@@ -20,16 +21,98 @@ fn a_taken_name_is_refused(family: Family, test: &str, taken: &str) {
     assert_eq!(project.snapshot(), before, "nothing was published");
 
     // Said aloud it is taken, and told.
-    let source = format!("source = \"{taken}\"");
-    project.edit("twostage.toml", |text| text.replacen(&source, &format!("{source}\nreplaces = [\"{taken}\"]"), 1));
+    say_that_it_replaces(&project, taken);
     project.run(&["repo"]).ok();
     assert_ne!(project.snapshot(), before);
-    let listed = project.run(&["channel"]).ok().out;
-    assert!(listed.contains(&format!("in place of the distribution's: {taken}\n")), "{listed}");
+    tells_that_it_replaces(&project, taken);
     // The answer is in the lock, so no mirror is asked again.
     let lock = project.read("twostage.lock");
     assert!(lock.contains(&format!("taken = [\"{taken}\"]")), "{lock}");
     project.run(&["repo", "--locked"]).ok();
+}
+
+/// Runs it with an own cache; without a network, if that is meant.
+fn run_with(project: &Project, arguments: &[&str], cache: &Path, network: bool) -> Done {
+    let command = project.command(arguments);
+    let mut there = Command::new(if network { "env" } else { "unshare" });
+    if !network {
+        there.args(["--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"]);
+    }
+    there.arg(command.get_program()).args(command.get_args());
+    there.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    run(there.env("XDG_CACHE_HOME", cache))
+}
+
+/// The component says that its package is meant to take that place.
+fn say_that_it_replaces(project: &Project, taken: &str) {
+    let source = format!("source = \"{taken}\"");
+    project.edit("twostage.toml", |text| text.replacen(&source, &format!("{source}\nreplaces = [\"{taken}\"]"), 1));
+}
+
+fn tells_that_it_replaces(project: &Project, taken: &str) {
+    let listed = project.run(&["channel"]).ok().out;
+    assert!(listed.contains(&format!("in place of the distribution's: {taken}\n")), "{listed}");
+}
+
+/// A lock comes with its project: that it calls a name of the base free is no answer. The base is at hand wherever it is
+/// built on, so neither a network nor a cache is needed for that.
+#[test]
+fn a_lock_that_calls_a_package_of_the_base_free_is_not_believed() {
+    uses(Used::Engine);
+    let taken = "libsystemd0";
+    let project = Project::quick_on(EMBEDDED, Family::Deb, "claims-lock", "honest");
+    project.run(&["repo"]).ok();
+    let before = project.snapshot();
+    project.add_quick(taken);
+    let lock = project.read("twostage.lock");
+    for arguments in [&["repo", "--locked"][..], &["repo"]] {
+        let cache = tempfile::tempdir().expect("a folder");
+        for time in ["cold", "warm"] {
+            let refused = run_with(&project, arguments, cache.path(), false).fails_with(PROJECT);
+            refused.says(&format!("component `{taken}` leaves {taken} 1.0")).says("a package that the base or its distribution has");
+            assert_eq!(project.snapshot(), before, "nothing was published ({time})");
+        }
+    }
+    assert_ne!(project.read("twostage.lock"), lock, "where it may change, the lock says what the base has");
+    assert!(project.read("twostage.lock").contains(&format!("taken = [\"{taken}\"]")));
+
+    // Said aloud it is taken, and told, whatever the lock says.
+    project.write("twostage.lock", &lock);
+    say_that_it_replaces(&project, taken);
+    let cache = tempfile::tempdir().expect("a folder");
+    run_with(&project, &["repo", "--locked"], cache.path(), false).ok();
+    tells_that_it_replaces(&project, taken);
+}
+
+/// The same of what only the distribution has: its index counts where it was fetched before, on this machine. Elsewhere
+/// nobody can be asked, and the lock is believed.
+#[test]
+fn a_lock_that_calls_a_package_of_the_distribution_free_is_not_believed_where_its_index_is_known() {
+    uses(Used::Engine);
+    uses(Used::Dnf);
+    let taken = "jq";
+    let project = Project::quick_on(EMBEDDED, Family::Rpm, "claims-lock-rpm", "honest");
+    let [cold, warm] = ["cold", "warm"].map(|_| tempfile::tempdir().expect("a folder"));
+    // Who locks the names asks for the index.
+    project.edit("twostage.lock", |lock| lock.split("\n[[names]]\n").next().unwrap_or_default().to_string() + "\n");
+    run_with(&project, &["repo"], warm.path(), true).ok();
+    let before = project.snapshot();
+    project.add_quick(taken);
+    let lock = project.read("twostage.lock");
+    for arguments in [&["repo", "--locked"][..], &["repo"]] {
+        let refused = run_with(&project, arguments, warm.path(), false).fails_with(PROJECT);
+        refused.says(&format!("component `{taken}` leaves {taken} 1.0")).says("a package that the base or its distribution has");
+        assert_eq!(project.snapshot(), before, "nothing was published");
+    }
+    assert!(project.read("twostage.lock").contains(&format!("taken = [\"{taken}\"]")));
+
+    project.write("twostage.lock", &lock);
+    run_with(&project, &["repo", "--locked"], cold.path(), false).ok();
+    assert_ne!(project.snapshot(), before, "the lock is believed of what nobody knows better");
+
+    say_that_it_replaces(&project, taken);
+    run_with(&project, &["repo", "--locked"], warm.path(), false).ok();
+    tells_that_it_replaces(&project, taken);
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! What is damaged, full, or gone is said; what the error names mends it.
 
 use crate::failures::package;
-use crate::support::{Done, Family, Project, Serving, root, run, step, tell, tool};
+use crate::support::{Done, Family, Project, Serving, run, tool};
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const REPOSITORY: i32 = 5;
 const SYSTEM: i32 = 8;
@@ -236,28 +235,4 @@ fn what_the_machine_lacks_is_said_with_what_mends_it() {
         assert!(!done.err.contains("panicked") && !done.err.contains("RUST_BACKTRACE"), "{}", done.err);
     }
     project.run(&["channel", "main", "--repair"]).ok().ends_with("whole");
-}
-
-/// The script that says no, kills, and cuts the power, over a publish of a deb and an rpm.
-fn faults(kind: &str, step: usize) {
-    let project = Project::example(Family::Deb, &format!("faults-{kind}"));
-    let packages =
-        |version: &str| [Family::Deb, Family::Rpm].map(|family| package(family, &project, &format!("faults{version}"), version, "x"));
-    let (first, next) = (packages("1"), packages("2"));
-    project.run(&["publish", &first[0], &first[1]]).ok();
-    let script = root().join("tests/tools/faults.py");
-    let mut command = Command::new(script);
-    command.args([kind, env!("CARGO_BIN_EXE_twostage")]).arg(project.path()).arg(step.to_string()).args(next);
-    let done = run(command.env("NO_COLOR", "1").process_group(0).stdin(Stdio::null())).ok();
-    tell(done.last_line());
-}
-
-#[test]
-fn a_publish_to_which_the_system_says_no_leaves_the_old_state_or_the_new_one() {
-    faults("inject", step(29));
-}
-
-#[test]
-fn a_publish_cut_off_by_a_power_failure_leaves_the_old_state_or_the_new_one() {
-    faults("cut", step(31));
 }

@@ -139,6 +139,11 @@ impl Case {
         cases
     }
 
+    /// What its RUNs reach: where ADD fetches from this machine, that is the machine's.
+    fn network(&self) -> (Network, &'static str) {
+        if self.text.contains("@server") { (Network::Host, "host") } else { (Network::None, "none") }
+    }
+
     /// The context, with the Dockerfile in it; `server` is where it fetches from.
     fn fill(&self, folder: &Path, shared: &Path, server: &str) {
         tool("cp", &["-a", &shared.join(".").to_string_lossy(), &folder.to_string_lossy()]).ok();
@@ -229,7 +234,7 @@ impl Place {
             Some((id.to_string(), context.join(file)))
         });
         let secrets: BTreeMap<String, PathBuf> = secrets.collect();
-        let build = Build { build_args: &build_args, network: Network::None, secrets: &secrets, ..Build::new(tar, "Dockerfile") };
+        let build = Build { build_args: &build_args, network: case.network().0, secrets: &secrets, ..Build::new(tar, "Dockerfile") };
         self.runtime.block_on(async {
             let mut log = Vec::new();
             let built = self.engine.build(build, &mut |line| log.push(line.to_string())).await;
@@ -241,7 +246,9 @@ impl Place {
     fn compiled(&self, case: &Case, context: &Path) -> Result<PathBuf, String> {
         let name = format!("compiled-{}", case.name);
         let mut command = twostage();
-        command.args(["compile", "--engine", "embedded", "--network", "none", "--tag", &name, "--engine-host"]).arg(self.at("store"));
+        command
+            .args(["compile", "--engine", "embedded", "--network", case.network().1, "--tag", &name, "--engine-host"])
+            .arg(self.at("store"));
         for option in ["--build-arg", "--target"] {
             command.args(case.values(option).flat_map(|word| [option, word]));
         }

@@ -292,8 +292,13 @@ fn own_wins(on: On, family: Family, test: &str, ours: &str, query: &[&str], show
     let project = Project::quick_on(on, family, test, ours);
     let source = format!("source = \"{ours}\"");
     project.edit("twostage.toml", |text| text.replacen(&source, &format!("{source}\nreplaces = [\"{ours}\"]"), 1));
-    // The package manager itself is to choose.
-    project.edit("twostage.lock", |lock| lock.split("\n[[closure]]\nof = \"runtime:").next().unwrap_or_default().to_string());
+    // The package manager itself is to choose. (The lock calls the name free, which says nothing.)
+    project.edit("twostage.lock", |lock| {
+        let (others, image) = lock.split_once("\n[[closure]]\nof = \"runtime:").expect("the image's closure");
+        let (_, names) = image.split_once("\n[[names]]\n").expect("names");
+        format!("{others}\n[[names]]\n{names}")
+    });
+    assert!(project.read("twostage.lock").contains(&format!("free = [\"{ours}\"")));
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
     let installed = on.run(&project.image, query);

@@ -472,20 +472,23 @@ fn a_hostile_project_reaches_nothing_outside_by_any_command() {
     let ground = Ground::new();
     let variants = ground.variants();
     let whole = long();
-    // The valid project goes as far as each command can; then each value, each with every command or with one in turn.
+    // The valid project goes as far as each command can; then each value as each word, with some commands in turn. Four are
+    // enough for each command to meet each value and each word.
     let stride = step(13);
+    let count = if whole { 4 } else { 1 };
     let mut cases: Vec<(Option<&Variant>, &[&str])> = COMMANDS.iter().map(|command| (None, *command)).collect();
+    let (mut words, mut places) = (BTreeSet::new(), BTreeSet::new());
     for (number, variant) in variants.iter().enumerate().filter(|(number, _)| (number + number / 17) % stride == 0) {
-        let mut commands = COMMANDS.iter().cycle().skip(number / stride);
-        let count = if whole { COMMANDS.len() } else { 1 };
-        // (Serving takes a second.)
-        cases.extend(
-            commands
-                .by_ref()
-                .take(count)
-                .filter(|command| command[0] != "serve" || number % 50 == 0)
-                .map(|command| (Some(variant), *command)),
-        );
+        let commands = COMMANDS.iter().cycle().skip(count * (number / stride) % COMMANDS.len()).take(count);
+        for command in commands {
+            words.insert((*command, &variant.word));
+            places.insert((*command, variant.file, variant.at.start));
+            cases.push((Some(variant), *command));
+        }
+    }
+    if whole {
+        assert_eq!(words.len(), COMMANDS.len() * ground.words.len(), "each command meets each word");
+        assert_eq!(places.len() * ground.words.len(), COMMANDS.len() * variants.len(), "each command meets each value");
     }
     let next = std::sync::atomic::AtomicUsize::new(0);
     let found = std::sync::Mutex::new(Vec::new());
@@ -517,11 +520,13 @@ fn a_hostile_project_reaches_nothing_outside_by_any_command() {
     });
     let found = found.into_inner().expect("the list");
     println!(
-        "{} values with {} words, {} runs of {} commands",
+        "{} values with {} words, {} runs of {} commands, {} with each of the words, {} with each of the values",
         variants.len() / ground.words.len(),
         ground.words.len(),
         cases.len(),
-        COMMANDS.len()
+        COMMANDS.len(),
+        words.len(),
+        places.len()
     );
     assert!(found.is_empty(), "{} of {} runs:\n{}", found.len(), cases.len(), found.join("\n"));
 }

@@ -20,6 +20,7 @@ mod embedded;
 mod engines;
 mod errors;
 mod failures;
+mod faults;
 mod gc;
 mod hello;
 mod hostile;

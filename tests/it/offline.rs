@@ -136,9 +136,17 @@ fn where_no_mirror_is(family: Family, test: &str, packages: &str, expected: &[&s
     // There, without. Only the version-controlled files and the archive go over.
     let there = here.elsewhere();
     let engine = SecondEngine::start(&namespace);
+    // (Nor does that machine have anything in its cache.)
+    let cache = tempfile::tempdir().expect("a folder");
     let command = |arguments: &[&str]| {
         let mut command = namespace.command(env!("CARGO_BIN_EXE_twostage"));
-        command.env("DOCKER_HOST", engine.host()).env("NO_COLOR", "1").arg("--project").arg(there.path()).args(arguments);
+        command
+            .env("XDG_CACHE_HOME", cache.path())
+            .env("DOCKER_HOST", engine.host())
+            .env("NO_COLOR", "1")
+            .arg("--project")
+            .arg(there.path())
+            .args(arguments);
         run(&mut command)
     };
     command(&["import", &archive.to_string_lossy()]).ok();
@@ -149,8 +157,9 @@ fn where_no_mirror_is(family: Family, test: &str, packages: &str, expected: &[&s
     let steps: Vec<String> = events(&repo, "started").map(|event| format!("{} {}", event["subject"], event["step"])).collect();
     let expected: Vec<String> = expected.iter().map(|step| format!("\"base\" \"{step}\"")).collect();
     assert_eq!(steps, expected, "nothing is built and nothing asked");
-    let containers = engine.docker(&["events", "--since", "0", "--until", &now(), "--filter", "type=container"]).ok().out;
-    assert_eq!(containers, "", "no container is needed for that");
+    let containers =
+        engine.docker(&["events", "--since", "0", "--until", &now(), "--filter", "type=container", "--filter", "event=start"]).ok().out;
+    assert_eq!(containers, "", "no container is started for that");
     assert_eq!(there.read("twostage.lock"), lock);
 
     command(&["runtime"]).ok();
@@ -170,7 +179,11 @@ fn where_no_mirror_is(family: Family, test: &str, packages: &str, expected: &[&s
     // no daemon, with a store that has nothing yet.)
     let alone = |arguments: &[&str]| {
         let mut command = namespace.command(env!("CARGO_BIN_EXE_twostage"));
-        command.env("TWOSTAGE_ENGINE", "embedded").env("TWOSTAGE_STORE", there.join("store")).env("NO_COLOR", "1");
+        command
+            .env("XDG_CACHE_HOME", there.join("cache"))
+            .env("TWOSTAGE_ENGINE", "embedded")
+            .env("TWOSTAGE_STORE", there.join("store"))
+            .env("NO_COLOR", "1");
         run(command.arg("--project").arg(there.path()).args(arguments))
     };
     there.edit("greet/greet.c", |text| text.replace("stranger", "visitor"));

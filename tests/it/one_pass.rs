@@ -33,15 +33,21 @@ fn base() -> &'static str {
 pub struct Case {
     folder: tempfile::TempDir,
     pub image: String,
+    network: &'static str,
 }
 
 impl Case {
     pub fn new(test: &str, dockerfile: &str) -> Case {
         base();
         let folder = tempfile::Builder::new().prefix(test).tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-        let case = Case { folder, image: test.to_string() };
+        let case = Case { folder, image: test.to_string(), network: "none" };
         case.file("context/Dockerfile", dockerfile);
         case
+    }
+
+    /// The same on this machine's network, whose 127.0.0.1 an ADD reaches, too.
+    fn on_host(self) -> Case {
+        Case { network: "host", ..self }
     }
 
     pub fn join(&self, name: &str) -> PathBuf {
@@ -58,7 +64,7 @@ impl Case {
     pub fn command(&self, more: &[&str]) -> Command {
         let mut command = twostage();
         ENGINE.choose(&mut command);
-        command.args(["compile", "--network", "none", "--tag", &self.image]).args(more).arg(self.join("context"));
+        command.args(["compile", "--network", self.network, "--tag", &self.image]).args(more).arg(self.join("context"));
         command
     }
 
@@ -296,7 +302,7 @@ fn t_names_the_image_and_f_names_the_file() {
 fn what_a_url_names_is_fetched_once_and_never_unpacked() {
     let server = server();
     let at = format!("http://{}", server.line);
-    let case = Case::new("url", "");
+    let case = Case::new("url", "").on_host();
     let made = case.compiles(&format!(
         "FROM base AS first\nADD {at}/dated /one\nFROM base\nCOPY --from=first /one /copied\nADD {at}/dated {at}/undated /several/\n\
          ADD --chown=app:web --chmod=0750 {at}/moved /made/below/\nADD {at}/packed.tar.gz /\nADD {at}/big /\nRUN cat /made/below/moved > /seen && wc -c < /big >> /seen && rm /big\n"
@@ -317,7 +323,7 @@ fn what_a_url_names_is_fetched_once_and_never_unpacked() {
 fn a_fetched_file_that_is_too_large_another_or_not_there_is_an_error_with_its_line() {
     let server = server();
     let at = format!("http://{}", server.line);
-    let case = Case::new("unfetched", "");
+    let case = Case::new("unfetched", "").on_host();
     let refused = |add: &str| case.refused(&format!("FROM base\nRUN true\nADD {add}\n")).fails_with(3).says("line 3: ADD: ");
     refused(&format!("{at}/nothing /x")).says(&format!("cannot fetch {at}/nothing")).says("404").says("hint:");
     refused(&format!("{at}/large /x")).says("it has more than 68719476736 bytes").says("hint: fetch it in a RUN");
@@ -339,7 +345,7 @@ fn a_fetched_file_that_is_too_large_another_or_not_there_is_an_error_with_its_li
 #[test]
 fn curl_gets_the_proxies_of_the_build_and_no_passwords_but_the_urls_own_which_nobody_else_sees() {
     let server = server();
-    let case = Case::new("curl", &format!("FROM base\nADD http://{}/private /x\n", server.line));
+    let case = Case::new("curl", &format!("FROM base\nADD http://{}/private /x\n", server.line)).on_host();
     // What the user keeps for curl is not used.
     case.file("home/.curlrc", "user = me:secret\n");
     case.file("home/.netrc", "default login me password secret\n");
@@ -375,8 +381,42 @@ fn curl_gets_the_proxies_of_the_build_and_no_passwords_but_the_urls_own_which_no
 }
 
 #[test]
+fn what_only_this_machine_may_ask_is_not_fetched_for_a_dockerfile() {
+    let server = server();
+    let port = server.line.rsplit_once(':').expect("a port").1;
+    let case = Case::new("local", "");
+    let refused = |url: &str, more: &[&str]| {
+        case.file("context/Dockerfile", &format!("FROM base\nADD {url} /x\n"));
+        case.compile(more).fails_with(3).says("line 2: ADD: cannot fetch http")
+    };
+    for host in ["127.0.0.1", "localhost", "0.0.0.0", "127.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"] {
+        refused(&format!("http://{host}:{port}/dated"), &[]).says("this machine itself").says("network `host`");
+    }
+    for cloud in ["169.254.169.254", "[fd00:ec2::254]", "100.100.100.200", "[fe80::1]"] {
+        refused(&format!("http://{cloud}/latest/meta-data/"), &[]).says("the machine's link");
+    }
+    for strange in ["%31%32%37.0.0.1", "a@b@127.0.0.1", "localhost."] {
+        refused(&format!("http://{strange}:{port}/dated"), &[]).says("its host is written in a way that programs read differently");
+    }
+    refused("http://nothing.invalid/x", &[]).says("Could not resolve host: nothing.invalid");
+    // What another server leads to is looked at anew, whoever fetches it.
+    let proxy = format!("http_proxy=http://{}", server.line);
+    for (path, why) in [
+        ("local", "it leads to http://127.0.0.1:9/x: 127.0.0.1 is this machine itself"),
+        ("file", "Protocol \"file\""),
+        ("again", "Maximum (10) redirects"),
+    ] {
+        refused(&format!("http://elsewhere.invalid/{path}"), &["--build-arg", &proxy]).says(why);
+    }
+    assert!(asked(&server).iter().all(|asked| asked.starts_with("http://elsewhere.invalid/")), "nobody asked this machine");
+    case.file("context/Dockerfile", "FROM base\nADD http://elsewhere.invalid/moved /y\n");
+    case.compile(&["--build-arg", &proxy]).ok();
+    assert_eq!(case.made().text("y"), "through a proxy: http://elsewhere.invalid/y\n");
+}
+
+#[test]
 fn what_is_being_fetched_ends_with_the_command() {
-    let case = Case::new("fetching", "FROM base\nADD http://127.0.0.1:9/x /x\n");
+    let case = Case::new("fetching", "FROM base\nADD http://127.0.0.1:9/x /x\n").on_host();
     let id = case.join("id");
     let text = format!("#!/bin/sh\necho $$ > {0}.new && mv {0}.new {0}\nexec sleep 300\n", id.display());
     fs::set_permissions(case.file("bin/curl", &text), fs::Permissions::from_mode(0o755)).expect("a mode");
@@ -470,7 +510,7 @@ fn a_second_run_with_nothing_changed_does_nothing_and_says_so() {
     assert!(!second.err.contains("line "), "no step is done: {}", second.err);
     // Times do not count; another name is given to the same image.
     tool("touch", &["-d", "@1000000000", &case.join("context/file").to_string_lossy()]).ok();
-    let other = Case { folder: case.folder, image: "again-too".into() };
+    let other = Case { folder: case.folder, image: "again-too".into(), network: case.network };
     assert_eq!(told(&other.compile(&[]).ok()), (id.clone(), true));
     assert_eq!(ENGINE.id_of("again-too"), ENGINE.id_of("again"));
     assert_eq!(ENGINE.run("again-too", &[]), ENGINE.run("again", &[]));
@@ -497,7 +537,7 @@ fn a_change_of_anything_that_goes_in_makes_the_image_again() {
         base.compile(&[]).ok();
     };
     made_of("LABEL second=yes\n");
-    let case = Case::new("changes", &text);
+    let case = Case::new("changes", &text).on_host();
     case.file("context/folder/file", "1");
     let again = |what: &str, more: &[&str]| {
         assert!(!told(&case.compile(more).ok()).1, "{what}");
@@ -533,7 +573,9 @@ fn a_change_of_anything_that_goes_in_makes_the_image_again() {
     assert!(told(&case.compile(&[]).ok()).1);
     assert_eq!(asked(&server).len(), before);
     // The network, too.
-    let other = ENGINE.twostage(&["compile", "--network", "host", &case.join("context").to_string_lossy()]).ok();
+    case.file("context/Dockerfile", "FROM base\nRUN echo word > /word\n");
+    again("the steps", &[]);
+    let other = ENGINE.twostage(&["compile", "--network", "none", &case.join("context").to_string_lossy()]).ok();
     assert!(!told(&other).1);
 }
 

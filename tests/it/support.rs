@@ -407,9 +407,20 @@ impl Project {
         project
     }
 
+    /// Adds one such component. Whether the distribution has a package of that name need not be asked: no lock may call
+    /// a taken name free, but nobody takes names as ours are.
     pub fn add_quick(&self, component: &str) {
-        // Whether the distribution has a package of that name need not be asked.
-        self.edit("twostage.lock", |lock| lock.replace("\nfree = [", &format!("\nfree = [\"{component}\", ")));
+        self.lock_calls_free(component);
+        self.add_unasked(component);
+    }
+
+    /// The lock says that neither a base nor its distribution has a package of that name.
+    pub fn lock_calls_free(&self, name: &str) {
+        self.edit("twostage.lock", |lock| lock.replace("\nfree = [", &format!("\nfree = [\"{name}\", ")));
+    }
+
+    /// The same as [`Project::add_quick`], where the lock does not say whose the name is.
+    pub fn add_unasked(&self, component: &str) {
         match self.family {
             Family::Deb => self.add_quick_deb(component),
             Family::Rpm => self.add_quick_rpm(component),

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
-"""A publish to which the system says no, or which is killed, or after which the power is cut, at every one of its calls.
+"""A command to which the system says no, or which is killed, or after which the power is cut, at every one of its calls.
 
-    faults.py inject|cut TWOSTAGE PROJECT STEP FILE...
+    faults.py inject|cut TWOSTAGE PROJECT STEP publish FILE...
+    faults.py inject|cut TWOSTAGE PROJECT STEP gc|fsck|remove|promote|rollback|withdraw|pin ARGUMENT...
 
-PROJECT has published something; FILE... is what is published next, in a copy of it for each case. Every STEP-th case
-is tried. After each the channel is the old one or the new one, whole; what was acknowledged is there; and publishing once
-more finishes. The last line says how many cases there were.
+The command is run in a copy of PROJECT for each case. Every STEP-th case is tried. After each the repository is in the old
+state or in the new one, whole; what was acknowledged is there; `fsck --repair` loses nothing, and nothing is wrong after it; and
+the command, run once more where it did not get to its end, finishes. The last line says how many cases there were.
 """
 import json
 import os
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-# What a publish asks of the file system, and what that may answer: open(2), write(2), fsync(2), rename(2) and so on.
+# What a command asks of the file system, and what that may answer: open(2), write(2), fsync(2), rename(2) and so on.
 ANSWERS = {
     "openat": ["EMFILE", "EACCES", "EIO"],
     "read": ["EIO", "EINTR"],
@@ -50,7 +51,7 @@ LINE = re.compile(r"^(\d+) +(\w+)\((.*?)(?:\) += (-?\d+|\?).*|(?: <unfinished.*)
 REST = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>.*\) += (-?\d+|\?).*$")
 
 
-# Seconds that a publish may take: one that waits for ever is a fault, too.
+# Seconds that a command may take: one that waits for ever is a fault, too.
 LIMIT = 300
 
 
@@ -59,8 +60,11 @@ def run(*words, **more):
 
 
 class Trial:
-    def __init__(self, program, project, files):
-        self.program, self.project, self.files = program, project, files
+    """A command, and what is so after it."""
+
+    def __init__(self, program, project, words):
+        self.program, self.project, self.words = program, project, words
+        self.mended = 0
         # In memory where that can be: what is durable is told by the calls, and nothing waits for a disk.
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.base = tempfile.mkdtemp(prefix="twostage-faults-", dir=memory)
@@ -68,10 +72,10 @@ class Trial:
         self.repository = os.path.join(self.folder, ".twostage/repository")
         self.log = os.path.join(self.base, "log")
         self.fresh()
-        self.old = self.snapshot()
+        self.old = self.state()
         self.calls = self.record()
-        self.new = self.snapshot()
-        assert self.old != self.new, "the files are published already"
+        self.new = self.state()
+        assert self.old != self.new, "nothing is left to do"
 
     def fresh(self):
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -81,15 +85,11 @@ class Trial:
     def command(self, *words):
         return [self.program, "--project", self.folder, *words]
 
-    def publish(self):
-        return self.command("--json", "publish", *self.files)
-
-    def snapshot(self):
-        with open(os.path.join(self.repository, "channels/main.json"), encoding="utf-8") as file:
-            return json.load(file)["snapshot"]
+    def once(self):
+        return self.command("--json", *self.words)
 
     def strace(self, *options):
-        return run("strace", "-f", "-y", "-qq", "-s", "0", "-o", self.log, *options, *self.publish())
+        return run("strace", "-f", "-y", "-qq", "-s", "0", "-o", self.log, *options, *self.once())
 
     def lines(self):
         """Thread, name, arguments and result of each call, in the order in which they began."""
@@ -121,14 +121,23 @@ class Trial:
         return calls
 
     def check(self, what, done=None):
-        """The old state or the new one, whole, and the next publish finishes."""
+        """The old state or the new one, whole, and the next time the command finishes."""
         said = "" if done is None else done.stdout + done.stderr
         def fail(why, more=None):
             more = "" if more is None else more.stdout + more.stderr
-            sys.exit(f"{what}: {why}\n{said}\n{more}")
+            sys.exit(f"{' '.join(self.words[:2])}: {what}: {why}\n{said}\n{more}")
         if "panicked" in said or "RUST_BACKTRACE" in said:
             fail("it panicked")
-        now = self.snapshot()
+        self.check_state(done, said, fail)
+
+
+class Publish(Trial):
+    def state(self):
+        with open(os.path.join(self.repository, "channels/main.json"), encoding="utf-8") as file:
+            return json.load(file)["snapshot"]
+
+    def check_state(self, done, said, fail):
+        now = self.state()
         if now not in (self.old, self.new):
             fail(f"the channel is neither what it was nor what it was to be: {now}")
         if '"event":"published"' in said and now != self.new:
@@ -139,9 +148,83 @@ class Trial:
         mended = json.loads(repaired.stdout.splitlines()[-1])["channels"][0]["mended"]
         if mended:
             fail("the channel was not whole", repaired)
-        again = run(*self.publish())
-        if again.returncode != 0 or self.snapshot() != self.new:
+        again = run(*self.once())
+        if again.returncode != 0 or self.state() != self.new:
             fail("publishing once more does not finish", again)
+
+
+def names(folder, depth):
+    """The names in a folder, or in the folders in it. (What was being written is removed by the next command.)"""
+    if not os.path.isdir(folder):
+        return set()
+    found = {name for name in os.listdir(folder) if not name.startswith((".", "incoming-"))}
+    if depth == 0:
+        return found
+    return {f"{name}/{below}" for name in found for below in names(os.path.join(folder, name), depth - 1)}
+
+
+class Change(Trial):
+    """Any other command that changes a repository."""
+
+    # What may be done twice. (`rollback` goes back once more, and what was removed is not there any more.)
+    REPEATED = ("gc", "fsck", "promote", "pin")
+
+    def state(self):
+        channels = {}
+        for name in sorted(names(os.path.join(self.repository, "channels"), 0)):
+            try:
+                with open(os.path.join(self.repository, "channels", name), encoding="utf-8") as file:
+                    channels[name] = json.load(file)["snapshot"]
+            except ValueError:
+                channels[name] = "damaged"
+        pins = run(*self.command("--json", "pin"))
+        pins = [(pin["snapshot"], [reason["text"] for reason in pin["reasons"]]) for pin in json.loads(pins.stdout.splitlines()[-1]).get("pins", [])]
+        below = {name: names(os.path.join(self.repository, name), depth) for name, depth in (("withdrawn", 0), ("snapshots", 0), ("pool", 1), ("blobs", 1))}
+        below["withdrawn"].discard("again")
+        whole = run(*self.command("--json", "fsck")).returncode == 0 if self.words[0] == "fsck" else None
+        return {"channels": channels, "pins": pins, "whole": whole, **below}
+
+    def is_between(self, now):
+        """Whether the old state can have become this one, on the way to the new one."""
+        old, new, kind = self.old, self.new, self.words[0]
+        either = [now[what] in (old[what], new[what]) for what in ("channels", "pins", "withdrawn")]
+        # What goes is in the old one, what comes is in the new one.
+        sets = [(old[what] & new[what]) <= now[what] <= (old[what] | new[what]) for what in ("snapshots", "pool", "blobs")]
+        # No channel goes on without what is not withdrawn.
+        order = kind != "withdraw" or now["channels"] == old["channels"] or now["withdrawn"] == new["withdrawn"]
+        # (A repair mends one thing after the other.)
+        return kind == "fsck" or (all(either) and all(sets) and order)
+
+    def is_as_said(self, done, now):
+        """Whether what a command acknowledged is so. (A gc may leave what it cannot look at, and says what it freed.)"""
+        if self.words[0] != "gc":
+            return now == self.new
+        freed = json.loads(done.stdout.splitlines()[-1])["freed"]
+        gone = {thing["name"] for thing in freed if thing["what"] == "snapshot"} == self.old["snapshots"] - now["snapshots"]
+        return gone and len([thing for thing in freed if thing["what"] == "package"]) == len(self.old["pool"] - now["pool"])
+
+    def check_state(self, done, said, fail):
+        now = self.state()
+        if not self.is_between(now):
+            fail(f"it is neither what it was nor what it was to be:\n{self.old}\n{now}\n{self.new}")
+        if done is not None and done.returncode == 0 and not self.is_as_said(done, now):
+            fail(f"what was acknowledged is not there:\n{now}\n{self.new}")
+        repaired = run(*self.command("--json", "fsck", "--repair"))
+        if repaired.returncode != 0:
+            fail("it is not whole", repaired)
+        found = json.loads(repaired.stdout.splitlines()[-1])["found"]
+        self.mended += len(found)
+        if [one for one in found if one["state"] != "mended"]:
+            fail("something of it was lost", repaired)
+        after = run(*self.command("--json", "fsck"))
+        if after.returncode != 0:
+            fail("it is not whole after a repair", after)
+        if self.words[0] in self.REPEATED or self.state() != self.new:
+            again = run(*self.once())
+            if again.returncode != 0:
+                fail("once more it does not finish", again)
+        if self.state() != self.new:
+            fail(f"once more it does not get there:\n{self.state()}\n{self.new}", repaired)
 
 
 def inject(trial, step):
@@ -158,7 +241,7 @@ def inject(trial, step):
             done = trial.strace("-e", f"trace={name}", "-e", f"inject={name}:{fault}:when={number}")
         except subprocess.TimeoutExpired:
             if not trial.outside():
-                sys.exit(f"{what}: the publish does not end")
+                sys.exit(f"{what}: it does not end")
             done = None
         if trial.outside():
             outside += 1
@@ -170,9 +253,9 @@ def inject(trial, step):
             wanted = HINTS.get(fault.removeprefix("error="))
             # (Who asks only whether something is there is told by these that it is not.)
             if wanted and name not in ("statx", "newfstatat") and not (error["class"] == "system" and wanted in error["hint"]):
-                sys.exit(f"{what}: neither class nor hint follow from it: {error}")
+                sys.exit(f"{' '.join(trial.words[:2])}: {what}: neither class nor hint follow from it: {error}")
         trial.check(what, done)
-    print(f"faults: {tried} of {len(cases)} cases at {len(trial.calls)} calls, {failed} ended the publish, {outside} met what is not the project's")
+    print(f"faults: {tried} of {len(cases)} cases at {len(trial.calls)} calls, {failed} ended it, {outside} met what is not the project's, {trial.mended} mended by fsck: {' '.join(trial.words[:1])}")
 
 
 class Disk:
@@ -180,11 +263,13 @@ class Disk:
 
     def __init__(self, trial):
         self.dirty, self.names, self.made = set(), [], set()
-        inside = re.compile(r"[<\"](" + re.escape(trial.folder) + r"/[^>\"]*)[>\"]")
+        # A path by itself; or a folder that is open, and a name in it.
+        path = re.compile(r"(?:<([^>]*)>)?(?:, )?(?:\"([^\"]*)\")?")
         for _, name, arguments, result in trial.lines():
             if result in (None, "?") or int(result) < 0:
                 continue
-            paths = inside.findall(arguments)
+            paths = [os.path.join(*pair) if pair[1] else pair[0] for pair in path.findall(arguments) if any(pair)]
+            paths = [path for path in paths if path.startswith(trial.folder + "/")]
             if name == "syncfs":
                 self.dirty.clear()
                 self.names.clear()
@@ -199,9 +284,14 @@ class Disk:
                     self.made.add(paths[-1])
             elif name in ("write", "pwrite64", "ftruncate"):
                 self.dirty.add(paths[0])
+            elif name in ("unlink", "unlinkat", "rmdir"):
+                self.names.append(("emptied" if name == "rmdir" or "AT_REMOVEDIR" in arguments else "gone", paths[-1]))
+                self.dirty.discard(paths[-1])
             elif name in ("rename", "renameat", "renameat2", "linkat", "link"):
                 before, after = paths[0], paths[-1]
                 self.names.append(("moved", after))
+                if "link" not in name:
+                    self.names.append(("gone", before))
                 self.made.add(after)
                 moved = {p for p in self.dirty if p == before or p.startswith(before + "/")}
                 self.dirty = (self.dirty - moved) | {after + p[len(before):] for p in moved}
@@ -222,12 +312,15 @@ class Disk:
                     os.truncate(path, durable + (0 if "all" in how else more // 2))
                     lost += 1
         if "names" in how:
-            for _, path in reversed(self.names):
+            for what, path in reversed(self.names):
                 earlier = os.path.join(trial.project, os.path.relpath(path, trial.folder))
                 shutil.rmtree(path, ignore_errors=True)
                 if os.path.isfile(path):
                     os.remove(path)
-                if os.path.exists(earlier):
+                if what == "emptied":
+                    os.makedirs(path, exist_ok=True)
+                elif os.path.exists(earlier):
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
                     run("cp", "-a", earlier, path)
                 lost += 1
         return lost
@@ -244,12 +337,12 @@ def cut(trial, step):
         lost += Disk(trial).lose(trial, how)
         tried += 1
         trial.check(f"power cut at {name} number {number}, without {how}", done)
-    print(f"power cuts: {tried} of {len(cases)} cases at {len(moments)} calls, {lost} files and names lost")
+    print(f"power cuts: {tried} of {len(cases)} cases at {len(moments)} calls, {lost} files and names lost, {trial.mended} mended by fsck: {' '.join(trial.words[:1])}")
 
 
 def main():
-    kind, program, project, step, *files = sys.argv[1:]
-    trial = Trial(program, project, files)
+    kind, program, project, step, *words = sys.argv[1:]
+    trial = (Publish if words[0] == "publish" else Change)(program, project, words)
     try:
         (inject if kind == "inject" else cut)(trial, int(step))
     finally:

@@ -59,6 +59,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.answer(200, b"", Content_Length=str(1 << 40))
             case "/short":
                 self.answer(200, b"short", Content_Length="100")
+            case path if path.startswith("http://") and path.endswith("/local"):
+                self.answer(302, b"", Location="http://127.0.0.1:9/x")
+            case path if path.startswith("http://") and path.endswith("/file"):
+                self.answer(302, b"", Location="file:///etc/passwd")
+            case path if path.startswith("http://") and path.endswith("/again"):
+                self.answer(302, b"", Location=path)
+            case path if path.startswith("http://") and path.endswith("/moved"):
+                self.answer(302, b"", Location="/y")
             case path if path.startswith("http://"):
                 self.answer(200, f"through a proxy: {path}\n".encode())
             case _:

@@ -12,6 +12,7 @@ asked=$1
 shift
 apt-get update
 claims
+index
 echo 'twostage: simulation begins'
 apt-get -o quiet=0 --simulate --allow-downgrades "$asked" -- "$@"
 echo 'twostage: simulation ends'

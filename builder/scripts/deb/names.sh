@@ -4,3 +4,4 @@ claims_of_base
 echo 'Acquire::Retries "0"; Acquire::http::Timeout "20"; Acquire::https::Timeout "20";' >> "$APT_CONFIG"
 apt-get update
 claims
+index

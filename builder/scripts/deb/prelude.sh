@@ -42,3 +42,15 @@ claims() {
     awk '!/repository\.twostage\.invalid/ && $NF != "Sources" { print "twostage: taken", $1 }' "$T/madison" | sort -u
     echo 'twostage: claims answered'
 }
+# index: tells the names of all packages that the base's own sources have, if $T/index asks for them.
+index() {
+    if [ ! -e "$T/index" ]; then return; fi
+    for file in "$T"/lists/*_Packages*; do
+        case $file in
+        */repository.twostage.invalid_*) ;;
+        *) if [ -f "$file" ]; then /usr/lib/apt/apt-helper cat-file "$file"; fi ;;
+        esac
+    done | sed -n 's/^Package: //p' | sort -u > "$T/indexed"
+    paste -d ' ' - - - - - - - - - - - - - - - - - - - - - - - - < "$T/indexed" | sed 's/^/twostage: index /'
+    echo "twostage: end of index $(wc -l < "$T/indexed")"
+}

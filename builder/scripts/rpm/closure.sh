@@ -13,6 +13,7 @@ else
     fetch "$@"
 fi
 claims
+index
 for file in "$T"/out/*.rpm; do
     if [ ! -e "$file" ]; then continue; fi
     rpm -qp --nosignature --qf '%{NAME}-%{EVR}.%{ARCH}\n' -- "$file" >> "$T/chosen"

@@ -29,7 +29,7 @@ use_dnf() {
         plain "$@" && query --cacheonly --available --qf 'twostage: from %{repoid} %{name} %{evr}\n' "$@"
     }
     providers() { plain "$1" && query --cacheonly --whatprovides "$1" --qf '%{name}\n'; }
-    # available "REPOSITORY..." NAME...: the names of those that are there, in these repositories.
+    # available "REPOSITORY..." NAME...: the names of those that are there, in these repositories; without a NAME all of them.
     available() {
         only=
         for id in $1; do only="$only --repo=$id"; done

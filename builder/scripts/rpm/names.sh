@@ -3,3 +3,4 @@ claims_of_base
 distribution
 refresh
 claims
+index

@@ -39,6 +39,8 @@ with_build_requires() {
     while read -r dependency; do set -- "$@" "$dependency"; done < "$T/requires"
     "$@"
 }
+# own_ids: the repositories that are not the project's.
+own_ids() { sed -n 's/^\[\(.*\)\]$/\1/p' "$T"/repos/*.repo | grep -vx twostage || :; }
 # claims: tells which of the names in $T/claims, one a line, are those of packages that the base has, which needs no mirror,
 # or that its repositories have.
 claims_of_base() {
@@ -49,10 +51,19 @@ claims_of_base() {
 claims() {
     if [ ! -s "$T/claims" ]; then return; fi
     claims_of_base
-    ids=$(sed -n 's/^\[\(.*\)\]$/\1/p' "$T"/repos/*.repo | grep -vx twostage) || :
+    ids=$(own_ids)
     : > "$T/available"
     # shellcheck disable=SC2046
     if [ -n "$ids" ]; then available "$ids" $(cat "$T/claims") > "$T/available"; fi
     { grep -xF -f "$T/claims" "$T/available" || :; } | sort -u | sed 's/^/twostage: taken /'
     echo 'twostage: claims answered'
+}
+# index: tells the names of all packages that the base's own repositories have, if $T/index asks for them.
+index() {
+    if [ ! -e "$T/index" ]; then return; fi
+    ids=$(own_ids)
+    if [ -z "$ids" ]; then return; fi
+    available "$ids" | sort -u > "$T/indexed"
+    paste -d ' ' - - - - - - - - - - - - - - - - - - - - - - - - < "$T/indexed" | sed 's/^/twostage: index /'
+    echo "twostage: end of index $(wc -l < "$T/indexed")"
 }

@@ -34,9 +34,11 @@ use_zypper() {
         only=
         for id in $1; do only="$only --repo=$id"; done
         shift
+        exactly=
+        if [ $# -gt 0 ]; then exactly=--match-exact; fi
         # shellcheck disable=SC2086 # names of repositories have no blanks
         # 104: nothing was found.
-        private_zypper --quiet --xmlout search --match-exact --type package $only -- "$@" > "$T/found" || [ $? = 104 ]
+        private_zypper --quiet --xmlout search $exactly --type package $only -- "$@" > "$T/found" || [ $? = 104 ]
         sed 's/></>\n</g' "$T/found" | sed -n 's/^<solvable .*name="\([^"]*\)".*/\1/p'
     }
     refresh() { private_zypper refresh; }

@@ -4,14 +4,14 @@
 //! while [`Session::run`] or [`Container::exec`] waits.
 
 use super::agent::Forward;
-use super::sandbox::{Job, Mount, Root, Upper};
+use super::sandbox::{Ended, Job, Mount, Root, Upper};
 use super::store::{self, Place, Store};
 use super::{Inner, Session, about, blocking, cache, changes, collect, images, shown, stream, times};
 use crate::dockerfile::config::{DEFAULT_PATH, History, ImageConfig};
 use crate::execute::layered::Times;
 use crate::lines::{BothLines, Piece};
 use crate::stream::{ByteStream, TarReader, feed, from_start};
-use crate::{Attach, Exec, Found, Hold, Network, Run};
+use crate::{Attach, Exec, Found, Hold, Network, Refusal, Run};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,38 +109,26 @@ impl Session {
             attached: run.attached,
             ..Exec::default()
         };
-        let mut said = (0, String::new());
-        let mut on_line = |line: &str| said = (said.0 + 1, line.to_string());
-        let mut lines = BothLines::new(&mut on_line);
-        let mut watched = |piece: Piece<'_>| {
-            lines.push(piece);
-            on_piece(piece);
-        };
         let ended = match run.timeout {
-            None => container.command(exec, &mut watched).await,
+            None => container.command(exec, on_piece).await,
             // Whoever waits no longer ends it.
-            Some(limit) => tokio::time::timeout(limit, container.command(exec, &mut watched)).await.unwrap_or_else(|_| {
+            Some(limit) => tokio::time::timeout(limit, container.command(exec, on_piece)).await.unwrap_or_else(|_| {
                 Err(Error::new(Class::Build, format!("{program} did not end within {limit:?} and was killed"))
                     .hint("see its last lines for what it waited for"))
             }),
         };
-        lines.finish();
-        container.exit_code = ended?;
-        // What a sandbox says, and nothing else, where it cannot start a program.
-        let refused = matches!(said, (1, ref line) if line.starts_with("exec: ") || line.starts_with("chdir to cwd "));
-        let foreign = matches!(said, (1, ref line) if line.starts_with("exec ") && line.ends_with(": exec format error"));
-        if matches!(container.exit_code, 126 | 127) && (refused || foreign) {
-            let error = Error::new(Class::Engine, format!("cannot start {program} in a container of {}", run.image)).because(said.1);
-            return Err(if foreign {
-                error.hint(format!(
-                    "it is a program for another machine than {}, or a script without `#!` in its first line",
-                    self.architecture()
-                ))
-            } else {
-                error
-            });
+        let ended = ended?;
+        container.exit_code = ended.code;
+        match ended.refusal {
+            None => Ok(container),
+            Some((why, hint)) => {
+                let status = u8::try_from(ended.code).unwrap_or(u8::MAX);
+                let refusal = Refusal { why, status };
+                Err(Error::new(Class::Engine, format!("cannot start {program} in a container of {}", run.image))
+                    .because(refusal)
+                    .hint(hint))
+            }
         }
-        Ok(container)
     }
 
     /// A container in which nothing runs.
@@ -353,8 +341,11 @@ impl Container {
     pub(crate) async fn exec(&self, exec: Exec<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
         let mut lines = BothLines::new(on_line);
         let ended = self.command(exec, &mut |piece| lines.push(piece)).await;
+        if let Ok(Ended { refusal: Some((why, _)), .. }) = &ended {
+            lines.push(Piece::Err(why.as_bytes()));
+        }
         lines.finish();
-        ended
+        ended.map(|ended| ended.code)
     }
 
     /// What is to be mounted, and what is held until nobody uses it any more.
@@ -394,7 +385,7 @@ impl Container {
     }
 
     /// Runs a command to its end, and ends whatever it left running.
-    async fn command(&self, exec: Exec<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<i64> {
+    async fn command(&self, exec: Exec<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<Ended> {
         let Some(program) = exec.cmd.first() else {
             return Err(Error::new(Class::Engine, "cannot run a command: there is none"));
         };

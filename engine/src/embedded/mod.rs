@@ -138,7 +138,8 @@ impl Session {
         self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
     }
 
-    fn doors(&self) -> Vec<u16> {
+    /// Ports of this machine's 127.0.0.1 that containers with a way out reach.
+    pub(crate) fn doors(&self) -> Vec<u16> {
         self.inner.doors.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 

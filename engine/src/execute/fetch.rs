@@ -1,11 +1,17 @@
 //! What ADD names by a URL: the program `curl` fetches it, each URL once for a run, into a file without a name.
 //!
 //! It reads no configuration and no passwords of the user's; what proxies the environment and the build name, it uses.
+//!
+//! A Dockerfile is a stranger's: its URLs lead to no address that is this machine's own (`address.rs`). So names are looked
+//! up here, `curl` is told the addresses that were checked, and each redirect is a request of its own.
 
+use super::address::{self, Destinations};
 use crate::blocking;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::fs::FileExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -21,11 +27,27 @@ const MAX_BYTES: u64 = super::files::MAX_BYTES;
 /// Bytes of what a server says before the file, at most; all redirects together.
 const MAX_HEAD: u64 = 1 << 20;
 
+/// Redirects that are followed; as `curl` is told where it follows them.
+const MAX_REDIRECTS: u32 = 10;
+/// What a line begins with in which `curl` tells where a URL leads.
+const MOVED: &str = "twostage-moved ";
+/// An address that leads nowhere (RFC 6666).
+const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1);
+const ELSEWHERE: &str = "put the file into the context, or serve it where containers reach it; a build on the network `host` reaches all";
+
+/// What a server said.
+enum Answer {
+    File(Fetched),
+    /// It is at another URL.
+    Moved(String),
+}
+
 /// What was fetched so far.
 #[derive(Default)]
 pub struct Remote {
     /// Set for `curl`, besides what this program's environment says.
     proxies: Vec<(String, String)>,
+    destinations: Destinations,
     files: Mutex<BTreeMap<String, Arc<Fetched>>>,
 }
 
@@ -43,8 +65,8 @@ pub struct Fetched {
 
 impl Remote {
     /// `proxies` are those of the build.
-    pub fn through(proxies: Vec<(String, String)>) -> Remote {
-        Remote { proxies, files: Mutex::default() }
+    pub fn through(proxies: Vec<(String, String)>, destinations: Destinations) -> Remote {
+        Remote { proxies, destinations, files: Mutex::default() }
     }
 
     /// The file that a URL names, which has to have that digest.
@@ -74,7 +96,60 @@ impl Remote {
     }
 
     async fn fetch(&self, url: &str) -> Result<Fetched> {
-        let what = || format!("cannot fetch {}", shown(url));
+        let failed = || Error::new(Class::Project, format!("cannot fetch {}", shown(url)));
+        let mut at = url.to_owned();
+        for _ in 0..=MAX_REDIRECTS {
+            let checked = match self.destinations {
+                Destinations::Everything => None,
+                Destinations::World { .. } => Some(self.checked(&at).await.map_err(|why| {
+                    let why = if at == url { why } else { format!("it leads to {}: {why}", shown(&at)) };
+                    failed().because(why).hint(ELSEWHERE)
+                })?),
+            };
+            match self.ask(&at, url, checked.as_deref()).await? {
+                Answer::File(file) => return Ok(file),
+                Answer::Moved(to) => at = with_user(&at, to),
+            }
+        }
+        Err(failed().because(format!("Maximum ({MAX_REDIRECTS}) redirects followed")).hint("correct the URL"))
+    }
+
+    /// Looks up where a URL leads, and gives what `curl` is told of it: that name has these addresses. An error is why it
+    /// is not asked.
+    async fn checked(&self, url: &str) -> std::result::Result<String, String> {
+        let Some(host) = address::host(url) else {
+            let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+            return Err(match scheme.to_ascii_lowercase().as_str() {
+                "http" | "https" => "its host is written in a way that programs read differently".into(),
+                other => format!("Protocol \"{other}\" is not fetched"),
+            });
+        };
+        let (name, port) = (host.name, host.port);
+        let addresses: Vec<IpAddr> = match tokio::net::lookup_host((name, port)).await {
+            Ok(found) => found.map(|socket| socket.ip()).collect(),
+            // It is the proxy that knows it, and curl must not ask anew.
+            Err(_) if self.has_proxy() => vec![NOWHERE.into()],
+            Err(error) => return Err(format!("Could not resolve host: {name} ({error})")),
+        };
+        if let Some((refused, what)) = addresses.iter().find_map(|one| Some((one, self.destinations.refusal(*one, port)?))) {
+            let place = if refused.to_string() == name { name.to_owned() } else { format!("{name} ({refused})") };
+            return Err(format!("{place} is {what}, which no URL of a Dockerfile may lead to"));
+        }
+        let addresses = addresses.iter().map(|one| if one.is_ipv6() { format!("[{one}]") } else { one.to_string() });
+        Ok(format!("{name}:{port}:{}", addresses.collect::<Vec<_>>().join(",")))
+    }
+
+    /// Whether `curl` may be told of a proxy.
+    fn has_proxy(&self) -> bool {
+        let own = std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.is_empty()));
+        let given = self.proxies.iter().map(|(name, value)| (name.clone(), value.is_empty()));
+        own.chain(given).any(|(name, empty)| !empty && ["http_proxy", "https_proxy", "all_proxy"].contains(&&*name.to_ascii_lowercase()))
+    }
+
+    /// Asks for one URL; `named` is the one that the Dockerfile names. Redirects are followed unless `checked` says
+    /// which addresses its host has.
+    async fn ask(&self, url: &str, named: &str, checked: Option<&str>) -> Result<Answer> {
+        let what = || format!("cannot fetch {}", shown(named));
         let head = tempfile::Builder::new().prefix("twostage-head-").tempfile().or_fail(Class::System, what)?;
         let mut curl = Command::new("curl");
         curl.args(CURL_ARGUMENTS)
@@ -93,7 +168,12 @@ impl Remote {
         })?;
         if let Some(mut stdin) = curl.stdin.take() {
             // Where it has ended already it says why.
-            let _ = stdin.write_all(curl_config(url, "http,https", MAX_BYTES).as_bytes()).await;
+            let mut config = curl_config(url, "http,https", MAX_BYTES);
+            if let Some(checked) = checked {
+                // (The last of several words counts.)
+                let _ = write!(config, "no-location\nresolve = \"{checked}\"\nwrite-out = \"%{{stderr}}\\n{MOVED}%{{redirect_url}}\\n\"\n");
+            }
+            let _ = stdin.write_all(config.as_bytes()).await;
         }
         // It writes to us, not to a file, so that it ends with us, however we end.
         let Some(stdout) = curl.stdout.take() else { return Err(Error::new(Class::System, what())) };
@@ -112,18 +192,22 @@ impl Remote {
                 .because(format!("it has more than {MAX_BYTES} bytes"))
                 .hint("fetch it in a RUN, with a program of the image"));
         }
+        let said = String::from_utf8_lossy(&done.stderr);
+        let (told, said): (Vec<&str>, Vec<&str>) = said.trim().lines().partition(|line| line.starts_with(MOVED));
         if !done.status.success() {
-            let said = String::from_utf8_lossy(&done.stderr);
-            let last: Vec<&str> = said.trim().lines().rev().take(3).collect();
+            let last: Vec<&str> = said.into_iter().rev().filter(|line| !line.is_empty()).take(3).collect();
             let said = last.into_iter().rev().collect::<Vec<_>>().join("; ");
             let said = if said.is_empty() { done.status.to_string() } else { said };
             return Err(Error::new(Class::Project, what())
                 .because(said)
                 .hint("correct the URL; what is only reached through a proxy needs http_proxy or https_proxy"));
         }
+        if let Some(to) = told.last().and_then(|line| line.strip_prefix(MOVED)).filter(|to| !to.is_empty()) {
+            return Ok(Answer::Moved(to.to_owned()));
+        }
         let mut told = Vec::new();
         File::open(head.path()).and_then(|head| head.take(MAX_HEAD).read_to_end(&mut told)).or_fail(Class::System, what)?;
-        Ok(Fetched { file, size, sha256, modified: modified(&String::from_utf8_lossy(&told)) })
+        Ok(Answer::File(Fetched { file, size, sha256, modified: modified(&String::from_utf8_lossy(&told)) }))
     }
 }
 
@@ -148,6 +232,17 @@ impl Read for Reading<'_> {
     }
 }
 
+/// The URL that another one leads to, with the user and password of that, if it is the same server's.
+fn with_user(from: &str, to: String) -> String {
+    let (Some(before), Some(after)) = (address::host(from), address::host(&to)) else { return to };
+    let scheme = |url: &str| url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let same = before.name.eq_ignore_ascii_case(after.name) && before.port == after.port && scheme(from) == scheme(&to);
+    match to.split_once("://") {
+        Some((scheme, rest)) if same && after.user.is_empty() => format!("{scheme}://{}{rest}", before.user),
+        _ => to,
+    }
+}
+
 /// What the last of several answers says of the file's time.
 fn modified(head: &str) -> Option<i64> {
     let mut found = None;
@@ -167,6 +262,16 @@ fn modified(head: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_goes_to_the_server_that_it_is_for_only() {
+        let of = |from, to: &str| with_user(from, to.into());
+        assert_eq!(of("http://me:x@h/a", "http://H:80/b"), "http://me:x@H:80/b");
+        assert_eq!(of("http://me:x@h/a", "http://you@h/b"), "http://you@h/b");
+        for other in ["https://h/b", "http://h:81/b", "http://i/b", "file:///b"] {
+            assert_eq!(of("http://me:x@h/a", other), other);
+        }
+    }
 
     #[test]
     fn the_time_is_that_of_the_last_answer() {

@@ -116,11 +116,12 @@ pub(crate) async fn build(layers: &dyn Layers, build: Build<'_>, on_line: &mut (
     }
     let stages = prepared.map_err(refused)?;
 
+    let remote = Remote::through(plan.options.proxies(), engine.destinations(build.network));
     let building = Building {
         layers,
         engine,
         context: Arc::new(context),
-        remote: Remote::through(plan.options.proxies()),
+        remote,
         network: build.network,
         no_cache: build.no_cache,
         given: Given { secrets: build.secrets, agents: build.agents },

@@ -7,12 +7,13 @@
 //!  context.rs ─────┼─► stage.rs: a container, and what steps do to it ─┬─► commit ─► image.rs: its difference from the base, one layer
 //!  origin.rs       │      files.rs: the tars that are put into it      └─► layered.rs: its changes so far, a layer with a key
 //!  pattern.rs      │      spot.rs:  where paths lead in it
-//!  fetch.rs        │
+//!  fetch.rs        │      (address.rs: what URLs may lead to)
 //! ```
 //!
 //! Nothing runs in a container but RUN: files are put into it while it is stopped, so no command can move a path
 //! under them.
 
+mod address;
 mod context;
 mod fetch;
 mod files;
@@ -37,6 +38,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use twostage_model::{Class, Error, Result, Sha256, Sink};
 
+pub use address::Destinations;
 pub use context::Context;
 pub use fetch::Remote;
 pub(crate) use files::entry as member;

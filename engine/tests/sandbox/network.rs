@@ -77,7 +77,8 @@ fn what_listens_on_this_machine_only_is_not_reached_but_for_a_door() {
     let cmd = shell(&script);
     let reached = |lines: &[String]| lines.iter().filter(|line| ["four", "six"].contains(&line.as_str())).count();
     let (_, lines) = place.run_job(Job { cmd: &cmd, ..bridge(&root) });
-    assert_eq!((reached(&lines), lines.last().map(String::as_str)), (0, Some("0")), "{lines:?}");
+    // (The two streams of a container are read as they come, in any order.)
+    assert_eq!((reached(&lines), lines.iter().any(|line| line == "0")), (0, true), "{lines:?}");
     // On the machine's network it is.
     let (_, lines) = place.run_job(Job { cmd: &cmd, network: Network::Host, ..job(&root) });
     assert!(reached(&lines) > 1, "{lines:?}");
@@ -131,13 +132,82 @@ fn a_published_port_leads_into_a_container_that_may_reach_nothing() {
     }
 }
 
+#[test]
+fn what_a_container_said_last_is_passed_on_after_it_has_ended() {
+    let place = Place::new("last-words");
+    let root = place.root();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("its own");
+    let ports = [(listener, 80)];
+    let size = 4_000_000;
+    // More than a connection holds whose other end reads nothing, and less than two hold.
+    let cmd = shell(&format!("nc -l -p 80 -e sh -c 'read word; head -c {size} /dev/zero'"));
+    let asking = std::thread::spawn(move || {
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut answer = Vec::new();
+        while answer.is_empty() && Instant::now() < end {
+            let mut stream = TcpStream::connect(at).expect("it listens");
+            let mut first = [0];
+            if stream.write_all(b"hello\n").and_then(|()| stream.read_exact(&mut first)).is_ok() {
+                answer.extend(first);
+                std::thread::sleep(Duration::from_secs(1));
+                let _ = stream.read_to_end(&mut answer);
+            }
+        }
+        answer.len()
+    });
+    let (code, _) = place.run_job(Job { cmd: &cmd, ports: &ports, ..job(&root) });
+    assert_eq!((code, asking.join().expect("an answer")), (0, size));
+}
+
+#[test]
+fn a_port_that_has_all_the_connections_it_may_leaves_the_others_theirs() {
+    let told = std::env::temp_dir().join(format!("twostage-sandbox-{}-busy-ports", std::process::id()));
+    let own = std::env::current_exe().expect("this program");
+    // Few open files, as most shells allow.
+    let mut child = Command::new("prlimit");
+    child.arg("--nofile=1024:1024").arg(own).args(["--ignored", "--exact", "network::two_ports"]).env("TOLD", &told);
+    let mut child = child.stdout(std::process::Stdio::null()).spawn().expect("`apt-get install util-linux` gives prlimit");
+    until("both ports are there", || told.exists());
+    let text = fs::read_to_string(&told).expect("two ports");
+    let ports: Vec<SocketAddr> = text.lines().map(|line| line.parse().expect("an address")).collect();
+    let fill = |_| TcpStream::connect_timeout(&ports[0], Duration::from_secs(2)).ok();
+    let held: Vec<Option<TcpStream>> = (0..600).map(fill).take_while(Option::is_some).collect();
+    let open = format!("/proc/{}/fd", child.id());
+    until("it is busy", || fs::read_dir(&open).is_ok_and(|files| files.count() > 400));
+    std::thread::sleep(Duration::from_secs(1));
+    let answer = ask(ports[1], "hello\n");
+    let count = held.len();
+    drop(held);
+    fs::remove_file(&told).expect("ours");
+    assert!(child.wait().expect("our child").success());
+    assert_eq!(answer, "inside hello\n", "beside {count}");
+}
+
+#[test]
+#[ignore = "run by `a_port_that_has_all_the_connections_it_may_leaves_the_others_theirs`"]
+fn two_ports() {
+    let place = Place::new("busy");
+    let root = place.root();
+    let [busy, other] = ["127.0.0.1:0"; 2].map(|at| TcpListener::bind(at).expect("a port"));
+    let text: String = [&busy, &other].map(|one| format!("{}\n", one.local_addr().expect("its own"))).concat();
+    let told = PathBuf::from(std::env::var_os("TOLD").expect("set by the other test"));
+    fs::write(told.with_extension("new"), text).and_then(|()| fs::rename(told.with_extension("new"), told)).expect("a file");
+    let ports = [(busy, 80), (other, 81)];
+    // (One `nc -ll` serves many at a time, each with a process.)
+    let cmd = shell("nc -ll -p 80 -e sleep 60 & nc -l -p 81 -e sh -c 'read word; echo inside $word'");
+    assert_eq!(place.run_job(Job { cmd: &cmd, ports: &ports, ..job(&root) }).0, 0);
+}
+
 /// What somebody answers, as soon as somebody does.
 fn ask(address: SocketAddr, question: &str) -> String {
-    let end = Instant::now() + Duration::from_secs(20);
+    let patience = Duration::from_secs(60);
+    let end = Instant::now() + patience;
     loop {
         let mut answer = String::new();
         if let Ok(mut stream) = TcpStream::connect(address) {
-            let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+            // (One that is given up before the container has started is answered all the same, and the only one that is.)
+            let _ = stream.set_read_timeout(Some(patience));
             let _ = stream.write_all(question.as_bytes()).and_then(|()| stream.read_to_string(&mut answer).map(drop));
         }
         if !answer.is_empty() || Instant::now() > end {
@@ -208,15 +278,6 @@ fn everybody_gets_out_by_pasta() {
 
 #[test]
 fn everybody_gets_out_by_slirp4netns() {
-    // One run in four fails, by a lost connection or by one that ends too late, and the cause is not known yet. So
-    // only `make test-all` asks, and `make test` counts it as left out.
-    if !std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all") {
-        if let Some(path) = std::env::var_os("TWOSTAGE_TEST_COUNTS") {
-            let mut file = std::fs::File::options().append(true).create(true).open(path).expect("the counts can be written");
-            writeln!(file, "short").expect("the counts can be written");
-        }
-        return;
-    }
     on_a_machine("slirp4netns", false, "pasta iptables-restore nft");
     on_a_machine("slirp4netns", true, "pasta");
 }
@@ -231,14 +292,18 @@ fn where_nothing_can_be_had_the_machines_network_is_shared_and_that_is_said() {
 fn the_world() {
     let listener = TcpListener::bind("0.0.0.0:9").expect("a port");
     for mut stream in listener.incoming().flatten() {
-        // (A helper may lose a connection whose one side ends at once.)
+        // (Pasta of 2023 loses the end of a connection where one side ends at once, or gives it the answer again and again:
+        // so this one stays open for a moment, and the one that asks ends after it.)
         std::thread::spawn(move || {
             let peer = stream.peer_addr().map(|peer| peer.ip());
             let _ = peer.and_then(|peer| stream.write_all(format!("{peer}\n").as_bytes()));
-            std::thread::sleep(std::time::Duration::from_millis(500));
+            std::thread::sleep(Duration::from_millis(200));
         });
     }
 }
+
+/// Asks the world who asks, and has nothing to say, but does not say so.
+const WORLD: &str = "[ -p /tmp/silent ] || mkfifo /tmp/silent; timeout 10 nc 203.0.113.1 9 <>/tmp/silent; true";
 
 #[test]
 #[ignore = "run on machines of their own"]
@@ -251,17 +316,13 @@ fn a_way_out() {
     let root = place.root();
     until("the world listens", || TcpStream::connect("203.0.113.1:9").is_ok());
     let here = listens("127.0.0.1:0", "here");
-    // (Where the machine is busy, a helper may lose one all the same.)
     let script = format!(
-        "for try in 1 2 3 4 5 6; do timeout 4 nc 203.0.113.1 9 && break; sleep 0.5; done; timeout 5 nc 127.0.0.1 {here} </dev/null; \
+        "{WORLD}; timeout 5 nc 127.0.0.1 {here} </dev/null; \
          for at in 203.0.113.2 10.0.2.2 203.0.113.1; do timeout 2 nc $at {here} </dev/null; done; echo end"
     );
     let cmd = shell(&script);
-    let plain = |lines: Vec<String>| {
-        let mut lines: Vec<String> = lines.into_iter().filter(|line| !line.starts_with("nc: ") && line != "Terminated").collect();
-        // (An answer that was heard may be asked for again.)
-        lines.dedup();
-        lines
+    let plain = |lines: Vec<String>| -> Vec<String> {
+        lines.into_iter().filter(|line| !line.starts_with("nc: ") && line != "Terminated").collect()
     };
     let lines = plain(place.run_job(bridge_of(&root, &cmd)).1);
     if let Some(cost) = place.sandbox.network_cost() {
@@ -270,6 +331,11 @@ fn a_way_out() {
         return;
     }
     assert_eq!(lines, ["203.0.113.2", "end"]);
+    // What connects a network must be ready before its container starts, each time.
+    let once = shell(WORLD);
+    for time in 0..4 {
+        assert_eq!(plain(place.run_job(bridge_of(&root, &once)).1), ["203.0.113.2"], "{time}");
+    }
     let cloud = shell("for at in 169.254.169.254; do timeout 2 nc $at 9 </dev/null; done; true");
     assert_eq!(plain(place.run_job(bridge_of(&root, &cloud)).1), [""; 0]);
     let doors = [here];

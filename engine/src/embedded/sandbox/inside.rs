@@ -45,6 +45,8 @@ const CAPABILITIES: [CapabilitySet; 14] = [
 /// As Docker's.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const OPEN_FILES: u64 = 1 << 20;
+/// The status of a container that was never started, of `docker run`.
+const UNSTARTED: i32 = 125;
 /// What `apt` is told where there is one user only: not to become another one, as it looks whether it did. Whoever sets
 /// `APT_CONFIG` says it himself; the RUN of `runtime-templates` takes it from this path.
 const APT: (&str, &str) = ("/dev/twostage-apt.conf", "APT::Sandbox::User \"root\";\n");
@@ -68,7 +70,7 @@ fn start(control: &UnixStream, number: i32, input: Option<i32>) -> Result<i32> {
     assemble(&run)?;
     let user = match user::find(&run.user, &user::read("/etc/passwd"), &user::read("/etc/group")) {
         Ok(user) => user,
-        Err(why) => return Ok(refuse(&why, 126)),
+        Err((why, hint)) => return Ok(refuse(control, &why, hint, UNSTARTED)),
     };
     let terminal = run.terminal.map(|size| terminal(control, size, &user)).transpose()?;
     settle(&run)?;
@@ -77,15 +79,25 @@ fn start(control: &UnixStream, number: i32, input: Option<i32>) -> Result<i32> {
     let workdir = if run.workdir.is_empty() { "/" } else { &run.workdir };
     if let Err(error) = rustix::process::chdir(workdir) {
         let why = format!("chdir to cwd ({workdir:?}) failed: {}", words(&error.into()));
-        return Ok(refuse(&why, if error == rustix::io::Errno::ACCESS { 126 } else { 127 }));
+        let (hint, code) = match error {
+            rustix::io::Errno::ACCESS => ("choose a folder that this user may enter, or another user", 126),
+            rustix::io::Errno::NOENT => ("choose a folder that the image has", 127),
+            _ => ("choose a folder of the image", UNSTARTED),
+        };
+        return Ok(refuse(control, &why, hint, code));
     }
     let env = environment(&run, &user);
     let program = match program(&run.cmd[0], env.get("PATH").map_or("", String::as_str)) {
         Ok(program) => program,
-        Err((why, code)) => return Ok(refuse(&why, code)),
+        Err((why, code)) => return Ok(refuse(control, &why, program_hint(code), code)),
     };
     if formats.refuse(&program) {
-        return Ok(refuse(&format!("exec {}: exec format error", program.display()), 126));
+        return Ok(refuse(
+            control,
+            &format!("exec {}: exec format error", program.display()),
+            "it is a program for another machine than this one, or a script without `#!` in its first line",
+            126,
+        ));
     }
     let mut command = Command::new(&program);
     command.arg0(&run.cmd[0]).args(&run.cmd[1..]).env_clear().envs(&env).stdin(input.map_or_else(Stdio::null, Stdio::from));
@@ -95,7 +107,13 @@ fn start(control: &UnixStream, number: i32, input: Option<i32>) -> Result<i32> {
     wire::send(control, &Reply::Started).or_fail(Class::Engine, || "cannot talk to the program that a sandbox belongs to".into())?;
     let error = command.exec();
     let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-    Ok(refuse(&format!("exec {}: {}", program.display(), words(&error)), code))
+    // The program is there, so it is what runs it that is not: an interpreter, or a loader of libraries.
+    let hint = if code == 127 {
+        "what its first line, or the program itself, names to run it with is not in the image"
+    } else {
+        program_hint(code)
+    };
+    Ok(refuse(control, &format!("exec {}: {}", program.display(), words(&error)), hint, code))
 }
 
 /// Makes a terminal of the container's own, which is the user's; hands out its other end.
@@ -123,11 +141,20 @@ fn sit_before(terminal: &OwnedFd, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Says on the command's own output why there is no command.
-fn refuse(why: &str, code: i32) -> i32 {
-    // The status says it, too.
-    let _ = writeln!(io::stderr(), "{why}");
+/// Says why there is no command, and what mends it; gives the status.
+fn refuse(control: &UnixStream, why: &str, hint: &str, code: i32) -> i32 {
+    // Nobody listens any more, if this fails.
+    let _ = wire::send(control, &Reply::Refused { why: why.into(), hint: hint.into(), code });
     code
+}
+
+/// What mends a command whose program is not there (127), or may not be run.
+fn program_hint(code: i32) -> &'static str {
+    if code == 127 {
+        "name a program that the image has: by its path, or one in a folder of $PATH"
+    } else {
+        "it must be a file that this user may execute: `chmod +x` in the Dockerfile makes it one"
+    }
 }
 
 /// An error as people say it, without its number.
@@ -280,6 +307,7 @@ fn attach(root: &OwnedFd, mount_: &Attach<i32>, made: &Prepared) -> Result<()> {
                 let failed = || format!("cannot make {target} read-only");
                 let at = resolve::open_in(root, target.trim_start_matches('/').as_bytes(), OFlags::PATH).or_fail(Class::Engine, failed)?;
                 mounts::read_only(mounts::path(&shown(&at, b""))).or_fail(Class::Engine, failed)?;
+                mounts::read_only_below(&at, target)?;
             }
             Ok(())
         }

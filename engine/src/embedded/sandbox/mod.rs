@@ -38,6 +38,7 @@ mod wire;
 pub(super) use disk::{Watch, WatchedFile};
 pub use enter::enter;
 pub use limits::Limits;
+pub(crate) use network::hidden;
 
 use crate::lines::{BothLines, Piece};
 use crate::{Attached, Found, Network};
@@ -114,6 +115,15 @@ pub struct Job<'a> {
     pub mounts: &'a [Mount],
     /// After this long everything is killed and the run fails.
     pub timeout: Option<Duration>,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// As a shell says it, or `docker run`.
+    pub code: i64,
+    /// Why it was never started, as Docker says it, and what mends that.
+    pub refusal: Option<(String, String)>,
 }
 
 /// Something mounted for one command. A mount point that is missing is made, and is not in the layer afterwards.
@@ -235,23 +245,27 @@ impl Sandbox {
     }
 
     /// Runs a command to its end, and ends whatever it left running; gives the exit status as a shell would: 127 for a
-    /// program that is not there, 126 for one that cannot be run, 128 and more for one that a signal ended. Dropping
-    /// the future ends everything.
+    /// program that is not there, 126 for one that cannot be run, 128 and more for one that a signal ended; and 125, as
+    /// `docker run`, where the user or the working directory is none. Dropping the future ends everything.
     ///
     /// # Errors
     /// The container could not be made; its time was up, or it filled the disk (class `Build`).
     pub async fn run(&self, job: Job<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
         let mut lines = BothLines::new(on_line);
         let ended = self.run_raw(job, &mut |piece| lines.push(piece)).await;
+        if let Ok(Ended { refusal: Some((why, _)), .. }) = &ended {
+            lines.push(Piece::Err(why.as_bytes()));
+        }
         lines.finish();
-        ended
+        ended.map(|ended| ended.code)
     }
 
-    /// The same, with what the command writes as it comes.
+    /// The same, with what the command writes as it comes. What [`Sandbox::run`] gives as a line where the command was
+    /// never started is in the result only.
     ///
     /// # Errors
     /// As [`Sandbox::run`].
-    pub async fn run_raw(&self, job: Job<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<i64> {
+    pub async fn run_raw(&self, job: Job<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<Ended> {
         let name = job.cmd.first().cloned().unwrap_or_default();
         let failed = || format!("cannot run {name} in a container");
         let wanted = self.wanted(&job).await?;
@@ -310,15 +324,17 @@ impl Sandbox {
             reply
         };
         // On its sockets somebody answers as long as it runs.
+        let (tell_end, is_over) = tokio::sync::watch::channel(false);
         let serving = async {
             match opened.await {
-                Ok(opened) => match network::serve(opened, ports, &mounts::resolv()).await {
-                    Err(error) => error,
-                    Ok(never) => match never {},
-                },
-                Err(_) => std::future::pending().await,
+                Ok(opened) => network::serve(opened, ports, &mounts::resolv(), is_over).await,
+                Err(_) => {
+                    network::end_of(is_over).await;
+                    Ok(())
+                }
             }
         };
+        let mut serving = std::pin::pin!(serving);
         let upper = job.root.upper.as_ref().map(|upper| upper.dir.as_path());
         let ended = tokio::select! {
             ended = all => Ok(ended),
@@ -327,14 +343,20 @@ impl Sandbox {
                     .hint("give it more time, or see what it waits for"),
             ),
             error = carrying => Err(Error::new(Class::System, format!("cannot talk to {name}")).because(error)),
-            error = serving => Err(Error::new(Class::System, "cannot serve the network of a container").because(error)),
+            Err(error) = &mut serving => Err(Error::new(Class::System, "cannot serve the network of a container").because(error)),
             why = disk::filled(upper, self.limits.free) => {
                 Err(disk::full(Class::Build, format!("{name} filled the disk and was ended"), &why, "see what it writes; or "))
             }
         };
+        if matches!(ended, Ok(Ok(Reply::Exit(_)))) {
+            // What it said last may still be on its way to who asked it.
+            let _ = tell_end.send(true);
+            let _ = tokio::time::timeout(network::LAST_WORDS, serving).await;
+        }
         end(running);
         match ended?? {
-            Reply::Exit(code) => Ok(code.into()),
+            Reply::Exit(code) => Ok(Ended { code: code.into(), refusal: None }),
+            Reply::Refused { why, hint, code } => Ok(Ended { code: code.into(), refusal: Some((why, hint)) }),
             _ => Err(Error::new(Class::Engine, format!("lost sight of {name}"))),
         }
     }

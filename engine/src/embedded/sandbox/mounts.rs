@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change, mount_remount};
 use std::ffi::{CString, OsStr};
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use twostage_model::error::OrFail as _;
@@ -298,12 +298,9 @@ fn cover(at: &OwnedFd, path: &str) -> Result<()> {
 fn cover_mounts_of_sys(root: &OwnedFd) -> Result<()> {
     let failed = || "cannot see what is mounted in /sys".to_string();
     let sys = at(root, "/sys")?.ok_or_else(|| Error::new(Class::Engine, failed()))?;
-    let above =
-        [&fs::read_link(path(&shown(&sys, b""))).or_fail(Class::Engine, failed)?.into_os_string().into_encoded_bytes()[..], b"/"].concat();
-    let table = fs::read("/proc/self/mountinfo").or_fail(Class::Engine, failed)?;
+    let below = mounts_below(&sys).or_fail(Class::Engine, failed)?;
     let mut covered: Vec<&[u8]> = Vec::new();
-    for line in table.split(|byte| *byte == b'\n') {
-        let Some(point) = line.split(|byte| *byte == b' ').nth(4).and_then(|point| point.strip_prefix(&above[..])) else { continue };
+    for (_, point) in &below {
         if !covered.iter().any(|above| point.starts_with(&[above, &b"/"[..]].concat())) {
             let place = resolve::open_plain(&sys, point, OFlags::PATH | OFlags::NOFOLLOW).or_fail(Class::Engine, failed)?;
             cover(&place, "what is mounted in /sys")?;
@@ -311,6 +308,60 @@ fn cover_mounts_of_sys(root: &OwnedFd) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The mounts below a place, with their numbers and their paths from there, in the order in which they were made
+/// (proc_pid_mountinfo(5)).
+fn mounts_below(place: &OwnedFd) -> std::io::Result<Vec<(u64, Vec<u8>)>> {
+    let above = [&fs::read_link(path(&shown(place, b"")))?.into_os_string().into_encoded_bytes()[..], b"/"].concat();
+    let table = fs::read("/proc/self/mountinfo")?;
+    let mut below = Vec::new();
+    for line in table.split(|byte| *byte == b'\n') {
+        let mut words = line.split(|byte| *byte == b' ');
+        let number = words.next().and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
+        let (Some(number), Some(point)) = (number, words.nth(3).map(plain)) else { continue };
+        if let Some(point) = point.strip_prefix(&above[..]) {
+            below.push((number, point.to_vec()));
+        }
+    }
+    Ok(below)
+}
+
+/// A word of the kernel's table as it is: blanks and backslashes are three octal digits there.
+fn plain(word: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let mut rest = word;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..3).filter(|digits| *first == b'\\' && digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
+        let value = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        plain.push(value.unwrap_or(*first));
+        rest = if value.is_some() { &after[3..] } else { after };
+    }
+    plain
+}
+
+/// Makes all mounts below a place read-only, as Docker does. mount_setattr(2) does it at once, but safe Rust has no way
+/// to call it; nobody else mounts anything in this namespace meanwhile.
+pub(super) fn read_only_below(place: &OwnedFd, target: &str) -> Result<()> {
+    for (number, point) in mounts_below(place).or_fail(Class::Engine, || format!("cannot see what is mounted below {target}"))? {
+        let failed = || format!("cannot make {target}/{} read-only", String::from_utf8_lossy(&point));
+        let at = match resolve::open_plain(place, &point, OFlags::PATH | OFlags::NOFOLLOW) {
+            // Something is mounted above it, so that nobody gets there.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            at => at.or_fail(Class::Engine, failed)?,
+        };
+        // The same, where there is something else at its path now.
+        if mount_of(&at).or_fail(Class::Engine, failed)? == Some(number) {
+            read_only(path(&shown(&at, b""))).or_fail(Class::Engine, failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// The number of the mount that a descriptor is on.
+fn mount_of(at: &OwnedFd) -> std::io::Result<Option<u64>> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", at.as_raw_fd()))?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()))
 }
 
 /// Makes one mount read-only, and keeps what it is else: a user namespace may take nothing away from it.
@@ -368,4 +419,12 @@ pub(super) fn hosts(hostname: &str, alone: bool) -> Vec<u8> {
 /// A path of bytes.
 pub(super) fn path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_mount_point_with_blanks_is_read_as_it_is() {
+        assert_eq!(super::plain(br"/a\040b\134040\x\12"), br"/a b\040\x\12");
+    }
 }

@@ -8,6 +8,9 @@ use std::io::Read as _;
 /// More of it is not read.
 const LIMIT: u64 = 16 << 20;
 
+const USER: &str = "name a user of the image's /etc/passwd, or a number below 2147483648, which needs no entry";
+const GROUP: &str = "name a group of the image's /etc/group, or a number below 2147483648, which needs no entry";
+
 /// Who it is, in numbers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct User {
@@ -32,8 +35,9 @@ pub(super) fn read(path: &str) -> String {
     }
 }
 
-/// `who` is `user`, `user:group`, or empty, with names or numbers; an error is Docker's sentence.
-pub(super) fn find(who: &str, passwd: &str, group: &str) -> Result<User, String> {
+/// `who` is `user`, `user:group`, or empty, with names or numbers; an error is Docker's sentence, and
+/// what mends it.
+pub(super) fn find(who: &str, passwd: &str, group: &str) -> Result<User, (String, &'static str)> {
     let (user, wanted) = who.split_once(':').unwrap_or((who, ""));
     let number = if user.is_empty() { Some(0) } else { id(user) };
     let mut accounts = passwd.lines().map(|line| line.trim().split(':').collect::<Vec<_>>()).filter(|fields| fields.len() >= 3);
@@ -44,13 +48,13 @@ pub(super) fn find(who: &str, passwd: &str, group: &str) -> Result<User, String>
     let name = account.as_ref().map(|fields| fields[0]).unwrap_or_default();
     let mut found = match (&account, number) {
         (Some(fields), _) => User {
-            uid: id(fields[2]).ok_or_else(|| format!("unable to find user {user}: its number in the passwd file is none"))?,
+            uid: id(fields[2]).ok_or_else(|| (format!("unable to find user {user}: its number in the passwd file is none"), USER))?,
             gid: fields.get(3).and_then(|gid| id(gid)).unwrap_or(0),
             groups: Vec::new(),
             home: fields.get(5).filter(|home| !home.is_empty()).unwrap_or(&"/").to_string(),
         },
         (None, Some(uid)) => User { uid, gid: 0, groups: Vec::new(), home: "/".into() },
-        (None, None) => return Err(format!("unable to find user {user}: no matching entries in passwd file")),
+        (None, None) => return Err((format!("unable to find user {user}: no matching entries in passwd file"), USER)),
     };
     let groups: Vec<Vec<&str>> =
         group.lines().map(|line| line.trim().split(':').collect::<Vec<_>>()).filter(|fields| fields.len() >= 3).collect();
@@ -61,7 +65,7 @@ pub(super) fn find(who: &str, passwd: &str, group: &str) -> Result<User, String>
         });
         found.gid = match listed.and_then(|fields| id(fields[2])).or_else(|| id(wanted)) {
             Some(gid) => gid,
-            None => return Err(format!("unable to find group {wanted}: no matching entries in group file")),
+            None => return Err((format!("unable to find group {wanted}: no matching entries in group file"), GROUP)),
         };
     } else if !name.is_empty() {
         let member = |fields: &&Vec<&str>| fields.get(3).is_some_and(|members| members.split(',').any(|member| member == name));
@@ -92,8 +96,8 @@ mod tests {
         assert_eq!(find("ann:staff"), user(1000, 50, &[], "/home/ann"));
         assert_eq!(find("7"), user(7, 0, &[], "/"));
         assert_eq!(find("7:9"), user(7, 9, &[], "/"));
-        assert!(find("bob").is_err_and(|error| error.contains("no matching entries in passwd file")));
-        assert!(find("ann:wheel").is_err_and(|error| error.contains("no matching entries in group file")));
+        assert!(find("bob").is_err_and(|(error, _)| error == "unable to find user bob: no matching entries in passwd file"));
+        assert!(find("ann:wheel").is_err_and(|(error, _)| error == "unable to find group wheel: no matching entries in group file"));
         assert!(find("4294967295").is_err());
     }
 }

@@ -10,7 +10,7 @@
 //!       ◄───────────────────────── Terminal      of a command that has one, with its other end
 //!       ◄───────────────────────── Started       of a command; from here on each byte is a signal for it
 //! 15    ─────────────────────────►
-//!       ◄───────────────────────── Done, Exit, Found or Failed
+//!       ◄───────────────────────── Done, Exit, Refused, Found or Failed
 //! ```
 
 use super::network::Wanted;
@@ -109,6 +109,12 @@ pub(super) enum Reply {
     Started,
     Done,
     Exit(i32),
+    /// The command cannot be started: Docker's sentence and status, and what mends it.
+    Refused {
+        why: String,
+        hint: String,
+        code: i32,
+    },
     Found(Option<(bool, Option<String>)>),
     Failed(Fault),
 }

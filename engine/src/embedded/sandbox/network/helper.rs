@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// The keeper's role, as [`super::super::enter::enter`] is told it.
 pub(in super::super) const KEEPER: &str = "keeper";
@@ -29,6 +31,8 @@ pub(super) struct Helping {
     /// The keeper's standard input.
     life: Option<PipeWriter>,
     said: PipeReader,
+    /// Where it tells that it needs nothing more of the process that it connects, if it can tell that.
+    ready: Option<PipeReader>,
     name: &'static str,
 }
 
@@ -61,7 +65,8 @@ impl Helper {
                 "--udp-ns",
                 "none",
             ],
-            _ => vec!["--configure", "--mtu=65520", "--disable-host-loopback", "--disable-dns", "--enable-sandbox"],
+            // (Its standard input is no input: see `start`.)
+            _ => vec!["--configure", "--ready-fd=0", "--mtu=65520", "--disable-host-loopback", "--disable-dns", "--enable-sandbox"],
         };
         // Else it becomes nobody, who may not enter what root made.
         if self.name == "pasta" && root {
@@ -75,23 +80,46 @@ impl Helper {
         words.into_iter().map(OsString::from).collect()
     }
 
-    /// Starts it for the network of a process; `program` is this one. It is ready when that network has a way out.
+    /// Starts it for the network of a process; `program` is this one. [`Helping::is_ready`] must be asked before that
+    /// process hides its namespaces.
     pub(super) fn start(&self, program: &Path, process: u32) -> io::Result<Helping> {
         let (theirs, life) = io::pipe()?;
         let (said, stderr) = io::pipe()?;
+        // What nobody reads is lost, and does not stop the helper.
+        rustix::io::ioctl_fionbio(&stderr, true)?;
+        let (told, ready) = if self.name == "pasta" {
+            (Stdio::null(), None)
+        } else {
+            let (ready, told) = io::pipe()?;
+            (told.into(), Some(ready))
+        };
         let root = rustix::process::geteuid().is_root();
         let mut command = Command::new(program);
         std::os::unix::process::CommandExt::arg0(&mut command, MARKER);
         command.arg(KEEPER).arg(&self.path).args(self.arguments(process, root));
-        command.env_clear().stdin(theirs).stdout(Stdio::null()).stderr(stderr).current_dir("/");
+        command.env_clear().stdin(theirs).stdout(told).stderr(stderr).current_dir("/");
         if let Some(libraries) = std::env::var_os("LD_LIBRARY_PATH") {
             command.env("LD_LIBRARY_PATH", libraries);
         }
-        Ok(Helping { keeper: command.spawn()?, life: Some(life), said, name: self.name })
+        Ok(Helping { keeper: command.spawn()?, life: Some(life), said, ready, name: self.name })
     }
 }
 
 impl Helping {
+    /// Waits until the process that it connects may hide its namespaces; false if it ended, or took longer than that.
+    ///
+    /// slirp4netns sets the address and the route first, and only then enters the user namespace for its own sandbox,
+    /// by its path below `/proc`. So a route is no sign that it is ready. Pasta opens all namespaces at the start.
+    pub(super) fn is_ready(&mut self, patience: Duration) -> bool {
+        let Some(mut ready) = self.ready.take() else { return true };
+        let (tell, told) = mpsc::channel();
+        // It ends with the helper, at the latest.
+        let listening = std::thread::Builder::new().spawn(move || {
+            let _ = tell.send(matches!(ready.read(&mut [0; 1]), Ok(1)));
+        });
+        listening.is_ok() && told.recv_timeout(patience).unwrap_or(false)
+    }
+
     /// What it said, after it has been ended.
     pub(super) fn end(mut self) -> String {
         self.stop();
@@ -117,7 +145,9 @@ impl Drop for Helping {
 /// The keeper: runs a program until its own standard input ends.
 pub(in super::super) fn keep(mut words: impl Iterator<Item = OsString>) -> i32 {
     let Some(program) = words.next() else { return 2 };
-    let started = Command::new(program).args(words).env_clear().stdin(Stdio::null()).spawn();
+    // The standard input of the program is where it tells that it is ready: safe Rust passes on no other descriptor.
+    let ready = rustix::stdio::stdout().try_clone_to_owned().map_or_else(|_| Stdio::null(), Stdio::from);
+    let started = Command::new(program).args(words).env_clear().stdin(ready).stdout(Stdio::null()).spawn();
     let mut child = match started {
         Ok(child) => child,
         Err(error) => {

@@ -20,7 +20,7 @@ mod serve;
 mod within;
 
 pub(super) use helper::{KEEPER, keep};
-pub(super) use serve::{Opened, serve};
+pub(super) use serve::{LAST_WORDS, Opened, end_of, serve};
 pub(super) use within::{Go, Wanted, give_sockets, prepare, wait};
 
 use helper::{Helper, Helping};
@@ -39,7 +39,7 @@ const SHARED: &str = "containers share this machine's network: what listens on i
 pub(super) const NAMES: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
 /// What no container reaches, whatever routes there are: what a cloud tells its machines, keys included.
-fn hidden() -> impl Iterator<Item = (IpAddr, u8)> {
+pub(crate) fn hidden() -> impl Iterator<Item = (IpAddr, u8)> {
     let four = [([169, 254, 0, 0], 16), ([169, 254, 169, 254], 32), ([168, 63, 129, 16], 32), ([100, 100, 100, 200], 32)];
     let six = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     four.into_iter().map(|(octets, bits)| (Ipv4Addr::from(octets).into(), bits)).chain([(six.into(), 128)])
@@ -90,8 +90,13 @@ impl Ways {
                 Ok((Go { line: Some((line.inside, line.outside)), wait: false }, Connected::default()))
             }
             Way::Helper(helper) => {
-                let helping = helper.start(program, process).or_fail(Class::Engine, failed)?;
-                Ok((Go { line: None, wait: true }, Connected(Some(helping))))
+                let mut helping = helper.start(program, process).or_fail(Class::Engine, failed)?;
+                let ready = helping.is_ready(within::PATIENCE);
+                let connected = Connected(Some(helping));
+                if !ready {
+                    return Err(connected.explain(Error::new(Class::Engine, within::NO_WAY)));
+                }
+                Ok((Go { line: None, wait: true }, connected))
             }
             Way::Nowhere | Way::Shared => Ok((Go::default(), Connected::default())),
         }

@@ -1,26 +1,31 @@
 //! What answers on the sockets of a container's network, in this program, for as long as the container runs.
 
 use super::super::wire;
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Connections, and questions for names, of one container at a time.
+/// Connections of one port, or questions for names, of one container at a time.
 const MOST: usize = 512;
+/// Descriptors of this process that connections leave to everything else that it does.
+const OTHERS: u64 = 256;
 /// How long a name server has for its answer before the next one is asked.
 const ANSWER: Duration = Duration::from_secs(3);
 /// How long a connection for names may last.
 const TALK: Duration = Duration::from_secs(30);
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long what a container said last may take to be passed on, after it has ended.
+pub(in super::super) const LAST_WORDS: Duration = Duration::from_secs(5);
 /// After an accept that failed, as when no descriptors are left.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A packet over UDP is not longer.
@@ -55,26 +60,56 @@ impl Opened {
     }
 }
 
-/// Answers until it is dropped.
+/// Whether the container has ended.
+pub(in super::super) type Ended = watch::Receiver<bool>;
+
+/// Which end of a connection is the container's.
+#[derive(Clone, Copy)]
+enum Inside {
+    /// The one that was accepted.
+    Accepted,
+    /// The one that was made for it.
+    Made,
+}
+
+/// Waits until the container has ended.
+pub(in super::super) async fn end_of(mut ended: Ended) {
+    // (Who would say so may have gone.)
+    let _ = ended.wait_for(|ended| *ended).await;
+}
+
+/// Answers until the container has ended, and what that has said is passed on.
 ///
 /// # Errors
 /// A socket cannot be used.
-pub(in super::super) async fn serve(opened: Opened, ports: Ports, resolv: &[u8]) -> io::Result<Infallible> {
+pub(in super::super) async fn serve(opened: Opened, ports: Ports, resolv: &[u8], ended: Ended) -> io::Result<()> {
     let mut all = JoinSet::new();
+    let listeners = opened.doors.len() + if opened.names.is_some() { 2 } else { 0 } + ports.len();
+    let open = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let share = share(open, listeners);
     for (port, listener) in opened.doors {
         let listener = listening(listener)?;
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        all.spawn(accept(listener, move |stream| forward(stream, async move { connected(TcpStream::connect(here)).await })));
+        all.spawn(accept(listener, share, ended.clone(), move |stream, ended| {
+            forward(stream, async move { connected(TcpStream::connect(here)).await }, Inside::Accepted, ended)
+        }));
     }
     if let Some((udp, tcp)) = opened.names {
         udp.set_nonblocking(true)?;
         let servers: Arc<[SocketAddr]> = servers(&String::from_utf8_lossy(resolv)).into();
         let (udp, tcp) = (UdpSocket::from_std(udp)?, listening(tcp)?);
-        all.spawn(packets(udp, Arc::clone(&servers)));
-        all.spawn(accept(tcp, move |stream| {
+        let answering = packets(udp, share, Arc::clone(&servers));
+        let until = end_of(ended.clone());
+        all.spawn(async move {
+            tokio::select! {
+                () = answering => {}
+                () = until => {}
+            }
+        });
+        all.spawn(accept(tcp, share, ended.clone(), move |stream, ended| {
             let servers = Arc::clone(&servers);
             async move {
-                let _ = timeout(TALK, forward(stream, first(servers))).await;
+                let _ = timeout(TALK, forward(stream, first(servers), Inside::Accepted, ended)).await;
             }
         }));
     }
@@ -82,11 +117,22 @@ pub(in super::super) async fn serve(opened: Opened, ports: Ports, resolv: &[u8])
         let sockets = Arc::new(Mutex::new(sockets));
         for (listener, port) in ports {
             let (sockets, to) = (Arc::clone(&sockets), SocketAddr::new(opened.address, port));
-            all.spawn(accept(listening(listener)?, move |stream| forward(stream, within(Arc::clone(&sockets), to))));
+            all.spawn(accept(listening(listener)?, share, ended.clone(), move |stream, ended| {
+                forward(stream, within(Arc::clone(&sockets), to), Inside::Made, ended)
+            }));
         }
     }
     while all.join_next().await.is_some() {}
-    std::future::pending().await
+    end_of(ended).await;
+    Ok(())
+}
+
+/// Connections that each of so many sockets may have at a time, where this process may have so many files open: each
+/// takes two, and one socket that has many must leave the others theirs.
+fn share(open: u64, listeners: usize) -> usize {
+    let all = open.saturating_sub(OTHERS) / 2;
+    let each = all / u64::try_from(listeners.max(1)).unwrap_or(u64::MAX);
+    usize::try_from(each).unwrap_or(MOST).clamp(1, MOST)
 }
 
 fn listening(listener: std::net::TcpListener) -> io::Result<TcpListener> {
@@ -94,40 +140,70 @@ fn listening(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Takes connections, and drops all of them when it is dropped itself.
-async fn accept<F>(listener: TcpListener, serve: impl Fn(TcpStream) -> F)
+/// Takes connections until the container has ended, and waits for those that there are. Drops all of them when it is
+/// dropped itself.
+async fn accept<F>(listener: TcpListener, most: usize, ended: Ended, serve: impl Fn(TcpStream, Ended) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(MOST));
+    let slots = Arc::new(Semaphore::new(most));
     let mut open = JoinSet::new();
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let serving = serve(stream);
-                open.spawn(async move {
-                    serving.await;
-                    drop(slot);
-                });
+    let accepting = async {
+        loop {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let serving = serve(stream, ended.clone());
+                    open.spawn(async move {
+                        serving.await;
+                        drop(slot);
+                    });
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
             }
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            while open.try_join_next().is_some() {}
         }
-        while open.try_join_next().is_some() {}
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = end_of(ended.clone()) => {}
     }
+    while open.join_next().await.is_some() {}
 }
 
-/// Copies both ways until both have ended. A connection that leads nowhere is reset, as one that was refused.
-async fn forward(mut here: TcpStream, there: impl Future<Output = io::Result<TcpStream>>) {
+/// Copies both ways until both have ended; after the container has, only what that has said. A connection that leads
+/// nowhere is reset, as one that was refused.
+async fn forward(mut here: TcpStream, there: impl Future<Output = io::Result<TcpStream>>, inside: Inside, ended: Ended) {
     let _ = here.set_nodelay(true);
-    match there.await {
-        Ok(mut there) => {
-            let _ = there.set_nodelay(true);
-            let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
-        }
-        Err(_) => {
-            let _ = here.set_zero_linger();
-        }
+    let made = tokio::select! {
+        made = there => made,
+        () = end_of(ended.clone()) => Err(io::ErrorKind::ConnectionReset.into()),
+    };
+    let Ok(mut there) = made else {
+        let _ = here.set_zero_linger();
+        return;
+    };
+    let _ = there.set_nodelay(true);
+    let ((from_here, to_here), (from_there, to_there)) = (here.split(), there.split());
+    let (up, down) = (pass_on(from_here, to_there), pass_on(from_there, to_here));
+    let end = end_of(ended);
+    // What fails one way ends the other one, too.
+    let _ = match inside {
+        Inside::Accepted => tokio::try_join!(up, unless(end, down)),
+        Inside::Made => tokio::try_join!(down, unless(end, up)),
+    };
+}
+
+/// Copies one way, and passes on its end.
+async fn pass_on(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
+    tokio::io::copy(&mut from, &mut to).await?;
+    to.shutdown().await
+}
+
+async fn unless(end: impl Future<Output = ()>, work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    tokio::select! {
+        done = work => done,
+        () = end => Ok(()),
     }
 }
 
@@ -168,9 +244,9 @@ async fn first(servers: Arc<[SocketAddr]>) -> io::Result<TcpStream> {
     Err(io::ErrorKind::ConnectionRefused.into())
 }
 
-async fn packets(socket: UdpSocket, servers: Arc<[SocketAddr]>) {
+async fn packets(socket: UdpSocket, most: usize, servers: Arc<[SocketAddr]>) {
     let socket = Arc::new(socket);
-    let slots = Arc::new(Semaphore::new(MOST));
+    let slots = Arc::new(Semaphore::new(most));
     let mut open = JoinSet::new();
     let mut buffer = vec![0; PACKET];
     loop {
@@ -208,6 +284,15 @@ async fn ask(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_socket_has_its_share_of_what_this_process_may_open() {
+        for (open, listeners, each) in
+            [(1024, 1, 384), (1024, 3, 128), (1024, 20, 19), (20_000, 3, 512), (u64::MAX, 1, 512), (100, 5, 1), (1024, 0, 384)]
+        {
+            assert_eq!(share(open, listeners), each, "{open} {listeners}");
+        }
+    }
 
     #[test]
     fn name_servers_are_read_as_the_resolver_reads_them() {

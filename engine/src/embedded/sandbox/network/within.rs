@@ -14,7 +14,7 @@ use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 
 /// How long whoever connects a network has for it.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 /// The error of a network that was not connected in time.
 pub(super) const NO_WAY: &str = "the network of a container was not connected";
