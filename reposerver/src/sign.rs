@@ -5,6 +5,8 @@
 //! what sequoia's policy (apt of Debian trixie checks with `sqv`) asks of new signatures.
 //! Who computes the signatures: docs/decisions/signing.md.
 
+pub use keyring::Keyring;
+
 use crate::disk;
 use pgp::composed::{
     ArmorOptions, CleartextSignedMessage, Deserializable, DetachedSignature, KeyType, SignedKeyDetails, SignedPublicKey, SignedSecretKey,
@@ -410,6 +412,7 @@ fn make(user: &str, kind: KeyType, created: i64) -> pgp::errors::Result<SignedSe
     Ok(SignedSecretKey::new(key, details, vec![], vec![]))
 }
 
+mod keyring;
 mod rsa;
 #[cfg(test)]
 mod tests;
