@@ -161,7 +161,7 @@ impl Remote {
     fn start(&self, paths: &[&str], target: Option<&Target>, most: u64) -> Result<Transfer> {
         let base = self.base();
         match target {
-            Some(target) => Transfer::start(&[target.url.clone()], target.pinned.as_deref(), most),
+            Some(target) => Transfer::start(std::slice::from_ref(&target.url), target.pinned.as_deref(), most),
             None => {
                 let urls: Vec<String> = paths.iter().map(|path| format!("{}/{path}", base.url)).collect();
                 Transfer::start(&urls, base.pinned.as_deref(), most)
