@@ -542,6 +542,35 @@ fn read_by_dnf(shop: &Shop, all: &[&str]) {
     }
 }
 
+/// Debian's keys are certified by its people, whose keys nobody has here.
+#[test]
+fn a_key_that_others_certified_is_taken() {
+    let (signer, other) = (Signer::make("certified"), Signer::make("other"));
+    for name in ["key.asc", "key.gpg"] {
+        let home = tempfile::tempdir().expect("a folder");
+        let gpg =
+            |words: &[&str]| run(Command::new("gpg").env("GNUPGHOME", home.path()).args(["--batch", "--yes", "--quiet"]).args(words)).ok();
+        let secret = home.path().join("secret").display().to_string();
+        run(Command::new("gpg").env("GNUPGHOME", &other.0).args(["--batch", "--yes", "--output", &secret, "--export-secret-keys"])).ok();
+        gpg(&["--import", &secret]);
+        gpg(&["--import", &signer.path("key.asc")]);
+        gpg(&["--default-key", &other.fingerprint(), "--quick-sign-key", &signer.fingerprint()]);
+        let armor: &[&str] = if name == "key.asc" { &["--armor"] } else { &[] };
+        gpg(&[armor, &["--output", &signer.path(name), "--export", &signer.fingerprint()]].concat());
+        let _ = run(Command::new("gpgconf").env("GNUPGHOME", home.path()).args(["--kill", "all"]));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    archive(folder.path(), &signer, "");
+    let source = format!("file://{}", folder.path().display());
+    for name in ["key.asc", "key.gpg"] {
+        let shop = Shop::new("from-certified");
+        import(&shop, &[&source, "--suite", "stable", "--keyring", &signer.path(name), "-n"]).ok().ends_with("nothing was changed");
+    }
+    for home in [&signer.0, &other.0] {
+        let _ = run(Command::new("gpgconf").env("GNUPGHOME", home).args(["--kill", "all"]));
+    }
+}
+
 /// Every signature by a key of today, and none by what can be forged.
 #[test]
 fn a_signature_over_sha1_is_none() {

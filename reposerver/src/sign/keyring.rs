@@ -38,10 +38,7 @@ impl Keyring {
         }
         let mut keys = Vec::new();
         for key in SignedPublicKey::from_bytes_many(bytes).or_fail(Class::Repository, failed)? {
-            let key = key.or_fail(Class::Repository, failed)?;
-            key.verify_bindings().or_fail(Class::Repository, || "the key's own signatures are not good".into())?;
-            let fingerprint = format!("{:X}", key.fingerprint());
-            keys.push(Upstream { key, fingerprint });
+            keys.push(Upstream::bound(key.or_fail(Class::Repository, failed)?)?);
         }
         if keys.is_empty() { Err(Error::new(Class::Repository, failed())) } else { Ok(Keyring(keys)) }
     }
