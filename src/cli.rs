@@ -11,7 +11,7 @@ pub use engine::{Daemon, EngineArgs, EngineKind};
 pub use images::{Audit, Compile, Diff, Flatten, Images, ImportImage, Load, Plan, Prune, Push, Rm, Tag};
 pub use life::{Fsck, Gc, Pin, Unpin, Withdraw};
 pub use packages::{List, Promote, Remove, Rollback, Search, Show};
-pub use project::{Channel, Export, Import, Init, Lock, Outdated, Publish, Repo, Runtime, Serve, Update};
+pub use project::{Channel, Export, Import, ImportFrom, Init, Lock, Outdated, Publish, Repo, Runtime, Serve, Update};
 pub use run::{Run, Volume};
 
 use crate::log::LogFormat;
@@ -148,6 +148,8 @@ pub enum Command {
     Export(Export),
     /// Take in what `export` wrote: packages are checked, what it says of builds and channels is believed
     Import(Import),
+    /// Bring packages of folders, or of another apt or yum repository, into a channel
+    ImportFrom(Box<ImportFrom>),
     /// Say which engines work on this machine, and what to do where one does not
     Doctor(Doctor),
     /// Print a completion script for a shell

@@ -5,6 +5,7 @@
 mod changes;
 mod cli;
 mod commands;
+mod fetch;
 mod images;
 mod layout;
 mod leaks;
@@ -81,6 +82,7 @@ async fn run(cli: Cli, output: &Output) -> twostage_model::Result<ExitCode> {
         Command::Plan(arguments) => commands::plan::run(&arguments, output).await,
         Command::Export(arguments) => commands::export::run(&arguments, project, output),
         Command::Import(arguments) => commands::import::run(&arguments, project, output),
+        Command::ImportFrom(arguments) => commands::import_from::run(&arguments, project, output),
         Command::Doctor(_) => commands::doctor::run(&project.path, output).await,
         Command::Completions(arguments) => commands::completions::run(&arguments, output),
     }?;

@@ -82,6 +82,7 @@ impl Session {
         settings.key = key_place(&project, arguments, &whole)?;
         settings.keep = project.repository.keep;
         settings.retention = Retention { versions: project.repository.keep_versions, days: project.repository.keep_days };
+        settings.valid_days = project.repository.valid_days;
         settings.yum_compression = project.repository.yum_compression;
         settings.algorithm = project.repository.key_type;
         if !project.architectures.is_empty() {

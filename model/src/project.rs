@@ -158,6 +158,8 @@ pub struct RepositorySettings {
     pub keep_versions: Option<usize>,
     /// For how many days a snapshot stays after it was made, whether anything needs it or not.
     pub keep_days: u32,
+    /// For how many days clients may use a channel's release after it was signed; nothing means for ever.
+    pub valid_days: Option<u32>,
     /// How yum's metadata is packed.
     pub yum_compression: YumCompression,
     /// The kind of signing key that is made where there is none.

@@ -29,6 +29,20 @@ pub fn curl_config(url: &str, protocols: &str, max_bytes: u64) -> String {
     )
 }
 
+/// More of [`curl_config`], for several URLs in one call, one after the other over one connection: the first that fails ends
+/// it, a redirect is an error and not followed, and of each URL a line `#STATUS BYTES REDIRECT` goes to standard error.
+/// `pinned` is `HOST:PORT:ADDRESS`, which says what the host's address is.
+pub fn curl_config_of_many<'a>(more: impl Iterator<Item = &'a str>, pinned: Option<&str>) -> String {
+    let mut told = String::from("fail-early\nmax-redirs = 0\nwrite-out = \"%{stderr}#%{http_code} %{size_download} %{redirect_url}\\n\"\n");
+    if let Some(pinned) = pinned {
+        let _ = writeln!(told, "resolve = \"{}\"", escaped(pinned));
+    }
+    for url in more {
+        let _ = writeln!(told, "url = \"{}\"", escaped(url));
+    }
+    told
+}
+
 /// Whether a URL of http, https or ftp holds a user's name or password. (In `ssh://git@host` it is no secret.)
 pub fn has_password(url: &str) -> bool {
     let secret = ["http://", "https://", "ftp://"]

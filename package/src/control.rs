@@ -299,6 +299,14 @@ pub(crate) fn decimal(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
+/// The text of a clear-signed message, without its signature, which is not verified.
+///
+/// # Errors
+/// Class `Repository`: the envelope is not whole.
+pub fn unwrap_clear_signed(text: &str) -> Result<String> {
+    unwrap_clearsigned(text).map_err(|why| Error::new(Class::Repository, why))
+}
+
 /// The signed text of a clear-signed message, or the text itself.
 fn unwrap_clearsigned(text: &str) -> crate::Check<String> {
     if !text.starts_with("-----BEGIN PGP SIGNED MESSAGE-----") {

@@ -144,17 +144,18 @@ fn copy_fields(text: &mut String, control: &str, without: &[&str]) {
     }
 }
 
-/// Renders `Release`. `origin` is the project, `date` in seconds since 1970.
-pub fn release(origin: &str, date: i64, files: &BTreeMap<String, Listed>) -> String {
+/// Renders `Release`. `origin` is the project, `date` in seconds since 1970; clients take it until `valid_until`, or for ever.
+pub fn release(origin: &str, date: i64, valid_until: Option<i64>, files: &BTreeMap<String, Listed>) -> String {
     let prefix = format!("{COMPONENT}/binary-");
     let architectures: Vec<&str> =
         files.keys().filter_map(|path| path.strip_prefix(&prefix)?.strip_suffix("/Packages")).filter(|arch| !arch.contains('/')).collect();
     let mut text = String::new();
     let _ = write!(
         text,
-        "Origin: {origin}\nLabel: {origin}\nSuite: {SUITE}\nCodename: {SUITE}\nDate: {}\nAcquire-By-Hash: yes\nArchitectures: {}\n\
+        "Origin: {origin}\nLabel: {origin}\nSuite: {SUITE}\nCodename: {SUITE}\nDate: {}\n{}Acquire-By-Hash: yes\nArchitectures: {}\n\
          Components: {COMPONENT}\nDescription: packages of {origin}\nSHA256:\n",
         date::release(date),
+        valid_until.map(|until| format!("Valid-Until: {}\n", date::release(until))).unwrap_or_default(),
         architectures.join(" "),
     );
     for (path, file) in files {
@@ -252,7 +253,7 @@ mod tests {
         assert!(ours.contains("/bb_1%3a1.0-1_arm64.udeb\n") && ours.contains("Package: cc") && !ours.contains("aa"), "{ours}");
         assert!(text("main/debian-installer/binary-amd64/Packages").starts_with("Package: cc\n"));
         let listed: BTreeMap<_, _> = files.keys().map(|path| (path.clone(), Listed { sha256: Sha256::of(b""), size: 0 })).collect();
-        assert!(release("demo", 0, &listed).contains("\nArchitectures: amd64 arm64\n"));
+        assert!(release("demo", 0, None, &listed).contains("\nArchitectures: amd64 arm64\n"));
         assert_eq!(indexes(&packages[..1], &["amd64".into()]).unwrap_or_default().len(), 3, "none where there are none");
     }
 
@@ -278,14 +279,16 @@ mod tests {
         let files = indexes(&packages, &["amd64".into()]).unwrap_or_default();
         let listed: BTreeMap<_, _> =
             files.iter().map(|(path, body)| (path.clone(), Listed { sha256: Sha256::of(body), size: body.len() as u64 })).collect();
-        let text = release("demo", 1_767_413_106, &listed);
+        let text = release("demo", 1_767_413_106, None, &listed);
         assert!(text.contains("\nArchitectures: amd64 arm64\n"), "{text}");
         assert!(text.contains("\nDate: Sat, 03 Jan 2026 04:05:06 UTC\n"), "{text}");
         assert_eq!(files.len(), 9, "two architectures and the sources, three files each");
         assert!(!text.lines().any(|line| line.ends_with(' ')), "cleartext signatures do not cover blanks at line ends");
         assert!(String::from_utf8_lossy(&files["main/binary-amd64/Packages"]).starts_with("Package: aa\n"));
         assert_eq!(files, indexes(&packages, &["amd64".into()]).unwrap_or_default(), "rendered twice, the same bytes");
-        assert_eq!(text, release("demo", 1_767_413_106, &listed));
+        assert_eq!(text, release("demo", 1_767_413_106, None, &listed));
+        let ends = release("demo", 1_767_413_106, Some(1_767_413_107), &listed);
+        assert_eq!(ends, text.replace("04:05:06 UTC\n", "04:05:06 UTC\nValid-Until: Sat, 03 Jan 2026 04:05:07 UTC\n"));
     }
 
     #[test]

@@ -95,6 +95,15 @@ struct Past {
 /// apt refuses a release that is more than 10 seconds in the future; dates that must grow by a
 /// second with each publish may run this far ahead of the clock.
 const AHEAD: i64 = 5;
+/// Seconds of a day.
+const DAY: i64 = 86_400;
+
+impl Channel {
+    /// Until when clients take it, in seconds since 1970; nothing means for ever.
+    pub fn valid_until(&self) -> Option<i64> {
+        self.signed.valid_until
+    }
+}
 
 impl Repository {
     /// The state of a channel; nothing when there is none of that name.
@@ -197,7 +206,7 @@ impl Repository {
         if let (Some(old), Some(base)) = (&old, &base)
             && entries.len() == base.members.len()
             && entries.iter().all(|entry| base.members.contains(&entry.sha256))
-            && self.is_current(old, base, key)
+            && self.is_current(old, base, key, now)
             && self.is_whole_and_current(base, &entries, key)?
             && self.check_names(&[], None)?.is_empty()
         {
@@ -217,7 +226,7 @@ impl Repository {
         };
         self.catalog.sync()?;
         if let Some(old) = &old
-            && self.is_current(old, &snapshot, key)
+            && self.is_current(old, &snapshot, key, now)
         {
             if old.members != members {
                 self.write_state(channel, &Channel { members, ..old.clone() })?;
@@ -258,7 +267,7 @@ impl Repository {
             return Err(Error::new(Class::Repository, what).hint(repair_hint(channel)));
         }
         if let Some(old) = &old
-            && self.is_current(old, &snapshot, &key)
+            && self.is_current(old, &snapshot, &key, now)
         {
             return Ok(self.published(snapshot.id, Some(old), false));
         }
@@ -272,10 +281,24 @@ impl Repository {
         Published { snapshot, previous: old.map(|old| old.snapshot), changed, mended: self.mended() }
     }
 
-    pub(crate) fn is_current(&self, channel: &Channel, snapshot: &Snapshot, key: &Key) -> bool {
+    /// Whether signing a channel now would tell clients nothing new: the same files, by the same key, good for long enough.
+    pub(crate) fn is_current(&self, channel: &Channel, snapshot: &Snapshot, key: &Key, now: i64) -> bool {
         channel.snapshot == snapshot.id
             && channel.date == channel.signed.date
+            && self.lasts(&channel.signed, now)
             && channel.signed.is_current(key, &self.settings, &snapshot.files)
+    }
+
+    /// Until when clients take a release of a channel that is signed with this date.
+    fn valid_until(&self, dated: i64) -> Option<i64> {
+        self.settings.valid_days.map(|days| dated.saturating_add(i64::from(days) * DAY))
+    }
+
+    /// Whether a channel's release is good for as long as the project says, and more than half of that is left.
+    fn lasts(&self, signed: &Signed, now: i64) -> bool {
+        let wanted = self.valid_until(signed.date);
+        let half = self.settings.valid_days.map_or(0, |days| i64::from(days) * DAY / 2);
+        wanted == signed.valid_until && wanted.is_none_or(|until| until.saturating_sub(now) > half)
     }
 
     /// The entries of packages, each once, in no order, every one of them whole.
@@ -401,7 +424,13 @@ impl Repository {
     ) -> Result<()> {
         let keep = self.settings.keep;
         let mut history = Vec::new();
-        if let Some(old) = old.filter(|_| keep > 0) {
+        let ends = self.settings.valid_days.is_some() || old.is_some_and(|old| old.signed.valid_until.is_some());
+        if let Some(old) = old.filter(|old| ends && old.snapshot == snapshot.id && old.members == members) {
+            // A release that is only signed for longer takes the place of the one before: else every week would push a
+            // state out that somebody may want to go back to.
+            history.clone_from(&old.history);
+            history.truncate(keep);
+        } else if let Some(old) = old.filter(|_| keep > 0) {
             let (path, bytes) = (self.past_path(channel, old.date), seal::close(old)?);
             if fs::read(&path).ok().as_deref() != Some(&bytes[..]) {
                 disk::write(self.scratch()?, &path, &bytes)?;
@@ -414,8 +443,12 @@ impl Repository {
             dated = dated.saturating_add(1);
         }
         // With the date of its snapshot a channel says the same: one signature is for both.
-        let same = Some(&snapshot.signed).filter(|signed| signed.date == dated && signed.is_current(key, &self.settings, &snapshot.files));
-        let signed = same.map_or_else(|| Signed::new(key, &self.settings.origin, dated, &snapshot.files), |same| Ok(same.clone()))?;
+        let until = self.valid_until(dated);
+        let is_same = |signed: &&Signed| signed.date == dated && until.is_none() && signed.is_current(key, &self.settings, &snapshot.files);
+        let signed = match Some(&snapshot.signed).filter(is_same) {
+            Some(same) => same.clone(),
+            None => Signed::new(key, &self.settings.origin, dated, until, &snapshot.files)?,
+        };
         let serial = old.map_or(0, |old| old.serial.saturating_add(1));
         let new = Channel { snapshot: snapshot.id, date: dated, members, history, serial, signed };
         self.write_state(channel, &new)?;

@@ -50,10 +50,12 @@ mod channel;
 mod claim;
 mod disk;
 mod extra;
+pub mod foreign;
 mod fsck;
 mod gc;
 mod health;
 pub mod http;
+mod incoming;
 mod keys;
 mod listing;
 mod members;
@@ -119,6 +121,8 @@ pub struct Settings {
     pub keep: usize,
     /// What stays beyond what is needed.
     pub retention: Retention,
+    /// Days that a channel's release is good after it was signed (`Valid-Until`); nothing means for ever. A snapshot's has no end.
+    pub valid_days: Option<u32>,
     /// How yum's metadata is packed.
     pub yum_compression: YumCompression,
 }
@@ -133,6 +137,7 @@ impl Settings {
             architectures: vec![host_architecture().into()],
             keep: 16,
             retention: Retention::default(),
+            valid_days: None,
             yum_compression: YumCompression::default(),
         }
     }

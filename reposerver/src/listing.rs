@@ -69,12 +69,21 @@ impl Item {
         Item { name: name.into(), version: version.into(), arch: arch.into(), ..self }
     }
 
+    pub(crate) fn of_kind(self, kind: Kind, size: u64) -> Item {
+        Item { kind: Some(kind), size, ..self }
+    }
+
     fn of_entry(entry: &Entry) -> Item {
         let item = Item::unknown(entry.sha256).called(entry.name(), entry.version(), entry.arch());
         Item { size: entry.size, kind: Some(entry.kind), ..item }
     }
 
-    fn of_package(package: &PoolPackage) -> Item {
+    /// A Debian source package that is not here yet.
+    pub fn of_source(name: &str, version: &str) -> Item {
+        Item::unknown(Sha256::of(b"")).called(name, version, "source").of_kind(Kind::Source, 0)
+    }
+
+    pub(crate) fn of_package(package: &PoolPackage) -> Item {
         let id = &package.id;
         let item = Item::unknown(package.sha256).called(&id.name, &id.version, &id.arch);
         Item { size: package.size, kind: Some(package.kind), ..item }
@@ -117,7 +126,7 @@ impl Item {
     }
 
     /// By name, version as its package manager compares it, architecture.
-    pub(crate) fn order(&self, other: &Item) -> Ordering {
+    pub fn order(&self, other: &Item) -> Ordering {
         let by_version = || match self.is_rpm() {
             true => rpm::compare_evr(&self.version, &other.version),
             false => version::compare(&self.version, &other.version),

@@ -62,7 +62,7 @@ impl Pattern {
 
     /// The error for a pattern that means none of these packages: what is near it. `place` is where they are, such as
     /// `channel main`.
-    pub(crate) fn nothing(&self, items: &[&Item], place: &str) -> Error {
+    pub fn nothing(&self, items: &[&Item], place: &str) -> Error {
         let error = Error::new(Class::Repository, format!("{place} has no package {self}"));
         let named: Vec<&&Item> = items.iter().filter(|item| fits(&self.name, &item.name)).collect();
         if self.digest.is_none() && !named.is_empty() {

@@ -238,8 +238,25 @@ impl Repository {
     }
 
     fn ingest_path(&self, path: &Path, check: impl FnOnce(&mut File, &PoolPackage) -> Result<()>) -> Result<Arc<PoolPackage>> {
+        let file = File::open(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
+        self.ingest_open(file, path, check)
+    }
+
+    /// [`Repository::ingest_file`] of a file that is open. `path` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`Repository::ingest_file`].
+    pub fn ingest_opened(&self, file: File, path: &Path) -> Result<Arc<PoolPackage>> {
+        self.ingest_open(file, path, |file, package| self.check_incoming(file, package))
+    }
+
+    fn ingest_open(
+        &self,
+        mut file: File,
+        path: &Path,
+        check: impl FnOnce(&mut File, &PoolPackage) -> Result<()>,
+    ) -> Result<Arc<PoolPackage>> {
         let failed = || format!("cannot read {}", path.display());
-        let mut file = File::open(path).or_fail(Class::Repository, failed)?;
         let digest = match rpms::identity(&mut file).or_fail(Class::Repository, failed)? {
             Some(digest) => digest,
             None => {
@@ -344,7 +361,7 @@ impl Repository {
     }
 
     /// Bytes first, then the description: a description vouches for the bytes.
-    fn admit(&self, file: NamedTempFile, package: PoolPackage) -> Result<Arc<PoolPackage>> {
+    pub(crate) fn admit(&self, file: NamedTempFile, package: PoolPackage) -> Result<Arc<PoolPackage>> {
         let digest = package.sha256;
         self.check_not_withdrawn(&digest)?;
         if self.contains(&digest)? {
@@ -602,7 +619,7 @@ impl Repository {
     }
 
     /// Writes a temporary file and hashes it on the way.
-    fn store(&self, mut input: impl Read, what: &str) -> Result<(NamedTempFile, Blob)> {
+    pub(crate) fn store(&self, mut input: impl Read, what: &str) -> Result<(NamedTempFile, Blob)> {
         let failed = || format!("cannot store {what}");
         let mut file = self.scratch()?.file()?;
         let (mut hasher, mut size, mut buffer) = (Hasher::default(), 0, vec![0; 128 << 10]);
@@ -665,7 +682,7 @@ const DESCRIBED_AT_ONCE: usize = 1024;
 /// What [`rpm::looks_like_rpm`] looks at.
 const MAGIC: u64 = 4;
 /// What a deb starts with (ar(5)).
-const ARCHIVE: &[u8] = b"!<arch>\n";
+pub(crate) const ARCHIVE: &[u8] = b"!<arch>\n";
 /// What mends the description of a package that is in the pool.
 const DESCRIBE_AGAIN: &str = "`twostage channel --repair` reads the packages of every channel once more";
 
@@ -701,7 +718,7 @@ fn extra_package(kind: Extra, blob: &Blob) -> PoolPackage {
     }
 }
 
-fn from_deb(deb: deb::Deb) -> PoolPackage {
+pub(crate) fn from_deb(deb: deb::Deb) -> PoolPackage {
     PoolPackage {
         kind: if deb.is_udeb { Kind::Udeb } else { Kind::Deb },
         id: deb.id,
@@ -717,7 +734,7 @@ fn from_deb(deb: deb::Deb) -> PoolPackage {
 }
 
 /// The digest of the file is set when it is known.
-fn from_rpm(rpm: rpm::Rpm) -> PoolPackage {
+pub(crate) fn from_rpm(rpm: rpm::Rpm) -> PoolPackage {
     let file = RpmFile {
         prefix: rpm.prefix,
         header_size: rpm.header_size,

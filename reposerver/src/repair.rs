@@ -145,7 +145,7 @@ impl Repository {
     /// Signs the channel anew where what it is signed for is no more what the snapshot has.
     fn repair_pointer(&self, name: &str, state: &Channel, now: i64, key: &Key) -> Result<()> {
         let Some(snapshot) = self.stored(&state.snapshot)? else { return Ok(()) };
-        if !self.is_current(state, &snapshot, key) {
+        if !self.is_current(state, &snapshot, key, now) {
             self.write_next(name, Some(state), &snapshot, state.members.clone(), now.max(state.date.saturating_add(1)), key)?;
             self.mend(format!("channel {name} was signed anew"));
         }

@@ -5,6 +5,8 @@
 //! what sequoia's policy (apt of Debian trixie checks with `sqv`) asks of new signatures.
 //! Who computes the signatures: docs/decisions/signing.md.
 
+pub use keyring::Keyring;
+
 use crate::disk;
 use pgp::composed::{
     ArmorOptions, CleartextSignedMessage, Deserializable, DetachedSignature, KeyType, SignedKeyDetails, SignedPublicKey, SignedSecretKey,
@@ -285,15 +287,31 @@ impl Upstream {
         let (keys, _) = SignedPublicKey::from_string_many(armored).or_fail(Class::Repository, failed)?;
         let mut parsed = Vec::new();
         for key in keys {
-            let key = key.or_fail(Class::Repository, failed)?;
-            key.verify_bindings().or_fail(Class::Repository, || "the key's own signatures are not good".into())?;
-            let fingerprint = format!("{:X}", key.fingerprint());
-            parsed.push(Upstream { key, fingerprint });
+            parsed.push(Upstream::bound(key.or_fail(Class::Repository, failed)?)?);
         }
         if parsed.is_empty() {
             return Err(Error::new(Class::Repository, failed()));
         }
         Ok(parsed)
+    }
+
+    /// A key whose own signatures are good. What others certify of it (Debian's keys have such) says nothing here, and cannot be
+    /// checked without their keys: it is left out.
+    fn bound(mut key: SignedPublicKey) -> Result<Upstream> {
+        let (id, fingerprint) = (key.primary_key.legacy_key_id(), key.primary_key.fingerprint());
+        let is_own = |signature: &Signature| {
+            signature.issuer_key_id().iter().any(|issuer| **issuer == id)
+                || signature.issuer_fingerprint().iter().any(|issuer| **issuer == fingerprint)
+        };
+        let details = &mut key.details;
+        details.users.iter_mut().for_each(|user| user.signatures.retain(is_own));
+        details.users.retain(|user| !user.signatures.is_empty());
+        details.user_attributes.iter_mut().for_each(|attribute| attribute.signatures.retain(is_own));
+        details.user_attributes.retain(|attribute| !attribute.signatures.is_empty());
+        details.direct_signatures.retain(is_own);
+        key.verify_bindings().or_fail(Class::Repository, || "the key's own signatures are not good".into())?;
+        let fingerprint = format!("{:X}", key.fingerprint());
+        Ok(Upstream { key, fingerprint })
     }
 
     /// The armored key.
@@ -400,6 +418,7 @@ fn make(user: &str, kind: KeyType, created: i64) -> pgp::errors::Result<SignedSe
     Ok(SignedSecretKey::new(key, details, vec![], vec![]))
 }
 
+mod keyring;
 mod rsa;
 #[cfg(test)]
 mod tests;

@@ -46,6 +46,9 @@ pub struct SnapshotInfo {
 pub(crate) struct Signed {
     /// Seconds since 1970; the `Date` of the release.
     pub(crate) date: i64,
+    /// Seconds since 1970; until when clients take the release. None of a snapshot, which is for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) valid_until: Option<i64>,
     /// Of the key that signed.
     pub(crate) fingerprint: String,
     pub(crate) release: String,
@@ -75,8 +78,8 @@ pub(crate) struct Files {
 
 impl Signed {
     /// Signs a release of `files`.
-    pub(crate) fn new(key: &Key, origin: &str, date: i64, files: &Files) -> Result<Self> {
-        let release = apt::release(origin, date, &files.apt);
+    pub(crate) fn new(key: &Key, origin: &str, date: i64, valid_until: Option<i64>, files: &Files) -> Result<Self> {
+        let release = apt::release(origin, date, valid_until, &files.apt);
         let xml = files.yum.as_ref().map(|yum| yum::repomd(yum, date));
         // A signature takes some milliseconds; two are made at once where a thread can be had.
         let sign_xml = || xml.as_ref().map(|xml| key.detached(xml, date)).transpose();
@@ -88,14 +91,14 @@ impl Signed {
         });
         let (inrelease, release_gpg) = signed?;
         let repomd = xml.zip(asc?).map(|(xml, asc)| Repomd { xml, asc });
-        Ok(Signed { date, fingerprint: key.fingerprint().to_string(), inrelease, release_gpg, release, repomd })
+        Ok(Signed { date, valid_until, fingerprint: key.fingerprint().to_string(), inrelease, release_gpg, release, repomd })
     }
 
     /// Whether signing now, with the same date, would say the same: same key, name and files.
     pub(crate) fn is_current(&self, key: &Key, settings: &Settings, files: &Files) -> bool {
         self.fingerprint == key.fingerprint()
             && files.is_current(key, settings)
-            && self.release == apt::release(&settings.origin, self.date, &files.apt)
+            && self.release == apt::release(&settings.origin, self.date, self.valid_until, &files.apt)
             && self.repomd.as_ref().map(|repomd| &repomd.xml) == files.yum.as_ref().map(|yum| yum::repomd(yum, self.date)).as_ref()
     }
 }
@@ -282,7 +285,7 @@ impl Repository {
         let apt = self.render_apt(entries, earlier.as_ref(), &mut held)?;
         let yum = self.render_yum(entries, &texts, &key, earlier.as_ref(), &mut held)?;
         let files = Files { apt, yum };
-        let signed = Signed::new(&key, &self.settings.origin, date, &files)?;
+        let signed = Signed::new(&key, &self.settings.origin, date, None, &files)?;
         let members = entries.iter().map(|entry| entry.sha256).collect();
         Ok(Snapshot { id: SnapshotId(Sha256::of(list)), list: list.clone(), members, files, signed, held: Some(held) })
     }
@@ -498,7 +501,7 @@ impl Repository {
                 }
             }
             let date = if from_future { now } else { snapshot.signed.date };
-            let signed = Signed::new(&key, &self.settings.origin, date, &files)?;
+            let signed = Signed::new(&key, &self.settings.origin, date, None, &files)?;
             disk::write(self.scratch()?, &self.snapshot_folder(&id).join("signed.json"), &seal::close(&Record::of(files, signed))?)?;
         } else {
             let made = self.render(list, entries, now, base)?;

@@ -80,7 +80,7 @@ impl Withdrawn {
     }
 
     /// The error for whoever wants it.
-    pub(crate) fn error(&self) -> Error {
+    pub fn error(&self) -> Error {
         Error::new(Class::Repository, format!("{} was withdrawn, and is refused", self.shown()))
             .because(Gone(self.clone()))
             .hint("go on without it: publish a version that has not what it was withdrawn for; it cannot be taken back with the same bytes")

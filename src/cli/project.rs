@@ -4,6 +4,7 @@ use super::engine::EngineArgs;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use std::path::PathBuf;
+use twostage_model::Sha256;
 
 #[derive(Args)]
 pub struct Init {
@@ -73,9 +74,12 @@ pub struct Channel {
     /// have to forget it
     #[arg(long, requires = "name", conflicts_with_all = ["to", "repair"])]
     pub redate: bool,
+    /// Sign it anew (without CHANNEL: all of them) where less than half of `valid_days` is left. For a timer, once a day
+    #[arg(long, conflicts_with_all = ["to", "repair", "redate"])]
+    pub renew: bool,
     /// Sign every channel with the key that is there, or a new one where there is none. Clients have to be given
     /// the new public key
-    #[arg(long, conflicts_with_all = ["name", "to", "repair", "redate"])]
+    #[arg(long, conflicts_with_all = ["name", "to", "repair", "redate", "renew"])]
     pub rekey: bool,
 }
 
@@ -117,4 +121,49 @@ pub struct Export {
 pub struct Import {
     /// The archive that `export` wrote
     pub archive: PathBuf,
+}
+
+#[derive(Args)]
+#[command(after_help = "SOURCE is a folder of packages, of any depth: also aptly's pool and reprepro's; a folder or a URL with a yum\n\
+    repository; or, with --suite, an apt repository. Packages come by digest: what the repository has is not fetched\n\
+    again, and a run that was ended goes on where it stopped. The channel moves once, at the end; what it has stays.\n\n\
+    Of a URL somebody has to vouch: the key that signs it (--keyring), or, where nobody signs it, you (--unsigned).\n\n  \
+    twostage import-from ~/.aptly/pool\n  \
+    twostage import-from https://deb.example.org/debian --suite stable --component main --arch amd64 --keyring example.asc\n  \
+    twostage import-from https://rpm.example.org/el9 --keyring example.asc --name 'greet*' --newest 2\n  \
+    twostage import-from https://rpm.example.org/el9 --dry-run")]
+pub struct ImportFrom {
+    /// A folder, or an http, https or file URL
+    #[arg(value_name = "SOURCE", value_parser = NonEmptyStringValueParser::new())]
+    pub source: String,
+    /// The public key that signs the source's Release or repomd.xml, armored or not; also that of its rpms
+    #[arg(long, value_name = "FILE")]
+    pub keyring: Option<PathBuf>,
+    /// Take a Release or repomd.xml that nobody signs, if it has this digest. Every package is then checked whole
+    #[arg(long, value_name = "SHA256")]
+    pub unsigned: Option<Sha256>,
+    /// A suite of an apt repository, as a sources.list names it; `./` where Packages lies beside Release. May be repeated
+    #[arg(long, value_name = "SUITE", value_parser = NonEmptyStringValueParser::new())]
+    pub suite: Vec<String>,
+    /// Only this component of the suite (default: all). May be repeated
+    #[arg(long, value_name = "COMPONENT", requires = "suite", value_parser = NonEmptyStringValueParser::new())]
+    pub component: Vec<String>,
+    /// Only packages of this architecture, and those for all (default: every architecture). May be repeated
+    #[arg(long, value_name = "ARCH", value_parser = NonEmptyStringValueParser::new())]
+    pub arch: Vec<String>,
+    /// Only these packages: NAME, NAME=VERSION, NAME:ARCH, with * and ? for any characters. May be repeated
+    #[arg(long, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
+    pub name: Vec<String>,
+    /// Only the newest N versions of each package (default: all)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub newest: Option<u32>,
+    /// The channel (default: the project's)
+    #[arg(long, value_name = "CHANNEL", value_parser = NonEmptyStringValueParser::new())]
+    pub channel: Option<String>,
+    /// Leave out packages that are refused, and name them, instead of ending at the first
+    #[arg(long)]
+    pub skip_refused: bool,
+    /// Say what would be imported, and change nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
 }

@@ -14,6 +14,7 @@ pub fn run(arguments: &Channel, project: &ProjectArgs, output: &Output) -> Resul
     match (&arguments.name, &arguments.to) {
         _ if arguments.rekey => rekey(project, output),
         (Some(name), _) if arguments.redate => redate(name, project, output),
+        (name, _) if arguments.renew => renew(name.as_deref(), project, output),
         (name, _) if arguments.repair => repair(name.as_deref(), project, output),
         (Some(name), Some(to)) => move_to(name, to, project, output),
         (name, _) => list(name.as_deref(), project, output),
@@ -76,7 +77,10 @@ fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()
         if !replacing.is_empty() {
             lines.push(format!("{:width$}  in place of the distribution's: {}", "", replacing.join(", "), width = name.len()));
         }
-        values.push(serde_json::json!({ "channel": name, "states": listed, "replaces": replacing }));
+        if let Some(until) = channel.valid_until() {
+            lines.push(format!("{:width$}  good until {}", "", date::release(until), width = name.len()));
+        }
+        values.push(serde_json::json!({ "channel": name, "states": listed, "replaces": replacing, "valid_until": channel.valid_until() }));
     }
     if lines.is_empty() {
         lines.push("no channel yet; `twostage repo` or `twostage publish FILES` makes one".into());
@@ -140,6 +144,37 @@ pub fn word(published: &Published, changed: &'static str, output: &Output) -> &'
         (false, true) => "unchanged",
         (false, false) => "mended",
     }
+}
+
+/// Signs channels anew whose release would soon be too old for clients.
+fn renew(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()> {
+    let session = Session::open(project, output)?;
+    let repository = &session.repository;
+    let names = match name {
+        Some(name) => vec![name.to_string()],
+        None => repository.channels()?,
+    };
+    let (mut lines, mut values, mut broken) = (Vec::new(), Vec::new(), None);
+    for name in names {
+        // One channel that is broken keeps no other from its signature.
+        let there = repository.channel(&name).and_then(|channel| channel.ok_or_else(|| no_channel(repository, &name)));
+        let renewed = match there.and_then(|_| repository.publish(&name, session.now, |_| {})) {
+            Ok(renewed) => renewed,
+            Err(error) => {
+                lines.push(format!("channel {name}  is not renewed"));
+                values.push(serde_json::json!({ "channel": name, "problem": in_full(&error) }));
+                broken.get_or_insert(error);
+                continue;
+            }
+        };
+        let until = repository.channel(&name)?.and_then(|channel| channel.valid_until());
+        let end =
+            until.map_or("for ever: the project file has no `valid_days`".into(), |until| format!("good until {}", date::release(until)));
+        lines.push(format!("channel {name}  @{}  {}, {end}", renewed.snapshot.short(), word(&renewed, "renewed", output)));
+        values.push(serde_json::json!({ "channel": name, "snapshot": renewed.snapshot, "changed": renewed.changed, "valid_until": until }));
+    }
+    output.result(&lines.join("\n"), &serde_json::json!({ "event": "renewed", "channels": values }));
+    broken.map_or(Ok(()), Err)
 }
 
 fn redate(name: &str, project: &ProjectArgs, output: &Output) -> Result<()> {

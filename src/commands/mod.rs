@@ -12,6 +12,7 @@ pub mod fsck;
 pub mod gc;
 pub mod images;
 pub mod import;
+pub mod import_from;
 pub mod import_image;
 pub mod init;
 pub mod list;

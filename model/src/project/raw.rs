@@ -98,6 +98,7 @@ struct RepositoryTable {
     key: Option<Spanned<String>>,
     listen: Option<Spanned<String>>,
     keep: Option<Spanned<KeepValue>>,
+    valid_days: Option<Spanned<u32>>,
     #[serde(default)]
     yum_compression: YumCompression,
     #[serde(default)]

@@ -46,6 +46,12 @@ impl Reader<'_> {
             }
         }
         let keep = keep.map(|keep| keep.value).unwrap_or_default();
+        let valid_days = raw.valid_days.map(|days| self.at(days));
+        if let Some(days) = valid_days.as_ref().filter(|days| !(1..=MAX_DAYS).contains(&days.value)) {
+            return Err(self
+                .error(days.line, format!("a release cannot be good for {} days", days.value))
+                .hint(format!("write a number from 1 to {MAX_DAYS}; without `valid_days` it has no end")));
+        }
         Ok(RepositorySettings {
             path: self.own_place(raw.path)?.unwrap_or_else(|| At { line: 1, value: ".twostage/repository".into() }),
             channel: channel.value,
@@ -54,6 +60,7 @@ impl Reader<'_> {
             keep: keep.snapshots.unwrap_or(16),
             keep_versions: keep.versions,
             keep_days: keep.days.unwrap_or(0),
+            valid_days: valid_days.map(|days| days.value),
             yum_compression: raw.yum_compression,
             key_type: raw.key_type,
         })
