@@ -82,6 +82,8 @@ struct State {
     read_only: Option<i32>,
     /// Where the last whole record ends.
     end: u64,
+    /// Something was added, here or by another process, since it was made durable.
+    unsynced: bool,
     packs: Arc<Packs>,
     /// Packages that were added, those that came again too.
     records: usize,
@@ -287,6 +289,7 @@ impl Catalog {
         if state.index.metadata()?.len() > state.end {
             state.index.set_len(state.end)?;
         }
+        state.unsynced = true;
         state.index.write_all_at(&bytes, state.end)?;
         state.take(&bytes);
         Ok(true)
@@ -299,16 +302,21 @@ impl Catalog {
     pub(crate) fn sync(&self) -> Result<()> {
         let mut files = Vec::new();
         {
-            let state = lock(&self.state);
-            let Some(state) = state.as_ref() else { return Ok(()) };
+            let mut state = lock(&self.state);
+            let Some(state) = state.as_mut().filter(|state| state.unsynced) else { return Ok(()) };
+            state.unsynced = false;
             let failed = || format!("cannot sync {}", self.folder.display());
             for file in state.packs.files.iter().chain([&state.index]) {
                 files.push(file.try_clone().or_fail(Class::System, failed)?);
             }
         }
-        crate::workers::for_each_waiting(&files, |file| {
+        let synced = crate::workers::for_each_waiting(&files, |file| {
             file.sync_data().or_fail(Class::System, || format!("cannot sync {}", self.folder.display()))
-        })
+        });
+        if synced.is_err() {
+            lock(&self.state).iter_mut().for_each(|state| state.unsynced = true);
+        }
+        synced
     }
 
     /// Throws the catalog away, for it to be made again.
@@ -435,6 +443,7 @@ impl State {
             index,
             read_only,
             end: HEAD,
+            unsynced: true,
             packs: Arc::new(Packs { files, damaged: AtomicBool::new(false) }),
             records: 0,
             entries: DigestMap::default(),
@@ -454,6 +463,7 @@ impl State {
         let mut bytes = vec![0; usize::try_from(length - self.end).map_err(io::Error::other)?];
         let got = read_at(&self.index, &mut bytes, self.end)?;
         bytes.truncate(got);
+        self.unsynced = true;
         self.take(&bytes);
         Ok(())
     }

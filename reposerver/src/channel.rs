@@ -17,7 +17,7 @@ use crate::catalog::Entry;
 use crate::names::lines;
 use crate::sign::Key;
 use crate::snapshot::{MOST_AHEAD, Signed, Snapshot};
-use crate::{Repository, disk, seal};
+use crate::{Repository, disk, seal, workers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -218,12 +218,15 @@ impl Repository {
             return Ok(self.published(base.id, Some(old), false));
         }
         let names = self.check_names(&entries, base.as_ref().map(|base| &base.members))?;
-        self.sync_packages(names.iter())?;
-        self.sync_new_packages(&entries)?;
-        let snapshot = match old.as_ref().filter(|old| old.members == members) {
-            Some(old) => self.persist_again(&old.snapshot, &entries, now)?,
-            None => self.persist(&entries, next_date(old.as_ref(), now), base.as_deref())?,
+        // All waits for the disk that do not wait for each other are one.
+        let sync = || self.sync_packages(names.iter()).and_then(|()| self.sync_new_packages(&entries));
+        let persist = || match old.as_ref().filter(|old| old.members == members) {
+            Some(old) => self.persist_again(&old.snapshot, &entries, now),
+            None => self.persist(&entries, next_date(old.as_ref(), now), base.as_deref()),
         };
+        let (synced, snapshot) = workers::both(true, sync, persist);
+        synced?;
+        let snapshot = snapshot?;
         self.catalog.sync()?;
         if let Some(old) = &old
             && self.is_current(old, &snapshot, key, now)
@@ -234,8 +237,8 @@ impl Repository {
             }
             return Ok(self.published(snapshot.id, Some(old), false));
         }
-        self.point(channel, old.as_ref(), &snapshot, members, now, key)?;
-        self.add_names(&lines(names.iter().map(|entry| (entry.file_name(), entry.sha256))))?;
+        let add = || self.add_names(&lines(names.iter().map(|entry| (entry.file_name(), entry.sha256))));
+        self.point(channel, old.as_ref(), &snapshot, members, now, key, add)?;
         Ok(self.published(snapshot.id, old.as_ref(), true))
     }
 
@@ -271,8 +274,8 @@ impl Repository {
         {
             return Ok(self.published(snapshot.id, Some(old), false));
         }
-        self.point(channel, old.as_ref(), &snapshot, members, now, &key)?;
-        self.add_names(&lines(names.iter().map(|entry| (entry.file_name(), entry.sha256))))?;
+        let add = || self.add_names(&lines(names.iter().map(|entry| (entry.file_name(), entry.sha256))));
+        self.point(channel, old.as_ref(), &snapshot, members, now, &key, add)?;
         Ok(self.published(snapshot.id, old.as_ref(), true))
     }
 
@@ -391,8 +394,18 @@ impl Repository {
     }
 
     /// The pointer swap: one rename. The old state is in the history before, the new one after it, so that the
-    /// history never has what nobody was told of.
-    fn point(&self, channel: &str, old: Option<&Channel>, snapshot: &Snapshot, members: Members, now: i64, key: &Key) -> Result<()> {
+    /// history never has what nobody was told of. `then` is done behind the swap.
+    #[expect(clippy::too_many_arguments, reason = "each is another thing")]
+    fn point(
+        &self,
+        channel: &str,
+        old: Option<&Channel>,
+        snapshot: &Snapshot,
+        members: Members,
+        now: i64,
+        key: &Key,
+        then: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let dated = old.map_or(now, |old| now.max(old.date.saturating_add(1)));
         let ahead = dated.saturating_sub(date::now());
         if ahead > MOST_AHEAD {
@@ -409,11 +422,28 @@ impl Repository {
         if ahead > AHEAD {
             std::thread::sleep(Duration::from_secs(u64::try_from(ahead - AHEAD).unwrap_or(0)));
         }
-        self.write_next(channel, old, snapshot, members, dated, key)
+        let new = self.next(channel, old, snapshot, members, dated, key)?;
+        self.write_state_and(channel, &new, then)?;
+        self.forget_past(channel, &new)
     }
 
-    /// The state that follows `old`, with this date.
+    /// The state that follows `old`, with this date, written.
     pub(crate) fn write_next(
+        &self,
+        channel: &str,
+        old: Option<&Channel>,
+        snapshot: &Snapshot,
+        members: Members,
+        dated: i64,
+        key: &Key,
+    ) -> Result<()> {
+        let new = self.next(channel, old, snapshot, members, dated, key)?;
+        self.write_state(channel, &new)?;
+        self.forget_past(channel, &new)
+    }
+
+    /// The state that follows `old`, which is in the history then.
+    fn next(
         &self,
         channel: &str,
         old: Option<&Channel>,
@@ -421,7 +451,7 @@ impl Repository {
         members: Members,
         mut dated: i64,
         key: &Key,
-    ) -> Result<()> {
+    ) -> Result<Channel> {
         let keep = self.settings.keep;
         let mut history = Vec::new();
         let ends = self.settings.valid_days.is_some() || old.is_some_and(|old| old.signed.valid_until.is_some());
@@ -450,8 +480,11 @@ impl Repository {
             None => Signed::new(key, &self.settings.origin, dated, until, &snapshot.files)?,
         };
         let serial = old.map_or(0, |old| old.serial.saturating_add(1));
-        let new = Channel { snapshot: snapshot.id, date: dated, members, history, serial, signed };
-        self.write_state(channel, &new)?;
+        Ok(Channel { snapshot: snapshot.id, date: dated, members, history, serial, signed })
+    }
+
+    /// Removes the states that a channel does not remember any more.
+    fn forget_past(&self, channel: &str, new: &Channel) -> Result<()> {
         let kept: BTreeSet<i64> = new.history.iter().map(|earlier| earlier.date).chain([new.date]).collect();
         for (path, _) in self.past_files(channel)?.into_iter().filter(|(_, date)| !kept.contains(date)) {
             // One that stays behind takes space, nothing else.
@@ -462,10 +495,18 @@ impl Repository {
 
     /// A channel's file, then the copy of it that it can be made anew from.
     pub(crate) fn write_state(&self, channel: &str, state: &Channel) -> Result<()> {
+        self.write_state_and(channel, state, || Ok(()))
+    }
+
+    /// [`Repository::write_state`], with something else that comes behind the channel's file.
+    fn write_state_and(&self, channel: &str, state: &Channel, then: impl FnOnce() -> Result<()>) -> Result<()> {
         let bytes = seal::close(state)?;
         disk::write(self.scratch()?, &self.channel_path(channel), &bytes)?;
         let written = Instant::now();
-        disk::write(self.scratch()?, &self.past_path(channel, state.date), &bytes)?;
+        let copy = || disk::write(self.scratch()?, &self.past_path(channel, state.date), &bytes);
+        let (copied, done) = workers::both(true, copy, then);
+        copied?;
+        done?;
         std::thread::sleep(crate::SEEN.saturating_sub(written.elapsed()));
         Ok(())
     }

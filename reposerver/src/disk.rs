@@ -1,6 +1,6 @@
 //! Writing so that a crash leaves the old file or the new one, whole.
 
-use crate::lock;
+use crate::{lock, workers};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::hash::Hash;
@@ -152,7 +152,8 @@ pub(crate) fn sync_files(root: &Path, files: &BTreeSet<PathBuf>) -> Result<()> {
         return rustix::fs::syncfs(&folder).or_fail(Class::System, failed);
     }
     let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
-    files.iter().map(PathBuf::as_path).chain(folders).try_for_each(sync_folder)
+    let all: Vec<&Path> = files.iter().map(PathBuf::as_path).chain(folders).collect();
+    workers::for_each_waiting(&all, |path| sync_folder(path))
 }
 
 /// Writes a whole small file, durably, in place of what has that name.

@@ -526,6 +526,17 @@ impl Repository {
     ) -> Result<Vec<Error>> {
         let mut repaired = Repaired::default();
         self.mend_records(now)?;
+        if channel.is_none() {
+            let key = match &key {
+                Some(Ok(key)) => Ok(std::sync::Arc::clone(key)),
+                Some(Err(_)) | None => Err(Error::new(Class::Repository, NO_KEY)),
+            };
+            match self.finish_withdrawals(now, &key) {
+                Err(error) if error.is_machine() => return Err(error),
+                Err(error) => repaired.lost.push(error),
+                Ok(()) => {}
+            }
+        }
         // First what is wrong leaves: what is made anew from it would be wrong, too.
         let is_source = |id: &str| ["pool/", "blobs/", "builds/", "keys/"].iter().any(|folder| id.starts_with(folder));
         for (id, wrong) in before.wrong.iter().filter(|(id, _)| is_source(id)) {

@@ -247,7 +247,8 @@ impl Repository {
     pub(crate) fn names_are_whole(&self) -> Result<bool> {
         let bytes = disk::read(&self.names_path())?.unwrap_or_default();
         let nothing = bytes.is_empty() && !self.root.join("history").is_dir();
-        Ok(nothing || self.sum().is_some_and(|sum| sum.of(&bytes)) && parse(whole_lines(&bytes)).is_some())
+        let sum = disk::read(&self.root.join("names.sum"))?.and_then(|bytes| Sum::parse(&bytes));
+        Ok(nothing || sum.is_some_and(|sum| sum.of(&bytes)) && parse(whole_lines(&bytes)).is_some())
     }
 
     pub(crate) fn names_again_path(&self) -> PathBuf {
@@ -259,10 +260,7 @@ impl Repository {
     }
 
     fn sum(&self) -> Option<Sum> {
-        let text = fs::read_to_string(self.root.join("names.sum")).ok()?;
-        let mut words = text.split_whitespace();
-        let (size, sha256) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Sum { size, sha256, pointers: words.next().and_then(|word| word.parse().ok()) })
+        Sum::parse(&fs::read(self.root.join("names.sum")).ok()?)
     }
 
     fn write_sum(&self, names: &[u8]) -> Result<()> {
@@ -296,6 +294,12 @@ fn taken(entry: &Entry, earlier: &Sha256) -> Error {
 }
 
 impl Sum {
+    fn parse(bytes: &[u8]) -> Option<Sum> {
+        let mut words = std::str::from_utf8(bytes).ok()?.split_whitespace();
+        let (size, sha256) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Sum { size, sha256, pointers: words.next().and_then(|word| word.parse().ok()) })
+    }
+
     fn of(&self, names: &[u8]) -> bool {
         names.get(..self.size).is_some_and(|start| Sha256::of(start) == self.sha256)
     }

@@ -98,8 +98,10 @@ impl Repository {
                 Err(error) => repaired.lost.push(error),
             }
         }
-        if let Err(error) = self.check_names(&[], None) {
-            repaired.lost.push(error);
+        match self.check_names(&[], None) {
+            Err(error) if machine(&error) => return Err(error),
+            Err(error) => repaired.lost.push(error),
+            Ok(_) => {}
         }
         Ok(())
     }

@@ -616,7 +616,10 @@ impl Repository {
             held.yum.iter().try_for_each(|(name, body)| write(Path::new("repodata").join(name), body))?;
             write("blocks".into(), &Body::Bytes(assemble::write_blocks(&held.blocks).into()))?;
         }
-        sync_tree(made.path(), &names)?;
+        // What was added to the catalog for it waits for the disk at the same time.
+        let (catalog, tree) = workers::both(true, || self.catalog.sync(), || sync_tree(made.path(), &names));
+        tree?;
+        catalog?;
         let place = self.snapshot_folder(&snapshot.id);
         let parent = self.root.join("snapshots");
         disk::make_folder(&parent)?;

@@ -11,6 +11,7 @@
 
 use crate::catalog::Entry;
 use crate::pins::check_reason;
+use crate::sign::Key;
 use crate::{Kind, Repository, lock, twice};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,8 +155,38 @@ impl Repository {
         let _held = self.hold()?;
         let mut all: BTreeMap<Sha256, String> = things.iter().cloned().collect();
         self.add_files_of_sources(&mut all)?;
+        self.withdraw_held(&all, reason, now, &key)
+    }
+
+    /// Finishes what somebody began who was stopped: what has a record of its withdrawal and is there all the same. Under the
+    /// publishers' lock.
+    pub(crate) fn finish_withdrawals(&self, now: i64, key: &Result<Arc<Key>>) -> Result<()> {
+        let mut all = BTreeMap::new();
+        for digest in self.all_withdrawn()? {
+            if [self.pool_path(&digest), self.blob_path(&digest)].iter().any(|path| path.exists())
+                && let Some(withdrawn) = self.withdrawn(&digest)?
+            {
+                all.insert(digest, withdrawn.name);
+            }
+        }
+        if all.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = all.iter().map(|(digest, name)| if name.is_empty() { digest.short() } else { name.clone() }).collect();
+        // (Each has a record, whose reason stays.)
+        let done = self.withdraw_held(&all, "withdrawn before", now, key)?;
+        match done.broken.into_iter().next() {
+            Some(error) => Err(error),
+            None => {
+                self.mend(format!("the withdrawal of {} was finished", names.join(", ")));
+                Ok(())
+            }
+        }
+    }
+
+    fn withdraw_held(&self, all: &BTreeMap<Sha256, String>, reason: &str, now: i64, key: &Result<Arc<Key>>) -> Result<Withdrawal> {
         let mut done = Withdrawal::default();
-        for (digest, name) in &all {
+        for (digest, name) in all {
             let thing = match self.withdrawn(digest)? {
                 Some(earlier) => earlier,
                 None => Withdrawn { sha256: *digest, name: name.clone(), reason: reason.to_string(), date: now },

@@ -111,17 +111,30 @@ impl Service<Request<Incoming>> for Answering {
 fn kept(exchange: &Exchange, parts: &Parts, now: Instant) -> Option<(Arc<Found>, Body)> {
     let is_plain = (parts.method == Method::GET || parts.method == Method::HEAD) && parts.uri.authority().is_none();
     let path = parts.uri.path_and_query().filter(|_| is_plain && parts.headers.len() <= MAX_HEADERS)?;
-    let next = if parts.method == Method::GET { exchange.state.pairs.next(exchange.peer, path.as_str(), now) } else { None };
+    let next = next_of(exchange, parts, path.as_str(), now);
     let found = match &next {
         Some(next) => Arc::clone(next),
         None => exchange.state.hot.get(path.as_str(), now)?,
     };
     target::host(parts.version, &parts.headers).ok()?;
     let body = found.body(&exchange.state.repository, now).ok()?;
-    if next.is_none() && parts.method == Method::GET {
-        exchange.state.pairs.gave(exchange.peer, path.as_str(), &found, now);
+    if next.is_none() {
+        gave(exchange, parts, path.as_str(), &found, now);
     }
     Some((found, body))
+}
+
+/// The file or the signature that goes with what a client was just given: see [`super::pairs`].
+fn next_of(exchange: &Exchange, parts: &Parts, target: &str, now: Instant) -> Option<Arc<Found>> {
+    let agent = parts.headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+    (parts.method == Method::GET).then(|| exchange.state.pairs.next(exchange.peer, agent, target, now)).flatten()
+}
+
+fn gave(exchange: &Exchange, parts: &Parts, target: &str, found: &Arc<Found>, now: Instant) {
+    if parts.method == Method::GET && found.other.is_some() {
+        let agent = parts.headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+        exchange.state.pairs.gave(exchange.peer, agent, target, found, now);
+    }
 }
 
 /// The response to a request that has to wait for its turn, or for the repository.
@@ -149,7 +162,7 @@ async fn later(exchange: Arc<Exchange>, start: Instant, mut parts: Parts, turn: 
         Err(refusal) => problem(refusal.status, &refusal.text, &mut parts),
         Ok(target) => {
             let name = parts.uri.path_and_query().map_or("", |path| path.as_str()).to_string();
-            let next = if parts.method == Method::GET { exchange.state.pairs.next(exchange.peer, &name, start) } else { None };
+            let next = next_of(&exchange, &parts, &name, start);
             let next = next.and_then(|found| found.body(&exchange.state.repository, start).ok().map(|body| (found, body)));
             let is_next = next.is_some();
             let found = match next {
@@ -158,8 +171,8 @@ async fn later(exchange: Arc<Exchange>, start: Instant, mut parts: Parts, turn: 
             };
             match found {
                 Ok(Some((found, body))) => {
-                    if !is_next && parts.method == Method::GET {
-                        exchange.state.pairs.gave(exchange.peer, &name, &found, start);
+                    if !is_next {
+                        gave(&exchange, &parts, &name, &found, start);
                     }
                     dress(&found, body, &mut parts)
                 }

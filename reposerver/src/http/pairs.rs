@@ -8,19 +8,23 @@
 //!
 //! dnf fetches the file first, zypper the signature, and both take the second for a forgery. apt has one signed file,
 //! `InRelease`, and needs none of this. So whoever was given one of the two gets the other one of the same state, once and
-//! soon. The client is known by its connection. dnf has a new one for each file, so a signature is also found by the
-//! address; a file is not, because an address may be that of many, and who asks for the file is to see what is new.
+//! soon. The client is known by its connection. dnf has a new one for each file, so a signature is also found by address and
+//! program: of several that wait there, the one that waits for longest. A file is not, because an address may be that of
+//! many, and who asks for the file is to see what is new.
 
 use super::hot::Found;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a client may take from one to the other.
 const LONG: Duration = Duration::from_secs(20);
-/// Clients that are remembered, at most.
+/// Clients that are remembered, at most, and signatures that may wait for one.
 const MOST: usize = 4096;
+const MOST_WAITING: usize = 16;
+/// Bytes of what a program calls itself that tell it apart.
+const MOST_AGENT: usize = 128;
 
 /// How targets of files with a detached signature end, and what that of the signature has more.
 const ENDINGS: [(&str, &str); 2] = [("/repodata/repomd.xml", ".asc"), ("/Release", ".gpg")];
@@ -37,9 +41,23 @@ fn is_signature(target: &str) -> bool {
     ENDINGS.iter().any(|(_, more)| target.ends_with(more))
 }
 
-/// What clients may ask for next.
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Client {
+    Connection(SocketAddr),
+    /// An address, and what the program there calls itself.
+    Program(IpAddr, Box<[u8]>),
+}
+
+impl Client {
+    fn program(peer: SocketAddr, agent: &[u8]) -> Client {
+        Client::Program(peer.ip(), agent.get(..MOST_AGENT).unwrap_or(agent).into())
+    }
+}
+
+/// What clients may ask for next, the earliest first.
 #[derive(Default)]
-pub(crate) struct Pairs(Mutex<HashMap<(IpAddr, Option<u16>), Next>>);
+pub(crate) struct Pairs(Mutex<HashMap<Client, VecDeque<Next>>>);
 
 #[derive(Clone)]
 struct Next {
@@ -48,48 +66,55 @@ struct Next {
     found: Arc<Found>,
     /// What the client was given.
     given: Arc<Found>,
-    /// How many of that address were given it, and did not ask for this yet.
-    left: u32,
 }
 
 impl Pairs {
-    /// A client is given what is at `target`.
-    pub(crate) fn gave(&self, peer: SocketAddr, target: &str, given: &Arc<Found>, now: Instant) {
+    /// A client that calls itself `agent` is given what is at `target`.
+    pub(crate) fn gave(&self, peer: SocketAddr, agent: &[u8], target: &str, given: &Arc<Found>, now: Instant) {
         let Some((found, target)) = given.other.as_ref().zip(other(target)) else { return };
-        let next = Next { since: now, target: target.into(), found: Arc::clone(found), given: Arc::clone(given), left: 1 };
+        let next = Next { since: now, target: target.into(), found: Arc::clone(found), given: Arc::clone(given) };
         let mut all = crate::lock(&self.0);
         if all.len() >= MOST {
-            all.retain(|_, next| now.saturating_duration_since(next.since) < LONG);
+            all.retain(|_, waiting| waiting.back().is_some_and(|next| now.saturating_duration_since(next.since) < LONG));
         }
         if all.len() >= MOST {
             all.clear();
         }
         if is_signature(&next.target) {
-            let of_address = all.entry((peer.ip(), None)).or_insert_with(|| Next { left: 0, ..next.clone() });
-            let same = Arc::ptr_eq(&of_address.given, given);
-            *of_address = Next { left: if same { of_address.left.saturating_add(1) } else { 1 }, ..next.clone() };
+            let waiting = all.entry(Client::program(peer, agent)).or_default();
+            while waiting.len() >= MOST_WAITING {
+                waiting.pop_front();
+            }
+            waiting.push_back(next.clone());
         }
-        all.insert((peer.ip(), Some(peer.port())), next);
+        all.insert(Client::Connection(peer), VecDeque::from([next]));
     }
 
     /// What goes with that which a client was given, if that is what it asks for.
-    pub(crate) fn next(&self, peer: SocketAddr, target: &str, now: Instant) -> Option<Arc<Found>> {
+    pub(crate) fn next(&self, peer: SocketAddr, agent: &[u8], target: &str, now: Instant) -> Option<Arc<Found>> {
         let other = other(target)?;
         let mut all = crate::lock(&self.0);
-        let connection = (peer.ip(), Some(peer.port()));
         let is_it = |next: &Next| *next.target == *target && now.saturating_duration_since(next.since) < LONG;
-        if let Some(next) = all.remove(&connection).filter(is_it) {
-            if let Some(of_address) = all.get_mut(&(peer.ip(), None)).filter(|of_address| Arc::ptr_eq(&of_address.given, &next.given)) {
-                of_address.left = of_address.left.saturating_sub(1);
-            }
-            return Some(next.found);
+        let here = all.remove(&Client::Connection(peer)).and_then(|mut waiting| waiting.pop_front()).filter(is_it);
+        let program = Client::program(peer, agent);
+        let waiting = all.get_mut(&program).filter(|_| is_signature(target));
+        let Some(waiting) = waiting else { return here.map(|next| next.found) };
+        waiting.retain(is_it);
+        let at = match &here {
+            Some(here) => waiting.iter().position(|next| Arc::ptr_eq(&next.given, &here.given)),
+            None => Some(0),
+        };
+        let there = at.and_then(|at| waiting.remove(at));
+        if waiting.is_empty() {
+            all.remove(&program);
         }
-        let next = all.get_mut(&(peer.ip(), None)).filter(|next| is_signature(target) && next.left > 0 && is_it(next))?;
-        next.left -= 1;
-        // It may have been somebody else's at that address: the file that follows on this connection is of that state, too.
-        let (found, given) = (Arc::clone(&next.found), Arc::clone(&next.given));
-        let next = Next { since: now, target: other.into(), found: given, given: Arc::clone(&found), left: 1 };
-        all.insert(connection, next);
+        if here.is_some() {
+            return here.map(|next| next.found);
+        }
+        // It may have been another one's there: the file that follows on this connection is of that state, too.
+        let Next { found, given, .. } = there?;
+        let next = Next { since: now, target: other.into(), found: given, given: Arc::clone(&found) };
+        all.insert(Client::Connection(peer), VecDeque::from([next]));
         Some(found)
     }
 }
