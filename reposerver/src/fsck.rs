@@ -539,9 +539,8 @@ impl Repository {
         }
         let key = match key {
             Some(Ok(key)) => Some(key),
-            Some(Err(error)) if error.is_machine() => return Err(error),
             Some(Err(error)) => {
-                repaired.lost.push(error);
+                repaired.lose(error)?;
                 None
             }
             None => None,
@@ -560,10 +559,7 @@ impl Repository {
             }
         }
         if let Err(error) = self.check_names(&[], None) {
-            if error.is_machine() {
-                return Err(error);
-            }
-            repaired.lost.push(error);
+            repaired.lose(error)?;
         }
         if !self.names_again_is_whole().unwrap_or(false) {
             self.keep_names_again()?;
@@ -597,14 +593,10 @@ impl Repository {
         match members {
             Ok(members) => {
                 if let Err(error) = self.repair_snapshot(id, &members, now, repaired) {
-                    if error.is_machine() {
-                        return Err(error);
-                    }
-                    repaired.lost.push(error);
+                    repaired.lose(error)?;
                 }
             }
-            Err(error) if error.is_machine() => return Err(error),
-            Err(error) => repaired.lost.push(error),
+            Err(error) => repaired.lose(error)?,
         }
         let folder = self.root.join("snapshots").join(id.to_string());
         let needed = pinned.is_some() || self.is_named(id)?;

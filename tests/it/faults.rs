@@ -42,9 +42,9 @@ fn a_publish_cut_off_by_a_power_failure_leaves_the_old_state_or_the_new_one() {
 fn published(test: &str, keep: &str) -> Project {
     let project = Project::example(Family::Deb, test);
     project.edit("twostage.toml", |text| format!("{text}\n[repository]\nkeep = {keep}\n"));
+    let other = package(Family::Deb, &project, "faults-other", "1.0", "other");
     for version in ["1.0", "1.1", "1.2"] {
         let files = [Family::Deb, Family::Rpm].map(|family| package(family, &project, "faults-demo", version, version));
-        let other = package(Family::Deb, &project, "faults-other", "1.0", "other");
         project.run(&["publish", &files[0], &files[1], &other]).ok();
     }
     project
