@@ -161,8 +161,9 @@ pub(crate) async fn installed(context: &Arc<Context>, base: &BaseImage) -> Resul
     let copied = copied?;
     let read = Context::blocking(move || copied.names(format)).await;
     let names = match (read, format) {
-        (Err(_), Format::Rpm) => rpm_says(context, base).await?,
-        (read, _) => read?,
+        (Ok(names), _) if !names.is_empty() => names,
+        (_, Format::Rpm) => rpm_says(context, base).await?,
+        (read, Format::Deb) => read?,
     };
     if names.is_empty() {
         // A base without a package manager: there is nothing to keep.
@@ -208,12 +209,18 @@ impl dpkg::Files for Database {
 
 impl Database {
     async fn copy(format: Format, container: &Container) -> Result<Database> {
-        let wanted: Vec<String> = match format {
-            Format::Deb => vec!["var/lib/dpkg/status".into(), "var/lib/dpkg/status.d".into()],
+        let mut wanted: Vec<String> = Vec::new();
+        match format {
+            Format::Deb => wanted.extend(["var/lib/dpkg/status", "var/lib/dpkg/status.d"].map(String::from)),
             Format::Rpm => {
-                rpmdb::FOLDERS.iter().flat_map(|folder| rpmdb::NAMES.iter().map(move |name| format!("{folder}/{name}"))).collect()
+                for folder in rpmdb::FOLDERS {
+                    // (One of them may be a link to the other: that is one database and not two.)
+                    if container.find(&format!("/{folder}")).await?.is_some_and(|found| found.link.is_none()) {
+                        wanted.extend(rpmdb::NAMES.map(|name| format!("{folder}/{name}")));
+                    }
+                }
             }
-        };
+        }
         let mut files = BTreeMap::new();
         for path in wanted {
             let at = format!("/{path}");

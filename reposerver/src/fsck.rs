@@ -531,10 +531,8 @@ impl Repository {
                 Some(Ok(key)) => Ok(std::sync::Arc::clone(key)),
                 Some(Err(_)) | None => Err(Error::new(Class::Repository, NO_KEY)),
             };
-            match self.finish_withdrawals(now, &key) {
-                Err(error) if error.is_machine() => return Err(error),
-                Err(error) => repaired.lost.push(error),
-                Ok(()) => {}
+            if let Err(error) = self.finish_withdrawals(now, &key) {
+                repaired.lose(error)?;
             }
         }
         // First what is wrong leaves: what is made anew from it would be wrong, too.
@@ -550,9 +548,8 @@ impl Repository {
         }
         let key = match key {
             Some(Ok(key)) => Some(key),
-            Some(Err(error)) if error.is_machine() => return Err(error),
             Some(Err(error)) => {
-                repaired.lost.push(error);
+                repaired.lose(error)?;
                 None
             }
             None => None,
@@ -571,10 +568,7 @@ impl Repository {
             }
         }
         if let Err(error) = self.check_names(&[], None) {
-            if error.is_machine() {
-                return Err(error);
-            }
-            repaired.lost.push(error);
+            repaired.lose(error)?;
         }
         if !self.names_again_is_whole().unwrap_or(false) {
             self.keep_names_again()?;
@@ -608,14 +602,10 @@ impl Repository {
         match members {
             Ok(members) => {
                 if let Err(error) = self.repair_snapshot(id, &members, now, repaired) {
-                    if error.is_machine() {
-                        return Err(error);
-                    }
-                    repaired.lost.push(error);
+                    repaired.lose(error)?;
                 }
             }
-            Err(error) if error.is_machine() => return Err(error),
-            Err(error) => repaired.lost.push(error),
+            Err(error) => repaired.lose(error)?,
         }
         let folder = self.root.join("snapshots").join(id.to_string());
         let needed = pinned.is_some() || self.is_named(id)?;

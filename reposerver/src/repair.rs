@@ -25,6 +25,20 @@ pub struct Repaired {
     pub lost: Vec<Error>,
 }
 
+impl Repaired {
+    /// Keeps that something is lost.
+    ///
+    /// # Errors
+    /// That of the machine: nobody knows then whether it is.
+    pub(crate) fn lose(&mut self, error: Error) -> Result<()> {
+        if error.is_machine() {
+            return Err(error);
+        }
+        self.lost.push(error);
+        Ok(())
+    }
+}
+
 impl Repository {
     /// Looks at all that a channel consists of, now and in its history, and makes it whole where that is possible.
     /// `now` in seconds since 1970.
@@ -46,13 +60,12 @@ impl Repository {
     }
 
     pub(crate) fn repair_held(&self, name: &str, now: i64, key: Result<Arc<Key>>, repaired: &mut Repaired) -> Result<()> {
-        let machine = |error: &Error| error.is_machine();
         let state = match self.channel_now(name) {
             Ok(Some(state)) => state,
             Ok(None) => {
                 return Err(Error::new(Class::Repository, format!("there is no channel {name}")).hint("`twostage channel` lists all"));
             }
-            Err(error) if machine(&error) => return Err(error),
+            Err(error) if error.is_machine() => return Err(error),
             Err(error) => match self.newest_state(name)? {
                 Some(state) => {
                     self.write_state(name, &state)?;
@@ -72,18 +85,14 @@ impl Repository {
         }
         let key = match key {
             Ok(key) => key,
-            Err(error) => {
-                repaired.lost.push(error);
-                return Ok(());
-            }
+            Err(error) => return repaired.lose(error),
         };
         self.repair_history(name, &state, repaired)?;
         let mut ids: Vec<(SnapshotId, BTreeSet<Sha256>)> = vec![(state.snapshot, state.members.values().flatten().copied().collect())];
         for earlier in &state.history {
             match self.members_of(&earlier.snapshot) {
                 Ok(members) => ids.push((earlier.snapshot, members)),
-                Err(error) if machine(&error) => return Err(error),
-                Err(error) => repaired.lost.push(error),
+                Err(error) => repaired.lose(error)?,
             }
         }
         let mut seen = BTreeSet::new();
@@ -94,16 +103,10 @@ impl Repository {
             match self.repair_snapshot(&id, &members, now, repaired) {
                 Ok(()) if at == 0 => self.repair_pointer(name, &state, now, &key)?,
                 Ok(()) => {}
-                Err(error) if machine(&error) => return Err(error),
-                Err(error) => repaired.lost.push(error),
+                Err(error) => repaired.lose(error)?,
             }
         }
-        match self.check_names(&[], None) {
-            Err(error) if machine(&error) => return Err(error),
-            Err(error) => repaired.lost.push(error),
-            Ok(_) => {}
-        }
-        Ok(())
+        self.check_names(&[], None).map_or_else(|error| repaired.lose(error), |_| Ok(()))
     }
 
     pub(crate) fn repair_snapshot(&self, id: &SnapshotId, members: &BTreeSet<Sha256>, now: i64, repaired: &mut Repaired) -> Result<()> {
@@ -127,9 +130,8 @@ impl Repository {
                     repaired.files += 1 + package.files.len();
                     packages.push(package);
                 }
-                Err(error) if error.is_machine() => return Err(error),
-                Err(error) if repaired.lost.iter().any(|lost| lost.what() == error.what()) => {}
-                Err(error) => repaired.lost.push(error),
+                Err(error) if !error.is_machine() && repaired.lost.iter().any(|lost| lost.what() == error.what()) => {}
+                Err(error) => repaired.lose(error)?,
             }
         }
         if packages.len() < members.len() {

@@ -209,6 +209,9 @@ class Change(Trial):
             fail(f"it is neither what it was nor what it was to be:\n{self.old}\n{now}\n{self.new}")
         if done is not None and done.returncode == 0 and not self.is_as_said(done, now):
             fail(f"what was acknowledged is not there:\n{now}\n{self.new}")
+        # (What was withdrawn and is there still is for the next withdrawal: fsck names it.)
+        if self.words[0] == "withdraw" and now != self.new and run(*self.once()).returncode != 0:
+            fail("once more it does not finish")
         repaired = run(*self.command("--json", "fsck", "--repair"))
         if repaired.returncode != 0:
             fail("it is not whole", repaired)

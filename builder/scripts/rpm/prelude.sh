@@ -63,7 +63,7 @@ index() {
     if [ ! -e "$T/index" ]; then return; fi
     ids=$(own_ids)
     if [ -z "$ids" ]; then return; fi
-    available "$ids" | sort -u > "$T/indexed"
+    available "$ids" | sed '/^$/d' | sort -u > "$T/indexed"
     paste -d ' ' - - - - - - - - - - - - - - - - - - - - - - - - < "$T/indexed" | sed 's/^/twostage: index /'
     echo "twostage: end of index $(wc -l < "$T/indexed")"
 }
