@@ -73,6 +73,7 @@ const CHUNK: usize = 1 << 20;
 pub(crate) struct Catalog {
     folder: PathBuf,
     state: Mutex<Option<State>>,
+    syncing: Mutex<()>,
 }
 
 struct State {
@@ -109,7 +110,7 @@ pub(crate) struct Packs {
 
 impl Catalog {
     pub(crate) fn new(root: &Path) -> Catalog {
-        Catalog { folder: root.join("catalog"), state: Mutex::new(None) }
+        Catalog { folder: root.join("catalog"), state: Mutex::new(None), syncing: Mutex::default() }
     }
 
     /// What is known of a package, also of one that another process just took in.
@@ -300,6 +301,8 @@ impl Catalog {
     /// # Errors
     /// It cannot be.
     pub(crate) fn sync(&self) -> Result<()> {
+        // Who comes second waits until what the first one found is durable.
+        let _turn = lock(&self.syncing);
         let mut files = Vec::new();
         {
             let mut state = lock(&self.state);

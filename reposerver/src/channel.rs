@@ -218,15 +218,13 @@ impl Repository {
             return Ok(self.published(base.id, Some(old), false));
         }
         let names = self.check_names(&entries, base.as_ref().map(|base| &base.members))?;
-        // All waits for the disk that do not wait for each other are one.
-        let sync = || self.sync_packages(names.iter()).and_then(|()| self.sync_new_packages(&entries));
-        let persist = || match old.as_ref().filter(|old| old.members == members) {
-            Some(old) => self.persist_again(&old.snapshot, &entries, now),
-            None => self.persist(&entries, next_date(old.as_ref(), now), base.as_deref()),
+        // Before there is a snapshot of them.
+        self.sync_packages(names.iter())?;
+        self.sync_new_packages(&entries)?;
+        let snapshot = match old.as_ref().filter(|old| old.members == members) {
+            Some(old) => self.persist_again(&old.snapshot, &entries, now)?,
+            None => self.persist(&entries, next_date(old.as_ref(), now), base.as_deref())?,
         };
-        let (synced, snapshot) = workers::both(true, sync, persist);
-        synced?;
-        let snapshot = snapshot?;
         self.catalog.sync()?;
         if let Some(old) = &old
             && self.is_current(old, &snapshot, key, now)

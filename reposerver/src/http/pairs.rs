@@ -44,12 +44,17 @@ fn is_signature(target: &str) -> bool {
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Client {
-    Connection(SocketAddr),
-    /// An address, and what the program there calls itself.
+    /// A connection, and what the program there calls itself: behind a proxy one connection is that of many.
+    Connection(SocketAddr, Box<[u8]>),
+    /// An address, and the same.
     Program(IpAddr, Box<[u8]>),
 }
 
 impl Client {
+    fn connection(peer: SocketAddr, agent: &[u8]) -> Client {
+        Client::Connection(peer, agent.get(..MOST_AGENT).unwrap_or(agent).into())
+    }
+
     fn program(peer: SocketAddr, agent: &[u8]) -> Client {
         Client::Program(peer.ip(), agent.get(..MOST_AGENT).unwrap_or(agent).into())
     }
@@ -87,7 +92,7 @@ impl Pairs {
             }
             waiting.push_back(next.clone());
         }
-        all.insert(Client::Connection(peer), VecDeque::from([next]));
+        all.insert(Client::connection(peer, agent), VecDeque::from([next]));
     }
 
     /// What goes with that which a client was given, if that is what it asks for.
@@ -95,7 +100,7 @@ impl Pairs {
         let other = other(target)?;
         let mut all = crate::lock(&self.0);
         let is_it = |next: &Next| *next.target == *target && now.saturating_duration_since(next.since) < LONG;
-        let here = all.remove(&Client::Connection(peer)).and_then(|mut waiting| waiting.pop_front()).filter(is_it);
+        let here = all.remove(&Client::connection(peer, agent)).and_then(|mut waiting| waiting.pop_front()).filter(is_it);
         let program = Client::program(peer, agent);
         let waiting = all.get_mut(&program).filter(|_| is_signature(target));
         let Some(waiting) = waiting else { return here.map(|next| next.found) };
@@ -114,7 +119,7 @@ impl Pairs {
         // It may have been another one's there: the file that follows on this connection is of that state, too.
         let Next { found, given, .. } = there?;
         let next = Next { since: now, target: other.into(), found: given, given: Arc::clone(&found) };
-        all.insert(Client::Connection(peer), VecDeque::from([next]));
+        all.insert(Client::connection(peer, agent), VecDeque::from([next]));
         Some(found)
     }
 }
