@@ -18,7 +18,7 @@
 use crate::catalog::Entry;
 use crate::catalog::compact::Fill;
 use crate::withdraw::removed;
-use crate::{Channel, Repository, disk, lock};
+use crate::{Channel, Repository, disk, lock, workers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -203,9 +203,13 @@ impl Repository {
         let packages = plan.free.iter().filter(|thing| thing.what == What::Package);
         let gone: BTreeSet<Sha256> = packages.filter_map(|thing| thing.digest).collect();
         self.catalog.forget(scratch, &gone)?;
+        let mut folders = BTreeSet::new();
         for thing in plan.free.iter().filter(|thing| matches!(thing.what, What::Package | What::Signature | What::Blob)) {
             removed(&thing.path)?;
+            folders.extend(thing.path.parent());
         }
+        // What is said to be freed is free after a power failure, too.
+        workers::for_each_waiting(&folders.into_iter().collect::<Vec<_>>(), |folder| disk::sync_folder(folder))?;
         {
             let mut packages = lock(&self.packages);
             gone.iter().for_each(|digest| drop(packages.remove(digest)));

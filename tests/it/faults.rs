@@ -2,14 +2,10 @@
 //! (`tests/tools/faults.py`): the repository is then in the old state or in the new one.
 
 use crate::failures::package;
-use crate::support::{Family, Project, root, run, step, tell};
+use crate::support::{Family, Project, long, root, run, step, tell};
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
-
-/// Every so many cases of a command are tried, if not all are.
-const INJECTED: usize = 59;
-const CUT: usize = 61;
 
 /// Tries a command in copies of a project.
 fn faults(kind: &str, project: &Project, step: usize, words: &[&str]) {
@@ -50,19 +46,8 @@ fn published(test: &str, keep: &str) -> Project {
     project
 }
 
-/// Tries a command both ways.
-fn change(project: &Project, words: &[&str]) {
-    faults("inject", project, step(INJECTED), words);
-    faults("cut", project, step(CUT), words);
-}
-
-#[test]
-fn a_gc_that_is_stopped_anywhere_leaves_all_that_is_needed() {
-    change(&published("faults-gc", "{ snapshots = 1, versions = 1 }"), &["gc", "--yes"]);
-}
-
-#[test]
-fn a_repair_that_is_stopped_anywhere_loses_nothing() {
+/// The same, damaged in several ways that can be mended.
+fn damaged() -> Project {
     let project = published("faults-fsck", "16");
     project.run(&["pin", "main", "--reason", "in production"]).ok();
     let repository = project.join(".twostage/repository");
@@ -73,30 +58,50 @@ fn a_repair_that_is_stopped_anywhere_loses_nothing() {
         fs::remove_file(repository.join(lost)).expect("a file");
     }
     fs::remove_dir_all(repository.join("catalog")).expect("a folder");
-    change(&project, &["fsck", "--repair"]);
+    project
+}
+
+/// Tries a command both ways, in the long form only: at how many calls it can be stopped is another number each time.
+fn change(project: impl FnOnce() -> Project, words: &[&str]) {
+    if !long() {
+        return;
+    }
+    let project = &project();
+    faults("inject", project, 1, words);
+    faults("cut", project, 1, words);
+}
+
+#[test]
+fn a_gc_that_is_stopped_anywhere_leaves_all_that_is_needed() {
+    change(|| published("faults-gc", "{ snapshots = 1, versions = 1 }"), &["gc", "--yes"]);
+}
+
+#[test]
+fn a_repair_that_is_stopped_anywhere_loses_nothing() {
+    change(damaged, &["fsck", "--repair"]);
 }
 
 #[test]
 fn a_remove_that_is_stopped_anywhere_leaves_the_old_state_or_the_new_one() {
-    change(&published("faults-remove", "16"), &["remove", "faults-demo=1.0*"]);
+    change(|| published("faults-remove", "16"), &["remove", "faults-demo=1.0*"]);
 }
 
 #[test]
 fn a_promote_that_is_stopped_anywhere_leaves_the_old_state_or_the_new_one() {
-    change(&published("faults-promote", "16"), &["promote", "main", "testing"]);
+    change(|| published("faults-promote", "16"), &["promote", "main", "testing"]);
 }
 
 #[test]
 fn a_rollback_that_is_stopped_anywhere_leaves_the_old_state_or_the_new_one() {
-    change(&published("faults-rollback", "16"), &["rollback"]);
+    change(|| published("faults-rollback", "16"), &["rollback"]);
 }
 
 #[test]
 fn a_withdrawal_that_is_stopped_anywhere_is_finished_by_the_next_one() {
-    change(&published("faults-withdraw", "16"), &["withdraw", "faults-demo", "--reason", "a key was in it", "--yes"]);
+    change(|| published("faults-withdraw", "16"), &["withdraw", "faults-demo", "--reason", "a key was in it", "--yes"]);
 }
 
 #[test]
 fn a_pin_that_is_stopped_anywhere_leaves_the_old_state_or_the_new_one() {
-    change(&published("faults-pin", "16"), &["pin", "main", "--reason", "in production"]);
+    change(|| published("faults-pin", "16"), &["pin", "main", "--reason", "in production"]);
 }
