@@ -15,7 +15,7 @@ pub use crate::sign::Keyring;
 
 use crate::Item;
 
-/// Packages that one index may list.
+/// Packages that an import may list: an index of yum's, or all that it reads of apt's.
 const MOST_PACKAGES: usize = 2_000_000;
 /// Bytes of a path in a repository.
 const MOST_PATH: usize = 4096;

@@ -11,7 +11,7 @@
 
 use super::{Listed, ListedFile, MOST_PACKAGES, is_word, safe_path};
 use crate::{Item, Kind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read};
 use twostage_model::error::OrFail as _;
 use twostage_model::project::near_miss;
@@ -21,6 +21,8 @@ use twostage_package::deb::MAX_PARAGRAPH;
 
 /// How an index may be packed, the one that is taken first in front.
 const ENDINGS: [&str; 5] = [".xz", ".zst", ".gz", ".bz2", ""];
+/// Pairs of a component and an architecture that are read of one suite: Debian's have some 50.
+const MOST_PAIRS: usize = 1000;
 
 /// What a `Release` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,16 +89,22 @@ impl Release {
     /// The indexes of these components and architectures, each in the form that is smallest to fetch; of all where none is named.
     ///
     /// # Errors
-    /// It has no such component or architecture, or no index.
+    /// It has no such component or architecture, no index, or more pairs of both than are read.
     pub fn indexes(&self, components: &[String], architectures: &[String]) -> Result<Vec<ListedFile>> {
         self.check(components, &self.components, "component")?;
         // (`all` is in the indexes of the others, and in some repositories has one besides.)
         let named: Vec<String> = architectures.iter().filter(|name| *name != "all").cloned().collect();
         self.check(&named, &self.architectures, "architecture")?;
-        let components = if components.is_empty() { &self.components } else { components };
-        let mut wanted: Vec<String> = if named.is_empty() { self.architectures.clone() } else { named };
-        if !wanted.iter().any(|name| name == "all") {
-            wanted.push("all".into());
+        // However often one stands there, it is read once.
+        let components = once(if components.is_empty() { &self.components } else { components });
+        let mut wanted = once(if named.is_empty() { &self.architectures } else { &named });
+        if !wanted.contains(&"all") {
+            wanted.push("all");
+        }
+        let pairs = components.len().saturating_mul(wanted.len());
+        if pairs > MOST_PAIRS {
+            let why = format!("its Release names {pairs} pairs of a component and an architecture, and at most {MOST_PAIRS} are read");
+            return Err(Error::new(Class::Repository, why).hint("name those that you want with --component and --arch"));
         }
         let stems = components.iter().flat_map(|component| wanted.iter().map(move |arch| format!("{component}/binary-{arch}/Packages")));
         let indexes: Vec<ListedFile> = stems.filter_map(|stem| self.index(&stem)).collect();
@@ -138,14 +146,21 @@ impl Release {
     }
 }
 
-/// Reads `Packages`, unpacked, and hands on each package.
+/// Names in the order in which they stand there, each once.
+fn once(names: &[String]) -> Vec<&str> {
+    let mut seen = BTreeSet::new();
+    names.iter().map(String::as_str).filter(|name| seen.insert(*name)).collect()
+}
+
+/// Reads `Packages`, unpacked, and hands on each package. `count` is how many were read before, and becomes how many are read then:
+/// the most that are read are those of all indexes together.
 ///
 /// # Errors
-/// It cannot be read or unpacked, a paragraph is none, has no SHA-256, or names a file that is not below the repository; and what
-/// `each` says.
-pub fn packages(input: &mut dyn Read, mut each: impl FnMut(Listed) -> Result<()>) -> Result<()> {
+/// It cannot be read or unpacked, a paragraph is none, has no SHA-256, or names a file that is not below the repository; there are
+/// too many; and what `each` says.
+pub fn packages(input: &mut dyn Read, count: &mut usize, mut each: impl FnMut(Listed) -> Result<()>) -> Result<()> {
     let mut input = BufReader::with_capacity(256 << 10, input);
-    let (mut paragraph, mut count, mut number) = (Vec::new(), 0, 0);
+    let (mut paragraph, mut number) = (Vec::new(), 0);
     loop {
         let from = paragraph.len();
         let room = (MAX_PARAGRAPH - from) as u64;
@@ -160,8 +175,8 @@ pub fn packages(input: &mut dyn Read, mut each: impl FnMut(Listed) -> Result<()>
             continue;
         }
         if !paragraph.iter().all(u8::is_ascii_whitespace) {
-            count += 1;
-            if count > MOST_PACKAGES {
+            *count += 1;
+            if *count > MOST_PACKAGES {
                 return Err(refused(number, "more packages than anybody has"));
             }
             each(listed(&paragraph).map_err(|why| refused(number, &why))?)?;
@@ -243,6 +258,37 @@ mod tests {
     }
 
     #[test]
+    fn an_index_is_read_once_however_often_it_is_named() {
+        let of = |components: &str, architectures: &str| {
+            Release::parse(&format!(
+                "Suite: x\nComponents: {components}\nArchitectures: {architectures}\nSHA256:\n {DIGEST} 1 main/binary-amd64/Packages\n \
+                 {DIGEST} 1 main/binary-all/Packages\n"
+            ))
+            .expect("a Release")
+        };
+        let found = of("main main main", "amd64 all amd64 all");
+        let both = ["main/binary-amd64/Packages", "main/binary-all/Packages"];
+        assert_eq!(paths(found.indexes(&[], &[])), both);
+        let twice = |word: &str| vec![word.to_string(); 2];
+        assert_eq!(paths(found.indexes(&twice("main"), &twice("amd64"))), both);
+
+        let many = |count: usize| (0..count).map(|i| format!("c{i}")).collect::<Vec<_>>().join(" ");
+        let error = of(&format!("main {}", many(500)), "amd64").indexes(&[], &[]).unwrap_err();
+        assert_eq!(error.to_string(), "its Release names 1002 pairs of a component and an architecture, and at most 1000 are read");
+        assert_eq!(paths(of(&format!("main {}", many(499)), "amd64").indexes(&[], &[])), both);
+        assert_eq!(paths(of(&format!("main {}", many(5000)), "amd64").indexes(&["main".into()], &[])), both);
+    }
+
+    #[test]
+    fn packages_are_counted_over_all_indexes() {
+        let text = paragraph(&format!("Filename: a.deb\nSize: 1\nSHA256: {DIGEST}\n"));
+        let mut count = MOST_PACKAGES - 1;
+        assert!(packages(&mut text.as_bytes(), &mut count, |_| Ok(())).is_ok());
+        let error = packages(&mut text.as_bytes(), &mut count, |_| Ok(())).unwrap_err();
+        assert_eq!(error.causes(), ["more packages than anybody has"]);
+    }
+
+    #[test]
     fn digests_that_can_be_forged_are_none() {
         let weak = format!("Suite: x\nMD5Sum:\n {DIGEST} 1 main/binary-amd64/Packages\nSHA1:\n x 1 y\n");
         assert!(
@@ -267,7 +313,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Vec<Listed>, String> {
         let mut all = Vec::new();
-        let done = packages(&mut text.as_bytes(), |listed| {
+        let done = packages(&mut text.as_bytes(), &mut 0, |listed| {
             all.push(listed);
             Ok(())
         });

@@ -8,7 +8,7 @@
 
 use super::Upstream;
 use pgp::armor::Dearmor;
-use pgp::composed::{CleartextSignedMessage, Deserializable as _, SignedPublicKey};
+use pgp::composed::{CleartextSignedMessage, Deserializable as _, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Packet, PacketParser, Signature, SignatureType};
 use pgp::types::KeyDetails as _;
@@ -99,8 +99,9 @@ impl Keyring {
         }
         let mut why = None;
         for signature in signatures {
-            let Some(key) = self.0.iter().find(|key| key.made(signature, content)) else { continue };
-            match is_good(signature, now).and_then(|()| key.is_usable(now)) {
+            let made = |key| Upstream::maker(key, signature, content).map(|maker| (key, maker));
+            let Some((key, maker)) = self.0.iter().find_map(made) else { continue };
+            match is_good(signature, now).and_then(|()| key.is_usable(maker, now)) {
                 Ok(()) => return Ok(key.fingerprint.clone()),
                 Err(reason) => why = Some(format!("the signature by the key {} is not taken: {reason}", key.fingerprint)),
             }
@@ -115,29 +116,76 @@ impl Keyring {
     }
 }
 
+/// Which of a key's parts made a signature.
+#[derive(Clone, Copy)]
+enum Maker<'k> {
+    Primary,
+    Subkey(&'k SignedPublicSubKey),
+}
+
 impl Upstream {
-    /// Whether it, or one of its subkeys, made a signature of these bytes.
-    fn made(&self, signature: &Signature, content: &[u8]) -> bool {
-        signature.verify(&self.key, content).is_ok()
-            || self.key.public_subkeys.iter().any(|subkey| signature.verify(&subkey.key, content).is_ok())
+    /// Which of its parts made a signature of these bytes, if one did.
+    fn maker(&self, signature: &Signature, content: &[u8]) -> Option<Maker<'_>> {
+        if signature.verify(&self.key, content).is_ok() {
+            return Some(Maker::Primary);
+        }
+        self.key.public_subkeys.iter().find(|subkey| signature.verify(&subkey.key, content).is_ok()).map(Maker::Subkey)
     }
 
-    /// Refuses a key that its owner has taken back, or whose time is over.
-    fn is_usable(&self, now: i64) -> std::result::Result<(), String> {
+    /// Refuses a key that its owner has taken back, or whose time is over; and such a subkey, or one that is for something else.
+    fn is_usable(&self, maker: Maker<'_>, now: i64) -> std::result::Result<(), String> {
         let details = &self.key.details;
         if !details.revocation_signatures.is_empty() {
             return Err("its owner has revoked the key".into());
         }
-        let of_users = details.users.iter().flat_map(|user| &user.signatures);
-        let own = of_users.chain(&details.direct_signatures).filter(|signature| signature.created().is_some());
-        // The newest one says how long the key is good.
-        let newest = own.max_by_key(|signature| signature.created().map(|made| made.as_secs()));
-        let lasts = newest.and_then(Signature::key_expiration_time).map(|lasts| i64::from(lasts.as_secs())).filter(|lasts| *lasts > 0);
-        match lasts.map(|lasts| i64::from(self.key.primary_key.created_at().as_secs()) + lasts) {
-            Some(end) if end < now => Err(format!("the key was good until {}", date::release(end))),
-            _ => Ok(()),
+        // What takes a user id back says nothing of how long the key is good.
+        let certifies = |signature: &&Signature| {
+            let (persona, generic) = (SignatureType::CertPersona, SignatureType::CertGeneric);
+            let (casual, positive) = (SignatureType::CertCasual, SignatureType::CertPositive);
+            signature.typ().is_some_and(|kind| [persona, generic, casual, positive].contains(&kind))
+        };
+        let of_users = details.users.iter().flat_map(|user| &user.signatures).filter(certifies);
+        let direct = details.direct_signatures.iter().filter(|signature| signature.typ() == Some(SignatureType::Key));
+        let born = self.key.primary_key.created_at().as_secs();
+        if let Some(end) = newest(of_users.chain(direct)).and_then(|signature| end(born, signature)).filter(|end| *end < now) {
+            return Err(format!("the key was good until {}", date::release(end)));
+        }
+        match maker {
+            Maker::Primary => Ok(()),
+            Maker::Subkey(subkey) => self.is_usable_subkey(subkey, now),
         }
     }
+
+    /// The library calls a revocation by the primary key a good signature, and compares no times.
+    fn is_usable_subkey(&self, subkey: &SignedPublicSubKey, now: i64) -> std::result::Result<(), String> {
+        let name = format!("{:X}", subkey.key.fingerprint());
+        // The same subkey may stand there twice.
+        let same = self.key.public_subkeys.iter().filter(|other| other.key.fingerprint() == subkey.key.fingerprint());
+        let all: Vec<&Signature> = same.flat_map(|subkey| &subkey.signatures).collect();
+        if all.iter().any(|signature| signature.typ() == Some(SignatureType::SubkeyRevocation)) {
+            return Err(format!("its owner has revoked the subkey {name}"));
+        }
+        let bindings = all.into_iter().filter(|signature| signature.typ() == Some(SignatureType::SubkeyBinding));
+        let Some(binding) = newest(bindings).filter(|binding| binding.key_flags().sign()) else {
+            return Err(format!("its subkey {name} is not for signatures"));
+        };
+        match end(subkey.key.created_at().as_secs(), binding).filter(|end| *end < now) {
+            Some(end) => Err(format!("its subkey {name} was good until {}", date::release(end))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The newest of these signatures; one without a date is none.
+fn newest<'k>(signatures: impl Iterator<Item = &'k Signature>) -> Option<&'k Signature> {
+    let dated = signatures.filter_map(|signature| Some((signature.created()?.as_secs(), signature)));
+    dated.max_by_key(|(made, _)| *made).map(|(_, signature)| signature)
+}
+
+/// Until when a key is good that was made at `born`, as a signature on it says; nothing where it has no end. In seconds since 1970.
+fn end(born: u32, signature: &Signature) -> Option<i64> {
+    let lasts = signature.key_expiration_time().map(|lasts| i64::from(lasts.as_secs())).filter(|lasts| *lasts > 0);
+    lasts.map(|lasts| i64::from(born) + lasts)
 }
 
 /// Refuses what proves nothing: hashes that can be forged, signatures of something else, and those whose time is over.
@@ -165,3 +213,6 @@ fn is_good(signature: &Signature, now: i64) -> std::result::Result<(), String> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

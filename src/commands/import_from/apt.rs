@@ -13,7 +13,7 @@ const MAX_RELEASE: u64 = 32 << 20;
 /// # Errors
 /// One is not there, nobody vouches for it, it is too old, or its indexes are not what it says.
 pub fn look(reading: &Reading<'_>, place: Place) -> Result<Found> {
-    let (mut all, mut vouched) = (Vec::new(), None);
+    let (mut all, mut count, mut vouched) = (Vec::new(), 0, None);
     for suite in &reading.arguments.suite {
         let is_flat = suite.ends_with('/');
         let suite = suite.trim_end_matches('/').trim_start_matches("./").trim_matches('/');
@@ -43,7 +43,7 @@ pub fn look(reading: &Reading<'_>, place: Place) -> Result<Found> {
         for index in indexes {
             let bytes = place.index(&folder, &index)?;
             unpacked(&bytes, &index.path, |plain| {
-                packages(plain, |listed| {
+                packages(plain, &mut count, |listed| {
                     if reading.is_wanted(&listed.item.arch) {
                         all.push(listed);
                     }
