@@ -500,6 +500,10 @@ fn authority(url: &str) -> Option<(String, u16)> {
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let all = rest.get(..end)?;
+    // Some programs take what is behind it for the path.
+    if all.contains('\\') {
+        return None;
+    }
     let named = all.rsplit_once('@').map_or(all, |(_, host)| host);
     let (host, port) = match named.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
