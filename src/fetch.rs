@@ -11,14 +11,14 @@
 //! a server out in the world must not send us to this machine, nor into its network ([`may_lead`]).
 
 use std::io::{self, Read, Write as _};
-use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs as _};
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use twostage_model::error::OrFail as _;
 use twostage_model::url::{CURL_ARGUMENTS, curl_config, curl_config_of_many, shown};
-use twostage_model::{Class, Error, Result};
+use twostage_model::{Class, Error, Result, address};
 
 /// Redirects of one file that are followed.
 const MAX_REDIRECTS: u32 = 10;
@@ -43,6 +43,9 @@ pub struct Remote {
 struct Base {
     /// Without a slash at its end.
     url: String,
+    /// Those that its host had when it was looked up, once; none where only a proxy knows them.
+    addresses: Vec<IpAddr>,
+    /// For `curl`: host, port and the addresses that were looked at.
     pinned: Option<String>,
 }
 
@@ -57,17 +60,25 @@ pub struct Wanted {
 /// A file of which a server says that it is elsewhere.
 struct Target {
     url: String,
-    /// For `curl`: host, port and the address that was looked at.
+    /// As that of [`Base`].
     pinned: Option<String>,
 }
 
 impl Remote {
     /// `url` is that of the folder.
     pub fn new(url: &str) -> Remote {
-        let nearest = authority(url).and_then(|(host, port)| addresses(&host, port)).unwrap_or_default();
+        let found = authority(url).and_then(|(host, port)| addresses(&host, port)).unwrap_or_default();
+        Remote::at(url, found)
+    }
+
+    /// `addresses` are those of the URL's host.
+    fn at(url: &str, addresses: Vec<IpAddr>) -> Remote {
         // Of several addresses the farthest counts: whoever answers for a name chooses them.
-        let nearness = nearest.iter().map(|address| near(*address).unwrap_or(Nearness::Network)).min().unwrap_or(Nearness::World);
-        Remote { base: Mutex::new(Base { url: url.trim_end_matches('/').to_string(), pinned: None }), nearness }
+        let nearness = addresses.iter().map(|address| near(*address).unwrap_or(Nearness::Network)).min().unwrap_or(Nearness::World);
+        // What is nearer than that is not asked either, unless there is nothing else.
+        let far: Vec<IpAddr> = addresses.iter().copied().filter(|address| near(*address).is_some_and(|near| near <= nearness)).collect();
+        let pinned = authority(url).and_then(|(host, port)| pin(&host, port, if far.is_empty() { &addresses } else { &far }));
+        Remote { base: Mutex::new(Base { url: url.trim_end_matches('/').to_string(), addresses, pinned }), nearness }
     }
 
     fn base(&self) -> Base {
@@ -162,6 +173,12 @@ impl Remote {
         let base = self.base();
         match target {
             Some(target) => Transfer::start(std::slice::from_ref(&target.url), target.pinned.as_deref(), most),
+            None if base.addresses.is_empty() && !is_proxied() => {
+                // A second look could find another one than that which redirects are compared with.
+                let host = authority(&base.url).map_or_else(|| shown(&base.url), |(host, _)| host);
+                let failed = format!("cannot fetch {}", self.shown(paths.first().copied().unwrap_or_default()));
+                Err(refused(failed, format!("the address of {host} cannot be found")))
+            }
             None => {
                 let urls: Vec<String> = paths.iter().map(|path| format!("{}/{path}", base.url)).collect();
                 Transfer::start(&urls, base.pinned.as_deref(), most)
@@ -182,22 +199,27 @@ impl Remote {
         }
         let Some((host, port)) = authority(to) else { return Err(refused(format!("{} is no address of a web server", shown(to)))) };
         let base = self.base();
-        let pinned = if authority(&base.url).is_some_and(|(there, _)| there == host) && base.pinned.is_none() {
-            None
-        } else {
-            let all = addresses(&host, port).ok_or_else(|| refused(format!("the address of {host} cannot be found")))?;
-            if !may_lead(self.nearness, &all) {
-                return Err(refused(format!("{} is nearer to this machine than the source is", shown(to))));
+        let (there, at) = authority(&base.url).unwrap_or_default();
+        // A host is looked up once: whoever answers for its name could say something else the next time.
+        let found = match there == host && !base.addresses.is_empty() {
+            true => Some(base.addresses.clone()),
+            false => addresses(&host, port),
+        };
+        let (found, pinned) = match found {
+            _ if there == host && at == port => (base.addresses, base.pinned),
+            Some(found) if may_lead(self.nearness, &found) => {
+                let pinned = pin(&host, port, &found);
+                (found, pinned)
             }
-            let address = all.first().map(|address| match address {
-                IpAddr::V4(address) => address.to_string(),
-                IpAddr::V6(address) => format!("[{address}]"),
-            });
-            address.map(|address| format!("{}:{port}:{address}", host.trim_matches(['[', ']'])))
+            Some(_) => return Err(refused(format!("{} is nearer to this machine than the source is", shown(to)))),
+            // Only the proxy knows where that host is, and it is the source's own.
+            None if there == host && is_proxied() => (Vec::new(), None),
+            None => return Err(refused(format!("the address of {host} cannot be found"))),
         };
         // Where all files are elsewhere, not each of them is asked for here first.
         if let Some(moved) = to.strip_suffix(path).and_then(|base| base.strip_suffix('/')) {
-            *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Base { url: moved.to_string(), pinned: pinned.clone() };
+            *self.base.lock().unwrap_or_else(PoisonError::into_inner) =
+                Base { url: moved.to_string(), addresses: found, pinned: pinned.clone() };
         }
         Ok(Target { url: to.to_string(), pinned })
     }
@@ -412,39 +434,32 @@ enum Nearness {
 /// How near an address is; nothing for one that no file is fetched from: of a link, where clouds tell machines their secrets, of
 /// many, of none.
 fn near(address: IpAddr) -> Option<Nearness> {
-    match address {
+    let address = address::plain(address);
+    if address::is_hidden(address) {
+        return None;
+    }
+    let (is_here, is_network) = match address {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
             if v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || a == 0 || a >= 240 {
                 return None;
             }
             let is_shared = a == 100 && (64..128).contains(&b);
-            Some(match (v4.is_loopback(), v4.is_private() || is_shared) {
-                (true, _) => Nearness::Here,
-                (_, true) => Nearness::Network,
-                _ => Nearness::World,
-            })
+            (v4.is_loopback(), v4.is_private() || is_shared)
         }
         IpAddr::V6(v6) => {
-            let parts = v6.segments();
-            // Those that stand for one of version 4: mapped, and translated (RFC 6052).
-            let translated = parts[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
-            if let Some(v4) = v6
-                .to_ipv4_mapped()
-                .or_else(|| translated.then(|| Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, parts[6], parts[7]]).to_ipv4_mapped()).flatten())
-            {
-                return near(IpAddr::V4(v4));
-            }
-            if v6.is_unspecified() || v6.is_multicast() || parts[0] & 0xffc0 == 0xfe80 {
+            let first = v6.segments()[0];
+            if v6.is_unspecified() || v6.is_multicast() || first & 0xffc0 == 0xfe80 {
                 return None;
             }
-            Some(match (v6.is_loopback(), parts[0] & 0xfe00 == 0xfc00) {
-                (true, _) => Nearness::Here,
-                (_, true) => Nearness::Network,
-                _ => Nearness::World,
-            })
+            (v6.is_loopback(), first & 0xfe00 == 0xfc00)
         }
-    }
+    };
+    Some(match (is_here, is_network) {
+        (true, _) => Nearness::Here,
+        (_, true) => Nearness::Network,
+        _ => Nearness::World,
+    })
 }
 
 /// Whether a server that is so near may lead to these addresses: to none that is nearer than itself.
@@ -457,6 +472,24 @@ fn addresses(host: &str, port: u16) -> Option<Vec<IpAddr>> {
     Some(found).filter(|found| !found.is_empty())
 }
 
+/// What tells `curl` that a host has these addresses and no others. One that is named by its address needs none.
+fn pin(host: &str, port: u16, addresses: &[IpAddr]) -> Option<String> {
+    if addresses.is_empty() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    let each = addresses.iter().map(|address| match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    });
+    Some(format!("{host}:{port}:{}", each.collect::<Vec<_>>().join(",")))
+}
+
+/// Whether a proxy may be what looks names up. (Where `curl` uses none for a host after all, its addresses are pinned nevertheless.)
+fn is_proxied() -> bool {
+    let names = ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    names.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
 /// Host and port of an http or https URL. One with anything in its host that could be read in two ways has none.
 fn authority(url: &str) -> Option<(String, u16)> {
     let (scheme, rest) = url.split_once("://")?;
@@ -467,6 +500,10 @@ fn authority(url: &str) -> Option<(String, u16)> {
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let all = rest.get(..end)?;
+    // Some programs take what is behind it for the path.
+    if all.contains('\\') {
+        return None;
+    }
     let named = all.rsplit_once('@').map_or(all, |(_, host)| host);
     let (host, port) = match named.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
@@ -504,6 +541,14 @@ mod tests {
             (Nearness::Network, "169.254.169.254", false),
             (Nearness::Here, "127.0.0.1", true),
             (Nearness::Here, "169.254.169.254", false),
+            (Nearness::World, "168.63.129.16", false),
+            (Nearness::World, "168.63.129.17", true),
+            (Nearness::Network, "100.100.100.200", false),
+            (Nearness::Network, "100.100.100.201", true),
+            (Nearness::Here, "100.100.100.200", false),
+            (Nearness::Here, "fd00:ec2::254", false),
+            (Nearness::Here, "fd00:ec2::255", true),
+            (Nearness::World, "64:ff9b::a83f:8110", false),
             (Nearness::Here, "fe80::1", false),
             (Nearness::Here, "0.0.0.0", false),
             (Nearness::Here, "::", false),
@@ -513,6 +558,65 @@ mod tests {
         }
         assert!(!may_lead(Nearness::World, &[ip("93.184.216.34"), ip("127.0.0.1")]), "all of them count");
         assert!(!may_lead(Nearness::Here, &[]));
+    }
+
+    #[test]
+    fn a_source_stays_where_its_name_was_found() {
+        let of = |addresses: &[&str]| Remote::at("http://deb.invalid/debian/", addresses.iter().map(|text| ip(text)).collect());
+        let follow = |remote: &Remote, to: &str| {
+            remote.follow("a.deb", to, &mut 0).map(|target| target.pinned.unwrap_or_default()).map_err(|error| error.causes().join("; "))
+        };
+        let world = of(&["93.184.216.34", "2606:2800::1"]);
+        assert_eq!(world.base().pinned.as_deref(), Some("deb.invalid:80:93.184.216.34,[2606:2800::1]"));
+        // The name is not asked for again: it has no address.
+        assert_eq!(follow(&world, "http://deb.invalid/b.deb").as_deref(), Ok("deb.invalid:80:93.184.216.34,[2606:2800::1]"));
+        assert_eq!(follow(&world, "https://deb.invalid/x").as_deref(), Ok("deb.invalid:443:93.184.216.34,[2606:2800::1]"));
+        // Everything moves to another port, and back.
+        assert!(follow(&world, "https://deb.invalid/new/a.deb").is_ok());
+        assert_eq!((world.base().url.as_str(), world.base().addresses.len()), ("https://deb.invalid/new", 2));
+        assert_eq!(follow(&world, "http://deb.invalid/x").as_deref(), Ok("deb.invalid:80:93.184.216.34,[2606:2800::1]"));
+        assert!(follow(&world, "http://127.0.0.1/x").unwrap_err().contains("is nearer to this machine"));
+
+        // A name that is here, too: that address is not asked, and no other port of it.
+        let mixed = of(&["127.0.0.1", "93.184.216.34"]);
+        assert_eq!(mixed.base().pinned.as_deref(), Some("deb.invalid:80:93.184.216.34"));
+        assert_eq!(follow(&mixed, "http://deb.invalid/x").as_deref(), Ok("deb.invalid:80:93.184.216.34"));
+        assert!(follow(&mixed, "http://deb.invalid:2375/x").unwrap_err().contains("is nearer to this machine"));
+        // A metadata service is one on each of its ports.
+        let cloud = of(&["169.254.169.254"]);
+        assert!(follow(&cloud, "http://deb.invalid:8080/x").unwrap_err().contains("is nearer to this machine"));
+
+        for (host, addresses, pinned) in [("127.0.0.1", vec![ip("127.0.0.1")], None), ("[::1]", vec![ip("::1")], None), ("h", vec![], None)]
+        {
+            assert_eq!(pin(host, 80, &addresses), pinned, "{host}");
+        }
+    }
+
+    /// `curl` itself goes to the address that was found, where the name has none, and where it follows to another port.
+    #[test]
+    fn every_request_goes_to_the_address_that_was_found() {
+        if is_proxied() {
+            return;
+        }
+        let serve = |answer: String| {
+            let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            let port = server.local_addr().expect("an address").port();
+            let answering = std::thread::spawn(move || {
+                let (mut stream, _) = server.accept().expect("a request");
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(answer.as_bytes());
+            });
+            (port, answering)
+        };
+        let (last, second) = serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi".into());
+        let moved = format!("http://deb.invalid:{last}/there");
+        let (port, first) = serve(format!("HTTP/1.1 302 Found\r\nLocation: {moved}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+        let remote = Remote::at(&format!("http://deb.invalid:{port}"), vec![ip("127.0.0.1")]);
+        assert_eq!(remote.get("here", 10).expect("an answer").as_deref(), Some(b"hi".as_slice()));
+        first.join().expect("asked once");
+        second.join().expect("asked once");
+        let lost = Remote::at("http://deb.invalid", Vec::new()).get("x", 10).unwrap_err();
+        assert_eq!(lost.causes(), ["the address of deb.invalid cannot be found"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! No tokio and no I/O here: texts come in, values or an [`Error`] go out, so that every rule can
 //! be tested without a file. The words themselves are explained in `ARCHITECTURE.md`.
 
+pub mod address;
 pub mod date;
 pub mod digest;
 pub mod error;

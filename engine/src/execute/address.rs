@@ -1,8 +1,8 @@
 //! Where what ADD names by a URL may be: not on this machine's own addresses, nor where a cloud tells its machines their
 //! keys. A Dockerfile is a stranger's, and what listens there is for this machine only.
 
-use crate::embedded::sandbox;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use twostage_model::address;
 
 /// What a build's URLs may lead to.
 #[derive(Debug, Clone)]
@@ -35,8 +35,8 @@ impl Destinations {
 
 /// What an address is, if it is this machine's own, or one at which only it is answered.
 fn own(address: IpAddr) -> Option<&'static str> {
-    let address = embedded_v4(address).map_or(address, IpAddr::V4);
-    if sandbox::hidden().any(|(network, bits)| within(address, network, bits)) {
+    let address = address::plain(address);
+    if address::is_hidden(address) {
         return Some("the machine's link, or its cloud's metadata service");
     }
     let (loopback, link) = match address {
@@ -50,23 +50,6 @@ fn own(address: IpAddr) -> Option<&'static str> {
         Some("the machine's link")
     } else {
         None
-    }
-}
-
-/// The IPv4 address that an IPv6 address stands for: mapped (RFC 4291), or behind the usual prefix of NAT64 (RFC 6052).
-fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V6(six) = address else { return None };
-    let nat64 = six.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
-    let last = six.octets();
-    six.to_ipv4_mapped().or_else(|| nat64.then(|| Ipv4Addr::new(last[12], last[13], last[14], last[15])))
-}
-
-fn within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
-    let shift = |width: u32| width.saturating_sub(bits.into());
-    match (address, network) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).checked_shr(shift(32)).unwrap_or(0) == 0,
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).checked_shr(shift(128)).unwrap_or(0) == 0,
-        _ => false,
     }
 }
 

@@ -38,7 +38,6 @@ mod wire;
 pub(super) use disk::{Watch, WatchedFile};
 pub use enter::enter;
 pub use limits::Limits;
-pub(crate) use network::hidden;
 
 use crate::lines::{BothLines, Piece};
 use crate::{Attached, Found, Network};

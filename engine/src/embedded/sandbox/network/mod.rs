@@ -26,7 +26,7 @@ pub(super) use within::{Go, Wanted, give_sockets, prepare, wait};
 use helper::{Helper, Helping};
 use nat::Nat;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use twostage_model::error::OrFail as _;
@@ -37,13 +37,6 @@ const SHARED: &str = "containers share this machine's network: what listens on i
     ports below 1024; `apt-get install passt` mends it";
 /// Where a container's names are asked for: Docker's place.
 pub(super) const NAMES: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
-
-/// What no container reaches, whatever routes there are: what a cloud tells its machines, keys included.
-pub(crate) fn hidden() -> impl Iterator<Item = (IpAddr, u8)> {
-    let four = [([169, 254, 0, 0], 16), ([169, 254, 169, 254], 32), ([168, 63, 129, 16], 32), ([100, 100, 100, 200], 32)];
-    let six = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    four.into_iter().map(|(octets, bits)| (Ipv4Addr::from(octets).into(), bits)).chain([(six.into(), 128)])
-}
 
 /// How containers get out.
 #[derive(Debug, Clone)]

@@ -17,6 +17,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use twostage_model::address::hidden;
 
 /// What our interfaces are called, before a number.
 const NAME: &str = "twostage";
@@ -249,7 +250,7 @@ fn forward(uplink: &str) {
 fn with(firewall: Firewall, [a, b]: [u8; 2]) -> String {
     let pool = format!("{a}.{b}.0.0/16");
     let hidden: Vec<String> =
-        super::hidden().filter(|(network, _)| network.is_ipv4()).map(|(network, bits)| format!("{network}/{bits}")).collect();
+        hidden().filter(|(network, _)| network.is_ipv4()).map(|(network, bits)| format!("{network}/{bits}")).collect();
     match firewall {
         Firewall::Iptables => {
             let hidden: String = hidden.iter().map(|network| format!("-A TWOSTAGE-FORWARD -i {NAME}+ -d {network} -j REJECT\n")).collect();

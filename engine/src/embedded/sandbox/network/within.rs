@@ -2,7 +2,7 @@
 
 use super::super::wire::{self, Reply};
 use super::nat::{INSIDE, PREFIX};
-use super::{NAMES, hidden, netlink};
+use super::{NAMES, netlink};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+use twostage_model::address::hidden;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
 
