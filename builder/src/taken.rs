@@ -51,11 +51,13 @@ pub(crate) enum List {
     Distribution,
 }
 
+type Names = Arc<BTreeSet<String>>;
+
 /// The lists that this machine has.
 #[derive(Debug)]
 pub struct KnownNames {
     folder: Option<PathBuf>,
-    read: Mutex<BTreeMap<(Sha256, List), Arc<BTreeSet<String>>>>,
+    read: Mutex<BTreeMap<(Sha256, List), Names>>,
 }
 
 impl KnownNames {
@@ -73,7 +75,7 @@ impl KnownNames {
     }
 
     /// The names of a list, if this machine has it. A damaged list is none.
-    pub(crate) fn get(&self, base: &Sha256, list: List) -> Option<Arc<BTreeSet<String>>> {
+    pub(crate) fn get(&self, base: &Sha256, list: List) -> Option<Names> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(names) = read.get(&(*base, list)) {
             return Some(Arc::clone(names));
@@ -97,7 +99,7 @@ impl KnownNames {
     }
 
     /// Keeps a list. If the cache cannot be written, it is kept for this run only.
-    pub(crate) fn put(&self, base: &Sha256, list: List, names: BTreeSet<String>) -> Arc<BTreeSet<String>> {
+    pub(crate) fn put(&self, base: &Sha256, list: List, names: BTreeSet<String>) -> Names {
         let names = Arc::new(names);
         let _ = self.write(base, list, &names);
         self.read.lock().unwrap_or_else(PoisonError::into_inner).insert((*base, list), Arc::clone(&names));
@@ -150,7 +152,7 @@ pub(crate) fn is_name(word: &str) -> bool {
 ///
 /// # Errors
 /// The engine does not answer, or neither this program nor the base can read the database.
-pub(crate) async fn installed(context: &Arc<Context>, base: &BaseImage) -> Result<Arc<BTreeSet<String>>> {
+pub(crate) async fn installed(context: &Arc<Context>, base: &BaseImage) -> Result<Names> {
     if let Some(names) = context.names.get(&base.digest, List::Installed) {
         return Ok(names);
     }

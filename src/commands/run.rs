@@ -10,9 +10,6 @@ use std::process::ExitCode;
 use twostage_engine::{Attach, Engine, ImageInfo, Kind, Network, Piece, Refusal};
 use twostage_model::{Class, Error, Result};
 
-/// The longest name of a machine.
-const HOSTNAME_MAX: usize = 64;
-
 /// Gives the exit status of the command.
 pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
     if let Some((option, instead)) = arguments.not_yet.first() {
@@ -49,7 +46,6 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
         }
     }
     let mounts = mounts(&arguments.volumes)?;
-    arguments.hostname.as_deref().map_or(Ok(()), may_be_hostname)?;
     let terminal = Terminal::open(arguments.interactive, arguments.tty)?;
     let run = twostage_engine::Run {
         env: &env,
@@ -104,18 +100,6 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
     let status = removed?;
     // (No program ends with more than a byte.)
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
-}
-
-/// The kernel takes 64 bytes (gethostname(2)), and /etc/hosts takes words.
-fn may_be_hostname(name: &str) -> Result<()> {
-    let wrong = |why: String| {
-        Err(Error::new(Class::Usage, format!("--hostname {why}")).hint("letters, digits, - . and _ make a host name, such as web-1"))
-    };
-    match name.bytes().find(|byte| !byte.is_ascii_alphanumeric() && !b"-._".contains(byte)) {
-        _ if name.len() > HOSTNAME_MAX => wrong(format!("has {} bytes, and Linux takes {HOSTNAME_MAX} at most", name.len())),
-        Some(_) => wrong(format!("{name:?} has a character that no host name has")),
-        None => Ok(()),
-    }
 }
 
 /// What a daemon is not asked for here.

@@ -187,9 +187,9 @@ class Change(Trial):
     def is_between(self, now):
         """Whether the old state can have become this one, on the way to the new one."""
         old, new, kind = self.old, self.new, self.words[0]
-        either = [now[what] in (old[what], new[what]) for what in ("channels", "pins", "withdrawn")]
-        # What goes is in the old one, what comes is in the new one.
-        sets = [(old[what] & new[what]) <= now[what] <= (old[what] | new[what]) for what in ("snapshots", "pool", "blobs")]
+        either = [now[what] in (old[what], new[what]) for what in ("channels", "pins")]
+        # What goes is in the old one, what comes is in the new one; each by itself.
+        sets = [(old[what] & new[what]) <= now[what] <= (old[what] | new[what]) for what in ("withdrawn", "snapshots", "pool", "blobs")]
         # No channel goes on without what is not withdrawn.
         order = kind != "withdraw" or now["channels"] == old["channels"] or now["withdrawn"] == new["withdrawn"]
         # (A repair mends one thing after the other.)
