@@ -228,8 +228,8 @@ impl Armored {
         Armored { strict: strict.collect(), vouched, packet }
     }
 
-    /// The signature itself, then one for each of the bytes that are vouched for, with that one flipped. They have
-    /// no checksum, so that it is not this that a tool complains of.
+    /// The signature itself, then one for each of the bytes that are vouched for, with that one flipped. Each has
+    /// a checksum of its own, so that it is not this that a tool complains of.
     pub fn flipped(&self, step: usize) -> Vec<(String, String)> {
         let mut all = vec![("signature".to_string(), armor(&self.packet))];
         for at in self.vouched.iter().cloned().flatten().step_by(step) {
@@ -241,18 +241,22 @@ impl Armored {
     }
 }
 
-/// Armor without a checksum.
+/// Armor, with the checksum of just this (RFC 9580 section 6.1): without one gpgv does not take what ends in no padding.
 fn armor(packet: &[u8]) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = "-----BEGIN PGP SIGNATURE-----\n\n".to_string();
-    for line in packet.chunks(48) {
-        for three in line.chunks(3) {
+    let encoded = |bytes: &[u8]| -> String {
+        let group = |three: &[u8]| -> Vec<char> {
             let bits = three.iter().chain(&[0; 2]).take(3).fold(0, |bits, byte| bits << 8 | usize::from(*byte));
-            text.extend((0..4).map(|at| if at <= three.len() { char::from(DIGITS[bits >> (18 - 6 * at) & 63]) } else { '=' }));
-        }
-        text.push('\n');
-    }
-    text + "-----END PGP SIGNATURE-----\n"
+            (0..4).map(|at| if at <= three.len() { char::from(DIGITS[bits >> (18 - 6 * at) & 63]) } else { '=' }).collect()
+        };
+        bytes.chunks(3).flat_map(group).collect()
+    };
+    let sum = packet.iter().fold(0x00b7_04ce_u32, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte) << 16, |sum, _| if sum & 0x80_0000 == 0 { sum << 1 } else { sum << 1 ^ 0x0186_4cfb })
+    });
+    let mut text = "-----BEGIN PGP SIGNATURE-----\n\n".to_string();
+    packet.chunks(48).for_each(|line| text.extend([encoded(line), "\n".into()]));
+    text + "=" + &encoded(&sum.to_be_bytes()[1..]) + "\n-----END PGP SIGNATURE-----\n"
 }
 
 /// The places below `length` that are none of these.
