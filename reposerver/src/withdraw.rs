@@ -149,7 +149,11 @@ impl Repository {
     /// [`Withdrawal::broken`].
     pub fn withdraw(&self, things: &[(Sha256, String)], reason: &str, now: i64) -> Result<Withdrawal> {
         check_reason(reason)?;
-        let key = self.key(now);
+        // (Without a key all is withdrawn but what a channel has.)
+        let key = match self.key(now) {
+            Err(error) if error.is_machine() => return Err(error),
+            key => key,
+        };
         let _ = self.scratch();
         let _held = self.hold()?;
         let mut all: BTreeMap<Sha256, String> = things.iter().cloned().collect();
@@ -174,6 +178,7 @@ impl Repository {
             });
             match moved {
                 Ok(published) => done.channels.extend(published.map(|published| (name, published.snapshot))),
+                Err(cause) if cause.is_machine() => return Err(cause),
                 Err(cause) => {
                     let hint = format!("`twostage channel {name} --repair`, then withdraw it once more: {}", cause.hint_or_class());
                     let error = Error::new(Class::Repository, format!("channel {name} could not go on without it"));
