@@ -187,6 +187,11 @@ impl Repository {
             }
         }
         done.bytes = self.remove_bytes(&gone)?;
+        // Last, and only where nothing is left to do: who withdraws it once more finds it by its name.
+        if done.broken.is_empty() {
+            self.catalog.forget(self.scratch()?, &gone)?;
+            self.catalog.compact(self.scratch()?)?;
+        }
         for id in self.snapshots()? {
             if self.list_of(&id).ok().flatten().is_some_and(|list| list.files().any(|(_, digest)| gone.contains(&digest))) {
                 done.snapshots.push(id);
@@ -218,9 +223,8 @@ impl Repository {
         Ok(())
     }
 
-    /// Removes all that the repository has of some bytes: in the pool, among the blobs, signatures, what the catalog says.
+    /// Removes all that the repository has of some bytes: in the pool, among the blobs, signatures.
     fn remove_bytes(&self, gone: &BTreeSet<Sha256>) -> Result<u64> {
-        let scratch = self.scratch()?;
         let mut bytes = 0;
         let mut folders = BTreeSet::new();
         for digest in gone {
@@ -236,9 +240,6 @@ impl Repository {
             }
         }
         folders.iter().try_for_each(|folder| crate::disk::sync_folder(folder))?;
-        // Last, so that who was stopped before that finds them by their names once more.
-        self.catalog.forget(scratch, gone)?;
-        self.catalog.compact(scratch)?;
         Ok(bytes)
     }
 
