@@ -150,7 +150,11 @@ impl Repository {
     /// [`Withdrawal::broken`].
     pub fn withdraw(&self, things: &[(Sha256, String)], reason: &str, now: i64) -> Result<Withdrawal> {
         check_reason(reason)?;
-        let key = self.key(now);
+        // (Without a key all is withdrawn but what a channel has.)
+        let key = match self.key(now) {
+            Err(error) if error.is_machine() => return Err(error),
+            key => key,
+        };
         let _ = self.scratch();
         let _held = self.hold()?;
         let mut all: BTreeMap<Sha256, String> = things.iter().cloned().collect();
@@ -205,6 +209,7 @@ impl Repository {
             });
             match moved {
                 Ok(published) => done.channels.extend(published.map(|published| (name, published.snapshot))),
+                Err(cause) if cause.is_machine() => return Err(cause),
                 Err(cause) => {
                     let hint = format!("`twostage channel {name} --repair`, then withdraw it once more: {}", cause.hint_or_class());
                     let error = Error::new(Class::Repository, format!("channel {name} could not go on without it"));
@@ -213,6 +218,11 @@ impl Repository {
             }
         }
         done.bytes = self.remove_bytes(&gone)?;
+        // Last, and only where nothing is left to do: who withdraws it once more finds it by its name.
+        if done.broken.is_empty() {
+            self.catalog.forget(self.scratch()?, &gone)?;
+            self.catalog.compact(self.scratch()?)?;
+        }
         for id in self.snapshots()? {
             if self.list_of(&id).ok().flatten().is_some_and(|list| list.files().any(|(_, digest)| gone.contains(&digest))) {
                 done.snapshots.push(id);
@@ -245,9 +255,8 @@ impl Repository {
         Ok(())
     }
 
-    /// Removes all that the repository has of some bytes: in the pool, among the blobs, signatures, what the catalog says.
+    /// Removes all that the repository has of some bytes: in the pool, among the blobs, signatures.
     fn remove_bytes(&self, gone: &BTreeSet<Sha256>) -> Result<u64> {
-        let scratch = self.scratch()?;
         let mut bytes = 0;
         let mut folders = BTreeSet::new();
         for digest in gone {
@@ -263,9 +272,6 @@ impl Repository {
             }
         }
         folders.iter().try_for_each(|folder| crate::disk::sync_folder(folder))?;
-        // Last, so that who was stopped before that finds them by their names once more.
-        self.catalog.forget(scratch, gone)?;
-        self.catalog.compact(scratch)?;
         Ok(bytes)
     }
 
