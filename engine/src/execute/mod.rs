@@ -278,7 +278,7 @@ fn run_hint(code: i64, said: &str) -> &'static str {
         126 | 127 if said.contains("exec") && said.contains("/bin/sh") => {
             "the image has no shell: write RUN [\"/PROGRAM\", \"ARGUMENT\"], start from a base that has one, or COPY one in"
         }
-        126 if said.contains("unable to find user") => {
+        125 | 126 if said.contains("unable to find user") => {
             "make the user in a RUN before, or correct its USER: a number has to be below 2147483648"
         }
         127 if said.contains("chdir to cwd") => "make the folder in a RUN before, or correct its WORKDIR",
@@ -296,7 +296,9 @@ mod tests {
         let runc = "unable to start container process: exec: \"/bin/sh\": stat /bin/sh: no such file or directory";
         assert!(run_hint(127, runc).contains("no shell") && run_hint(126, runc).contains("no shell"));
         assert!(run_hint(127, "/bin/sh: 1: gcc: not found").contains("install it"));
-        assert!(run_hint(126, "unable to find user 4294967295: no matching entries in passwd file").contains("USER"));
+        for status in [125, 126] {
+            assert!(run_hint(status, "unable to find user 4294967295: no matching entries in passwd file").contains("USER"));
+        }
         assert!(run_hint(127, "chdir to cwd (\"/proc/x\") failed: no such file or directory").contains("WORKDIR"));
         assert!(run_hint(42, "the reason").contains("-v"));
     }
