@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Every command that opens a project. `{HOME}` is a folder that is the user's.
-const COMMANDS: [&[&str]; 33] = [
+const COMMANDS: [&[&str]; 34] = [
     &["channel"],
     &["repo"],
     &["runtime"],
@@ -26,6 +26,7 @@ const COMMANDS: [&[&str]; 33] = [
     &["update"],
     &["outdated"],
     &["import", "{HOME}/none.tar"],
+    &["import-from", "{HOME}/none"],
     &["audit", "oci:{HOME}/none"],
     &["load"],
     &["push", "demo", "docker://127.0.0.1:9/x"],
