@@ -105,6 +105,8 @@ for what in "$@"; do
         need docker docker.io
         need python3 python3
         need apt-ftparchive apt-utils
+        need reprepro reprepro
+        need aptly aptly
         need gpgv gpgv
         need gpg gpg
         need gpg-agent gpg-agent
