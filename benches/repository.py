@@ -101,6 +101,13 @@ class Bench:
     def alone(self, work, ours):
         print(f"| {work} | {statistics.median(self.timed(ours()) for _ in range(self.pairs)):.3f} s | | | |", flush=True)
 
+    def from_nothing(self, name, files):
+        """The action that makes all of the metadata again from the pool."""
+        repository = self.at(name, ".twostage/repository")
+        shutil.rmtree(os.path.join(repository, "catalog"))
+        shutil.rmtree(os.path.join(repository, "snapshots"))
+        return lambda: self.publish(name, files[:1])
+
     def rpms(self):
         name = self.project("ours-rpms")
         files = self.corpus("rpms", 0, "rpms", 0)
@@ -110,17 +117,11 @@ class Bench:
         create = ["createrepo_c", "-q", "--no-database", "--workers=2", self.at("peer-rpms")]
         self.pair(f"{self.number} rpms, all new", lambda: lambda: self.publish(name, files), "createrepo_c", lambda: lambda: run(*create), 1)
 
-        def from_nothing():
-            repository = self.at(name, ".twostage/repository")
-            shutil.rmtree(os.path.join(repository, "catalog"))
-            shutil.rmtree(os.path.join(repository, "snapshots"))
-            return lambda: self.publish(name, files[:1])
-
         def from_nothing_peer():
             shutil.rmtree(self.at("peer-rpms/repodata"))
             return lambda: run(*create)
 
-        self.pair(f"metadata of {self.number} rpms in the pool, from nothing", from_nothing, "createrepo_c", from_nothing_peer)
+        self.pair(f"metadata of {self.number} rpms in the pool, from nothing", lambda: self.from_nothing(name, files), "createrepo_c", from_nothing_peer)
 
         def one_more():
             file = self.one_more("rpms")
@@ -148,13 +149,7 @@ class Bench:
 
         self.pair(f"{self.number} debs, all new", lambda: lambda: self.publish(name, files), "apt-ftparchive", lambda: ftparchive, 1)
 
-        def from_nothing():
-            repository = self.at(name, ".twostage/repository")
-            shutil.rmtree(os.path.join(repository, "catalog"))
-            shutil.rmtree(os.path.join(repository, "snapshots"))
-            return lambda: self.publish(name, files[:1])
-
-        self.pair(f"metadata of {self.number} debs in the pool, from nothing", from_nothing, "apt-ftparchive", lambda: ftparchive)
+        self.pair(f"metadata of {self.number} debs in the pool, from nothing", lambda: self.from_nothing(name, files), "apt-ftparchive", lambda: ftparchive)
         database = ["--db", self.at("ftparchive.db")]
         ftparchive(*database)
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use twostage_model::shown::{count, size};
 use twostage_model::{Error, SnapshotId};
-use twostage_reposerver::{Change, Listing, Version};
+use twostage_reposerver::{Change, Listing, Published, Version};
 
 /// What a command did to a channel, or would do. Its serialised field names are stable.
 #[derive(Serialize)]
@@ -17,6 +17,22 @@ pub struct Told<'a> {
     pub dry_run: bool,
     pub changes: &'a [Change],
     pub mended: Vec<String>,
+}
+
+impl<'a> Told<'a> {
+    /// What a command published; with nothing published it is what the command would do.
+    pub fn of(event: &'static str, channel: &'a str, published: Option<&Published>, dry_run: bool, changes: &'a [Change]) -> Told<'a> {
+        Told {
+            event,
+            channel,
+            snapshot: published.map(|published| published.snapshot),
+            previous: published.and_then(|published| published.previous),
+            changed: published.is_some_and(|published| published.changed),
+            dry_run,
+            changes,
+            mended: published.map(|published| published.mended.clone()).unwrap_or_default(),
+        }
+    }
 }
 
 /// Rows as columns, the last one as wide as it is.

@@ -526,14 +526,19 @@ impl Repository {
     ) -> Result<Vec<Error>> {
         let mut repaired = Repaired::default();
         self.mend_records(now)?;
-        if channel.is_none() {
-            let key = match &key {
-                Some(Ok(key)) => Ok(std::sync::Arc::clone(key)),
-                Some(Err(_)) | None => Err(Error::new(Class::Repository, NO_KEY)),
-            };
-            if let Err(error) = self.finish_withdrawals(now, &key) {
+        let key = match key {
+            Some(Ok(key)) => Some(key),
+            Some(Err(error)) => {
                 repaired.lose(error)?;
+                None
             }
+            None => None,
+        };
+        let needed = || key.clone().ok_or_else(|| Error::new(Class::Repository, NO_KEY));
+        if channel.is_none()
+            && let Err(error) = self.finish_withdrawals(now, &needed())
+        {
+            repaired.lose(error)?;
         }
         // First what is wrong leaves: what is made anew from it would be wrong, too.
         let is_source = |id: &str| ["pool/", "blobs/", "builds/", "keys/"].iter().any(|folder| id.starts_with(folder));
@@ -546,17 +551,8 @@ impl Repository {
         if before.wrong.contains_key("catalog") {
             self.describe_all_again()?;
         }
-        let key = match key {
-            Some(Ok(key)) => Some(key),
-            Some(Err(error)) => {
-                repaired.lose(error)?;
-                None
-            }
-            None => None,
-        };
         for name in channel.map_or_else(|| self.channels(), |name| Ok(vec![name.to_string()]))? {
-            let key = key.clone().ok_or_else(|| Error::new(Class::Repository, NO_KEY));
-            self.repair_held(&name, now, key, &mut repaired)?;
+            self.repair_held(&name, now, needed(), &mut repaired)?;
         }
         // Why there is none is said already.
         repaired.lost.retain(|error| error.what() != NO_KEY);

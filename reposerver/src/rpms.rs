@@ -525,15 +525,9 @@ pub(crate) fn identity(file: &mut File) -> io::Result<Option<Sha256>> {
 /// The digest of the whole file.
 pub(crate) fn whole(file: &mut File) -> io::Result<Sha256> {
     file.rewind()?;
-    let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 64 << 10]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(got) => hasher.update(buffer.get(..got).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let mut hasher = Hasher::default();
+    io::copy(&mut io::BufReader::with_capacity(64 << 10, file), &mut hasher)?;
+    Ok(hasher.finish())
 }
 
 /// [`identity`], and the digest of the whole file.

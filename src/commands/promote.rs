@@ -41,16 +41,7 @@ pub fn run(arguments: &Promote, project: &ProjectArgs, output: &Output) -> Resul
     if !plan.changes.is_empty() {
         until_repo(&session, to, &plan.members, output);
     }
-    let told = Told {
-        event: "promoted",
-        channel: to,
-        snapshot: published.as_ref().map(|published| published.snapshot),
-        previous: published.as_ref().and_then(|published| published.previous),
-        changed: published.as_ref().is_some_and(|published| published.changed),
-        dry_run: arguments.dry_run,
-        changes: &plan.changes,
-        mended: published.as_ref().map(|published| published.mended.clone()).unwrap_or_default(),
-    };
+    let told = Told::of("promoted", to, published.as_ref(), arguments.dry_run, &plan.changes);
     output.result(&format!("{}\n{last}", changes_text(&plan.changes)), &told);
     Ok(())
 }

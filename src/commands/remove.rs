@@ -27,16 +27,7 @@ pub fn run(arguments: &Remove, project: &ProjectArgs, output: &Output) -> Result
         Some(published) => format!("channel {channel}  @{}  {}", published.snapshot.short(), word(published, "published", output)),
         None => format!("channel {channel}  would be published without them; nothing was changed"),
     };
-    let told = Told {
-        event: "removed",
-        channel,
-        snapshot: published.as_ref().map(|published| published.snapshot),
-        previous: published.as_ref().and_then(|published| published.previous),
-        changed: published.as_ref().is_some_and(|published| published.changed),
-        dry_run: arguments.dry_run,
-        changes: &changes,
-        mended: published.as_ref().map(|published| published.mended.clone()).unwrap_or_default(),
-    };
+    let told = Told::of("removed", channel, published.as_ref(), arguments.dry_run, &changes);
     output.result(&format!("{}\n{last}", changes_text(&changes)), &told);
     Ok(())
 }

@@ -33,16 +33,8 @@ pub fn run(arguments: &Rollback, project: &ProjectArgs, output: &Output) -> Resu
     if !changes.is_empty() {
         until_repo(&session, channel, &after, output);
     }
-    let told = Told {
-        event: "rolled-back",
-        channel,
-        snapshot: Some(id),
-        previous: Some(before.snapshot),
-        changed: published.as_ref().is_some_and(|published| published.changed),
-        dry_run: arguments.dry_run,
-        changes: &changes,
-        mended: published.as_ref().map(|published| published.mended.clone()).unwrap_or_default(),
-    };
+    let told = Told::of("rolled-back", channel, published.as_ref(), arguments.dry_run, &changes);
+    let told = Told { snapshot: Some(id), previous: Some(before.snapshot), ..told };
     output.result(&format!("{}\n{last}", changes_text(&changes)), &told);
     Ok(())
 }

@@ -126,14 +126,17 @@ fn kept(exchange: &Exchange, parts: &Parts, now: Instant) -> Option<(Arc<Found>,
 
 /// The file or the signature that goes with what a client was just given: see [`super::pairs`].
 fn next_of(exchange: &Exchange, parts: &Parts, target: &str, now: Instant) -> Option<Arc<Found>> {
-    let agent = parts.headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
-    (parts.method == Method::GET).then(|| exchange.state.pairs.next(exchange.peer, agent, target, now)).flatten()
+    (parts.method == Method::GET).then(|| exchange.state.pairs.next(exchange.peer, agent(parts), target, now)).flatten()
+}
+
+/// What a client calls itself.
+fn agent(parts: &Parts) -> &[u8] {
+    parts.headers.get(header::USER_AGENT).map_or(&[], HeaderValue::as_bytes)
 }
 
 fn gave(exchange: &Exchange, parts: &Parts, target: &str, found: &Arc<Found>, now: Instant) {
     if parts.method == Method::GET && found.other.is_some() {
-        let agent = parts.headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
-        exchange.state.pairs.gave(exchange.peer, agent, target, found, now);
+        exchange.state.pairs.gave(exchange.peer, agent(parts), target, found, now);
     }
 }
 

@@ -52,12 +52,16 @@ enum Client {
 
 impl Client {
     fn connection(peer: SocketAddr, agent: &[u8]) -> Client {
-        Client::Connection(peer, agent.get(..MOST_AGENT).unwrap_or(agent).into())
+        Client::Connection(peer, start(agent))
     }
 
     fn program(peer: SocketAddr, agent: &[u8]) -> Client {
-        Client::Program(peer.ip(), agent.get(..MOST_AGENT).unwrap_or(agent).into())
+        Client::Program(peer.ip(), start(agent))
     }
+}
+
+fn start(agent: &[u8]) -> Box<[u8]> {
+    agent.get(..MOST_AGENT).unwrap_or(agent).into()
 }
 
 /// What clients may ask for next, the earliest first.

@@ -207,6 +207,11 @@ pub fn count(word: &str) {
     }
 }
 
+/// Whether this is `make test-all`, where everything is tried.
+pub fn long() -> bool {
+    std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all")
+}
+
 /// A line for the end of what `make test` prints.
 pub fn tell(line: &str) {
     println!("{line}");

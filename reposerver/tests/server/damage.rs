@@ -348,19 +348,25 @@ fn files(root: &Path, below: &Path, found: &mut BTreeSet<String>) {
 
 /// How many cases there are to the next that is tried: one for `make test-all`.
 fn step(short: usize) -> usize {
-    if std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all") {
+    if common::long() {
         return 1;
     }
     common::count("short");
     short
 }
 
-#[test]
-fn every_damage_to_every_file_is_noticed_and_mended_or_named() {
-    let whole = whole();
+/// Every file of a repository.
+fn every_file(whole: &Whole) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     files(whole.shop.repo.root(), whole.shop.repo.root(), &mut all);
     all.retain(|file| !file.starts_with("tmp/"));
+    all
+}
+
+#[test]
+fn every_damage_to_every_file_is_noticed_and_mended_or_named() {
+    let whole = whole();
+    let all = every_file(&whole);
     let mut ends: BTreeMap<End, usize> = BTreeMap::new();
     let cases: Vec<(&String, Damage)> = all.iter().flat_map(|file| ALL.map(|damage| (file, damage))).collect();
     let mut tried = 0;
@@ -412,9 +418,7 @@ fn is_memory(file: &str) -> bool {
 #[test]
 fn fsck_makes_every_damage_whole_or_names_the_loss() {
     let whole = whole();
-    let mut all = BTreeSet::new();
-    files(whole.shop.repo.root(), whole.shop.repo.root(), &mut all);
-    all.retain(|file| !file.starts_with("tmp/"));
+    let all = every_file(&whole);
     let cases: Vec<(&String, Damage)> = all.iter().flat_map(|file| ALL.map(|damage| (file, damage))).collect();
     let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
     let mut tried = 0;

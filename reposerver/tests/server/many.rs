@@ -14,7 +14,7 @@ const NUMBER: &str = "TWOSTAGE_TEST_PUBLISHER";
 
 /// How many publishers, and how many packages each has.
 fn size() -> (usize, usize) {
-    if std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all") { (16, 50) } else { (6, 5) }
+    if common::long() { (16, 50) } else { (6, 5) }
 }
 
 fn package(publisher: usize, number: usize) -> String {

@@ -93,7 +93,7 @@ fn goods() -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn gc_frees_what_nothing_needs_and_nothing_else() {
-    let all = std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all");
+    let all = common::long();
     if !all {
         common::count("short");
     }
@@ -312,7 +312,7 @@ fn a_gc_killed_at_any_point_leaves_a_whole_repository_and_the_next_one_finishes(
     }
     drop(open(&root));
     let mut dice = Dice(u64::from(std::process::id()));
-    let (kills, mut freed) = (if std::env::var("TWOSTAGE_TESTS").is_ok_and(|which| which == "all") { 100 } else { 12 }, 0);
+    let (kills, mut freed) = (if common::long() { 100 } else { 12 }, 0);
     for kill in 0..kills {
         let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "model::free_until_killed"])
