@@ -283,11 +283,12 @@ fn check_state(folder: &Folder) -> Result<()> {
     folder.private_folder(STATE)?.only_files_and_folders(&entered)
 }
 
-/// Whether a folder of a repository is looked into: not those of files by digest. There may be very many, and none is
-/// opened through a link.
+/// Whether a folder of a repository is looked into: not those of files by digest, nor the snapshots. There may be very
+/// many. No file by digest is opened through a link, and a snapshot is looked into when it is read.
 fn is_entered(path: &Path) -> bool {
     let depth = path.components().count();
-    !(path.starts_with("pool") && depth == 2 || path.starts_with("signed") && depth == 3)
+    let is_shard = path.starts_with("pool") && depth == 2 || path.starts_with("signed") && depth == 3;
+    !(is_shard || path.starts_with("snapshots") && depth == 2)
 }
 
 /// The folder as the project may use it: its state, repository and key are not among what it can name.

@@ -657,6 +657,7 @@ impl Repository {
         let stored = self.snapshots.get(id, &folder.join("signed.json"), |bytes| {
             let record: Record =
                 seal::open(bytes).or_fail(Class::Repository, || format!("{}/signed.json cannot be used", folder.display()))?;
+            check_plain(&folder)?;
             let list = fs::read(folder.join("SHA256SUMS")).or_fail(Class::Repository, failed)?;
             if Sha256::of(&list) != id.0 {
                 return Err(Error::new(Class::Repository, format!("the list of snapshot {} has another digest", id.short())));
@@ -751,6 +752,12 @@ impl Repository {
     fn snapshot_folder(&self, id: &SnapshotId) -> PathBuf {
         self.root.join("snapshots").join(id.to_string())
     }
+}
+
+/// Refuses a snapshot with a link in it, or anything else that we do not make there: its files are read and written by
+/// their paths.
+pub(crate) fn check_plain(folder: &Path) -> Result<()> {
+    twostage_beneath::Folder::open(folder)?.only_files_and_folders(&|_| true)
 }
 
 /// The list that names the snapshot: the text of its [`Manifest`].

@@ -120,7 +120,9 @@ impl Repository {
 
     /// What is not whole is not there: who asks has metadata of an earlier snapshot, and gets newer metadata next.
     fn snapshot_body(&self, id: &SnapshotId, file: &Path, digest: &Sha256) -> Result<Option<Bytes>> {
-        let path = self.snapshot_file(id, "").join(file);
+        let folder = self.snapshot_file(id, "");
+        crate::snapshot::check_plain(&folder)?;
+        let path = folder.join(file);
         Ok(disk::read(&path)?.filter(|body| Sha256::of(body) == *digest).map(Bytes::from))
     }
 

@@ -286,6 +286,30 @@ fn only_our_own_names_are_swept_and_no_link_is_followed() {
     assert_eq!(tree(&theirs), before);
 }
 
+/// Who gave us the repository could have put it there: it would be read from elsewhere, and written to there.
+#[test]
+fn a_snapshot_with_a_link_in_it_is_not_used_and_made_anew() {
+    let shop = Shop::new();
+    let id = shop.publish("main", "g", &[&shop.add("greet", "1.0", "x")]).unwrap().snapshot;
+    let (snapshot, theirs) = (shop.repo.root().join(format!("snapshots/{id}")), shop.dir.path().join("theirs"));
+    fs::rename(snapshot.join("dists"), &theirs).unwrap();
+    std::os::unix::fs::symlink(&theirs, snapshot.join("dists")).unwrap();
+    // An index is missing where the link leads, so that a repair would write it there.
+    let index = "twostage/main/binary-amd64/Packages.gz";
+    fs::remove_file(theirs.join(index)).unwrap();
+    let before = tree(&theirs);
+    let served = crate::common::Served::new(&Arc::new(shop.again()));
+    for path in ["main", &format!("@{id}")] {
+        assert_eq!(served.get(&format!("/{path}/dists/{}", index.replace("gz", "zst")), &[]).status, 500, "{path}");
+    }
+    let again = shop.again();
+    assert!(again.publish("main", now(), |_| {}).unwrap().mended.iter().any(|line| line.contains(&id.short())));
+    assert_eq!(tree(&theirs), before, "where the link leads");
+    assert!(snapshot.join("dists").join(index).is_file() && !snapshot.join("dists").is_symlink());
+    let earlier = shop.publish("main", "g", &[&shop.add("greet", "2.0", "y")]).unwrap().previous;
+    assert_eq!(earlier, Some(id));
+}
+
 #[test]
 fn a_folder_with_anything_else_in_it_is_no_repository() {
     let dir = tempfile::tempdir().unwrap();
