@@ -21,23 +21,23 @@ pub fn of(session: &Session, image: Option<&str>) -> Result<Leaks> {
     let installed: BTreeSet<&String> = installed.collect();
     let (mut leaks, mut digests) = (Leaks::default(), BTreeSet::new());
     for package in builds.iter().flat_map(|(_, closure)| &closure.packages) {
-        if session.repository.contains(&package.sha256)? {
+        if session.repository.pool().contains(&package.sha256)? {
             digests.insert(package.sha256);
         } else if !installed.contains(&package.id.name) {
             leaks.add_name(session.project.format, &package.id.name);
         }
     }
-    let channel = session.repository.channel(&session.project.repository.channel)?;
+    let channel = session.repository.channels().get(&session.project.repository.channel)?;
     let members = channel.iter().flat_map(|channel| &channel.members).filter(|(group, _)| group.starts_with("component:"));
     for digest in members.flat_map(|(_, members)| members) {
-        if session.repository.contains(digest)? {
+        if session.repository.pool().contains(digest)? {
             digests.insert(*digest);
         }
     }
     let digests: Vec<Sha256> = digests.into_iter().collect();
 
     let found = in_parallel(&digests, |digest| {
-        let package = session.repository.package(digest)?;
+        let package = session.repository.pool().package(digest)?;
         let wanted = !installed.contains(&package.id.name) && matches!(package.kind, Kind::Deb | Kind::Rpm);
         let files = if wanted { Some(brought(session, &package)?) } else { None };
         Ok(files.map(|files| (package, files)))
@@ -57,6 +57,6 @@ fn brought(session: &Session, package: &PoolPackage) -> Result<Vec<(String, Expe
         let digest = |file: rpm::File| Some((twostage_image::path::from_bytes(&file.path), Expected::Content(file.digest.parse().ok()?)));
         return Ok(files.filter_map(digest).map(|(path, expected)| (path.trim_start_matches('/').to_string(), expected)).collect());
     }
-    let sums = deb::md5sums(session.repository.open_package(&package.sha256)?, &package.id.to_string())?;
+    let sums = deb::md5sums(session.repository.pool().open_package(&package.sha256)?, &package.id.to_string())?;
     Ok(sums.into_iter().map(|(path, md5)| (twostage_image::path::from_bytes(&path), Expected::Md5(md5))).collect())
 }

@@ -90,7 +90,7 @@ impl Session {
         }
         let repository = Arc::new(Repository::open(&repository_place(&project, arguments, &whole)?, settings)?);
         // Only now is there surely something to close, wherever a person has it.
-        let files = files.closing_path(repository.root())?.closing_path(&repository.key_path())?;
+        let files = files.closing_path(repository.root())?.closing_path(&repository.signing().key_path())?;
         if exclusive {
             twostage_builder::record::sweep(&repository.root().join("builds"))?;
         }
@@ -512,7 +512,7 @@ pub fn stored(repository: &Repository, package: &PoolPackage) -> Result<Stored> 
 pub fn rpm_header(repository: &Repository, package: &PoolPackage) -> Result<rpm::Header> {
     let failed = || format!("cannot read {}", package.id);
     let (prefix, size) = package.rpm.as_ref().map_or((0, 0), |file| (file.prefix, file.header_size));
-    let mut opened = repository.open_package(&package.sha256)?;
+    let mut opened = repository.pool().open_package(&package.sha256)?;
     opened.seek(SeekFrom::Start(prefix)).or_fail(Class::System, failed)?;
     let mut header = Vec::new();
     opened.take(size).read_to_end(&mut header).or_fail(Class::System, failed)?;
@@ -521,47 +521,47 @@ pub fn rpm_header(repository: &Repository, package: &PoolPackage) -> Result<rpm:
 
 impl PackageSink for Publisher {
     fn put(&self, package: &Path) -> Result<Stored> {
-        stored(&self.repository, self.repository.ingest_unpublished(package)?.as_ref())
+        stored(&self.repository, self.repository.pool().ingest_unpublished(package)?.as_ref())
     }
 
     fn put_source(&self, folder: &Path, dsc: &str) -> Result<Sha256> {
         let path = folder.join(dsc);
-        let source = if dsc.ends_with(".rpm") { self.repository.ingest_file(&path) } else { self.repository.ingest_source(&path) };
+        let source = if dsc.ends_with(".rpm") { self.repository.ingest_file(&path) } else { self.repository.pool().ingest_source(&path) };
         Ok(source?.sha256)
     }
 
     fn get(&self, digest: &Sha256) -> Result<Option<Stored>> {
-        if !self.repository.contains(digest)? {
+        if !self.repository.pool().contains(digest)? {
             return Ok(None);
         }
-        stored(&self.repository, self.repository.package(digest)?.as_ref()).map(Some)
+        stored(&self.repository, self.repository.pool().package(digest)?.as_ref()).map(Some)
     }
 
     fn put_blob(&self, blob: &mut dyn Read) -> Result<(Sha256, u64)> {
-        let blob = self.repository.put_blob(blob)?;
+        let blob = self.repository.pool().put_blob(blob)?;
         Ok((blob.sha256, blob.size))
     }
 
     fn blob(&self, digest: &Sha256) -> Option<PathBuf> {
         // What a disk changed is not there: it is fetched or made again.
-        if self.repository.verify_blob(digest).is_ok() {
-            return Some(self.repository.blob_path(digest));
+        if self.repository.pool().verify_blob(digest).is_ok() {
+            return Some(self.repository.pool().blob_path(digest));
         }
-        self.repository.contains(digest).is_ok_and(|whole| whole).then(|| self.repository.pool_path(digest))
+        self.repository.pool().contains(digest).is_ok_and(|whole| whole).then(|| self.repository.pool().pool_path(digest))
     }
 
     fn serve(&self, members: &[Sha256]) -> Result<(SnapshotId, Vec<(String, String)>)> {
-        let id = self.repository.transient(members, self.now)?;
+        let id = self.repository.snapshots().transient(members, self.now)?;
         let (base, prefix) = (format!("http://{FIXED_HOST}"), format!("@{id}"));
-        let key = self.repository.public_key()?;
+        let key = self.repository.signing().public_key()?;
         let files = match self.format {
             Format::Deb => vec![("twostage.sources".to_string(), sources_file(&base, &prefix, false, &key))],
             Format::Rpm => {
-                let signers = self.repository.upstream_signers(&id)?;
+                let signers = self.repository.snapshots().upstream_signers(&id)?;
                 let repo = repo_file(&base, &prefix, &self.repository.settings().origin, signers.iter().map(String::as_str));
                 let mut files = vec![("twostage.repo".to_string(), repo), ("key.asc".to_string(), key)];
                 for signer in signers {
-                    files.extend(self.repository.upstream_key(&signer)?.map(|key| (format!("keys/{signer}.asc"), key)));
+                    files.extend(self.repository.signing().upstream_key(&signer)?.map(|key| (format!("keys/{signer}.asc"), key)));
                 }
                 files
             }

@@ -25,6 +25,7 @@ mod contents;
 mod cpio;
 mod evr;
 mod payload;
+pub mod prefix;
 pub mod signature;
 pub mod write;
 

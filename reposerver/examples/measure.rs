@@ -54,10 +54,10 @@ fn publishing_a_thousand_packages() {
     let dir = tempfile::TempDir::new_in("/var/tmp").unwrap();
     let open = || Repository::open(&dir.path().join("repo"), Settings { algorithm: Algorithm::Rsa4096, ..settings() }).unwrap();
     let repo = open();
-    repo.key(now()).unwrap();
+    repo.signing().key(now()).unwrap();
     let debs: Vec<_> = (0..1001).map(|i| deb(&format!("package{i}"), "1.0-1", "amd64", "Depends: libc6 (>= 2.36)\n", "content")).collect();
     let start = Instant::now();
-    let packages: Vec<_> = debs.iter().map(|bytes| repo.ingest(&bytes[..], "x").unwrap()).collect();
+    let packages: Vec<_> = debs.iter().map(|bytes| repo.pool().ingest(&bytes[..], "x").unwrap()).collect();
     println!("ingest of {} small debs: {:?}", packages.len(), start.elapsed());
     let all: Vec<_> = packages.iter().map(|p| &**p).collect();
     for (what, members) in [("publish of 1000", &all[..1000]), ("one more", &all[..]), ("nothing new", &all[..])] {

@@ -100,10 +100,10 @@ impl Repository {
             }
         })?;
         // (Of a pin that is damaged, `fsck` tells.)
-        let pins = self.pins().unwrap_or_default().into_iter().filter(|(id, _)| snapshots.contains(id));
+        let pins = self.pins.all().unwrap_or_default().into_iter().filter(|(id, _)| snapshots.contains(id));
         about.pinned = pins.map(|(id, pin)| (id, pin.shown())).collect();
         about.in_snapshots = snapshots.into_iter().collect();
-        let package = match self.package_or_described(&item.sha256) {
+        let package = match self.pool.package_or_described(&item.sha256) {
             Ok(package) => package,
             Err(error) if error.is_machine() => return Err(error),
             Err(error) => {
@@ -115,7 +115,7 @@ impl Repository {
         about.date = package.date;
         about.source_files.clone_from(&package.files);
         about.notes.clone_from(&package.notes);
-        if let Err(error) = self.verify(&package) {
+        if let Err(error) = self.pool.verify(&package) {
             if error.is_machine() {
                 return Err(error);
             }
@@ -138,16 +138,16 @@ impl Repository {
     /// How many files a package brings, folders not counted; of a source package, how many its `.dsc` names. Nothing for what
     /// is no package.
     pub(crate) fn count_files(&self, digest: &Sha256) -> Result<Option<u64>> {
-        let package = self.package_or_described(digest)?;
+        let package = self.pool.package_or_described(digest)?;
         Ok(match package.kind {
             Kind::Extra(_) => None,
             Kind::Source => Some(package.files.len() as u64),
             Kind::Deb | Kind::Udeb => {
-                let file = BufReader::new(self.open_verified(&package, digest)?);
+                let file = BufReader::new(self.pool.open_verified(&package, digest)?);
                 Some(deb::count_files(file, &package.file_name())?)
             }
             Kind::Rpm | Kind::SourceRpm => {
-                let (_, header) = self.head(&package)?;
+                let (_, header) = self.signing.head(&package)?;
                 let files = rpm::files(&rpm::Header::parse(&header)?);
                 Some(files.iter().filter(|file| file.mode & FILE_TYPE != FOLDER).count() as u64)
             }
@@ -162,7 +162,7 @@ impl Repository {
             let control = Control::parse(&package.control)?;
             return Ok(control.fields().map(|(name, value)| (name.to_string(), value.to_string())).collect());
         }
-        let (_, header) = self.head(package)?;
+        let (_, header) = self.signing.head(package)?;
         let header = rpm::Header::parse(&header)?;
         let mut fields: Vec<(String, String)> =
             TAGS.iter().filter_map(|(name, tag)| Some((name.to_string(), header.text(*tag).filter(|text| !text.is_empty())?))).collect();
@@ -179,11 +179,11 @@ impl Repository {
 
     fn signature_of(&self, package: &PoolPackage) -> Result<Signature> {
         let Some(signer) = package.rpm.as_ref().and_then(|rpm| rpm.signer.clone()) else {
-            return Ok(Signature::Ours { fingerprint: self.signer() });
+            return Ok(Signature::Ours { fingerprint: self.signing.signer() });
         };
-        let entry = self.catalog.get(&package.sha256)?;
+        let entry = self.pool.catalog.get(&package.sha256)?;
         // What is in a channel was checked when it was published.
-        let checked = entry.map(|entry| self.catalog.rendered(&[&entry], "")).transpose()?.and_then(|mut all| all.pop().flatten());
+        let checked = entry.map(|entry| self.pool.catalog.rendered(&[&entry], "")).transpose()?.and_then(|mut all| all.pop().flatten());
         let checked = checked.map(|rendered: std::sync::Arc<Rendered>| rendered.signers.clone()).filter(|signers| !signers.is_empty());
         Ok(match checked {
             Some(signers) => Signature::Theirs { signers, checked: true },

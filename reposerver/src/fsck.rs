@@ -132,12 +132,12 @@ impl Repository {
     /// There is no such channel, or the machine says no. What is damaged is no error here but in [`Checked::found`].
     pub fn fsck(&self, channel: Option<&str>, repair: bool, now: i64) -> Result<Checked> {
         channel.map_or(Ok(()), check_channel_name)?;
-        self.forget();
-        let key = (repair && (self.key_path().exists() || self.signer().is_some())).then(|| self.key(now));
-        let _ = self.scratch();
-        let _held = self.hold()?;
+        self.pool.forget();
+        let key = (repair && (self.signing.key_path().exists() || self.signing.signer().is_some())).then(|| self.signing.key(now));
+        let _ = self.root.scratch();
+        let _held = self.root.hold()?;
         if let Some(name) = channel
-            && !self.channels()?.iter().any(|there| there == name)
+            && !self.channels.names()?.iter().any(|there| there == name)
         {
             return Err(Error::new(Class::Repository, format!("there is no channel {name}")).hint("`twostage channel` lists all"));
         }
@@ -151,7 +151,7 @@ impl Repository {
         }
         let mut moved = BTreeSet::new();
         let lost = self.mend_all(channel, &before, key, &mut moved, now)?;
-        checked.mended = self.mended();
+        checked.mended = self.root.mended();
         let after = self.look(channel)?;
         for (id, wrong) in &before.wrong {
             let state = match (after.wrong.contains_key(id), moved.contains(id)) {
@@ -173,25 +173,25 @@ impl Repository {
             }
         }
         checked.found.sort_by(|a, b| (a.state, &a.what).cmp(&(b.state, &b.what)));
-        self.remember();
+        self.pool.remember();
         Ok(checked)
     }
 
     fn look(&self, channel: Option<&str>) -> Result<Look> {
         let mut look = Look::default();
         let (mut members, mut snapshots) = (BTreeSet::new(), BTreeSet::new());
-        let names = channel.map_or_else(|| self.channels(), |name| Ok(vec![name.to_string()]))?;
+        let names = channel.map_or_else(|| self.channels.names(), |name| Ok(vec![name.to_string()]))?;
         for name in &names {
             self.look_at_channel(name, &mut look, &mut members, &mut snapshots)?;
         }
         self.look_at_keys(&mut look)?;
         self.look_at_names(&mut look)?;
-        if let Some(what) = compact::damaged(&self.catalog) {
+        if let Some(what) = compact::damaged(&self.pool.catalog) {
             look.wrong("catalog", what, None, None);
         }
         if channel.is_none() {
             self.look_at_records(&mut look, &mut members, &mut snapshots)?;
-            snapshots.extend(self.snapshots()?);
+            snapshots.extend(self.snapshots.ids()?);
             self.look_at_files("pool", &mut look)?;
             self.look_at_files("blobs", &mut look)?;
             self.look_at_signatures(&mut look)?;
@@ -212,8 +212,8 @@ impl Repository {
         snapshots: &mut BTreeSet<SnapshotId>,
     ) -> Result<()> {
         let id = format!("channels/{name}.json");
-        look.saw(&self.channel_path(name));
-        let state = match self.channel_now(name) {
+        look.saw(&self.channels.channel_path(name));
+        let state = match self.channels.channel_now(name) {
             Ok(Some(state)) => state,
             Ok(None) => return Ok(()),
             Err(error) => return look.error(id, error, None),
@@ -223,19 +223,19 @@ impl Repository {
         if !self.is_signed(&state.signed) {
             look.wrong(&id, format!("channel {name} has a signature that is not good"), None, None);
         }
-        let copy = self.past_path(name, state.date);
+        let copy = self.channels.past_path(name, state.date);
         if fs::read(&copy).ok().as_deref() != Some(&seal::close(&state)?[..]) {
             look.wrong(self.below(&copy), format!("channel {name} is not in its history as it is"), None, None);
         }
-        let known: BTreeSet<i64> = self.states(name)?.into_iter().map(|state| state.date).collect();
-        for (path, date) in self.past_files(name)? {
+        let known: BTreeSet<i64> = self.channels.states(name)?.into_iter().map(|state| state.date).collect();
+        for (path, date) in self.channels.past_files(name)? {
             look.saw(&path);
             if !known.contains(&date) {
                 look.wrong(self.below(&path), format!("{} cannot be used", path.display()), None, Some(&path));
             }
         }
         for earlier in &state.history {
-            let path = self.past_path(name, earlier.date);
+            let path = self.channels.past_path(name, earlier.date);
             if !known.contains(&earlier.date) {
                 look.wrong(self.below(&path), format!("{} is gone, or cannot be used", path.display()), None, None);
             }
@@ -250,12 +250,14 @@ impl Repository {
 
     /// A path, as it is below the repository.
     fn below(&self, path: &Path) -> String {
-        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
+        path.strip_prefix(self.root()).unwrap_or(path).display().to_string()
     }
 
     /// Whether what is signed is signed by our key; also where that is an earlier one, which nobody has any more.
     fn is_signed(&self, signed: &Signed) -> bool {
-        let Some(public) = self.public().ok().flatten().filter(|public| public.fingerprint == signed.fingerprint) else { return true };
+        let Some(public) = self.signing.public().ok().flatten().filter(|public| public.fingerprint == signed.fingerprint) else {
+            return true;
+        };
         let keys = Upstream::parse(&public.armored).unwrap_or_default();
         keys.iter().any(|key| {
             let repomd = signed.repomd.as_ref();
@@ -265,17 +267,17 @@ impl Repository {
     }
 
     fn look_at_keys(&self, look: &mut Look) -> Result<()> {
-        match self.public() {
+        match self.signing.public() {
             Ok(_) => {}
             Err(error) => look.error("key.asc", error, None)?,
         }
         let there = fs::symlink_metadata(self.root.join("key.asc")).is_ok_and(|meta| meta.is_file());
-        if self.signer().is_some() && !there {
+        if self.signing.signer().is_some() && !there {
             look.wrong("key.asc", "the public key key.asc is gone", None, None);
         }
         // Not where it would be made.
-        if (self.signer().is_some() || fs::symlink_metadata(self.key_path()).is_ok())
-            && let Err(error) = self.read_or_make_key(0, true)
+        if (self.signing.signer().is_some() || fs::symlink_metadata(self.signing.key_path()).is_ok())
+            && let Err(error) = self.signing.read_or_make_key(0, true)
         {
             look.error("key", error, None)?;
         }
@@ -283,7 +285,7 @@ impl Repository {
             let path = self.root.join("keys").join(&name);
             look.saw(&path);
             let fingerprint = name.strip_suffix(".asc").unwrap_or_default();
-            match self.upstream_key(fingerprint) {
+            match self.signing.upstream_key(fingerprint) {
                 Ok(Some(_)) => {}
                 Ok(None) => look.wrong(format!("keys/{name}"), format!("{} is no key", path.display()), None, Some(&path)),
                 Err(error) => look.error(format!("keys/{name}"), error, Some(&path))?,
@@ -297,10 +299,10 @@ impl Repository {
             Err(error) if error.is_machine() => Err(error),
             other => Ok(other.unwrap_or(false)),
         };
-        if !good(self.names_are_whole())? {
+        if !good(self.names.names_are_whole())? {
             look.wrong("names", "the list of published names is not as it was written", None, None);
         }
-        if !good(self.names_again_is_whole())? {
+        if !good(self.names.names_again_is_whole())? {
             look.wrong("names.again", "the second list of published names is not as it was written", None, None);
         }
         Ok(())
@@ -308,7 +310,7 @@ impl Repository {
 
     /// Pins and withdrawals.
     fn look_at_records(&self, look: &mut Look, members: &mut BTreeSet<Sha256>, snapshots: &mut BTreeSet<SnapshotId>) -> Result<()> {
-        for folder in [self.pins_folder(), self.withdrawn_folder()] {
+        for folder in [self.pins.pins_folder(), self.withdrawals.withdrawn_folder()] {
             for name in twice::names(&folder)? {
                 let read = twice::paths(&folder, &name).map(|path| {
                     look.saw(&path);
@@ -323,18 +325,18 @@ impl Repository {
                 }
             }
         }
-        for id in self.pinned()? {
+        for id in self.pins.pinned()? {
             snapshots.insert(id);
-            match self.pin_of(&id) {
+            match self.pins.pin_of(&id) {
                 Ok(pin) => members.extend(pin.into_iter().flat_map(|pin| pin.members)),
                 Err(error) => look.error(format!("pins/{id}"), error, None)?,
             }
         }
-        for digest in self.all_withdrawn()? {
-            if let Err(error) = self.withdrawn(&digest) {
+        for digest in self.withdrawals.all_withdrawn()? {
+            if let Err(error) = self.withdrawals.get(&digest) {
                 look.error(format!("withdrawn/{digest}"), error, None)?;
             }
-            for path in [self.pool_path(&digest), self.blob_path(&digest)] {
+            for path in [self.pool.pool_path(&digest), self.pool.blob_path(&digest)] {
                 if path.exists() {
                     let hint = "withdraw it once more: `twostage withdraw DIGEST --reason TEXT --yes`";
                     look.wrong(self.below(&path), format!("{} was withdrawn, and is there", path.display()), Some(hint), None);
@@ -369,7 +371,7 @@ impl Repository {
         let in_pool = name == "pool";
         let wrong = Mutex::new(Vec::new());
         workers::for_each(&files, |(path, digest)| {
-            let good = if in_pool { self.pool_file_is_good(path, digest) } else { self.verify_blob(digest) };
+            let good = if in_pool { self.pool_file_is_good(path, digest) } else { self.pool.verify_blob(digest) };
             match good {
                 Err(error) if error.is_machine() => Err(error),
                 Err(error) => {
@@ -388,14 +390,14 @@ impl Repository {
     }
 
     fn pool_file_is_good(&self, path: &Path, digest: &Sha256) -> Result<()> {
-        if self.catalog.get(digest)?.is_some()
-            && let Ok(package) = self.package(digest)
+        if self.pool.catalog.get(digest)?.is_some()
+            && let Ok(package) = self.pool.package(digest)
         {
-            return self.open_verified(&package, digest).map(drop);
+            return self.pool.open_verified(&package, digest).map(drop);
         }
         let failed = || format!("cannot read {}", path.display());
         let mut file = disk::open(path).or_fail(Class::Repository, failed)?;
-        let (identity, whole) = rpms::digests(&mut file).or_fail(Class::Repository, failed)?;
+        let (identity, whole) = twostage_package::rpm::prefix::digests(&mut file).or_fail(Class::Repository, failed)?;
         match whole == *digest || identity == Some(*digest) {
             true => Ok(()),
             false => Err(Error::new(Class::Repository, format!("{} has another digest than when it came", path.display()))),
@@ -415,8 +417,8 @@ impl Repository {
                     let path = folder.join(&name);
                     look.saw(&path);
                     // Without its package nobody is served with it.
-                    let Some(Ok(package)) = name.parse().ok().map(|digest| self.package(&digest)) else { continue };
-                    if self.kept_signature(&package, &fingerprint)?.is_none() {
+                    let Some(Ok(package)) = name.parse().ok().map(|digest| self.pool.package(&digest)) else { continue };
+                    if self.signing.kept_signature(&package, &fingerprint)?.is_none() {
                         let what = format!("the signature of {} is not as it was made", package.id);
                         look.wrong(self.below(&path), what, None, Some(&path));
                     }
@@ -451,7 +453,7 @@ impl Repository {
         walk(&folder, &mut |path, _| others.push(path.to_path_buf()))
             .or_else(|error| if error.is_machine() { Err(error) } else { Ok(()) })?;
         others.iter().for_each(|path| look.saw(path));
-        let snapshot = match self.stored(id) {
+        let snapshot = match self.snapshots.stored(id) {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => {
                 look.wrong(name, format!("snapshot {} is gone", id.short()), None, None);
@@ -459,7 +461,7 @@ impl Repository {
             }
             Err(error) => return look.error(name, error, Some(&folder)),
         };
-        if let Some(path) = self.damaged_in(&snapshot) {
+        if let Some(path) = self.snapshots.damaged_in(&snapshot) {
             look.wrong(name, format!("{} is not as it was written", path.display()), None, Some(&folder));
         } else if !self.is_signed(&snapshot.signed) {
             look.wrong(name, format!("snapshot {} has a signature that is not good", id.short()), None, Some(&folder));
@@ -485,22 +487,23 @@ impl Repository {
 
     /// Packages that something needs, and the other files of sources.
     fn look_at_members(&self, members: &BTreeSet<Sha256>, hash: bool, look: &mut Look) -> Result<()> {
-        let withdrawn = self.all_withdrawn()?;
-        let ours = self.public().ok().flatten();
+        let withdrawn = self.withdrawals.all_withdrawn()?;
+        let ours = self.signing.public().ok().flatten();
         for digest in members.difference(&withdrawn) {
-            if let (Some(ours), Ok(package)) = (&ours, self.package(digest))
+            if let (Some(ours), Ok(package)) = (&ours, self.pool.package(digest))
                 && package.rpm.as_ref().is_some_and(|rpm| rpm.signer.is_none())
-                && self.kept_signature(&package, &ours.fingerprint)?.is_none()
+                && self.signing.kept_signature(&package, &ours.fingerprint)?.is_none()
             {
-                let path = self.signed_path(&ours.fingerprint, digest);
+                let path = self.signing.signed_path(&ours.fingerprint, digest);
                 let what = format!("the signature of {} is gone, or not as it was made", package.id);
                 look.wrong(self.below(&path), what, None, None);
             }
-            let files: Vec<Sha256> = self.catalog.get(digest)?.iter().flat_map(|entry| entry.files.iter().map(|(file, _)| *file)).collect();
+            let files: Vec<Sha256> =
+                self.pool.catalog.get(digest)?.iter().flat_map(|entry| entry.files.iter().map(|(file, _)| *file)).collect();
             for file in std::iter::once(*digest).chain(files).filter(|file| !withdrawn.contains(file)) {
-                let path = self.pool_path(&file);
+                let path = self.pool.pool_path(&file);
                 if !path.is_file() {
-                    let named = self.package(digest).map_or_else(|_| digest.to_string(), |package| package.file_name());
+                    let named = self.pool.package(digest).map_or_else(|_| digest.to_string(), |package| package.file_name());
                     let hint = AGAIN.replace("FILE", &named);
                     look.wrong(self.below(&path), format!("{} of {named} is gone", path.display()), Some(&hint), None);
                 } else if hash {
@@ -551,13 +554,13 @@ impl Repository {
         if before.wrong.contains_key("catalog") {
             self.describe_all_again()?;
         }
-        for name in channel.map_or_else(|| self.channels(), |name| Ok(vec![name.to_string()]))? {
+        for name in channel.map_or_else(|| self.channels.names(), |name| Ok(vec![name.to_string()]))? {
             self.repair_held(&name, now, needed(), &mut repaired)?;
         }
         // Why there is none is said already.
         repaired.lost.retain(|error| error.what() != NO_KEY);
         if channel.is_none() && key.is_some() {
-            for id in self.snapshots()?.into_iter().chain(self.pinned()?).collect::<BTreeSet<_>>() {
+            for id in self.snapshots.ids()?.into_iter().chain(self.pins.pinned()?).collect::<BTreeSet<_>>() {
                 if before.wrong.contains_key(&format!("snapshots/{id}")) {
                     self.mend_snapshot(&id, now, moved, &mut repaired)?;
                 }
@@ -566,8 +569,8 @@ impl Repository {
         if let Err(error) = self.check_names(&[], None) {
             repaired.lose(error)?;
         }
-        if !self.names_again_is_whole().unwrap_or(false) {
-            self.keep_names_again()?;
+        if !self.names.names_again_is_whole().unwrap_or(false) {
+            self.names.keep_names_again()?;
         }
         // What is wrong still, and nothing is made from.
         for (id, wrong) in self.look(channel)?.wrong {
@@ -581,15 +584,15 @@ impl Repository {
 
     /// One that a channel has was made anew already.
     fn mend_snapshot(&self, id: &SnapshotId, now: i64, moved: &mut BTreeSet<String>, repaired: &mut Repaired) -> Result<()> {
-        let whole = |id| match self.stored(id) {
-            Ok(Some(snapshot)) => Ok(self.damaged_in(&snapshot).is_none() && self.is_signed(&snapshot.signed)),
+        let whole = |id| match self.snapshots.stored(id) {
+            Ok(Some(snapshot)) => Ok(self.snapshots.damaged_in(&snapshot).is_none() && self.is_signed(&snapshot.signed)),
             Err(error) if error.is_machine() => Err(error),
             _ => Ok(false),
         };
         if whole(id)? {
             return Ok(());
         }
-        let pinned = self.pin_of(id).ok().flatten();
+        let pinned = self.pins.pin_of(id).ok().flatten();
         let members = match &pinned {
             Some(pin) => Ok(pin.members.clone()),
             None => self.members_of(id),
@@ -616,8 +619,8 @@ impl Repository {
 
     /// Whether a channel is at a snapshot, or was.
     fn is_named(&self, id: &SnapshotId) -> Result<bool> {
-        for name in self.channels()? {
-            let Ok(Some(channel)) = self.channel_now(&name) else { return Ok(true) };
+        for name in self.channels.names()? {
+            let Ok(Some(channel)) = self.channels.channel_now(&name) else { return Ok(true) };
             if channel.snapshot == *id || channel.history.iter().any(|earlier| earlier.snapshot == *id) {
                 return Ok(true);
             }
@@ -627,8 +630,8 @@ impl Repository {
 
     /// Pins and withdrawals: from their other file, or else from their name.
     fn mend_records(&self, now: i64) -> Result<()> {
-        for id in self.pinned()? {
-            let pin = match self.pin_of(&id) {
+        for id in self.pins.pinned()? {
+            let pin = match self.pins.pin_of(&id) {
                 Ok(Some(pin)) => pin,
                 Err(error) if error.is_machine() => return Err(error),
                 _ => match self.members_of(&id) {
@@ -637,15 +640,17 @@ impl Repository {
                     Err(_) => continue,
                 },
             };
-            self.write_again(&self.pins_folder(), &id.to_string(), &pin, || format!("the pin of snapshot {} was made anew", id.short()))?;
+            self.write_again(&self.pins.pins_folder(), &id.to_string(), &pin, || {
+                format!("the pin of snapshot {} was made anew", id.short())
+            })?;
         }
-        for digest in self.all_withdrawn()? {
-            let withdrawn = match self.withdrawn(&digest) {
+        for digest in self.withdrawals.all_withdrawn()? {
+            let withdrawn = match self.withdrawals.get(&digest) {
                 Ok(Some(withdrawn)) => withdrawn,
                 Err(error) if error.is_machine() => return Err(error),
                 _ => Withdrawn { sha256: digest, name: String::new(), reason: REASON_LOST.into(), date: now },
             };
-            self.write_again(&self.withdrawn_folder(), &digest.to_string(), &withdrawn, || {
+            self.write_again(&self.withdrawals.withdrawn_folder(), &digest.to_string(), &withdrawn, || {
                 format!("the record of the withdrawal of {digest} was made anew")
             })?;
         }
@@ -655,29 +660,29 @@ impl Repository {
     fn write_again(&self, folder: &Path, name: &str, value: &impl Serialize, what: impl FnOnce() -> String) -> Result<()> {
         let bytes = seal::close(value)?;
         if twice::paths(folder, name).iter().any(|path| disk::read(path).ok().flatten().as_ref() != Some(&bytes)) {
-            twice::write(self.scratch()?, folder, name, value)?;
-            self.mend(what());
+            twice::write(self.root.scratch()?, folder, name, value)?;
+            self.root.mend(what());
         }
         Ok(())
     }
 
     /// Makes the catalog anew, from the packages of the pool that are whole.
     fn describe_all_again(&self) -> Result<()> {
-        self.catalog.discard(self.scratch()?)?;
-        crate::lock(&self.packages).clear();
+        self.pool.catalog.discard(self.root.scratch()?)?;
+        crate::lock(&self.pool.packages).clear();
         let mut digests = Vec::new();
         walk(&self.root.join("pool"), &mut |path, _| {
             digests.extend(path.file_name().and_then(|name| name.to_str()?.parse::<Sha256>().ok()));
         })?;
         for digest in digests {
-            match self.described_again([digest].iter()) {
+            match self.pool.described_again([digest].iter()) {
                 Err(error) if error.is_machine() => return Err(error),
                 // A source's other file is no package.
                 _ => {}
             }
         }
-        self.catalog.sync()?;
-        self.mend("the catalog was damaged, and is made anew from the packages".into());
+        self.pool.catalog.sync()?;
+        self.root.mend("the catalog was damaged, and is made anew from the packages".into());
         Ok(())
     }
 
@@ -693,11 +698,11 @@ impl Repository {
         let name = format!("{next}-{}", path.file_name().unwrap_or_default().to_string_lossy());
         let shown = self.below(path);
         let record = Quarantined { path: shown.clone(), what: what.to_string(), date: now };
-        disk::write(self.scratch()?, &folder.join(format!("{name}.json")), &seal::close(&record)?)?;
+        disk::write(self.root.scratch()?, &folder.join(format!("{name}.json")), &seal::close(&record)?)?;
         fs::rename(path, folder.join(&name)).or_fail(Class::System, || format!("cannot move {} to quarantine", path.display()))?;
-        disk::sync_folder(path.parent().unwrap_or(&self.root))?;
+        disk::sync_folder(path.parent().unwrap_or(self.root()))?;
         disk::sync_folder(&folder)?;
-        self.mend(format!("{shown} was moved to quarantine/{name}"));
+        self.root.mend(format!("{shown} was moved to quarantine/{name}"));
         Ok(())
     }
 

@@ -164,8 +164,8 @@ impl Repository {
     /// # Errors
     /// A channel, an earlier state or a pin cannot be read, so that it is not known what it needs; or the machine says no.
     pub fn waste(&self, needs: &Needs) -> Result<Plan> {
-        let _ = self.scratch();
-        let _held = self.hold()?;
+        let _ = self.root.scratch();
+        let _held = self.root.hold()?;
         self.plan(needs)
     }
 
@@ -174,14 +174,14 @@ impl Repository {
     /// # Errors
     /// As of [`Repository::waste`]; nothing is freed then. Or something cannot be removed.
     pub fn free(&self, needs: &Needs) -> Result<Plan> {
-        let _ = self.scratch();
-        let _held = self.hold()?;
+        let _ = self.root.scratch();
+        let _held = self.root.hold()?;
         // The names of what goes are in a file of their own from now on.
         self.check_names(&[], None)?;
         let plan = self.plan(needs)?;
-        let scratch = self.scratch()?;
+        let scratch = self.root.scratch()?;
         for (name, channel) in &plan.trimmed {
-            self.write_state(name, channel)?;
+            self.channels.write_state(name, channel)?;
         }
         let mut folders = BTreeSet::new();
         for thing in plan.free.iter().filter(|thing| matches!(thing.what, What::State | What::Build)) {
@@ -191,7 +191,7 @@ impl Repository {
         folders.iter().try_for_each(|folder| disk::sync_folder(folder))?;
         let snapshots: Vec<&Thing> = plan.free.iter().filter(|thing| thing.what == What::Snapshot).collect();
         if !snapshots.is_empty() {
-            self.keep_names_again()?;
+            self.names.keep_names_again()?;
             let aside = scratch.folder()?;
             for thing in snapshots {
                 // In one step: half a snapshot would be a damaged one.
@@ -202,7 +202,7 @@ impl Repository {
         }
         let packages = plan.free.iter().filter(|thing| thing.what == What::Package);
         let gone: BTreeSet<Sha256> = packages.filter_map(|thing| thing.digest).collect();
-        self.catalog.forget(scratch, &gone)?;
+        self.pool.catalog.forget(scratch, &gone)?;
         let mut folders = BTreeSet::new();
         for thing in plan.free.iter().filter(|thing| matches!(thing.what, What::Package | What::Signature | What::Blob)) {
             removed(&thing.path)?;
@@ -211,14 +211,14 @@ impl Repository {
         // What is said to be freed is free after a power failure, too.
         workers::for_each_waiting(&folders.into_iter().collect::<Vec<_>>(), |folder| disk::sync_folder(folder))?;
         {
-            let mut packages = lock(&self.packages);
+            let mut packages = lock(&self.pool.packages);
             gone.iter().for_each(|digest| drop(packages.remove(digest)));
         }
         if plan.rewrites_catalog {
-            self.catalog.compact(scratch)?;
+            self.pool.catalog.compact(scratch)?;
         }
-        self.forget_files(&gone);
-        self.remember();
+        self.root.forget_files(&gone);
+        self.pool.remember();
         Ok(plan)
     }
 
@@ -226,7 +226,7 @@ impl Repository {
         let mut plan = Plan::default();
         let mut marks = Marks::default();
         self.mark_channels(&mut marks, &mut plan)?;
-        for (id, pin) in self.pins()? {
+        for (id, pin) in self.pins.all()? {
             marks.snapshot(id, pin.members.iter().copied(), &format!("pinned: {}", pin.shown()));
         }
         self.mark_young(&mut marks, needs)?;
@@ -234,11 +234,11 @@ impl Repository {
             let why = marks.why(format!("needed by {who}"));
             marks.digest(*digest, why);
         }
-        for snapshot in lock(&self.transients).values() {
+        for snapshot in lock(&self.snapshots.transients).values() {
             let why = marks.why("a running build has it".into());
             snapshot.members.iter().for_each(|digest| marks.digest(*digest, why));
         }
-        for digest in lock(&self.unsynced).iter() {
+        for digest in lock(&self.pool.unsynced).iter() {
             let why = marks.why("it has just come".into());
             marks.digest(*digest, why);
         }
@@ -250,15 +250,15 @@ impl Repository {
         plan.free.sort_by(|a, b| (a.what, &a.name).cmp(&(b.what, &b.name)));
         plan.stays.sort_by(|a, b| (a.what, &a.name).cmp(&(b.what, &b.name)));
         let of_packages = plan.free.iter().filter(|thing| thing.what == What::Package);
-        let fill: Fill = self.catalog.fill(&of_packages.filter_map(|thing| thing.digest).collect())?;
+        let fill: Fill = self.pool.catalog.fill(&of_packages.filter_map(|thing| thing.digest).collect())?;
         plan.catalog_waste = fill.waste();
         plan.rewrites_catalog = fill.waste() > fill.used && fill.waste() > LEAST_WASTE;
         Ok(plan)
     }
 
     fn mark_channels(&self, marks: &mut Marks, plan: &mut Plan) -> Result<()> {
-        for name in self.channels()? {
-            let Some(mut channel) = self.channel_now(&name).map_err(unknown)? else { continue };
+        for name in self.channels.names()? {
+            let Some(mut channel) = self.channels.channel_now(&name).map_err(unknown)? else { continue };
             marks.snapshot(channel.snapshot, channel.members.values().flatten().copied(), &format!("channel {name}"));
             let kept = channel.history.len().min(self.settings.keep);
             let forgotten = channel.history.split_off(kept);
@@ -267,7 +267,7 @@ impl Repository {
                 marks.snapshot(earlier.snapshot, members, &format!("history of channel {name}"));
             }
             let dates: BTreeSet<i64> = channel.history.iter().map(|earlier| earlier.date).chain([channel.date]).collect();
-            for (path, dated) in self.past_files(&name)?.into_iter().filter(|(_, dated)| !dates.contains(dated)) {
+            for (path, dated) in self.channels.past_files(&name)?.into_iter().filter(|(_, dated)| !dates.contains(dated)) {
                 let bytes = fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
                 let shown = format!("{name}, {}", date::release(dated));
                 plan.free.push(Thing { what: What::State, name: shown, bytes, why: Vec::new(), path, digest: None });
@@ -285,9 +285,9 @@ impl Repository {
             return Ok(());
         }
         let why = format!("made in the last {}", twostage_model::shown::count(self.settings.retention.days, "day"));
-        for id in self.snapshots()? {
+        for id in self.snapshots.ids()? {
             // What cannot be read is too old for nobody to say.
-            let made = match self.stored(&id) {
+            let made = match self.snapshots.stored(&id) {
                 Ok(Some(snapshot)) => snapshot.signed.date,
                 Err(error) if error.is_machine() => return Err(error),
                 _ => needs.now,
@@ -337,15 +337,15 @@ impl Repository {
 
     /// Marks the other files of the packages that stay, and gives all packages that are known.
     fn mark_files(&self, marks: &mut Marks) -> Result<HashMap<Sha256, Arc<Entry>>> {
-        let withdrawn = self.all_withdrawn()?;
+        let withdrawn = self.withdrawals.all_withdrawn()?;
         let there: Vec<Sha256> =
-            marks.digests.keys().filter(|digest| !withdrawn.contains(*digest) && self.pool_path(digest).is_file()).copied().collect();
-        let known: HashMap<Sha256, Arc<Entry>> = self.catalog.known()?.into_iter().map(|entry| (entry.sha256, entry)).collect();
+            marks.digests.keys().filter(|digest| !withdrawn.contains(*digest) && self.pool.pool_path(digest).is_file()).copied().collect();
+        let known: HashMap<Sha256, Arc<Entry>> = self.pool.catalog.known()?.into_iter().map(|entry| (entry.sha256, entry)).collect();
         let mut known = known;
         for digest in there {
             // What the catalog lost says itself which files it has. A source's file is no package, and has none.
-            if !known.contains_key(&digest) && self.was_published(&digest)? {
-                match self.entries_again([digest].iter()) {
+            if !known.contains_key(&digest) && self.names.was_published(&digest)? {
+                match self.pool.entries_again([digest].iter()) {
                     Ok(entries) => known.extend(entries.into_iter().map(|entry| (digest, entry))),
                     Err(error) => return Err(unknown(error)),
                 }
@@ -364,7 +364,7 @@ impl Repository {
             // One that cannot be read is no record.
             let whole = build.is_some_and(|build| {
                 let mut all = build.packages.iter().chain(&build.sources);
-                all.all(|digest| marks.digests.contains_key(digest) && self.pool_path(digest).is_file())
+                all.all(|digest| marks.digests.contains_key(digest) && self.pool.pool_path(digest).is_file())
             });
             let bytes = fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
             let key = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -378,7 +378,7 @@ impl Repository {
     fn sweep_snapshots(&self, marks: &Marks, plan: &mut Plan) -> Result<()> {
         // Snapshots share files: one frees what no other has.
         let (mut links, mut going) = (HashMap::<(u64, u64), u64>::new(), Vec::new());
-        for id in self.snapshots()? {
+        for id in self.snapshots.ids()? {
             let path = self.root.join("snapshots").join(id.to_string());
             let why = marks.snapshots.get(&id).map(|whys| marks.texts(whys)).unwrap_or_default();
             let mut files = Vec::new();
@@ -420,10 +420,10 @@ impl Repository {
             })?;
             for (digest, path, bytes) in found {
                 let mut why = marks.of(&digest);
-                if why.is_empty() && what == What::Signature && self.pool_path(&digest).is_file() && !gone.contains(&digest) {
+                if why.is_empty() && what == What::Signature && self.pool.pool_path(&digest).is_file() && !gone.contains(&digest) {
                     why.push("its package stays".into());
                 }
-                if why.is_empty() && what != What::Signature && is_young(&path, needs) && !self.was_published(&digest)? {
+                if why.is_empty() && what != What::Signature && is_young(&path, needs) && !self.names.was_published(&digest)? {
                     why.push("it came in the last day, and a build may be about to publish it".into());
                 }
                 let name = names.get(&digest).cloned().unwrap_or_else(|| digest.to_string());

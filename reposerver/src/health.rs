@@ -16,7 +16,8 @@
 //! `docs/decisions/damage.md`.
 
 use crate::catalog::{Entry, Rendered};
-use crate::{Channel, PoolPackage, Repository, disk, lock, workers};
+use crate::folder::RepositoryFolder;
+use crate::{Channel, Pool, PoolPackage, Repository, Signing, disk, lock, workers};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
@@ -149,14 +150,14 @@ struct Wanted {
     size: Option<u64>,
 }
 
-impl Repository {
+impl Pool {
     /// Opens the bytes of a package, or of a source's file, of which it is known that they are what they
     /// were when they came: looked at now, or earlier and the file is the same since.
     ///
     /// # Errors
     /// They are not there, or not what they were.
     pub(crate) fn open_verified(&self, package: &PoolPackage, digest: &Sha256) -> Result<File> {
-        let opened = self.open_checked(&self.pool_path(digest), &wanted(package, digest));
+        let opened = self.root.open_checked(&self.pool_path(digest), &wanted(package, digest));
         opened.map_err(|cause| {
             let machine = cause.is_machine();
             let error = Error::new(Class::Repository, format!("the file of {} in the pool is damaged", package.id)).because(cause);
@@ -167,10 +168,10 @@ impl Repository {
     /// Whether every file of these packages is what it was when it came. A file whose stamp is the one that it had when
     /// it was hashed is not opened. All that are not are named.
     pub(crate) fn verify_entries(&self, entries: &[Arc<Entry>]) -> Result<()> {
-        self.load_stamps();
+        self.root.load_stamps();
         let unsure = Mutex::new(DigestSet::default());
         {
-            let seen = lock(&self.health.seen);
+            let seen = lock(&self.root.health.seen);
             let files = &seen.files;
             let pool = Shards::of(self.root.join("pool"));
             workers::for_runs(entries, 1024, |entry| {
@@ -192,27 +193,6 @@ impl Repository {
             .map(|entry| self.package_or_described(&entry.sha256))
             .collect::<Result<_>>()?;
         self.verify_all(&packages)
-    }
-
-    /// Those of the packages that we signed whose signature's file has another stamp than when it was last found good.
-    pub(crate) fn unsure_signatures(&self, texts: &[Arc<Rendered>], key: &str) -> Result<Vec<Arc<Rendered>>> {
-        self.load_stamps();
-        let unsure = Mutex::new(Vec::new());
-        let seen = lock(&self.health.seen);
-        let files = &seen.files;
-        let signed = Shards::of(self.signed_folder(key));
-        workers::for_runs(texts, 1024, |rendered| {
-            if *rendered.key != *key {
-                return Ok(());
-            }
-            let path = self.signed_path(key, &rendered.sha256);
-            let known = files.get(&self.key_of(&path)).filter(|(_, at)| at.elapsed() < TRUSTED);
-            if !known.is_some_and(|(known, _)| signed.stamp(&rendered.sha256) == Some(*known)) {
-                lock(&unsure).push(Arc::clone(rendered));
-            }
-            Ok(())
-        })?;
-        Ok(std::mem::take(&mut *lock(&unsure)))
     }
 
     /// Whether every file of a package is what it was when it came.
@@ -248,20 +228,85 @@ impl Repository {
         }
     }
 
+    /// Opens a blob of which it is known that it is what it was.
+    ///
+    /// # Errors
+    /// It is not there, or not what it was.
+    pub fn verify_blob(&self, digest: &Sha256) -> Result<()> {
+        let wanted = Wanted { sha256: *digest, skip: 0, whole: None, size: None };
+        self.root.open_checked(&self.blob_path(digest), &wanted).map(drop)
+    }
+
+    /// Forgets all stamps: everything is hashed again.
+    pub(crate) fn forget(&self) {
+        *lock(&self.root.health.seen) = Seen { loaded: true, records: usize::MAX / 2, ..Seen::default() };
+        lock(&self.packages).clear();
+    }
+
+    /// Writes down what was verified since. Only a memory, so it is no error where that cannot be. Under
+    /// the publishers' lock.
+    pub(crate) fn remember(&self) {
+        // What is not durable yet may be another after a power failure, with the same stamp.
+        let mut unsynced: DigestSet = lock(&self.unsynced).iter().copied().collect();
+        let others: Vec<_> = unsynced.iter().filter_map(|digest| self.package(digest).ok()).collect();
+        unsynced.extend(others.iter().flat_map(|package| package.files.iter().map(|file| file.sha256)));
+        let mut seen = lock(&self.root.health.seen);
+        let (later, new): (Vec<_>, Vec<_>) = std::mem::take(&mut seen.new).into_iter().partition(|key| unsynced.contains(key));
+        seen.new = later;
+        if new.is_empty() {
+            return;
+        }
+        let path = self.root.join("verified");
+        // Twice as many records as files, or a torn one: time for a new file.
+        let torn = fs::metadata(&path).is_ok_and(|meta| !meta.len().is_multiple_of(RECORD as u64));
+        let anew = torn || seen.records.saturating_add(new.len()) > 64 + 2 * seen.files.len();
+        let keys: Vec<Sha256> = if anew { seen.files.keys().copied().filter(|key| !unsynced.contains(key)).collect() } else { new };
+        seen.records = if anew { keys.len() } else { seen.records + keys.len() };
+        let records = keys.iter().filter_map(|key| Some(seen.files.get(key)?.0.record(key)));
+        let bytes: Vec<u8> = records.flatten().collect();
+        let written = File::options().create(true).write(true).truncate(anew).append(!anew).open(&path);
+        let _ = written.and_then(|mut file| file.write_all(&bytes));
+    }
+}
+
+impl Signing {
+    /// Those of the packages that we signed whose signature's file has another stamp than when it was last found good.
+    pub(crate) fn unsure_signatures(&self, texts: &[Arc<Rendered>], key: &str) -> Result<Vec<Arc<Rendered>>> {
+        self.root.load_stamps();
+        let unsure = Mutex::new(Vec::new());
+        let seen = lock(&self.root.health.seen);
+        let files = &seen.files;
+        let signed = Shards::of(self.signed_folder(key));
+        workers::for_runs(texts, 1024, |rendered| {
+            if *rendered.key != *key {
+                return Ok(());
+            }
+            let path = self.signed_path(key, &rendered.sha256);
+            let known = files.get(&self.root.key_of(&path)).filter(|(_, at)| at.elapsed() < TRUSTED);
+            if !known.is_some_and(|(known, _)| signed.stamp(&rendered.sha256) == Some(*known)) {
+                lock(&unsure).push(Arc::clone(rendered));
+            }
+            Ok(())
+        })?;
+        Ok(std::mem::take(&mut *lock(&unsure)))
+    }
+}
+
+impl Repository {
     /// Whether a file of the pool may be passed on: not what was left by somebody who was killed, which nobody
     /// relies on.
     ///
     /// # Errors
     /// It is damaged, and something relies on it.
     pub fn is_good(&self, digest: &Sha256) -> Result<bool> {
-        let package = if self.was_published(digest)? { self.package_or_described(digest) } else { self.package(digest) };
+        let package = if self.names.was_published(digest)? { self.pool.package_or_described(digest) } else { self.pool.package(digest) };
         match package {
-            Ok(package) => self.open_verified(&package, digest).map(|_| true),
+            Ok(package) => self.pool.open_verified(&package, digest).map(|_| true),
             Err(error) if error.is_machine() => Err(error),
             Err(error) => {
                 let plain = Wanted { sha256: *digest, skip: 0, whole: None, size: None };
-                let good = self.open_checked(&self.pool_path(digest), &plain).is_ok();
-                if !good && self.was_published(digest)? { Err(error) } else { Ok(good) }
+                let good = self.root.open_checked(&self.pool.pool_path(digest), &plain).is_ok();
+                if !good && self.names.was_published(digest)? { Err(error) } else { Ok(good) }
             }
         }
     }
@@ -271,18 +316,11 @@ impl Repository {
     /// # Errors
     /// What is not.
     pub fn verify_channel(&self, channel: &Channel) -> Result<()> {
-        self.verify_entries(&self.entries(channel.members.values().flatten())?)
+        self.pool.verify_entries(&self.pool.entries(channel.members.values().flatten())?)
     }
+}
 
-    /// Opens a blob of which it is known that it is what it was.
-    ///
-    /// # Errors
-    /// It is not there, or not what it was.
-    pub fn verify_blob(&self, digest: &Sha256) -> Result<()> {
-        let wanted = Wanted { sha256: *digest, skip: 0, whole: None, size: None };
-        self.open_checked(&self.blob_path(digest), &wanted).map(drop)
-    }
-
+impl RepositoryFolder {
     /// Whether the file at the place of a digest is that.
     pub(crate) fn is_whole(&self, path: &Path, sha256: Sha256, size: u64) -> bool {
         self.open_checked(path, &Wanted { sha256, skip: 0, whole: None, size: Some(size) }).is_ok()
@@ -322,7 +360,7 @@ impl Repository {
 
     /// What a file is known by.
     fn key_of(&self, path: &Path) -> Sha256 {
-        let name = path.strip_prefix(&self.root).unwrap_or(path);
+        let name = path.strip_prefix(self.path()).unwrap_or(path);
         let digest = name.starts_with("pool").then(|| path.file_name()?.to_str()?.parse().ok()).flatten();
         digest.unwrap_or_else(|| Sha256::of(name.as_os_str().as_encoded_bytes()))
     }
@@ -360,18 +398,12 @@ impl Repository {
             return;
         }
         // What cannot be read is not known: the files are hashed then.
-        let Ok(bytes) = fs::read(self.root.join("verified")) else { return };
+        let Ok(bytes) = fs::read(self.join("verified")) else { return };
         let now = Instant::now();
         seen.records = bytes.len() / RECORD;
         seen.files.reserve(seen.records);
         let read = bytes.chunks_exact(RECORD).filter_map(Stamp::read);
         seen.files.extend(read.map(|(key, stamp)| (key, (stamp, now))));
-    }
-
-    /// Forgets all stamps: everything is hashed again.
-    pub(crate) fn forget(&self) {
-        *lock(&self.health.seen) = Seen { loaded: true, records: usize::MAX / 2, ..Seen::default() };
-        lock(&self.packages).clear();
     }
 
     /// Forgets files that are gone.
@@ -385,31 +417,6 @@ impl Repository {
             let known = seen.files.keys().next().copied();
             seen.new.extend(known);
         }
-    }
-
-    /// Writes down what was verified since. Only a memory, so it is no error where that cannot be. Under
-    /// the publishers' lock.
-    pub(crate) fn remember(&self) {
-        // What is not durable yet may be another after a power failure, with the same stamp.
-        let mut unsynced: DigestSet = lock(&self.unsynced).iter().copied().collect();
-        let others: Vec<_> = unsynced.iter().filter_map(|digest| self.package(digest).ok()).collect();
-        unsynced.extend(others.iter().flat_map(|package| package.files.iter().map(|file| file.sha256)));
-        let mut seen = lock(&self.health.seen);
-        let (later, new): (Vec<_>, Vec<_>) = std::mem::take(&mut seen.new).into_iter().partition(|key| unsynced.contains(key));
-        seen.new = later;
-        if new.is_empty() {
-            return;
-        }
-        let path = self.root.join("verified");
-        // Twice as many records as files, or a torn one: time for a new file.
-        let torn = fs::metadata(&path).is_ok_and(|meta| !meta.len().is_multiple_of(RECORD as u64));
-        let anew = torn || seen.records.saturating_add(new.len()) > 64 + 2 * seen.files.len();
-        let keys: Vec<Sha256> = if anew { seen.files.keys().copied().filter(|key| !unsynced.contains(key)).collect() } else { new };
-        seen.records = if anew { keys.len() } else { seen.records + keys.len() };
-        let records = keys.iter().filter_map(|key| Some(seen.files.get(key)?.0.record(key)));
-        let bytes: Vec<u8> = records.flatten().collect();
-        let written = File::options().create(true).write(true).truncate(anew).append(!anew).open(&path);
-        let _ = written.and_then(|mut file| file.write_all(&bytes));
     }
 
     /// Notes that something was damaged and is whole again.

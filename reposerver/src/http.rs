@@ -12,7 +12,7 @@
 //!                              pool/ab/<identity>/<fingerprint>/<any name> for an rpm with our signature
 //! ```
 //!
-//! A client behind `http_proxy` sends absolute targets; they are answered for [`FIXED_HOST`] and
+//! A client behind `http_proxy` sends absolute targets; they are answered for [`crate::FIXED_HOST`] and
 //! for the address that it reached us on, and for nothing else: this is no open proxy.
 
 mod answer;

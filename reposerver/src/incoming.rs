@@ -9,7 +9,7 @@
 //! that can be unpacked. See `docs/decisions/import-from.md`.
 
 use crate::pool::{ARCHIVE, Blob, from_deb, from_rpm};
-use crate::{Item, PoolPackage, Repository, lock, rpms};
+use crate::{Item, Pool, PoolPackage, Repository, lock};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek as _};
@@ -30,7 +30,7 @@ impl Repository {
     /// the index calls it; the key that signed it is not known; or it was withdrawn. Nothing is changed then.
     pub fn ingest_listed(&self, input: impl Read, listed: &Item, is_vouched: bool) -> Result<Result<Arc<PoolPackage>>> {
         let hint = listed.shown();
-        let (file, blob) = self.store(input.take(listed.size.saturating_add(1)), &hint)?;
+        let (file, blob) = self.pool.store(input.take(listed.size.saturating_add(1)), &hint)?;
         if blob.size != listed.size || blob.sha256 != listed.sha256 {
             let is = match blob.size > listed.size {
                 true => format!("it has more than {} bytes", listed.size),
@@ -58,10 +58,32 @@ impl Repository {
                 .because("the index lists it by another name or version than its own".to_string())
                 .hint("have the index made anew; a folder of the packages themselves can be named as the source instead"));
         }
-        self.check_incoming(file.as_file_mut(), &package)?;
-        self.admit(file, package)
+        self.signing.check_incoming(file.as_file_mut(), &package)?;
+        self.pool.admit(file, package)
     }
 
+    /// What a package says of itself, from its file, without a look at its payload: for whoever chooses among many. Its digest
+    /// is not made.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no package.
+    pub fn peek(file: &mut File, name: &Path) -> Result<Item> {
+        let failed = || format!("cannot read {}", name.display());
+        let size = file.metadata().or_fail(Class::Repository, failed)?.len();
+        let hint = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (unknown, mut start) = (Sha256::of(b""), Vec::new());
+        file.take(ARCHIVE.len() as u64).read_to_end(&mut start).or_fail(Class::Repository, failed)?;
+        file.rewind().or_fail(Class::Repository, failed)?;
+        let package = match rpm::looks_like_rpm(&start) {
+            true => from_rpm(rpm::describe(BufReader::new(&mut *file), unknown, size, &hint)?),
+            false => from_deb(deb::describe(BufReader::new(&mut *file), unknown, size, &hint)?),
+        };
+        file.rewind().or_fail(Class::Repository, failed)?;
+        Ok(Item::of_package(&package))
+    }
+}
+
+impl Pool {
     /// Makes durable what this process took in so far.
     ///
     /// # Errors
@@ -89,32 +111,12 @@ impl Repository {
         }
         Ok(found)
     }
-
-    /// What a package says of itself, from its file, without a look at its payload: for whoever chooses among many. Its digest
-    /// is not made.
-    ///
-    /// # Errors
-    /// It cannot be read, or is no package.
-    pub fn peek(file: &mut File, name: &Path) -> Result<Item> {
-        let failed = || format!("cannot read {}", name.display());
-        let size = file.metadata().or_fail(Class::Repository, failed)?.len();
-        let hint = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (unknown, mut start) = (Sha256::of(b""), Vec::new());
-        file.take(ARCHIVE.len() as u64).read_to_end(&mut start).or_fail(Class::Repository, failed)?;
-        file.rewind().or_fail(Class::Repository, failed)?;
-        let package = match rpm::looks_like_rpm(&start) {
-            true => from_rpm(rpm::describe(BufReader::new(&mut *file), unknown, size, &hint)?),
-            false => from_deb(deb::describe(BufReader::new(&mut *file), unknown, size, &hint)?),
-        };
-        file.rewind().or_fail(Class::Repository, failed)?;
-        Ok(Item::of_package(&package))
-    }
 }
 
 /// A package that is vouched for by its digest.
 fn described(file: &mut File, blob: &Blob, hint: &str) -> Result<PoolPackage> {
     let failed = || format!("cannot read {hint}");
-    let identity = rpms::identity(file).or_fail(Class::System, failed)?;
+    let identity = rpm::prefix::identity(file).or_fail(Class::System, failed)?;
     file.rewind().or_fail(Class::System, failed)?;
     match identity {
         Some(identity) => {

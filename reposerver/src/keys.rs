@@ -4,10 +4,11 @@
 //! public one is in `key.asc`: who serves reads that and nothing else. It also says whose signatures clients
 //! trust, so that a key that is lost or exchanged is noticed before anything is signed with another.
 
+use crate::folder::RepositoryFolder;
 use crate::sign::{Key, Upstream};
-use crate::{Repository, disk, lock, sign};
+use crate::{Channels, Pool, Settings, disk, lock, sign};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use twostage_model::{Class, Error, Result};
 
 /// The repository's public key.
@@ -17,7 +18,22 @@ pub(crate) struct Public {
     pub(crate) fingerprint: String,
 }
 
-impl Repository {
+/// The repository's keys, those of others who signed rpms, and rpms as they are served with either's signature.
+pub struct Signing {
+    pub(crate) root: Arc<RepositoryFolder>,
+    settings: Arc<Settings>,
+    channels: Arc<Channels>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) key: Mutex<Option<Arc<Key>>>,
+    publics: disk::Cache<(), Public>,
+}
+
+impl Signing {
+    pub(crate) fn new(root: &Arc<RepositoryFolder>, settings: &Arc<Settings>, channels: &Arc<Channels>, pool: &Arc<Pool>) -> Signing {
+        let (root, settings, channels, pool) = (Arc::clone(root), Arc::clone(settings), Arc::clone(channels), Arc::clone(pool));
+        Signing { root, settings, channels, pool, key: Mutex::default(), publics: disk::Cache::default() }
+    }
+
     /// The signing key. It is made now, dated `now` (seconds since 1970), only where nothing was ever signed.
     ///
     /// # Errors
@@ -70,8 +86,8 @@ impl Repository {
     /// The fingerprint of the key that signed what is here; nothing where nothing was signed yet.
     pub(crate) fn signer(&self) -> Option<String> {
         let by_channels = || {
-            let names = self.channels().unwrap_or_default();
-            names.iter().find_map(|name| Some(self.channel(name).ok()??.signed.fingerprint.clone()))
+            let names = self.channels.names().unwrap_or_default();
+            names.iter().find_map(|name| Some(self.channels.get(name).ok()??.signed.fingerprint.clone()))
         };
         let by_file = self.public_file().ok().flatten().map(|public| public.fingerprint.clone());
         by_file.or_else(by_channels)
@@ -83,10 +99,10 @@ impl Repository {
         if there.as_ref().is_ok_and(|there| there.as_ref().is_some_and(|there| there.armored == key.public())) {
             return Ok(());
         }
-        match self.scratch().and_then(|scratch| disk::write(scratch, &self.public_path(), key.public().as_bytes())) {
-            Ok(()) if matches!(there, Ok(None)) && self.channels().unwrap_or_default().is_empty() => Ok(()),
+        match self.root.scratch().and_then(|scratch| disk::write(scratch, &self.public_path(), key.public().as_bytes())) {
+            Ok(()) if matches!(there, Ok(None)) && self.channels.names().unwrap_or_default().is_empty() => Ok(()),
             Ok(()) => {
-                self.mend(format!("{} was made anew from the signing key", self.public_path().display()));
+                self.root.mend(format!("{} was made anew from the signing key", self.public_path().display()));
                 Ok(())
             }
             // What is only read needs no key of its own: the secret one says the same.

@@ -50,12 +50,14 @@ mod channel;
 mod claim;
 mod disk;
 mod extra;
+mod folder;
 pub mod foreign;
 mod fsck;
 mod gc;
 mod health;
 pub mod http;
 mod incoming;
+mod ingest;
 mod keys;
 mod listing;
 mod members;
@@ -63,6 +65,8 @@ mod names;
 mod pattern;
 mod pins;
 mod pool;
+mod publish;
+mod render;
 mod repair;
 mod retention;
 mod rpms;
@@ -77,30 +81,31 @@ mod yum;
 pub use about::{About, Signature};
 pub use apt::sources_file;
 pub use changes::{Change, Version};
-pub use channel::{Channel, Earlier, Members, Published};
+pub use channel::{Channel, Channels, Earlier, Members};
 pub use fsck::{Checked, Found, State};
 pub use gc::{GRACE, Needs, Plan, Thing, What};
 pub use http::{AccessEntry, Server};
+pub use keys::Signing;
 pub use listing::{Item, Listing, Scope};
 pub use members::{Promotion, Selection};
 pub use pattern::Pattern;
-pub use pins::{Pin, Reason};
-pub use pool::{Blob, Extra, Kind, PoolFile, PoolPackage, RpmFile};
+pub use pins::{Pin, Pins, Reason};
+pub use pool::{Blob, Extra, Kind, Pool, PoolFile, PoolPackage, RpmFile};
+pub use publish::Published;
 pub use repair::Repaired;
 pub use retention::Retention;
-pub use snapshot::SnapshotInfo;
+pub use snapshot::{SnapshotInfo, Snapshots};
 pub use twostage_model::names::FIXED_HOST;
-pub use withdraw::{Withdrawal, Withdrawn};
+pub use withdraw::{Withdrawal, Withdrawals, Withdrawn};
 pub use yum::repo_file;
 
-use sign::Key;
-use std::collections::{HashMap, HashSet};
+use folder::RepositoryFolder;
+use names::PublishedNames;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use twostage_model::project::{Algorithm, YumCompression};
-use twostage_model::{Class, Error, Result, Sha256, SnapshotId, date};
+use twostage_model::{Class, Error, Result, date};
 
 /// How long a channel was written, or a withdrawal, before whoever wrote it returns: a server looks at what it has in
 /// memory once a millisecond (`http/store.rs`), and a client that asks then is to see what was written.
@@ -155,26 +160,25 @@ pub fn host_architecture() -> &'static str {
     }
 }
 
-/// A repository in a folder. Cheap to share; every method takes `&self`.
+/// A repository in a folder, as all that is made of its parts. Cheap to share; every method takes `&self`.
+///
+/// ```text
+/// RepositoryFolder   lock, scratch space, what is known of the files
+///   ├─ Withdrawals, Pins, Channels, PublishedNames     each a kind of record
+///   └─ Pool          packages and what they say of themselves
+///        └─ Signing  keys, and rpms as they are served
+///             └─ Snapshots
+/// ```
 pub struct Repository {
-    root: PathBuf,
-    settings: Settings,
-    scratch: OnceLock<disk::Scratch>,
-    key: Mutex<Option<Arc<Key>>>,
-    publics: disk::Cache<(), keys::Public>,
-    health: health::Health,
-    catalog: catalog::Catalog,
-    /// Whether this process holds the publishers' lock.
-    holding: AtomicBool,
-    packages: Mutex<HashMap<Sha256, Arc<PoolPackage>>>,
-    /// Packages that came in and are not durable yet.
-    unsynced: Mutex<HashSet<Sha256>>,
-    snapshots: disk::Cache<SnapshotId, snapshot::Snapshot>,
-    transients: Mutex<HashMap<SnapshotId, Arc<snapshot::Snapshot>>>,
-    bodies: Mutex<snapshot::Bodies>,
-    channels: disk::Cache<String, Channel>,
-    /// What `names` names.
-    published: disk::Cache<(), HashSet<Sha256>>,
+    settings: Arc<Settings>,
+    root: Arc<RepositoryFolder>,
+    withdrawals: Arc<Withdrawals>,
+    pins: Pins,
+    channels: Arc<Channels>,
+    names: Arc<PublishedNames>,
+    pool: Arc<Pool>,
+    signing: Arc<Signing>,
+    snapshots: Snapshots,
 }
 
 impl Repository {
@@ -188,31 +192,23 @@ impl Repository {
         check_origin(&settings.origin)?;
         disk::make_folder(root)?;
         claim::claim(root)?;
-        let repository = Repository {
-            root: root.to_path_buf(),
-            settings,
-            scratch: OnceLock::new(),
-            key: Mutex::new(None),
-            publics: disk::Cache::default(),
-            health: health::Health::default(),
-            catalog: catalog::Catalog::new(root),
-            holding: AtomicBool::new(false),
-            packages: Mutex::default(),
-            unsynced: Mutex::default(),
-            snapshots: disk::Cache::default(),
-            transients: Mutex::default(),
-            bodies: Mutex::default(),
-            channels: disk::Cache::default(),
-            published: disk::Cache::default(),
-        };
+        let (root, settings) = (Arc::new(RepositoryFolder::new(root)), Arc::new(settings));
+        let withdrawals = Arc::new(Withdrawals::new(&root));
+        let channels = Arc::new(Channels::new(&root));
+        let names = Arc::new(PublishedNames::new(&root, &channels));
+        let pool = Arc::new(Pool::new(&root, &withdrawals, &names));
+        let signing = Arc::new(Signing::new(&root, &settings, &channels, &pool));
+        let snapshots = Snapshots::new(&root, &settings, &pool, &signing);
+        let pins = Pins::new(&root);
+        let repository = Repository { settings, root, withdrawals, pins, channels, names, pool, signing, snapshots };
         // A folder on a read-only medium is no error until somebody writes.
-        let _ = repository.scratch();
+        let _ = repository.root.scratch();
         Ok(repository)
     }
 
     /// The folder.
     pub fn root(&self) -> &Path {
-        &self.root
+        self.root.path()
     }
 
     /// The settings it was opened with.
@@ -220,17 +216,39 @@ impl Repository {
         &self.settings
     }
 
-    /// This process's own folder for files being written, in the same file system.
-    pub(crate) fn scratch(&self) -> Result<&disk::Scratch> {
-        if let Some(scratch) = self.scratch.get() {
-            return Ok(scratch);
-        }
-        // Whoever has the publishers' lock may sweep, and would wait for itself if it took it again.
-        let made = match self.holding.load(Ordering::SeqCst) {
-            true => disk::Scratch::open_held(&self.root)?,
-            false => disk::Scratch::open(&self.root)?,
-        };
-        Ok(self.scratch.get_or_init(|| made))
+    /// The packages, and other files by digest.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The keys.
+    pub fn signing(&self) -> &Signing {
+        &self.signing
+    }
+
+    /// The channels, and where they point.
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// The snapshots on disk, and those that only this process holds.
+    pub fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+
+    /// The snapshots that stay.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// What is served no more.
+    pub fn withdrawals(&self) -> &Withdrawals {
+        &self.withdrawals
+    }
+
+    /// What was damaged and was made whole since this was asked last.
+    pub fn mended(&self) -> Vec<String> {
+        self.root.mended()
     }
 
     /// Reads what a publish to a channel will want, in a thread beside whatever comes before that. The thread has ended
@@ -238,19 +256,12 @@ impl Repository {
     pub fn read_ahead(self: &Arc<Self>, channel: &str) -> ReadAhead {
         let (repository, channel) = (Arc::clone(self), channel.to_string());
         let read = move || {
-            repository.load_stamps();
-            if let Ok(Some(channel)) = repository.channel(&channel) {
-                let _ = repository.stored(&channel.snapshot);
+            repository.root.load_stamps();
+            if let Ok(Some(channel)) = repository.channels.get(&channel) {
+                let _ = repository.snapshots.stored(&channel.snapshot);
             }
         };
         ReadAhead(std::thread::Builder::new().spawn(read).ok())
-    }
-
-    /// Takes the publishers' lock, waiting for it.
-    pub(crate) fn hold(&self) -> Result<Held<'_>> {
-        let file = disk::publish_lock(&self.root)?;
-        self.holding.store(true, Ordering::SeqCst);
-        Ok(Held { repository: self, _file: file })
     }
 }
 
@@ -264,21 +275,9 @@ impl Drop for ReadAhead {
     }
 }
 
-/// The publishers' lock, until it is dropped.
-pub(crate) struct Held<'a> {
-    repository: &'a Repository,
-    _file: std::fs::File,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.repository.holding.store(false, Ordering::SeqCst);
-    }
-}
-
 impl std::fmt::Debug for Repository {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Repository").field(&self.root).finish()
+        f.debug_tuple("Repository").field(&self.root.path()).finish()
     }
 }
 

@@ -163,8 +163,8 @@ impl Repository {
     /// # Errors
     /// There is none of that name, or it cannot be read.
     pub fn channel_there(&self, name: &str) -> Result<Arc<Channel>> {
-        self.channel(name)?.ok_or_else(|| {
-            let names = self.channels().unwrap_or_default();
+        self.channels.get(name)?.ok_or_else(|| {
+            let names = self.channels.names().unwrap_or_default();
             let all = match names.is_empty() {
                 true => "there is no channel yet; `twostage repo` or `twostage publish FILES` makes one".to_string(),
                 false => format!("there are {}", names.join(", ")),
@@ -185,8 +185,8 @@ impl Repository {
         if let Scope::Channel(name) = scope {
             self.channel_there(name)?;
         }
-        for name in self.channels()? {
-            let channel = match self.channel(&name) {
+        for name in self.channels.names()? {
+            let channel = match self.channels.get(&name) {
                 Ok(Some(channel)) => channel,
                 Ok(None) => continue,
                 Err(error) if error.is_machine() => return Err(error),
@@ -205,7 +205,7 @@ impl Repository {
         match scope {
             Scope::Channels => {}
             Scope::Channel(name) => wanted.retain(|digest| places[digest].contains_key(name)),
-            Scope::Pool => wanted.extend(self.catalog.known()?.iter().map(|entry| entry.sha256)),
+            Scope::Pool => wanted.extend(self.pool.catalog.known()?.iter().map(|entry| entry.sha256)),
         }
         let mut found = self.items_of(&wanted)?;
         let mut counts: DigestMap<usize> = DigestMap::default();
@@ -225,10 +225,10 @@ impl Repository {
     /// are read, and what cannot be is named by the snapshots' lists.
     pub(crate) fn items_of(&self, digests: &DigestSet) -> Result<Vec<Item>> {
         let (mut items, mut lost) = (Vec::with_capacity(digests.len()), DigestSet::default());
-        for (digest, entry) in self.catalog.get_all(digests.iter())? {
+        for (digest, entry) in self.pool.catalog.get_all(digests.iter())? {
             match entry {
                 Some(entry) => items.push(Item::of_entry(&entry)),
-                None => match self.package_or_described(&digest) {
+                None => match self.pool.package_or_described(&digest) {
                     Ok(package) => items.push(Item::of_package(&package)),
                     Err(error) if error.is_machine() => return Err(error),
                     Err(_) => drop(lost.insert(digest)),
@@ -244,7 +244,7 @@ impl Repository {
             })?;
             items.extend(lost.into_iter().map(Item::unknown));
         }
-        items.iter_mut().for_each(|item| item.present = self.pool_path(&item.sha256).is_file());
+        items.iter_mut().for_each(|item| item.present = self.pool.pool_path(&item.sha256).is_file());
         items.sort_by(Item::order);
         Ok(items)
     }
@@ -253,7 +253,7 @@ impl Repository {
     /// there. Gives what cannot be read.
     pub(crate) fn each_listed(&self, mut each: impl FnMut(&SnapshotId, Sha256, &str)) -> Result<Vec<Error>> {
         let mut problems = Vec::new();
-        for id in self.snapshots()? {
+        for id in self.snapshots.ids()? {
             let path = self.root.join("snapshots").join(id.to_string()).join("SHA256SUMS");
             let list =
                 fs::read(&path).map_err(|cause| Error::new(Class::Repository, format!("cannot read {}", path.display())).because(cause));
@@ -281,9 +281,9 @@ impl Repository {
     /// # Errors
     /// The machine does not let the catalog be read.
     pub fn descriptions(&self, items: &[&Item]) -> Result<Vec<(String, String)>> {
-        let entries = self.catalog.get_all(items.iter().map(|item| &item.sha256))?;
-        let key = self.signer().unwrap_or_default();
-        let packs = self.catalog.packs()?;
+        let entries = self.pool.catalog.get_all(items.iter().map(|item| &item.sha256))?;
+        let key = self.signing.signer().unwrap_or_default();
+        let packs = self.pool.catalog.packs()?;
         let described = entries
             .into_iter()
             .map(|(digest, entry)| {
@@ -293,9 +293,9 @@ impl Repository {
                     packs.read(Pack::Paragraphs, &[entry.paragraph], |part| text.extend_from_slice(part)).ok()?;
                     return Some(of_paragraph(&String::from_utf8_lossy(&text)));
                 }
-                let rendered = self.catalog.rendered(&[&entry], &key).ok()?.pop().flatten();
+                let rendered = self.pool.catalog.rendered(&[&entry], &key).ok()?.pop().flatten();
                 let Some(rendered) = rendered else {
-                    let (_, header) = self.head(&*self.package(&digest).ok()?).ok()?;
+                    let (_, header) = self.signing.head(&*self.pool.package(&digest).ok()?).ok()?;
                     let header = rpm::Header::parse(&header).ok()?;
                     let text = |tag| header.text(tag).unwrap_or_default();
                     return Some((text(rpm::tag::SUMMARY), text(rpm::tag::DESCRIPTION)));

@@ -46,10 +46,10 @@ impl Repository {
 
     /// Where other packages of the channel are damaged, too, the hint names all.
     fn with_others_damaged(&self, channel: &str, taken: &BTreeSet<Sha256>, error: Error) -> Error {
-        let Ok(Some(state)) = self.channel(channel) else { return error };
+        let Ok(Some(state)) = self.channels.get(channel) else { return error };
         let all: DigestSet = state.members.values().flatten().copied().collect();
         let damaged = |item: &Item| {
-            let whole = self.package_or_described(&item.sha256).and_then(|package| self.verify(&package));
+            let whole = self.pool.package_or_described(&item.sha256).and_then(|package| self.pool.verify(&package));
             taken.contains(&item.sha256) || whole.is_err_and(|error| !error.is_machine())
         };
         let words: Vec<String> = self.items_of(&all).unwrap_or_default().into_iter().filter(damaged).map(|item| word(&item)).collect();
@@ -66,7 +66,7 @@ impl Repository {
     /// # Errors
     /// A pattern or a group means nothing in `from`; `to` cannot be read; or the machine says no.
     pub fn promotion(&self, from: &Members, to: &str, what: &Selection, place: &str) -> Result<Promotion> {
-        let there = self.channel(to)?.map(|channel| channel.members.clone()).unwrap_or_default();
+        let there = self.channels.get(to)?.map(|channel| channel.members.clone()).unwrap_or_default();
         let members = self.promoted(from, &there, what, place)?;
         let changes = self.changes(&union(&there), &union(&members), false)?;
         Ok(Promotion { members, changes })
@@ -143,7 +143,7 @@ impl Repository {
         if state.snapshot == *id {
             return Ok(state.members.clone());
         }
-        match self.states(channel)?.into_iter().find(|state| state.snapshot == *id) {
+        match self.channels.states(channel)?.into_iter().find(|state| state.snapshot == *id) {
             Some(state) => Ok(state.members),
             None => Ok(Members::from([("moved".to_string(), self.packages_of(id)?)])),
         }

@@ -13,34 +13,35 @@
 //! each of which is checked by its own name.
 
 use crate::catalog::Entry;
+use crate::folder::RepositoryFolder;
 use crate::snapshot::list;
-use crate::{Repository, disk};
+use crate::{Channels, Repository, disk};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{Read as _, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use twostage_model::error::OrFail;
-use twostage_model::{Class, DigestSet, Error, Hasher, Manifest, Result, Sha256, SnapshotId};
+use twostage_model::{Class, DigestSet, Error, Hasher, Manifest, Result, Sha256};
 
 impl Repository {
     /// Refuses a name-version-architecture that a channel published with other content. Returns
     /// those that no channel published yet. `there` are packages that a channel has right now.
     pub(crate) fn check_names(&self, entries: &[Arc<Entry>], there: Option<&DigestSet>) -> Result<Vec<Arc<Entry>>> {
-        if let Some(new) = self.new_names(entries, there)? {
+        if let Some(new) = self.names.new_names(entries, there)? {
             return Ok(new);
         }
         let (mut present, mut all_read) = (BTreeMap::new(), true);
-        for name in self.channels()? {
+        for name in self.channels.names()? {
             // A broken channel stands in nobody's way; its names are among those of the snapshots.
-            let Ok(Some(channel)) = self.channel(&name) else {
+            let Ok(Some(channel)) = self.channels.get(&name) else {
                 all_read = false;
                 continue;
             };
-            let listed = match self.snapshot_info(&channel.snapshot) {
+            let listed = match self.snapshots.info(&channel.snapshot) {
                 Ok(Some(info)) => Some(info.manifest),
                 // A damaged snapshot is mended by publishing it again, so this must not stand in the way.
-                _ => self.entries(channel.members.values().flatten()).and_then(|entries| list(&entries)?.parse::<Manifest>()).ok(),
+                _ => self.pool.entries(channel.members.values().flatten()).and_then(|entries| list(&entries)?.parse::<Manifest>()).ok(),
             };
             match listed {
                 Some(listed) => present.extend(listed.files().map(|(name, digest)| (name.to_string(), digest))),
@@ -54,7 +55,7 @@ impl Repository {
                 lost.push((name, digest));
             }
         }
-        self.add_names(&lines(lost))?;
+        self.names.add_names(&lines(lost))?;
         let mut new = Vec::new();
         for entry in entries {
             match names.get(&entry.file_name()) {
@@ -64,6 +65,75 @@ impl Repository {
             }
         }
         Ok(new)
+    }
+
+    /// Every name with its content, made anew where that is needed. `present` is what channels point to now.
+    fn names(&self, present: &BTreeMap<String, Sha256>, all_channels: bool) -> Result<HashMap<String, Sha256>> {
+        let path = self.names.names_path();
+        // A line without its end was torn by a crash; `add_names` overwrites it.
+        let read = match disk::read(&path) {
+            Ok(bytes) => bytes.unwrap_or_default(),
+            Err(error) if error.is_machine() => return Err(error),
+            Err(_) => Vec::new(),
+        };
+        let parsed = parse(whole_lines(&read));
+        let as_written = self.names.sum().is_some_and(|sum| sum.of(&read));
+        let agrees = |names: &HashMap<String, Sha256>| present.iter().all(|(name, digest)| names.get(name).is_none_or(|d| d == digest));
+        if all_channels
+            && as_written
+            && let Some(names) = &parsed
+            && agrees(names)
+        {
+            return Ok(parsed.unwrap_or_default());
+        }
+        // Nothing was ever published: not even by somebody who was killed.
+        if present.is_empty() && all_channels && read.is_empty() && !self.root.join("history").is_dir() {
+            self.names.write_sum(&[])?;
+            return Ok(HashMap::new());
+        }
+        let mut names: BTreeMap<String, Sha256> = lossy(whole_lines(&read)).collect();
+        let (snapshots, unread) = self.lists()?;
+        names.extend(snapshots.iter().flat_map(|list| list.files().map(|(name, digest)| (name.to_string(), digest))));
+        names.extend(self.names.names_again());
+        names.extend(present.iter().map(|(name, digest)| (name.clone(), *digest)));
+        let bytes = lines(names.clone()).into_bytes();
+        if bytes != whole_lines(&read) {
+            disk::write(self.root.scratch()?, &path, &bytes)?;
+        }
+        self.names.write_sum(&bytes)?;
+        if parsed.is_none() || !as_written {
+            let unread = if unread == 0 { String::new() } else { format!("; {unread} of them cannot be read") };
+            self.root.mend(format!("the list of published names was made anew from {} snapshots{unread}", snapshots.len()));
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// The lists of all snapshots on disk, and how many cannot be read.
+    fn lists(&self) -> Result<(Vec<Manifest>, usize)> {
+        let (mut lists, mut unread) = (Vec::new(), 0);
+        for id in self.snapshots.ids()? {
+            let path = self.root.join("snapshots").join(id.to_string()).join("SHA256SUMS");
+            let list = fs::read(&path).ok().filter(|list| Sha256::of(list) == id.0);
+            match list.and_then(|list| String::from_utf8(list).ok()?.parse::<Manifest>().ok()) {
+                Some(list) => lists.push(list),
+                None => unread += 1,
+            }
+        }
+        Ok((lists, unread))
+    }
+}
+
+/// The list of names that channels ever published.
+pub(crate) struct PublishedNames {
+    root: Arc<RepositoryFolder>,
+    channels: Arc<Channels>,
+    /// The digests in it.
+    published: disk::Cache<(), HashSet<Sha256>>,
+}
+
+impl PublishedNames {
+    pub(crate) fn new(root: &Arc<RepositoryFolder>, channels: &Arc<Channels>) -> PublishedNames {
+        PublishedNames { root: Arc::clone(root), channels: Arc::clone(channels), published: disk::Cache::default() }
     }
 
     /// [`Repository::check_names`] where nothing was lost since the last publish: only those are looked for that no channel
@@ -106,87 +176,14 @@ impl Repository {
     /// A digest of where the channels point; nothing where that cannot be read.
     fn pointers(&self) -> Option<Sha256> {
         let mut hasher = Hasher::default();
-        for name in self.channels().ok()? {
+        for name in self.channels.names().ok()? {
             // A channel's file begins with its snapshot and its date.
             let mut start = Vec::new();
-            File::open(self.channel_path(&name)).ok()?.take(POINTER).read_to_end(&mut start).ok()?;
+            File::open(self.channels.channel_path(&name)).ok()?.take(POINTER).read_to_end(&mut start).ok()?;
             hasher.field(name.as_bytes());
             hasher.field(&start);
         }
         Some(hasher.finish())
-    }
-
-    /// Every name with its content, made anew where that is needed. `present` is what channels point to now.
-    fn names(&self, present: &BTreeMap<String, Sha256>, all_channels: bool) -> Result<HashMap<String, Sha256>> {
-        let path = self.names_path();
-        // A line without its end was torn by a crash; `add_names` overwrites it.
-        let read = match disk::read(&path) {
-            Ok(bytes) => bytes.unwrap_or_default(),
-            Err(error) if error.is_machine() => return Err(error),
-            Err(_) => Vec::new(),
-        };
-        let parsed = parse(whole_lines(&read));
-        let as_written = self.sum().is_some_and(|sum| sum.of(&read));
-        let agrees = |names: &HashMap<String, Sha256>| present.iter().all(|(name, digest)| names.get(name).is_none_or(|d| d == digest));
-        if all_channels
-            && as_written
-            && let Some(names) = &parsed
-            && agrees(names)
-        {
-            return Ok(parsed.unwrap_or_default());
-        }
-        // Nothing was ever published: not even by somebody who was killed.
-        if present.is_empty() && all_channels && read.is_empty() && !self.root.join("history").is_dir() {
-            self.write_sum(&[])?;
-            return Ok(HashMap::new());
-        }
-        let mut names: BTreeMap<String, Sha256> = lossy(whole_lines(&read)).collect();
-        let (snapshots, unread) = self.lists()?;
-        names.extend(snapshots.iter().flat_map(|list| list.files().map(|(name, digest)| (name.to_string(), digest))));
-        names.extend(self.names_again());
-        names.extend(present.iter().map(|(name, digest)| (name.clone(), *digest)));
-        let bytes = lines(names.clone()).into_bytes();
-        if bytes != whole_lines(&read) {
-            disk::write(self.scratch()?, &path, &bytes)?;
-        }
-        self.write_sum(&bytes)?;
-        if parsed.is_none() || !as_written {
-            let unread = if unread == 0 { String::new() } else { format!("; {unread} of them cannot be read") };
-            self.mend(format!("the list of published names was made anew from {} snapshots{unread}", snapshots.len()));
-        }
-        Ok(names.into_iter().collect())
-    }
-
-    /// The lists of all snapshots on disk, and how many cannot be read.
-    fn lists(&self) -> Result<(Vec<Manifest>, usize)> {
-        let (mut lists, mut unread) = (Vec::new(), 0);
-        for id in self.snapshots()? {
-            let path = self.root.join("snapshots").join(id.to_string()).join("SHA256SUMS");
-            let list = fs::read(&path).ok().filter(|list| Sha256::of(list) == id.0);
-            match list.and_then(|list| String::from_utf8(list).ok()?.parse::<Manifest>().ok()) {
-                Some(list) => lists.push(list),
-                None => unread += 1,
-            }
-        }
-        Ok((lists, unread))
-    }
-
-    /// The names of all snapshots on disk, whole or not.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
-    pub fn snapshots(&self) -> Result<Vec<SnapshotId>> {
-        let folder = self.root.join("snapshots");
-        let failed = || format!("cannot read {}", folder.display());
-        let mut ids = Vec::new();
-        if folder.is_dir() {
-            for entry in fs::read_dir(&folder).or_fail(Class::System, failed)? {
-                let name = entry.or_fail(Class::System, failed)?.file_name();
-                ids.extend(name.to_str().and_then(|name| name.parse().ok()).map(SnapshotId));
-            }
-        }
-        ids.sort();
-        Ok(ids)
     }
 
     /// Whether a channel ever published a package. One that it publishes right now may not be in `names` yet.
@@ -213,7 +210,7 @@ impl Repository {
         file.write_all(lines.as_bytes()).or_fail(Class::System, failed)?;
         file.sync_all().or_fail(Class::System, failed)?;
         if made {
-            disk::sync_folder(&self.root)?;
+            disk::sync_folder(self.root.path())?;
         }
         bytes.truncate(end);
         bytes.extend_from_slice(lines.as_bytes());
@@ -225,7 +222,7 @@ impl Repository {
         let names = disk::read(&self.names_path())?.unwrap_or_default();
         let mut bytes = format!("{}\n", Sha256::of(whole_lines(&names))).into_bytes();
         bytes.extend_from_slice(whole_lines(&names));
-        disk::write(self.scratch()?, &self.names_again_path(), &bytes)
+        disk::write(self.root.scratch()?, &self.names_again_path(), &bytes)
     }
 
     /// The names that there were when snapshots were freed last.
@@ -269,7 +266,7 @@ impl Repository {
         if fs::read(self.root.join("names.sum")).is_ok_and(|there| there == text.as_bytes()) {
             return Ok(());
         }
-        disk::write(self.scratch()?, &self.root.join("names.sum"), text.as_bytes())
+        disk::write(self.root.scratch()?, &self.root.join("names.sum"), text.as_bytes())
     }
 }
 

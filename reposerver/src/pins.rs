@@ -9,10 +9,12 @@
 //! One record for each snapshot, with all reasons. It has the packages, too:
 //! with them the snapshot is made anew from the pool when it is damaged, and nothing of it is ever freed.
 
+use crate::folder::RepositoryFolder;
 use crate::{Repository, twice};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
 
 /// Why a snapshot stays.
@@ -68,18 +70,18 @@ impl Repository {
     /// There is no such snapshot, not all of it is there, `reason` is none, or it cannot be written.
     pub fn pin(&self, id: &SnapshotId, reason: &str, now: i64) -> Result<bool> {
         check_reason(reason)?;
-        let _ = self.scratch();
-        let _held = self.hold()?;
+        let _ = self.root.scratch();
+        let _held = self.root.hold()?;
         let members = self.members_of(id)?;
-        let mut pin = match self.pin_of(id)? {
+        let mut pin = match self.pins.pin_of(id)? {
             Some(pin) => pin,
             None => {
                 // What is pinned is to stay whole, so it has to be that.
-                let entries = self.entries_again(members.iter())?;
-                self.verify_entries(&entries)?;
-                self.persist_again(id, &entries, now)?;
-                self.catalog.sync()?;
-                self.sync_new_packages(&entries)?;
+                let entries = self.pool.entries_again(members.iter())?;
+                self.pool.verify_entries(&entries)?;
+                self.snapshots.persist_again(id, &entries, now)?;
+                self.pool.catalog.sync()?;
+                self.pool.sync_new_packages(&entries)?;
                 Pin { snapshot: *id, reasons: Vec::new(), members }
             }
         };
@@ -89,8 +91,8 @@ impl Repository {
         pin.reasons.push(Reason { text: reason.to_string(), date: now });
         let many = pin.reasons.len().saturating_sub(MOST_REASONS);
         pin.reasons.drain(..many);
-        self.write_pin(&pin)?;
-        self.remember();
+        self.pins.write_pin(&pin)?;
+        self.pool.remember();
         Ok(true)
     }
 
@@ -100,23 +102,34 @@ impl Repository {
     /// # Errors
     /// It cannot be removed.
     pub fn unpin(&self, id: &SnapshotId) -> Result<Option<Pin>> {
-        let _held = self.hold()?;
-        let pin = match self.pin_of(id) {
+        let _held = self.root.hold()?;
+        let pin = match self.pins.pin_of(id) {
             Ok(None) => return Ok(None),
             Ok(Some(pin)) => pin,
             Err(error) if error.is_machine() => return Err(error),
             // A damaged one is taken away, too.
             Err(_) => Pin { snapshot: *id, reasons: Vec::new(), members: BTreeSet::new() },
         };
-        twice::remove(&self.pins_folder(), &id.to_string())?;
+        twice::remove(&self.pins.pins_folder(), &id.to_string())?;
         Ok(Some(pin))
+    }
+}
+
+/// The pins, each of a snapshot.
+pub struct Pins {
+    root: Arc<RepositoryFolder>,
+}
+
+impl Pins {
+    pub(crate) fn new(root: &Arc<RepositoryFolder>) -> Pins {
+        Pins { root: Arc::clone(root) }
     }
 
     /// Every pin, by snapshot.
     ///
     /// # Errors
     /// One cannot be read.
-    pub fn pins(&self) -> Result<BTreeMap<SnapshotId, Pin>> {
+    pub fn all(&self) -> Result<BTreeMap<SnapshotId, Pin>> {
         let mut pins = BTreeMap::new();
         for id in self.pinned()? {
             pins.extend(self.pin_of(&id)?.map(|pin| (id, pin)));
@@ -146,7 +159,7 @@ impl Repository {
     }
 
     pub(crate) fn write_pin(&self, pin: &Pin) -> Result<()> {
-        twice::write(self.scratch()?, &self.pins_folder(), &pin.snapshot.to_string(), pin)
+        twice::write(self.root.scratch()?, &self.pins_folder(), &pin.snapshot.to_string(), pin)
     }
 
     pub(crate) fn pins_folder(&self) -> PathBuf {

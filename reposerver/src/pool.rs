@@ -8,14 +8,16 @@
 //!  "date":1767413106,"source":"greet","control":"Package: greet\n…","files":[]}
 //! ```
 
-use crate::catalog::Entry;
-use crate::{Repository, apt, disk, extra, lock, rpms, seal, workers};
+use crate::catalog::{Catalog, Entry};
+use crate::folder::RepositoryFolder;
+use crate::names::PublishedNames;
+use crate::{Withdrawals, apt, disk, lock, seal, workers};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tempfile::NamedTempFile;
 use twostage_model::error::OrFail;
 use twostage_model::shown::count;
@@ -175,212 +177,23 @@ pub struct Blob {
 }
 
 /// Bytes of one [`Extra`]: those of whole distributions have some ten MiB.
-const MOST_EXTRA: usize = 128 << 20;
-/// A `.dsc` is a page of text; more is no `.dsc`.
-const MOST_DSC: u64 = 1 << 20;
+pub(crate) const MOST_EXTRA: usize = 128 << 20;
 
-impl Repository {
-    /// Takes in a deb or an rpm, told apart by their first bytes, while it streams by: verified as
-    /// a whole, stored once, its description kept. The same package again is no error and costs a
-    /// read; of an rpm that comes with two signatures the first stays. `hint` is what messages call
-    /// it.
-    ///
-    /// # Errors
-    /// It is not what it claims to be (the package crate says why), or cannot be written; nothing
-    /// is changed then.
-    pub fn ingest(&self, input: impl Read, hint: &str) -> Result<Arc<PoolPackage>> {
-        let (file, package) = self.receive(input, hint)?;
-        self.admit(file, package)
-    }
+/// The packages by digest, what each says of itself, and other files by digest.
+pub struct Pool {
+    pub(crate) root: Arc<RepositoryFolder>,
+    pub(crate) withdrawals: Arc<Withdrawals>,
+    pub(crate) names: Arc<PublishedNames>,
+    pub(crate) catalog: Catalog,
+    pub(crate) packages: Mutex<HashMap<Sha256, Arc<PoolPackage>>>,
+    /// Packages that came in and are not durable yet.
+    pub(crate) unsynced: Mutex<HashSet<Sha256>>,
+}
 
-    /// Writes a package to a temporary file and verifies it on the way.
-    fn receive(&self, mut input: impl Read, hint: &str) -> Result<(NamedTempFile, PoolPackage)> {
-        let failed = || format!("cannot store {hint}");
-        let mut start = Vec::new();
-        (&mut input).take(MAGIC).read_to_end(&mut start).or_fail(Class::System, failed)?;
-        let is_rpm = rpm::looks_like_rpm(&start);
-        let mut file = self.scratch()?.file()?;
-        let hasher = is_rpm.then(Hasher::default);
-        let mut tee = Tee { input: io::Cursor::new(start).chain(input), output: file.as_file_mut(), hasher, failed: None };
-        let read = if is_rpm { rpm::read(&mut tee, hint).map(from_rpm) } else { deb::read(&mut tee, hint).map(from_deb) };
-        // A full disk is not the package's fault, although its reader noticed it first.
-        if let Some(error) = tee.failed {
-            return Err(Error::system(failed(), error));
-        }
-        let mut package = read?;
-        if let (Some(rpm), Some(hasher)) = (&mut package.rpm, tee.hasher) {
-            rpm.file_sha256 = hasher.finish();
-        }
-        let written = file.as_file().metadata().or_fail(Class::System, failed)?.len();
-        if written != package.size {
-            return Err(Error::new(Class::Repository, format!("{hint}: {} bytes follow the package", written.abs_diff(package.size))));
-        }
-        Ok((file, package))
-    }
-
-    /// [`Repository::ingest`] of a file. One that the pool has is hashed, which is quick, and not
-    /// unpacked again. Of an rpm that came signed the signature is looked at before anything is kept: the
-    /// first to come with this header and payload stays, and a bad signature is not to be that.
-    ///
-    /// # Errors
-    /// As [`Repository::ingest`] and [`Repository::check_signature`], and the file cannot be read.
-    pub fn ingest_file(&self, path: &Path) -> Result<Arc<PoolPackage>> {
-        self.ingest_path(path, |file, package| self.check_incoming(file, package))
-    }
-
-    /// The same of what a builder or the distribution's package manager left, or an export holds: whoever signed it, that
-    /// is looked at when it is published.
-    ///
-    /// # Errors
-    /// As [`Repository::ingest`], and the file cannot be read.
-    pub fn ingest_unpublished(&self, path: &Path) -> Result<Arc<PoolPackage>> {
-        self.ingest_path(path, |_, _| Ok(()))
-    }
-
-    fn ingest_path(&self, path: &Path, check: impl FnOnce(&mut File, &PoolPackage) -> Result<()>) -> Result<Arc<PoolPackage>> {
-        let file = File::open(path).or_fail(Class::Repository, || format!("cannot read {}", path.display()))?;
-        self.ingest_open(file, path, check)
-    }
-
-    /// [`Repository::ingest_file`] of a file that is open. `path` is what messages call it.
-    ///
-    /// # Errors
-    /// As [`Repository::ingest_file`].
-    pub fn ingest_opened(&self, file: File, path: &Path) -> Result<Arc<PoolPackage>> {
-        self.ingest_open(file, path, |file, package| self.check_incoming(file, package))
-    }
-
-    fn ingest_open(
-        &self,
-        mut file: File,
-        path: &Path,
-        check: impl FnOnce(&mut File, &PoolPackage) -> Result<()>,
-    ) -> Result<Arc<PoolPackage>> {
-        let failed = || format!("cannot read {}", path.display());
-        let digest = match rpms::identity(&mut file).or_fail(Class::Repository, failed)? {
-            Some(digest) => digest,
-            None => {
-                file.rewind().or_fail(Class::Repository, failed)?;
-                let mut hasher = Hasher::default();
-                io::copy(&mut file, &mut hasher).or_fail(Class::Repository, failed)?;
-                hasher.finish()
-            }
-        };
-        if self.contains(&digest)? {
-            return self.package(&digest);
-        }
-        file.rewind().or_fail(Class::Repository, failed)?;
-        let (mut file, package) = self.receive(file, &path.file_name().unwrap_or_default().to_string_lossy())?;
-        check(file.as_file_mut(), &package)?;
-        self.admit(file, package)
-    }
-
-    /// Takes in a source package: `dsc` and, from the same folder, the files that it names, each
-    /// checked against `Checksums-Sha256`.
-    ///
-    /// # Errors
-    /// The `.dsc` cannot be read, or a file is missing or another; nothing is published then.
-    pub fn ingest_source(&self, dsc: &Path) -> Result<Arc<PoolPackage>> {
-        let failed = |path: &Path| format!("cannot read {}", path.display());
-        let mut text = Vec::new();
-        let opened = File::open(dsc).or_fail(Class::System, || failed(dsc))?;
-        opened.take(MOST_DSC + 1).read_to_end(&mut text).or_fail(Class::System, || failed(dsc))?;
-        let folder = dsc.parent().map(Path::to_path_buf).unwrap_or_default();
-        let name = dsc.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        self.ingest_source_from(&text, &name, |name| {
-            let path = folder.join(name);
-            let file = File::open(&path).or_fail(Class::Repository, || failed(&path))?;
-            Ok(Box::new(file))
-        })
-    }
-
-    /// [`Repository::ingest_source`] with the files from anywhere: `open` gets a plain file name.
-    ///
-    /// # Errors
-    /// As [`Repository::ingest_source`], and those of `open`.
-    pub fn ingest_source_from<'a>(
-        &self,
-        dsc: &[u8],
-        hint: &str,
-        mut open: impl FnMut(&str) -> Result<Box<dyn Read + 'a>>,
-    ) -> Result<Arc<PoolPackage>> {
-        let size = dsc.len() as u64;
-        if size > MOST_DSC {
-            return Err(Error::new(Class::Repository, format!("{hint} is no .dsc: it has more than {MOST_DSC} bytes")));
-        }
-        let text = std::str::from_utf8(dsc).or_fail(Class::Repository, || format!("{hint} is not UTF-8"))?;
-        let parsed = control::dsc_files(text).or_fail(Class::Repository, || format!("{hint} is no good .dsc"))?;
-        // Kept when all of them are there and are what they are to be.
-        let mut incoming = Vec::new();
-        for listed in &parsed.files {
-            check_plain_name(&listed.name, hint)?;
-            self.check_not_withdrawn(&listed.sha256)?;
-            if !self.is_whole(&self.pool_path(&listed.sha256), listed.sha256, listed.size) {
-                let stored = self.store(open(&listed.name)?.take(listed.size.saturating_add(1)), &listed.name)?;
-                if stored.1.sha256 != listed.sha256 || stored.1.size != listed.size {
-                    return Err(Error::new(
-                        Class::Repository,
-                        format!(
-                            "{hint}: {} is not the file that it names ({} bytes, {}; it has {} bytes, {})",
-                            listed.name, listed.size, listed.sha256, stored.1.size, stored.1.sha256
-                        ),
-                    )
-                    .hint("fetch or build the source package again"));
-                }
-                // A source may have more files than a process may hold open.
-                incoming.push((stored.0.into_temp_path(), self.pool_path(&listed.sha256)));
-            }
-        }
-        let (file, blob) = self.store(dsc, hint)?;
-        for (file, path) in incoming {
-            disk::keep_for_now(file, &path)?;
-            self.just_written(&path);
-        }
-        self.admit(file, source_package(&parsed, size, blob.sha256)?)
-    }
-
-    /// Takes in what `repomd.xml` lists beside packages. It is a member of channels and snapshots
-    /// as packages are, at most one of each kind, and passed on as it is.
-    ///
-    /// # Errors
-    /// It is not what `kind` says, clients could not read it, or it cannot be written.
-    pub fn ingest_extra(&self, kind: Extra, content: &[u8]) -> Result<Arc<PoolPackage>> {
-        let name = kind.names().1;
-        let refused = |why: &str| Error::new(Class::Repository, format!("this is no {name}: {why}"));
-        if content.len() > MOST_EXTRA {
-            return Err(refused(&format!("it has more than {} MiB", MOST_EXTRA >> 20)));
-        }
-        let text = std::str::from_utf8(content).map_err(|_| refused("it is not UTF-8"))?;
-        if text.chars().any(|c| c.is_ascii_control() && !"\t\n\r".contains(c)) {
-            return Err(refused("it has control characters"));
-        }
-        extra::check(kind, text)
-            .map_err(|why| refused(&why).hint("a client that cannot read it loses the whole repository; make it anew"))?;
-        let (file, blob) = self.store(content, name)?;
-        self.admit(file, extra_package(kind, &blob))
-    }
-
-    /// Bytes first, then the description: a description vouches for the bytes.
-    pub(crate) fn admit(&self, file: NamedTempFile, package: PoolPackage) -> Result<Arc<PoolPackage>> {
-        let digest = package.sha256;
-        self.check_not_withdrawn(&digest)?;
-        if self.contains(&digest)? {
-            return self.package(&digest);
-        }
-        let paragraph = apt::paragraph_checked(&package)?;
-        // What a power failure cut short was relied on by nobody yet, nor is what was freed since.
-        let known = self.catalog.get(&digest)?.is_some() || self.pool_path(&digest).exists();
-        let damaged = known && self.was_published(&digest)?;
-        lock(&self.unsynced).insert(digest);
-        disk::keep_for_now(file.into_temp_path(), &self.pool_path(&digest))?;
-        self.just_written(&self.pool_path(&digest));
-        self.catalog.add(self.scratch()?, &package, &paragraph)?;
-        if damaged {
-            self.mend(format!("{} was damaged in the pool, and is whole again", package.id));
-        }
-        let package = Arc::new(package);
-        lock(&self.packages).insert(digest, Arc::clone(&package));
-        Ok(package)
+impl Pool {
+    pub(crate) fn new(root: &Arc<RepositoryFolder>, withdrawals: &Arc<Withdrawals>, names: &Arc<PublishedNames>) -> Pool {
+        let (withdrawals, names, catalog) = (Arc::clone(withdrawals), Arc::clone(names), Catalog::new(root.path()));
+        Pool { root: Arc::clone(root), withdrawals, names, catalog, packages: Mutex::default(), unsynced: Mutex::default() }
     }
 
     /// Makes packages durable, whoever took them in.
@@ -390,7 +203,7 @@ impl Repository {
             files.insert(self.pool_path(&entry.sha256));
             files.extend(entry.files.iter().map(|(digest, _)| self.pool_path(digest)));
         }
-        disk::sync_files(&self.root, &files)?;
+        disk::sync_files(self.root.path(), &files)?;
         let mut unsynced = lock(&self.unsynced);
         entries.for_each(|entry| {
             unsynced.remove(&entry.sha256);
@@ -426,7 +239,7 @@ impl Repository {
         }
         let entry = self.catalog.get(digest)?;
         let Some(package) = entry.map(|entry| self.catalog.description(&entry)).transpose()?.flatten() else {
-            self.check_not_withdrawn(digest)?;
+            self.withdrawals.check_not_withdrawn(digest)?;
             let error = Error::new(Class::Repository, format!("the repository has no package {digest}"));
             return Err(error.hint(if self.pool_path(digest).is_file() { DESCRIBE_AGAIN } else { "publish or lock it first" }));
         };
@@ -435,7 +248,7 @@ impl Repository {
         Ok(package)
     }
 
-    /// [`Repository::package`] of what was in the repository whole once: where the catalog lost what it says of itself, it is
+    /// [`Pool::package`] of what was in the repository whole once: where the catalog lost what it says of itself, it is
     /// read from the package once more, and kept in memory.
     pub(crate) fn package_or_described(&self, digest: &Sha256) -> Result<Arc<PoolPackage>> {
         match self.package(digest) {
@@ -459,7 +272,7 @@ impl Repository {
         let lost = self.described_again(members.clone())?;
         if lost > 0 {
             let them = if lost == 1 { "it" } else { "them" };
-            self.mend(format!("what the catalog says of {} was read from {them} once more", count(lost, "package")));
+            self.root.mend(format!("what the catalog says of {} was read from {them} once more", count(lost, "package")));
         }
         self.entries(members)
     }
@@ -470,8 +283,8 @@ impl Repository {
         let package = match self.package(digest) {
             Err(error) if !error.is_machine() => {
                 let package = self.package_or_described(digest)?;
-                self.catalog.add(self.scratch()?, &package, &apt::paragraph_checked(&package)?)?;
-                self.mend(format!("what the catalog says of {} was read from it once more", package.id));
+                self.catalog.add(self.root.scratch()?, &package, &apt::paragraph_checked(&package)?)?;
+                self.root.mend(format!("what the catalog says of {} was read from it once more", package.id));
                 package
             }
             other => other?,
@@ -503,7 +316,7 @@ impl Repository {
                 let package = match earlier {
                     Some(package) => package,
                     None if !self.pool_path(digest).is_file() => {
-                        self.check_not_withdrawn(digest)?;
+                        self.withdrawals.check_not_withdrawn(digest)?;
                         let error = Error::new(Class::Repository, format!("the repository has no package {digest}"));
                         return Err(error.hint(format!(
                             "bring the good file again with `twostage publish FILE`, or take it out of the channel: `twostage remove {digest}`"
@@ -515,7 +328,7 @@ impl Repository {
                 Ok((package, paragraph, is_earlier))
             })?;
             let added: Vec<(&PoolPackage, &str)> = read.iter().map(|(package, paragraph, _)| (package, paragraph.as_str())).collect();
-            self.catalog.add_all(self.scratch()?, &added)?;
+            self.catalog.add_all(self.root.scratch()?, &added)?;
             for (package, _, is_earlier) in read {
                 if is_earlier {
                     let _ = std::fs::remove_file(self.earlier_description_path(&package.sha256));
@@ -528,7 +341,7 @@ impl Repository {
         Ok(again)
     }
 
-    /// [`Repository::describe`], for whoever needs the package.
+    /// [`Pool::describe`], for whoever needs the package.
     fn described(&self, digest: &Sha256) -> Result<PoolPackage> {
         self.describe(digest).map_err(|cause| {
             let error = Error::new(Class::Repository, format!("the repository has no package {digest}")).because(cause);
@@ -550,10 +363,10 @@ impl Repository {
         file.rewind().or_fail(Class::Repository, failed)?;
         if rpm::looks_like_rpm(&start) {
             // Of one whose file is as it was when it was hashed, only the digest of the whole is not known.
-            let whole = if self.is_unchanged(digest, &file).or_fail(Class::Repository, failed)? {
-                rpms::whole(&mut file).or_fail(Class::Repository, failed)?
+            let whole = if self.root.is_unchanged(digest, &file).or_fail(Class::Repository, failed)? {
+                rpm::prefix::whole(&mut file).or_fail(Class::Repository, failed)?
             } else {
-                let (identity, whole) = rpms::digests(&mut file).or_fail(Class::Repository, failed)?;
+                let (identity, whole) = rpm::prefix::digests(&mut file).or_fail(Class::Repository, failed)?;
                 if identity != Some(*digest) {
                     return Err(damaged());
                 }
@@ -564,7 +377,7 @@ impl Repository {
             package.rpm.iter_mut().for_each(|rpm| rpm.file_sha256 = whole);
             return Ok(package);
         }
-        if !self.is_whole(&path, *digest, size) {
+        if !self.root.is_whole(&path, *digest, size) {
             return Err(damaged());
         }
         if start == ARCHIVE {
@@ -609,11 +422,11 @@ impl Repository {
     /// It cannot be read or written.
     pub fn put_blob(&self, input: impl Read) -> Result<Blob> {
         let (file, blob) = self.store(input, "a blob")?;
-        self.check_not_withdrawn(&blob.sha256)?;
+        self.withdrawals.check_not_withdrawn(&blob.sha256)?;
         let path = self.blob_path(&blob.sha256);
-        if !self.is_whole(&path, blob.sha256, blob.size) {
+        if !self.root.is_whole(&path, blob.sha256, blob.size) {
             disk::keep(file, &path)?;
-            self.just_written(&path);
+            self.root.just_written(&path);
         }
         Ok(blob)
     }
@@ -621,7 +434,7 @@ impl Repository {
     /// Writes a temporary file and hashes it on the way.
     pub(crate) fn store(&self, mut input: impl Read, what: &str) -> Result<(NamedTempFile, Blob)> {
         let failed = || format!("cannot store {what}");
-        let mut file = self.scratch()?.file()?;
+        let mut file = self.root.scratch()?.file()?;
         let (mut hasher, mut size, mut buffer) = (Hasher::default(), 0, vec![0; 128 << 10]);
         loop {
             match input.read(&mut buffer) {
@@ -680,13 +493,13 @@ fn unique(entries: &mut Vec<Arc<Entry>>) {
 /// Packages whose descriptions are in memory at once.
 const DESCRIBED_AT_ONCE: usize = 1024;
 /// What [`rpm::looks_like_rpm`] looks at.
-const MAGIC: u64 = 4;
+pub(crate) const MAGIC: u64 = 4;
 /// What a deb starts with (ar(5)).
 pub(crate) const ARCHIVE: &[u8] = b"!<arch>\n";
 /// What mends the description of a package that is in the pool.
 const DESCRIBE_AGAIN: &str = "`twostage channel --repair` reads the packages of every channel once more";
 
-fn source_package(parsed: &control::Dsc, size: u64, sha256: Sha256) -> Result<PoolPackage> {
+pub(crate) fn source_package(parsed: &control::Dsc, size: u64, sha256: Sha256) -> Result<PoolPackage> {
     let files = parsed.files.iter().map(|listed| PoolFile { name: listed.name.clone(), size: listed.size, sha256: listed.sha256 });
     Ok(PoolPackage {
         kind: Kind::Source,
@@ -702,7 +515,7 @@ fn source_package(parsed: &control::Dsc, size: u64, sha256: Sha256) -> Result<Po
     })
 }
 
-fn extra_package(kind: Extra, blob: &Blob) -> PoolPackage {
+pub(crate) fn extra_package(kind: Extra, blob: &Blob) -> PoolPackage {
     let (word, name, _) = kind.names();
     PoolPackage {
         kind: Kind::Extra(kind),
@@ -761,36 +574,4 @@ pub(crate) fn from_rpm(rpm: rpm::Rpm) -> PoolPackage {
 pub(crate) fn shard(root: &Path, digest: &Sha256) -> PathBuf {
     let name = digest.to_string();
     root.join(&name[..2]).join(name)
-}
-
-/// A `.dsc` comes from outside; its file names must not lead out of its folder.
-fn check_plain_name(name: &str, hint: &str) -> Result<()> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "+-._~:%".contains(c);
-    if name.is_empty() || name.starts_with('.') || name.len() > 255 || !name.chars().all(plain) {
-        return Err(Error::new(Class::Repository, format!("{hint} names {name:?}, which is no plain file name")));
-    }
-    Ok(())
-}
-
-/// Writes what is read, so that the bytes are read once.
-struct Tee<'a, R> {
-    input: R,
-    output: &'a mut File,
-    hasher: Option<Hasher>,
-    failed: Option<io::Error>,
-}
-
-impl<R: Read> Read for Tee<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.input.read(buffer)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buffer[..n]);
-        }
-        if let Err(error) = self.output.write_all(&buffer[..n]) {
-            let kind = error.kind();
-            self.failed = Some(error);
-            return Err(kind.into());
-        }
-        Ok(n)
-    }
 }

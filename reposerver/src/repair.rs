@@ -48,19 +48,19 @@ impl Repository {
     /// [`Repaired::lost`].
     pub fn repair(&self, channel: &str, now: i64) -> Result<Repaired> {
         check_channel_name(channel)?;
-        self.forget();
+        self.pool.forget();
         let mut repaired = Repaired::default();
-        let key = self.key(now);
-        let _ = self.scratch();
-        let _held = self.hold()?;
+        let key = self.signing.key(now);
+        let _ = self.root.scratch();
+        let _held = self.root.hold()?;
         let done = self.repair_held(channel, now, key, &mut repaired);
-        repaired.mended.extend(self.mended());
-        self.remember();
+        repaired.mended.extend(self.root.mended());
+        self.pool.remember();
         done.map(|()| repaired)
     }
 
     pub(crate) fn repair_held(&self, name: &str, now: i64, key: Result<Arc<Key>>, repaired: &mut Repaired) -> Result<()> {
-        let state = match self.channel_now(name) {
+        let state = match self.channels.channel_now(name) {
             Ok(Some(state)) => state,
             Ok(None) => {
                 return Err(Error::new(Class::Repository, format!("there is no channel {name}")).hint("`twostage channel` lists all"));
@@ -68,8 +68,8 @@ impl Repository {
             Err(error) if error.is_machine() => return Err(error),
             Err(error) => match self.newest_state(name)? {
                 Some(state) => {
-                    self.write_state(name, &state)?;
-                    self.mend(format!("channel {name} was made anew from its history, as of {}", date::release(state.date)));
+                    self.channels.write_state(name, &state)?;
+                    self.root.mend(format!("channel {name} was made anew from its history, as of {}", date::release(state.date)));
                     state
                 }
                 None => {
@@ -78,10 +78,10 @@ impl Repository {
                 }
             },
         };
-        let present = self.past_path(name, state.date);
+        let present = self.channels.past_path(name, state.date);
         let bytes = seal::close(&state)?;
         if fs::read(&present).ok().as_deref() != Some(&bytes[..]) {
-            disk::write(self.scratch()?, &present, &bytes)?;
+            disk::write(self.root.scratch()?, &present, &bytes)?;
         }
         let key = match key {
             Ok(key) => key,
@@ -111,12 +111,13 @@ impl Repository {
 
     pub(crate) fn repair_snapshot(&self, id: &SnapshotId, members: &BTreeSet<Sha256>, now: i64, repaired: &mut Repaired) -> Result<()> {
         // Without all of its packages it can only stay as it is.
-        if let Some(withdrawn) = self.all_withdrawn()?.iter().find(|digest| members.contains(*digest)) {
-            let snapshot = self.stored(id)?.filter(|snapshot| self.damaged_in(snapshot).is_none());
+        if let Some(withdrawn) = self.withdrawals.all_withdrawn()?.iter().find(|digest| members.contains(*digest)) {
+            let snapshot = self.snapshots.stored(id)?.filter(|snapshot| self.snapshots.damaged_in(snapshot).is_none());
             repaired.files += snapshot.as_ref().map_or(0, |snapshot| 2 + snapshot.files.apt.len());
             return match snapshot {
                 Some(_) => Ok(()),
                 None => self
+                    .withdrawals
                     .check_not_withdrawn(withdrawn)
                     .or_fail(Class::Repository, || format!("snapshot {} is damaged, and cannot be made anew", id.short())),
             };
@@ -124,7 +125,7 @@ impl Repository {
         let mut packages = Vec::new();
         let before = repaired.lost.len();
         let digests: Vec<Sha256> = members.iter().copied().collect();
-        for described in workers::for_each(&digests, |digest| Ok(self.described_whole(digest)))? {
+        for described in workers::for_each(&digests, |digest| Ok(self.pool.described_whole(digest)))? {
             match described {
                 Ok(package) => {
                     repaired.files += 1 + package.files.len();
@@ -136,32 +137,32 @@ impl Repository {
         }
         if packages.len() < members.len() {
             // Its packages are named; without them there is nothing to make it from.
-            return if before < repaired.lost.len() { Ok(()) } else { self.stored(id).map(drop) };
+            return if before < repaired.lost.len() { Ok(()) } else { self.snapshots.stored(id).map(drop) };
         }
-        let entries = self.entries(members.iter())?;
+        let entries = self.pool.entries(members.iter())?;
         if Sha256::of(list(&entries)?.as_bytes()) != id.0 {
             return Err(Error::new(Class::Repository, format!("the packages that are known of snapshot {} make another", id.short())));
         }
-        repaired.files += 2 + self.persist_again(id, &entries, now)?.files.apt.len();
+        repaired.files += 2 + self.snapshots.persist_again(id, &entries, now)?.files.apt.len();
         Ok(())
     }
 
     /// Signs the channel anew where what it is signed for is no more what the snapshot has.
     fn repair_pointer(&self, name: &str, state: &Channel, now: i64, key: &Key) -> Result<()> {
-        let Some(snapshot) = self.stored(&state.snapshot)? else { return Ok(()) };
+        let Some(snapshot) = self.snapshots.stored(&state.snapshot)? else { return Ok(()) };
         if !self.is_current(state, &snapshot, key, now) {
             self.write_next(name, Some(state), &snapshot, state.members.clone(), now.max(state.date.saturating_add(1)), key)?;
-            self.mend(format!("channel {name} was signed anew"));
+            self.root.mend(format!("channel {name} was signed anew"));
         }
         Ok(())
     }
 
     /// The states whose groups cannot be read get one group of what their snapshot has.
     fn repair_history(&self, name: &str, state: &Channel, repaired: &mut Repaired) -> Result<()> {
-        let known: BTreeSet<i64> = self.states(name)?.into_iter().map(|state| state.date).collect();
+        let known: BTreeSet<i64> = self.channels.states(name)?.into_iter().map(|state| state.date).collect();
         repaired.files += 1 + state.history.len();
         for (at, earlier) in state.history.iter().enumerate().filter(|(_, earlier)| !known.contains(&earlier.date)) {
-            let path = self.past_path(name, earlier.date);
+            let path = self.channels.past_path(name, earlier.date);
             match self.members_of(&earlier.snapshot) {
                 Ok(members) => {
                     let groups = Members::from([("moved".to_string(), members)]);
@@ -174,9 +175,9 @@ impl Repository {
                         serial,
                         ..state.clone()
                     };
-                    disk::write(self.scratch()?, &path, &seal::close(&past)?)?;
+                    disk::write(self.root.scratch()?, &path, &seal::close(&past)?)?;
                     let when = date::release(earlier.date);
-                    self.mend(format!("channel {name}: the state of {when} has its packages again; their groups are lost"));
+                    self.root.mend(format!("channel {name}: the state of {when} has its packages again; their groups are lost"));
                 }
                 Err(error) if error.is_machine() => return Err(error),
                 Err(_) => {}
@@ -187,28 +188,29 @@ impl Repository {
 
     /// The newest state of a channel that its history has.
     fn newest_state(&self, name: &str) -> Result<Option<Channel>> {
-        let states = self.states(name)?;
+        let states = self.channels.states(name)?;
         let Some(State { serial, date, snapshot, members }) = states.first().cloned() else { return Ok(None) };
-        let read = disk::read(&self.past_path(name, date))?.map(|bytes| seal::open::<Channel>(&bytes));
+        let read = disk::read(&self.channels.past_path(name, date))?.map(|bytes| seal::open::<Channel>(&bytes));
         if let Some(Ok(state)) = read {
             return Ok(Some(state));
         }
         // One of before, which has no signatures: those that it gets say the same as the snapshot's, until it is signed anew.
         let history = states.iter().skip(1).map(|state| Earlier { snapshot: state.snapshot, date: state.date });
-        let signed = self.stored(&snapshot).ok().flatten().map(|snapshot| snapshot.signed.clone());
+        let signed = self.snapshots.stored(&snapshot).ok().flatten().map(|snapshot| snapshot.signed.clone());
         let signed = signed.ok_or_else(|| Error::new(Class::Repository, format!("snapshot {} cannot be read either", snapshot.short())))?;
         Ok(Some(Channel { snapshot, date, members, history: history.take(self.settings.keep).collect(), serial, signed }))
     }
 
     fn without_history(&self, name: &str, cause: Error) -> Result<Error> {
-        let snapshots = self.snapshots()?;
-        let mut dated: Vec<_> = snapshots.iter().filter_map(|id| Some((self.stored(id).ok()??.signed.date, id.short()))).collect();
+        let snapshots = self.snapshots.ids()?;
+        let mut dated: Vec<_> =
+            snapshots.iter().filter_map(|id| Some((self.snapshots.stored(id).ok()??.signed.date, id.short()))).collect();
         dated.sort();
         let newest =
             dated.iter().rev().take(3).map(|(when, id)| format!("@{id} of {}", date::release(*when))).collect::<Vec<_>>().join(", ");
         let hint = format!(
             "remove {}, then `twostage channel {name} --to SNAPSHOT` makes it anew{}",
-            self.channel_path(name).display(),
+            self.channels.channel_path(name).display(),
             if newest.is_empty() { String::new() } else { format!("; the newest snapshots are {newest}") }
         );
         let what = format!("channel {name} cannot be made anew: its history has no state that can be read");
@@ -222,18 +224,19 @@ impl Repository {
     /// There is no such channel, it is broken, or cannot be written.
     pub fn redate(&self, channel: &str, now: i64) -> Result<Published> {
         check_channel_name(channel)?;
-        let key = self.key(now)?;
-        let _ = self.scratch();
-        let _held = self.hold()?;
-        let old = self.channel_now(channel)?.ok_or_else(|| Error::new(Class::Repository, format!("there is no channel {channel}")))?;
+        let key = self.signing.key(now)?;
+        let _ = self.root.scratch();
+        let _held = self.root.hold()?;
+        let old =
+            self.channels.channel_now(channel)?.ok_or_else(|| Error::new(Class::Repository, format!("there is no channel {channel}")))?;
         let entries = self.whole_entries(old.members.values().flatten())?;
-        let snapshot = self.persist_again(&old.snapshot, &entries, now)?;
+        let snapshot = self.snapshots.persist_again(&old.snapshot, &entries, now)?;
         let changed = old.date > now.saturating_add(MOST_AHEAD);
         if changed {
             self.write_next(channel, Some(&old), &snapshot, old.members.clone(), now, &key)?;
         }
-        self.remember();
-        Ok(Published { snapshot: snapshot.id, previous: Some(old.snapshot), changed, mended: self.mended() })
+        self.pool.remember();
+        Ok(Published { snapshot: snapshot.id, previous: Some(old.snapshot), changed, mended: self.root.mended() })
     }
 
     /// Signs every channel with the key that is there, or a new one, whoever signed before. Gives the key's fingerprint
@@ -243,11 +246,11 @@ impl Repository {
     /// The key cannot be read or made, a channel is broken or has damaged packages, or something cannot be written. All other
     /// channels are signed.
     pub fn rekey(&self, now: i64) -> Result<(String, Vec<String>)> {
-        let key = self.read_or_make_key(now, false)?;
-        *crate::lock(&self.key) = Some(Arc::clone(&key));
-        let _ = self.scratch();
-        let _held = self.hold()?;
-        let names = self.channels()?;
+        let key = self.signing.read_or_make_key(now, false)?;
+        *crate::lock(&self.signing.key) = Some(Arc::clone(&key));
+        let _ = self.root.scratch();
+        let _held = self.root.hold()?;
+        let names = self.channels.names()?;
         // One channel that is broken keeps no other from its signature.
         let mut broken = None;
         for name in &names {
@@ -257,7 +260,7 @@ impl Repository {
                 broken.get_or_insert(error);
             }
         }
-        self.keep_public(&key)?;
+        self.signing.keep_public(&key)?;
         broken.map_or(Ok((key.fingerprint().to_string(), names)), Err)
     }
 }

@@ -28,7 +28,7 @@ impl Repository {
         let Some(most) = self.settings.retention.versions else { return Vec::new() };
         let mut by_name = BTreeMap::<_, Vec<_>>::new();
         // What the catalog does not know is looked at by whoever publishes.
-        for entry in self.catalog.get_all(group.iter()).unwrap_or_default().into_iter().filter_map(|(_, entry)| entry) {
+        for entry in self.pool.catalog.get_all(group.iter()).unwrap_or_default().into_iter().filter_map(|(_, entry)| entry) {
             if !matches!(entry.kind, crate::Kind::Extra(_)) {
                 let kind = std::mem::discriminant(&entry.kind);
                 let name = (entry.name().to_string(), entry.arch().to_string(), format!("{kind:?}"));

@@ -13,21 +13,19 @@
 //! change, and so yum's files; those with the earlier digests stay beside them.
 
 use crate::apt::{self, Listed};
-use crate::assemble::{self, Base, Blocks, Made, Outline, Packing};
-use crate::catalog::{Entry, Rendered};
-use crate::rpms::Served;
+use crate::assemble::{self, Blocks, Packing};
+use crate::catalog::Entry;
+use crate::folder::RepositoryFolder;
 use crate::sign::Key;
-use crate::{Kind, PoolPackage, Repository, Settings, disk, lock, pool, seal, workers, yum};
+use crate::{Pool, Settings, Signing, disk, lock, pool, seal, workers, yum};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use twostage_model::error::OrFail;
 use twostage_model::{Class, DigestSet, Error, Manifest, Result, Sha256, SnapshotId, date};
-use twostage_package::rpm::Header;
 
 /// What a snapshot is, for people and for whoever pins it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,39 +135,33 @@ pub(crate) struct Snapshot {
     pub(crate) files: Files,
     pub(crate) signed: Signed,
     /// The index files' bytes, when they are on no disk.
-    held: Option<Held>,
+    pub(crate) held: Option<Held>,
 }
 
 /// Index files that are on no disk yet, or in memory only.
 #[derive(Default)]
-struct Held {
+pub(crate) struct Held {
     /// By path below `dists/twostage/`.
-    apt: BTreeMap<String, Body>,
+    pub(crate) apt: BTreeMap<String, IndexBody>,
     /// By name in `repodata/`.
-    yum: BTreeMap<String, Body>,
-    blocks: Blocks,
+    pub(crate) yum: BTreeMap<String, IndexBody>,
+    pub(crate) blocks: Blocks,
 }
 
 /// The content of an index file.
-enum Body {
+pub(crate) enum IndexBody {
     Bytes(Bytes),
     /// What another snapshot has in this file.
     Same(PathBuf),
 }
 
-impl Body {
+impl IndexBody {
     fn bytes(&self) -> Option<&Bytes> {
         match self {
-            Body::Bytes(bytes) => Some(bytes),
-            Body::Same(_) => None,
+            IndexBody::Bytes(bytes) => Some(bytes),
+            IndexBody::Same(_) => None,
         }
     }
-}
-
-/// A snapshot whose index files the next one is made from.
-struct Earlier<'a> {
-    snapshot: &'a Snapshot,
-    blocks: Blocks,
 }
 
 /// Recently served index files: packages come and go, the lists of the last few snapshots are what
@@ -209,7 +201,24 @@ impl Bodies {
     }
 }
 
-impl Repository {
+/// The snapshots on disk, and those that only this process holds.
+pub struct Snapshots {
+    pub(crate) root: Arc<RepositoryFolder>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) signing: Arc<Signing>,
+    read: disk::Cache<SnapshotId, Snapshot>,
+    pub(crate) transients: Mutex<HashMap<SnapshotId, Arc<Snapshot>>>,
+    bodies: Mutex<Bodies>,
+}
+
+impl Snapshots {
+    pub(crate) fn new(root: &Arc<RepositoryFolder>, settings: &Arc<Settings>, pool: &Arc<Pool>, signing: &Arc<Signing>) -> Snapshots {
+        let (root, settings, pool, signing) = (Arc::clone(root), Arc::clone(settings), Arc::clone(pool), Arc::clone(signing));
+        let (read, transients, bodies) = (disk::Cache::default(), Mutex::default(), Mutex::default());
+        Snapshots { root, settings, pool, signing, read, transients, bodies }
+    }
+
     /// Makes a snapshot of `members` that only this process holds: for builder containers, whose sets
     /// of packages nobody asks for again. `now` (seconds since 1970) is the date of its Release.
     ///
@@ -217,7 +226,7 @@ impl Repository {
     /// A member is not in the pool, or two members are one name, version and architecture with two
     /// contents.
     pub fn transient(&self, members: &[Sha256], now: i64) -> Result<SnapshotId> {
-        let entries = self.entries(members.iter())?;
+        let entries = self.pool.entries(members.iter())?;
         let snapshot = self.render(list(&entries)?, &entries, now, None)?;
         let id = snapshot.id;
         lock(&self.transients).insert(id, Arc::new(snapshot));
@@ -234,11 +243,29 @@ impl Repository {
         Ok(snapshot.and_then(|snapshot| snapshot.files.yum.as_ref().map(|yum| yum.keys.iter().cloned().collect())).unwrap_or_default())
     }
 
+    /// The names of all snapshots on disk, whole or not.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn ids(&self) -> Result<Vec<SnapshotId>> {
+        let folder = self.root.join("snapshots");
+        let failed = || format!("cannot read {}", folder.display());
+        let mut ids = Vec::new();
+        if folder.is_dir() {
+            for entry in fs::read_dir(&folder).or_fail(Class::System, failed)? {
+                let name = entry.or_fail(Class::System, failed)?.file_name();
+                ids.extend(name.to_str().and_then(|name| name.parse().ok()).map(SnapshotId));
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
     /// What a snapshot on disk holds; nothing when there is none of that name.
     ///
     /// # Errors
     /// It is there and cannot be read.
-    pub fn snapshot_info(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>> {
+    pub fn info(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>> {
         let Some(snapshot) = self.stored(id)? else { return Ok(None) };
         let text =
             std::str::from_utf8(&snapshot.list).or_fail(Class::Repository, || format!("snapshot {}: the list is no text", id.short()))?;
@@ -261,207 +288,6 @@ impl Repository {
         }
     }
 
-    /// [`Repository::render_once`], and again where a text of the catalog is damaged: the catalog is made anew then.
-    fn render(&self, list: String, entries: &[Arc<Entry>], date: i64, base: Option<&Snapshot>) -> Result<Snapshot> {
-        let list = Bytes::from(list);
-        match self.render_once(&list, entries, date, base) {
-            Err(error) if !error.is_machine() && self.catalog.is_damaged() => {
-                self.catalog.discard(self.scratch()?)?;
-                self.mend("the catalog was damaged, and is made anew from the packages".into());
-                let digests: Vec<Sha256> = entries.iter().map(|entry| entry.sha256).collect();
-                let mut entries = self.entries_again(digests.iter())?;
-                pool::sort(&mut entries);
-                self.render_once(&list, &entries, date, base)
-            }
-            other => other,
-        }
-    }
-
-    fn render_once(&self, list: &Bytes, entries: &[Arc<Entry>], date: i64, base: Option<&Snapshot>) -> Result<Snapshot> {
-        let key = self.key(date)?;
-        let texts = self.yum_texts(entries, &key)?;
-        let earlier = base.and_then(|snapshot| Some(Earlier { snapshot, blocks: self.blocks_of(&snapshot.id)? }));
-        let mut held = Held::default();
-        let apt = self.render_apt(entries, earlier.as_ref(), &mut held)?;
-        let yum = self.render_yum(entries, &texts, &key, earlier.as_ref(), &mut held)?;
-        let files = Files { apt, yum };
-        let signed = Signed::new(&key, &self.settings.origin, date, None, &files)?;
-        let members = entries.iter().map(|entry| entry.sha256).collect();
-        Ok(Snapshot { id: SnapshotId(Sha256::of(list)), list: list.clone(), members, files, signed, held: Some(held) })
-    }
-
-    /// Makes indexes, each by its name in `blocks`, on all processors.
-    fn assemble_all(&self, outlines: &[(String, Outline, Vec<Packing>)], earlier: Option<&Earlier<'_>>) -> Result<Vec<Made>> {
-        let packs = self.catalog.packs_made(self.scratch()?)?;
-        workers::for_each(outlines, |(name, outline, packings)| {
-            let base = earlier.and_then(|earlier| {
-                let read = |at: usize| self.earlier_body(earlier, name, *packings.get(at)?);
-                Some(Base { blocks: earlier.blocks.get(name)?, read: Box::new(read) })
-            });
-            assemble::assemble(outline, &packs, packings, base.as_ref())
-        })
-    }
-
-    /// The file of an index in an earlier snapshot, and what is said of it.
-    fn earlier_file(&self, earlier: &Earlier<'_>, name: &str, packing: Packing) -> Option<(PathBuf, Listed)> {
-        let folder = self.snapshot_folder(&earlier.snapshot.id);
-        if let Some(listed) = earlier.snapshot.files.apt.get(&format!("{name}{}", packing.ending())) {
-            return Some((folder.join("dists").join(apt::SUITE).join(format!("{name}{}", packing.ending())), *listed));
-        }
-        let file = earlier.snapshot.files.yum.iter().flat_map(|yum| &yum.files).find(|file| yum_name(&file.kind, packing) == name)?;
-        Some((folder.join("repodata").join(&file.name), Listed { sha256: file.sha256, size: file.size }))
-    }
-
-    fn earlier_body(&self, earlier: &Earlier<'_>, name: &str, packing: Packing) -> Option<Bytes> {
-        let (path, listed) = self.earlier_file(earlier, name, packing)?;
-        let is_whole = self.is_whole(&path, listed.sha256, listed.size);
-        is_whole.then(|| fs::read(path).ok().map(Bytes::from)).flatten()
-    }
-
-    fn render_apt(&self, entries: &[Arc<Entry>], earlier: Option<&Earlier<'_>>, held: &mut Held) -> Result<BTreeMap<String, Listed>> {
-        let outlines = apt::outlines(entries, &self.settings.architectures);
-        let outlines: Vec<_> = outlines.into_iter().map(|(path, outline)| (path, outline, apt::PACKINGS.to_vec())).collect();
-        let made = self.assemble_all(&outlines, earlier)?;
-        let mut files = BTreeMap::new();
-        for ((path, outline, packings), made) in outlines.into_iter().zip(made) {
-            match made {
-                Made::New { plain, packed, blocks } => {
-                    files.insert(path.clone(), Listed { sha256: plain.0, size: plain.1 });
-                    for (packing, (body, sha256)) in packings.iter().zip(packed) {
-                        let path = format!("{path}{}", packing.ending());
-                        files.insert(path.clone(), Listed { sha256, size: body.len() as u64 });
-                        held.apt.insert(path, Body::Bytes(body));
-                    }
-                    held.blocks.insert(path, blocks);
-                }
-                Made::Same => {
-                    let Some(earlier) = earlier else { continue };
-                    for ending in std::iter::once("").chain(packings.iter().map(|packing| packing.ending())) {
-                        let path = format!("{path}{ending}");
-                        files.extend(earlier.snapshot.files.apt.get(&path).map(|listed| (path, *listed)));
-                    }
-                    for packing in &packings {
-                        let file = self.earlier_file(earlier, &path, *packing);
-                        held.apt.extend(file.map(|(file, _)| (format!("{path}{}", packing.ending()), Body::Same(file))));
-                    }
-                    assemble::keep_same(&mut held.blocks, &path, &earlier.blocks);
-                }
-            }
-            drop(outline);
-        }
-        Ok(files)
-    }
-
-    /// yum's files for rpms with these texts, and for what goes with them; nothing when there is none of either.
-    fn render_yum(
-        &self,
-        entries: &[Arc<Entry>],
-        texts: &[Arc<Rendered>],
-        key: &Key,
-        earlier: Option<&Earlier<'_>>,
-        held: &mut Held,
-    ) -> Result<Option<yum::Listing>> {
-        let extras: Vec<&Arc<Entry>> = entries.iter().filter(|entry| matches!(entry.kind, Kind::Extra(_))).collect();
-        if texts.is_empty() && extras.is_empty() {
-            return Ok(None);
-        }
-        let compression = self.settings.yum_compression;
-        let packing = yum::packing(compression);
-        let outlines: Vec<_> =
-            yum::outlines(texts).into_iter().map(|(kind, outline)| (yum_name(kind, packing), outline, vec![packing])).collect();
-        let mut files = Vec::new();
-        for ((name, ..), made) in outlines.iter().zip(self.assemble_all(&outlines, earlier)?) {
-            let kind = name.split('.').next().unwrap_or_default();
-            match made {
-                Made::New { plain, packed, blocks } => {
-                    for (body, sha256) in packed {
-                        let file = yum::listed(kind, name, plain, &body, sha256);
-                        held.yum.insert(file.name.clone(), Body::Bytes(body));
-                        files.push(file);
-                    }
-                    held.blocks.insert(name.clone(), blocks);
-                }
-                Made::Same => {
-                    let Some(earlier) = earlier else { continue };
-                    let listing = earlier.snapshot.files.yum.iter().flat_map(|yum| &yum.files);
-                    for file in listing.filter(|file| file.kind == kind) {
-                        let path = self.repodata_path(&earlier.snapshot.id, &file.name);
-                        held.yum.insert(file.name.clone(), Body::Same(path));
-                        files.push(file.clone());
-                    }
-                    assemble::keep_same(&mut held.blocks, name, &earlier.blocks);
-                }
-            }
-        }
-        let mut seen = BTreeMap::new();
-        for entry in extras {
-            let Kind::Extra(extra) = entry.kind else { continue };
-            let mut content = Vec::new();
-            let mut file = self.open_verified(&*self.package_or_described(&entry.sha256)?, &entry.sha256)?;
-            file.read_to_end(&mut content).or_fail(Class::Repository, || format!("cannot read {}", entry.shown()))?;
-            if seen.insert(extra, content).is_some() {
-                return Err(Error::new(Class::Repository, format!("a snapshot can have one {}, and here are two", extra.names().1))
-                    .hint("take the earlier one out of the channel, or merge them"));
-            }
-        }
-        for (extra, content) in seen {
-            let (file, body) = yum::passed_on(extra, content, compression)?;
-            held.yum.insert(file.name.clone(), Body::Bytes(body));
-            files.push(file);
-        }
-        let mut keys: BTreeSet<String> = texts.iter().flat_map(|rendered| rendered.signers.iter().cloned()).collect();
-        keys.remove(key.fingerprint());
-        Ok(Some(yum::Listing { fingerprint: key.fingerprint().to_string(), keys, compression, files }))
-    }
-
-    /// The texts for yum of the rpms among `entries`, in their order, as they are served: those without a signature are
-    /// signed on the way.
-    fn yum_texts(&self, entries: &[Arc<Entry>], key: &Key) -> Result<Vec<Arc<Rendered>>> {
-        let rpms: Vec<&Arc<Entry>> = entries.iter().filter(|entry| entry.kind.is_rpm()).collect();
-        if rpms.is_empty() {
-            return Ok(Vec::new());
-        }
-        let known = self.known_keys(Some(key))?;
-        let fingerprints: HashSet<&str> = known.iter().map(|upstream| upstream.fingerprint.as_str()).collect();
-        let mut texts = self.catalog.rendered(&rpms, key.fingerprint())?;
-        let missing: Vec<usize> = (0..rpms.len())
-            .filter(|at| {
-                let is_known = |rendered: &Arc<Rendered>| rendered.signers.iter().all(|signer| fingerprints.contains(signer.as_str()));
-                !texts[*at].as_ref().is_some_and(is_known)
-            })
-            .collect();
-        let scratch = self.scratch()?;
-        for some in missing.chunks(RENDERED_AT_ONCE) {
-            let made = std::sync::Mutex::new(BTreeSet::new());
-            let rendered = workers::for_each(some, |at| {
-                let package = self.package_or_described(&rpms[*at].sha256)?;
-                let served = match self.served_upstream(&package, &known)? {
-                    Some(served) => served,
-                    None => {
-                        let mut new = BTreeSet::new();
-                        let served = self.served_signed(&package, key, &mut new)?;
-                        lock(&made).append(&mut new);
-                        served
-                    }
-                };
-                let (_, header) = self.head(&package)?;
-                let texts = yum::render(&package, &Header::parse(&header)?, &served)?;
-                Ok::<(Arc<PoolPackage>, Served, [Vec<u8>; 3]), Error>((package, served, texts))
-            })?;
-            disk::sync_files(&self.root, &lock(&made))?;
-            let new: Vec<_> = rendered.iter().map(|(package, served, texts)| (package.as_ref(), served, texts)).collect();
-            for (at, added) in some.iter().zip(self.catalog.add_rendered(scratch, &new)?) {
-                texts[*at] = Some(added);
-            }
-        }
-        Ok(texts.into_iter().flatten().collect())
-    }
-
-    /// The blocks of a snapshot's index files; nothing where they are not known.
-    fn blocks_of(&self, id: &SnapshotId) -> Option<Blocks> {
-        assemble::read_blocks(&fs::read(self.snapshot_folder(id).join("blocks")).ok()?)
-    }
-
     /// The snapshot of these packages, on disk and whole: what of it is not is made anew, from the catalog and the pool, and
     /// what `base` has of it is taken from there.
     /// Needs no lock: whoever comes second finds it there.
@@ -471,7 +297,7 @@ impl Repository {
         let entries = entries.as_slice();
         let list = list(entries)?;
         let id = SnapshotId(Sha256::of(list.as_bytes()));
-        let key = self.key(now)?;
+        let key = self.signing.key(now)?;
         let readable = match self.stored(&id) {
             Err(error) if error.is_machine() => return Err(error),
             other => other.ok().flatten(),
@@ -485,7 +311,7 @@ impl Repository {
         {
             let texts = self.yum_texts(entries, &key)?;
             if snapshot.files.is_current(&key, &self.settings) {
-                self.sign_again(&texts, &key)?;
+                self.signing.sign_again(&texts, &key)?;
             }
             // A release from the future, made when the clock was wrong, is taken by no client.
             let from_future = snapshot.signed.date > date::now().saturating_add(MOST_AHEAD);
@@ -502,7 +328,7 @@ impl Repository {
             }
             let date = if from_future { now } else { snapshot.signed.date };
             let signed = Signed::new(&key, &self.settings.origin, date, None, &files)?;
-            disk::write(self.scratch()?, &self.snapshot_folder(&id).join("signed.json"), &seal::close(&Record::of(files, signed))?)?;
+            disk::write(self.root.scratch()?, &self.snapshot_folder(&id).join("signed.json"), &seal::close(&Record::of(files, signed))?)?;
         } else {
             let made = self.render(list, entries, now, base)?;
             let there = fs::symlink_metadata(self.snapshot_folder(&id)).is_ok();
@@ -513,13 +339,13 @@ impl Repository {
                 None => self.write_snapshot(&made)?,
             }
             if damaged {
-                self.mend(format!("snapshot {} was made anew from the pool", id.short()));
+                self.root.mend(format!("snapshot {} was made anew from the pool", id.short()));
             }
         }
         self.stored(&id)?.ok_or_else(|| gone(&id))
     }
 
-    /// Whether a snapshot on disk is all that [`Repository::persist`] of these packages would make.
+    /// Whether a snapshot on disk is all that [`Snapshots::persist`] of these packages would make.
     pub(crate) fn is_whole_and_current(&self, snapshot: &Snapshot, entries: &[Arc<Entry>], key: &Key) -> Result<bool> {
         let listed = |arch: &String| snapshot.files.apt.contains_key(&format!("{}/binary-{arch}/Packages", apt::COMPONENT));
         let current = self.settings.architectures.iter().all(listed)
@@ -527,17 +353,17 @@ impl Repository {
             && snapshot.signed.is_current(key, &self.settings, &snapshot.files)
             && self.damaged_in(snapshot).is_none();
         if current {
-            self.sign_again(&self.yum_texts(entries, key)?, key)?;
+            self.signing.sign_again(&self.yum_texts(entries, key)?, key)?;
         }
         Ok(current)
     }
 
-    /// [`Repository::persist`] of a snapshot that was there once: where all of it is gone, that is damage, too.
+    /// [`Snapshots::persist`] of a snapshot that was there once: where all of it is gone, that is damage, too.
     pub(crate) fn persist_again(&self, id: &SnapshotId, entries: &[Arc<Entry>], now: i64) -> Result<Arc<Snapshot>> {
         let gone = self.stored(id).is_ok_and(|there| there.is_none());
         let snapshot = self.persist(entries, now, None)?;
         if gone {
-            self.mend(format!("snapshot {} was gone, and was made anew from the pool", id.short()));
+            self.root.mend(format!("snapshot {} was gone, and was made anew from the pool", id.short()));
         }
         Ok(snapshot)
     }
@@ -551,20 +377,20 @@ impl Repository {
             let in_dists = name.strip_prefix(Path::new("dists").join(apt::SUITE)).ok().and_then(|name| held.apt.get(name.to_str()?));
             let in_repodata = name.strip_prefix("repodata").ok().and_then(|name| held.yum.get(name.to_str()?));
             if let Some(body) = in_dists.or(in_repodata)
-                && !self.is_whole(&path, listed.sha256, listed.size)
+                && !self.root.is_whole(&path, listed.sha256, listed.size)
             {
                 self.write_body(&path, body)?;
             }
         }
-        disk::write(self.scratch()?, &folder.join("blocks"), &assemble::write_blocks(&held.blocks))
+        disk::write(self.root.scratch()?, &folder.join("blocks"), &assemble::write_blocks(&held.blocks))
     }
 
-    fn write_body(&self, path: &Path, body: &Body) -> Result<()> {
+    fn write_body(&self, path: &Path, body: &IndexBody) -> Result<()> {
         match body {
-            Body::Bytes(bytes) => disk::write(self.scratch()?, path, bytes),
-            Body::Same(other) => {
+            IndexBody::Bytes(bytes) => disk::write(self.root.scratch()?, path, bytes),
+            IndexBody::Same(other) => {
                 let bytes = fs::read(other).or_fail(Class::System, || format!("cannot read {}", other.display()))?;
-                disk::write(self.scratch()?, path, &bytes)
+                disk::write(self.root.scratch()?, path, &bytes)
             }
         }
     }
@@ -586,38 +412,38 @@ impl Repository {
         let list = Listed { sha256: snapshot.id.0, size: snapshot.list.len() as u64 };
         let mut all = vec![(self.snapshot_folder(&snapshot.id).join("SHA256SUMS"), list)];
         all.extend(self.packed_files(snapshot));
-        all.into_iter().find(|(path, listed)| !self.is_whole(path, listed.sha256, listed.size)).map(|(path, _)| path)
+        all.into_iter().find(|(path, listed)| !self.root.is_whole(path, listed.sha256, listed.size)).map(|(path, _)| path)
     }
 
     fn write_snapshot(&self, snapshot: &Snapshot) -> Result<()> {
         let failed = || format!("cannot write snapshot {}", snapshot.id.short());
-        let made = self.scratch()?.folder()?;
+        let made = self.root.scratch()?.folder()?;
         let mut names = vec![];
-        let mut write = |name: PathBuf, body: &Body| -> Result<()> {
+        let mut write = |name: PathBuf, body: &IndexBody| -> Result<()> {
             let path = made.path().join(&name);
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent).or_fail(Class::System, failed)?;
             }
             match body {
-                Body::Bytes(bytes) => fs::write(&path, bytes),
+                IndexBody::Bytes(bytes) => fs::write(&path, bytes),
                 // It is never written to again, so one file can have two names.
-                Body::Same(other) => fs::hard_link(other, &path).or_else(|_| fs::copy(other, &path).map(drop)),
+                IndexBody::Same(other) => fs::hard_link(other, &path).or_else(|_| fs::copy(other, &path).map(drop)),
             }
             .or_fail(Class::System, failed)?;
             names.push(name);
             Ok(())
         };
-        write("SHA256SUMS".into(), &Body::Bytes(snapshot.list.clone()))?;
+        write("SHA256SUMS".into(), &IndexBody::Bytes(snapshot.list.clone()))?;
         let record = Record::of(snapshot.files.clone(), snapshot.signed.clone());
-        write("signed.json".into(), &Body::Bytes(seal::close(&record)?.into()))?;
+        write("signed.json".into(), &IndexBody::Bytes(seal::close(&record)?.into()))?;
         if let Some(held) = &snapshot.held {
             let dists = Path::new("dists").join(apt::SUITE);
             held.apt.iter().try_for_each(|(path, body)| write(dists.join(path), body))?;
             held.yum.iter().try_for_each(|(name, body)| write(Path::new("repodata").join(name), body))?;
-            write("blocks".into(), &Body::Bytes(assemble::write_blocks(&held.blocks).into()))?;
+            write("blocks".into(), &IndexBody::Bytes(assemble::write_blocks(&held.blocks).into()))?;
         }
         // What was added to the catalog for it waits for the disk at the same time.
-        let (catalog, tree) = workers::both(true, || self.catalog.sync(), || sync_tree(made.path(), &names));
+        let (catalog, tree) = workers::both(true, || self.pool.catalog.sync(), || sync_tree(made.path(), &names));
         tree?;
         catalog?;
         let place = self.snapshot_folder(&snapshot.id);
@@ -632,12 +458,12 @@ impl Repository {
                 return Ok(()); // another publisher was first
             }
             // What is there is broken, or lacks an architecture: it goes aside, to be swept.
-            let aside = self.scratch()?.folder()?;
+            let aside = self.root.scratch()?.folder()?;
             fs::rename(&place, aside.path().join("replaced")).or_fail(Class::System, failed)?;
             fs::rename(made.path(), &place).or_fail(Class::System, failed)?;
         }
         let _ = made.keep();
-        names.iter().filter(|name| *name != Path::new("signed.json")).for_each(|name| self.just_written(&place.join(name)));
+        names.iter().filter(|name| *name != Path::new("signed.json")).for_each(|name| self.root.just_written(&place.join(name)));
         disk::sync_folder(&parent)
     }
 
@@ -654,7 +480,7 @@ impl Repository {
         let folder = self.snapshot_folder(id);
         let failed = || format!("cannot read snapshot {}", id.short());
         let mendable = |error: Error| if error.is_machine() { error } else { error.hint(REPAIR) };
-        let stored = self.snapshots.get(id, &folder.join("signed.json"), |bytes| {
+        let stored = self.read.get(id, &folder.join("signed.json"), |bytes| {
             let record: Record =
                 seal::open(bytes).or_fail(Class::Repository, || format!("{}/signed.json cannot be used", folder.display()))?;
             check_plain(&folder)?;
@@ -721,7 +547,7 @@ impl Repository {
             return Ok(None);
         }
         if let Some(held) = &snapshot.held {
-            return Ok(held.yum.get(name).and_then(Body::bytes).map(|body| (body.clone(), digest)));
+            return Ok(held.yum.get(name).and_then(IndexBody::bytes).map(|body| (body.clone(), digest)));
         }
         let file = self.repodata_path(&snapshot.id, name);
         let body = self.body(&file, &digest)?;
@@ -745,11 +571,11 @@ impl Repository {
         Ok(Some(body))
     }
 
-    fn repodata_path(&self, id: &SnapshotId, name: &str) -> PathBuf {
+    pub(crate) fn repodata_path(&self, id: &SnapshotId, name: &str) -> PathBuf {
         self.snapshot_folder(id).join("repodata").join(name)
     }
 
-    fn snapshot_folder(&self, id: &SnapshotId) -> PathBuf {
+    pub(crate) fn snapshot_folder(&self, id: &SnapshotId) -> PathBuf {
         self.root.join("snapshots").join(id.to_string())
     }
 }
@@ -779,14 +605,6 @@ pub(crate) fn list(entries: &[Arc<Entry>]) -> Result<String> {
     }
     Ok(text)
 }
-
-/// The name of one of yum's files, less its digest: what [`Blocks`] call it.
-fn yum_name(kind: &str, packing: Packing) -> String {
-    format!("{kind}.xml{}", packing.ending())
-}
-
-/// Rpms whose texts are in memory at once.
-const RENDERED_AT_ONCE: usize = 512;
 
 fn gone(id: &SnapshotId) -> Error {
     Error::new(Class::System, format!("snapshot {} went away while it was made", id.short()))

@@ -10,6 +10,7 @@
 //! never change, so those that had it name it for ever.
 
 use crate::catalog::Entry;
+use crate::folder::RepositoryFolder;
 use crate::pins::check_reason;
 use crate::sign::Key;
 use crate::{Kind, Repository, lock, twice};
@@ -95,7 +96,7 @@ impl Repository {
     /// # Errors
     /// No package is called so.
     pub fn to_withdraw(&self, text: &str) -> Result<Vec<(Sha256, String)>> {
-        let known = self.catalog.known()?;
+        let known = self.pool.catalog.known()?;
         let named = |entry: &Arc<Entry>| (entry.sha256, entry.file_name());
         if let Ok(digest) = text.parse::<Sha256>() {
             let mut found: Vec<_> = known.iter().filter(|entry| entry.sha256 == digest).map(named).collect();
@@ -106,7 +107,7 @@ impl Repository {
             let sources: Vec<_> = known.iter().filter(|entry| entry.files.iter().any(|(file, _)| *file == digest)).map(named).collect();
             if !sources.is_empty() || found.is_empty() {
                 let name = sources.first().and_then(|(source, _)| {
-                    let package = self.package(source).ok()?;
+                    let package = self.pool.package(source).ok()?;
                     package.files.iter().find(|file| file.sha256 == digest).map(|file| file.name.clone())
                 });
                 found.push((digest, name.unwrap_or_default()));
@@ -137,8 +138,8 @@ impl Repository {
         if !entry.kind.is_rpm() {
             return false;
         }
-        let Ok(package) = self.package(&entry.sha256) else { return false };
-        let served = || self.signer().and_then(|key| self.kept_signature(&package, &key).ok()?).map(|served| served.sha256);
+        let Ok(package) = self.pool.package(&entry.sha256) else { return false };
+        let served = || self.signing.signer().and_then(|key| self.signing.kept_signature(&package, &key).ok()?).map(|served| served.sha256);
         package.file_digest() == digest || served() == Some(*digest)
     }
 
@@ -151,12 +152,12 @@ impl Repository {
     pub fn withdraw(&self, things: &[(Sha256, String)], reason: &str, now: i64) -> Result<Withdrawal> {
         check_reason(reason)?;
         // (Without a key all is withdrawn but what a channel has.)
-        let key = match self.key(now) {
+        let key = match self.signing.key(now) {
             Err(error) if error.is_machine() => return Err(error),
             key => key,
         };
-        let _ = self.scratch();
-        let _held = self.hold()?;
+        let _ = self.root.scratch();
+        let _held = self.root.hold()?;
         let mut all: BTreeMap<Sha256, String> = things.iter().cloned().collect();
         self.add_files_of_sources(&mut all)?;
         self.withdraw_held(&all, reason, now, &key)
@@ -166,9 +167,9 @@ impl Repository {
     /// publishers' lock.
     pub(crate) fn finish_withdrawals(&self, now: i64, key: &Result<Arc<Key>>) -> Result<()> {
         let mut all = BTreeMap::new();
-        for digest in self.all_withdrawn()? {
-            if [self.pool_path(&digest), self.blob_path(&digest)].iter().any(|path| path.exists())
-                && let Some(withdrawn) = self.withdrawn(&digest)?
+        for digest in self.withdrawals.all_withdrawn()? {
+            if [self.pool.pool_path(&digest), self.pool.blob_path(&digest)].iter().any(|path| path.exists())
+                && let Some(withdrawn) = self.withdrawals.get(&digest)?
             {
                 all.insert(digest, withdrawn.name);
             }
@@ -182,7 +183,7 @@ impl Repository {
         match done.broken.into_iter().next() {
             Some(error) => Err(error),
             None => {
-                self.mend(format!("the withdrawal of {} was finished", names.join(", ")));
+                self.root.mend(format!("the withdrawal of {} was finished", names.join(", ")));
                 Ok(())
             }
         }
@@ -191,16 +192,16 @@ impl Repository {
     fn withdraw_held(&self, all: &BTreeMap<Sha256, String>, reason: &str, now: i64, key: &Result<Arc<Key>>) -> Result<Withdrawal> {
         let mut done = Withdrawal::default();
         for (digest, name) in all {
-            let thing = match self.withdrawn(digest)? {
+            let thing = match self.withdrawals.get(digest)? {
                 Some(earlier) => earlier,
                 None => Withdrawn { sha256: *digest, name: name.clone(), reason: reason.to_string(), date: now },
             };
-            twice::write(self.scratch()?, &self.withdrawn_folder(), &digest.to_string(), &thing)?;
+            twice::write(self.root.scratch()?, &self.withdrawals.withdrawn_folder(), &digest.to_string(), &thing)?;
             done.things.push(thing);
         }
         let gone: BTreeSet<Sha256> = all.keys().copied().collect();
-        for name in self.channels()? {
-            let moved = self.channel_now(&name).and_then(|channel| match channel {
+        for name in self.channels.names()? {
+            let moved = self.channels.channel_now(&name).and_then(|channel| match channel {
                 Some(channel) if channel.members.values().flatten().any(|member| gone.contains(member)) => {
                     let key = key.as_ref().map_err(|error| Error::new(Class::Repository, error.to_string()).hint(error.hint_or_class()))?;
                     self.publish_held(&name, now, key, |_| {}).map(Some)
@@ -220,22 +221,22 @@ impl Repository {
         done.bytes = self.remove_bytes(&gone)?;
         // Last, and only where nothing is left to do: who withdraws it once more finds it by its name.
         if done.broken.is_empty() {
-            self.catalog.forget(self.scratch()?, &gone)?;
-            self.catalog.compact(self.scratch()?)?;
+            self.pool.catalog.forget(self.root.scratch()?, &gone)?;
+            self.pool.catalog.compact(self.root.scratch()?)?;
         }
-        for id in self.snapshots()? {
-            if self.list_of(&id).ok().flatten().is_some_and(|list| list.files().any(|(_, digest)| gone.contains(&digest))) {
+        for id in self.snapshots.ids()? {
+            if self.snapshots.list_of(&id).ok().flatten().is_some_and(|list| list.files().any(|(_, digest)| gone.contains(&digest))) {
                 done.snapshots.push(id);
             }
         }
-        self.remember();
+        self.pool.remember();
         std::thread::sleep(crate::SEEN);
         Ok(done)
     }
 
     /// The files of source packages go with them, but for those that another source has, too.
     fn add_files_of_sources(&self, all: &mut BTreeMap<Sha256, String>) -> Result<()> {
-        let known = self.catalog.known()?;
+        let known = self.pool.catalog.known()?;
         let shared: BTreeSet<Sha256> = known
             .iter()
             .filter(|entry| !all.contains_key(&entry.sha256))
@@ -245,6 +246,7 @@ impl Repository {
             known.into_iter().filter(|entry| all.contains_key(&entry.sha256) && !entry.files.is_empty()).collect();
         for entry in of_them {
             let names: BTreeMap<Sha256, String> = self
+                .pool
                 .package(&entry.sha256)
                 .map(|package| package.files.iter().map(|file| (file.sha256, file.name.clone())).collect())
                 .unwrap_or_default();
@@ -260,11 +262,11 @@ impl Repository {
         let mut bytes = 0;
         let mut folders = BTreeSet::new();
         for digest in gone {
-            lock(&self.packages).remove(digest);
+            lock(&self.pool.packages).remove(digest);
             let signed = crate::disk::names(&self.root.join("signed"))?;
-            let signed = signed.iter().map(|fingerprint| self.signed_path(fingerprint, digest));
+            let signed = signed.iter().map(|fingerprint| self.signing.signed_path(fingerprint, digest));
             let quarantined = self.quarantined(digest)?;
-            for path in [self.pool_path(digest), self.blob_path(digest)].into_iter().chain(signed).chain(quarantined) {
+            for path in [self.pool.pool_path(digest), self.pool.blob_path(digest)].into_iter().chain(signed).chain(quarantined) {
                 if let Some(freed) = removed(&path)? {
                     bytes += freed;
                     folders.extend(path.parent().map(Path::to_path_buf));
@@ -275,11 +277,48 @@ impl Repository {
         Ok(bytes)
     }
 
+    /// Which packages of a snapshot were withdrawn.
+    ///
+    /// # Errors
+    /// It cannot be read what was withdrawn.
+    pub fn withdrawn_of(&self, id: &SnapshotId) -> Result<Vec<Withdrawn>> {
+        let all = self.withdrawals.all_withdrawn()?;
+        if all.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = self.snapshots.list_of(id).ok().flatten().unwrap_or_default();
+        self.withdrawn_among(&list, &all)
+    }
+
+    fn withdrawn_among(&self, list: &Manifest, all: &BTreeSet<Sha256>) -> Result<Vec<Withdrawn>> {
+        let hit = list.files().filter(|(_, digest)| all.contains(digest));
+        hit.filter_map(|(_, digest)| self.withdrawals.get(&digest).transpose()).collect()
+    }
+
+    /// What a snapshot's page says of those; nothing where none was.
+    pub(crate) fn withdrawn_lines(&self, id: &SnapshotId) -> String {
+        let all = self.withdrawn_of(id).unwrap_or_default();
+        all.iter()
+            .map(|one| format!("{} is served no more, withdrawn on {}: {}\n", one.name, date::release(one.date), one.reason))
+            .collect()
+    }
+}
+
+/// The records of what was withdrawn.
+pub struct Withdrawals {
+    root: Arc<RepositoryFolder>,
+}
+
+impl Withdrawals {
+    pub(crate) fn new(root: &Arc<RepositoryFolder>) -> Withdrawals {
+        Withdrawals { root: Arc::clone(root) }
+    }
+
     /// Whether something was withdrawn, and why.
     ///
     /// # Errors
     /// That cannot be read: nothing is said to be good then.
-    pub fn withdrawn(&self, digest: &Sha256) -> Result<Option<Withdrawn>> {
+    pub fn get(&self, digest: &Sha256) -> Result<Option<Withdrawn>> {
         let hint = |error: Error| {
             if error.is_machine() {
                 error
@@ -303,33 +342,7 @@ impl Repository {
 
     /// Refuses what was withdrawn.
     pub(crate) fn check_not_withdrawn(&self, digest: &Sha256) -> Result<()> {
-        self.withdrawn(digest)?.map_or(Ok(()), |withdrawn| Err(withdrawn.error()))
-    }
-
-    /// Which packages of a snapshot were withdrawn.
-    ///
-    /// # Errors
-    /// It cannot be read what was withdrawn.
-    pub fn withdrawn_of(&self, id: &SnapshotId) -> Result<Vec<Withdrawn>> {
-        let all = self.all_withdrawn()?;
-        if all.is_empty() {
-            return Ok(Vec::new());
-        }
-        let list = self.list_of(id).ok().flatten().unwrap_or_default();
-        self.withdrawn_among(&list, &all)
-    }
-
-    fn withdrawn_among(&self, list: &Manifest, all: &BTreeSet<Sha256>) -> Result<Vec<Withdrawn>> {
-        let hit = list.files().filter(|(_, digest)| all.contains(digest));
-        hit.filter_map(|(_, digest)| self.withdrawn(&digest).transpose()).collect()
-    }
-
-    /// What a snapshot's page says of those; nothing where none was.
-    pub(crate) fn withdrawn_lines(&self, id: &SnapshotId) -> String {
-        let all = self.withdrawn_of(id).unwrap_or_default();
-        all.iter()
-            .map(|one| format!("{} is served no more, withdrawn on {}: {}\n", one.name, date::release(one.date), one.reason))
-            .collect()
+        self.get(digest)?.map_or(Ok(()), |withdrawn| Err(withdrawn.error()))
     }
 
     pub(crate) fn withdrawn_folder(&self) -> PathBuf {

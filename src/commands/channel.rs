@@ -25,13 +25,13 @@ fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()
     let repository = Session::open_shared(project, output)?.repository;
     let names = match name {
         Some(name) => vec![name.to_string()],
-        None => repository.channels()?,
+        None => repository.channels().names()?,
     };
     let (mut lines, mut values) = (Vec::new(), Vec::new());
     let mut broken = None;
     for name in names {
         // One that is broken is no reason not to tell of the others.
-        let channel = match repository.channel(&name) {
+        let channel = match repository.channels().get(&name) {
             Ok(channel) => channel.ok_or_else(|| no_channel(&repository, &name))?,
             Err(error) => {
                 lines.push(format!("{name}  cannot be read"));
@@ -45,7 +45,7 @@ fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()
         for (place, (snapshot, dated)) in states.enumerate() {
             let shown = if place == 0 { name.as_str() } else { "" };
             let width = name.len();
-            let packages = repository.snapshot_info(&snapshot).and_then(|info| {
+            let packages = repository.snapshots().info(&snapshot).and_then(|info| {
                 let gone = || Error::new(Class::Repository, format!("snapshot {} of channel {name} is gone", snapshot.short()));
                 let info = info.ok_or_else(|| gone().hint(format!("`twostage channel {name} --repair` makes it anew from the pool")))?;
                 Ok(info.manifest.len())
@@ -96,7 +96,7 @@ pub fn in_full(error: &Error) -> String {
 /// The names of a channel's packages that take the place of the base's or the distribution's.
 fn replacing(repository: &Repository, channel: &twostage_reposerver::Channel) -> Result<Vec<String>> {
     let members = channel.members.get(REPLACING).into_iter().flatten();
-    let name = |digest: &Sha256| match repository.package(digest) {
+    let name = |digest: &Sha256| match repository.pool().package(digest) {
         Ok(package) => Ok(package.id.name.clone()),
         Err(error) if error.is_machine() => Err(error),
         // One that is lost is no reason not to tell of the others.
@@ -126,7 +126,7 @@ fn move_to(name: &str, to: &str, project: &ProjectArgs, output: &Output) -> Resu
 
 /// A mistyped name makes a channel, too: says so where it is near another one's.
 pub fn tell_new(repository: &Repository, name: &str, output: &Output) -> Result<()> {
-    let others = repository.channels()?.into_iter().filter(|other| other != name).collect::<Vec<_>>();
+    let others = repository.channels().names()?.into_iter().filter(|other| other != name).collect::<Vec<_>>();
     if twostage_model::project::near_miss(name, others.iter().map(String::as_str)).is_some() {
         output.sink().note("channel", format!("{name} is new; these were there before: {}", others.join(", ")));
     }
@@ -152,12 +152,12 @@ fn renew(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<(
     let repository = &session.repository;
     let names = match name {
         Some(name) => vec![name.to_string()],
-        None => repository.channels()?,
+        None => repository.channels().names()?,
     };
     let (mut lines, mut values, mut broken) = (Vec::new(), Vec::new(), None);
     for name in names {
         // One channel that is broken keeps no other from its signature.
-        let there = repository.channel(&name).and_then(|channel| channel.ok_or_else(|| no_channel(repository, &name)));
+        let there = repository.channels().get(&name).and_then(|channel| channel.ok_or_else(|| no_channel(repository, &name)));
         let renewed = match there.and_then(|_| repository.publish(&name, session.now, |_| {})) {
             Ok(renewed) => renewed,
             Err(error) => {
@@ -167,7 +167,7 @@ fn renew(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<(
                 continue;
             }
         };
-        let until = repository.channel(&name)?.and_then(|channel| channel.valid_until());
+        let until = repository.channels().get(&name)?.and_then(|channel| channel.valid_until());
         let end =
             until.map_or("for ever: the project file has no `valid_days`".into(), |until| format!("good until {}", date::release(until)));
         lines.push(format!("channel {name}  @{}  {}, {end}", renewed.snapshot.short(), word(&renewed, "renewed", output)));
@@ -206,7 +206,7 @@ fn repair(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<
     let repository = &session.repository;
     let names = match name {
         Some(name) => vec![name.to_string()],
-        None => repository.channels()?,
+        None => repository.channels().names()?,
     };
     let (mut lines, mut values, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     for name in &names {
@@ -240,13 +240,14 @@ pub fn snapshot(repository: &Repository, channel: &str, text: &str) -> Result<Sn
     if let Ok(whole) = word.parse::<Sha256>() {
         return Ok(SnapshotId(whole));
     }
-    let pinned = repository.pins().unwrap_or_default().into_keys();
-    let known: BTreeSet<SnapshotId> = repository.snapshots()?.into_iter().chain(named(repository)?).chain(pinned).collect();
+    let pinned = repository.pins().all().unwrap_or_default().into_keys();
+    let known: BTreeSet<SnapshotId> = repository.snapshots().ids()?.into_iter().chain(named(repository)?).chain(pinned).collect();
     let found: Vec<SnapshotId> = known.into_iter().filter(|id| !word.is_empty() && id.to_string().starts_with(word)).collect();
     match found.as_slice() {
         [one] => Ok(*one),
         [] => {
-            let near = if repository.channel(channel).is_ok_and(|there| there.is_some()) { format!(" {channel}") } else { String::new() };
+            let near =
+                if repository.channels().get(channel).is_ok_and(|there| there.is_some()) { format!(" {channel}") } else { String::new() };
             Err(Error::new(Class::Repository, format!("the repository has no snapshot {text}"))
                 .hint(format!("`twostage channel{near}` lists those of {}", if near.is_empty() { "all channels" } else { channel })))
         }
@@ -259,8 +260,8 @@ pub fn snapshot(repository: &Repository, channel: &str, text: &str) -> Result<Sn
 /// The snapshots that channels name. One whose folder is gone can be made anew.
 fn named(repository: &Repository) -> Result<BTreeSet<SnapshotId>> {
     let mut named = BTreeSet::new();
-    for name in repository.channels()? {
-        if let Ok(Some(channel)) = repository.channel(&name) {
+    for name in repository.channels().names()? {
+        if let Ok(Some(channel)) = repository.channels().get(&name) {
             named.insert(channel.snapshot);
             named.extend(channel.history.iter().map(|earlier| earlier.snapshot));
         }
@@ -269,7 +270,7 @@ fn named(repository: &Repository) -> Result<BTreeSet<SnapshotId>> {
 }
 
 fn no_channel(repository: &Repository, name: &str) -> Error {
-    let names = repository.channels().unwrap_or_default();
+    let names = repository.channels().names().unwrap_or_default();
     let near = twostage_model::project::near_miss(name, names.iter().map(String::as_str));
     Error::new(Class::Repository, format!("there is no channel {name}"))
         .hint(near.unwrap_or_else(|| "`twostage channel` lists all; `twostage repo` or `twostage publish FILES` makes one".into()))

@@ -64,7 +64,7 @@ fn of_packages(arguments: &Diff, project: &ProjectArgs, output: &Output) -> Resu
         return Ok(None);
     }
     let Ok(session) = Session::open_shared(project, output) else { return Ok(None) };
-    let channels = session.repository.channels()?;
+    let channels = session.repository.channels().names()?;
     let is_channel = |word: &&&String| channels.contains(word);
     let named: Vec<&&String> = words.iter().filter(is_channel).collect();
     let is_image = |word: &str| session.project.images.contains_key(word) || Path::new(word).exists();

@@ -28,18 +28,18 @@ pub fn run(arguments: &Export, project: &ProjectArgs, output: &Output) -> Result
     tar.mode(tar::HeaderMode::Deterministic);
     tar.follow_symlinks(false);
     let mut files = 0;
-    let key = session.repository.key(session.now)?;
+    let key = session.repository.signing().key(session.now)?;
     let signed = Signed { session: &session, folder: session.repository.root().join("signed").join(key.fingerprint()) };
     for folder in ["pool", "blobs", "builds", "keys"] {
         files += append(&mut tar, &session.repository.root().join(folder), folder, &signed)?;
     }
     let public = format!("keys/{}.asc", key.fingerprint());
     if signed.folder.exists() && !session.repository.root().join(&public).exists() {
-        append_text(&mut tar, &public, session.repository.public_key()?.as_bytes())?;
+        append_text(&mut tar, &public, session.repository.signing().public_key()?.as_bytes())?;
         files += 1;
     }
-    for name in session.repository.channels()? {
-        if let Some(channel) = session.repository.channel(&name)? {
+    for name in session.repository.channels().names()? {
+        if let Some(channel) = session.repository.channels().get(&name)? {
             session.repository.verify_channel(&channel)?;
             let members = serde_json::to_vec_pretty(&channel.members).or_fail(Class::System, failed)?;
             append_text(&mut tar, &format!("channels/{name}"), &members)?;
@@ -73,7 +73,7 @@ impl Signed<'_> {
         let (repository, digest) = (&self.session.repository, name.parse());
         match digest {
             Ok(digest) if folder.starts_with("pool/") => Ok(!repository.is_good(&digest)?),
-            Ok(digest) if folder.starts_with("blobs/") => repository.verify_blob(&digest).map(|()| false),
+            Ok(digest) if folder.starts_with("blobs/") => repository.pool().verify_blob(&digest).map(|()| false),
             _ => Ok(false),
         }
     }
@@ -82,7 +82,7 @@ impl Signed<'_> {
     fn prefix(&self, digest: &str) -> Result<Option<(Vec<u8>, u64)>> {
         let Some(text) = digest.get(..2).and_then(|shard| fs::read(self.folder.join(shard).join(digest)).ok()) else { return Ok(None) };
         let Some(end) = text.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
-        let package = self.session.repository.package(&digest.parse()?)?;
+        let package = self.session.repository.pool().package(&digest.parse()?)?;
         Ok(package.rpm.as_ref().map(|rpm| (text[end + 1..].to_vec(), rpm.prefix)))
     }
 }

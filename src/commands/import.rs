@@ -46,7 +46,7 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
     let mut packages = 0;
     for (digest, path) in &pool {
         if is_package(path)? {
-            if session.repository.ingest_unpublished(path)?.sha256 != *digest {
+            if session.repository.pool().ingest_unpublished(path)?.sha256 != *digest {
                 return Err(wrong(&format!("{digest} is not what its name says")));
             }
             packages += 1;
@@ -55,7 +55,7 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
     for entry in fs::read_dir(folder.path().join("keys")).into_iter().flatten().flatten() {
         let text =
             read_text(&entry.path(), LARGEST_TEXT, Class::Repository).map_err(|cause| wrong("a key of it is none").because(cause))?;
-        session.repository.add_key(&text)?;
+        session.repository.signing().add_key(&text)?;
     }
     let mut channels = Vec::new();
     for entry in fs::read_dir(folder.path().join("channels")).into_iter().flatten().flatten() {
@@ -73,7 +73,7 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
     }
     for (digest, path) in by_digest(&folder.path().join("blobs"), &wrong)? {
         let file = File::open(&path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
-        if session.repository.put_blob(file)?.sha256 != digest {
+        if session.repository.pool().put_blob(file)?.sha256 != digest {
             return Err(wrong("a blob changed while it was read"));
         }
     }
@@ -178,11 +178,11 @@ fn import_source(session: &Session, dsc: &Path, pool: &BTreeMap<Sha256, PathBuf>
     let mut text = String::new();
     File::open(dsc).and_then(|file| file.take(LARGEST_TEXT).read_to_string(&mut text)).or_fail(Class::Repository, unreadable)?;
     if let Some(kind) = Extra::of(text.as_bytes()).filter(|_| !text.contains("\nChecksums-Sha256:")) {
-        session.repository.ingest_extra(kind, text.as_bytes())?;
+        session.repository.pool().ingest_extra(kind, text.as_bytes())?;
         return Ok(());
     }
     let description = dsc_files(&text)?;
-    session.repository.ingest_source_from(text.as_bytes(), &description.source, |name| {
+    session.repository.pool().ingest_source_from(text.as_bytes(), &description.source, |name| {
         let listed = description.files.iter().find(|file| file.name == name).and_then(|file| pool.get(&file.sha256));
         let path = listed.ok_or_else(|| Error::new(Class::Repository, format!("{name} is not in the archive")))?;
         Ok(Box::new(File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?))

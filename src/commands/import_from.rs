@@ -231,12 +231,12 @@ impl Taken {
 /// The digests that the pool has already, by those of their files, and the places of what it lacks.
 fn missing(repository: &Repository, packages: &[Listed]) -> Result<(BTreeSet<Sha256>, BTreeSet<usize>)> {
     let has_rpms = packages.iter().any(|listed| listed.item.kind.is_some_and(twostage_reposerver::Kind::is_rpm));
-    let rpms = if has_rpms { repository.rpms_by_file()? } else { Default::default() };
+    let rpms = if has_rpms { repository.pool().rpms_by_file()? } else { Default::default() };
     let (mut there, mut lacking) = (BTreeSet::new(), BTreeSet::new());
     let mut seen = BTreeSet::new();
     for (at, listed) in packages.iter().enumerate().filter(|(_, listed)| seen.insert(listed.item.sha256)) {
         let name = rpms.get(&listed.item.sha256).copied().unwrap_or(listed.item.sha256);
-        if repository.contains(&name)? {
+        if repository.pool().contains(&name)? {
             there.insert(name);
         } else {
             lacking.insert(at);
@@ -255,7 +255,7 @@ fn take(reading: &Reading<'_>, found: &Found) -> Result<Taken> {
     if let (Some(keys), true) = (&reading.keys, in_urls) {
         // Clients are told of them where they signed rpms.
         for key in keys.armored()? {
-            repository.add_key(&key)?;
+            repository.signing().add_key(&key)?;
         }
     }
     let (there, lacking) = missing(repository, &found.packages)?;
@@ -263,7 +263,7 @@ fn take(reading: &Reading<'_>, found: &Found) -> Result<Taken> {
     let mut wanted = Vec::new();
     for at in lacking {
         let listed = &found.packages[at];
-        match repository.withdrawn(&listed.item.sha256)? {
+        match repository.withdrawals().get(&listed.item.sha256)? {
             Some(withdrawn) => all.refused.push((listed.item.shown(), withdrawn.error().to_string())),
             None => wanted.push(listed),
         }
@@ -299,7 +299,7 @@ fn take(reading: &Reading<'_>, found: &Found) -> Result<Taken> {
             Ok(())
         });
         // What came stays, also where something after it failed.
-        let synced = repository.sync_incoming();
+        let synced = repository.pool().sync_incoming();
         read.and(synced).map(|()| taken)
     });
     results.map_err(|error| stopped(reading, error))?.into_iter().for_each(|taken| all.add(taken));

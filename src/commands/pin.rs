@@ -38,7 +38,7 @@ pub fn unpin(arguments: &Unpin, project: &ProjectArgs, output: &Output) -> Resul
 
 fn list(project: &ProjectArgs, output: &Output) -> Result<()> {
     let repository = Session::open_shared(project, output)?.repository;
-    let pins = repository.pins()?;
+    let pins = repository.pins().all()?;
     let mut lines: Vec<String> = Vec::new();
     for (id, pin) in &pins {
         for reason in &pin.reasons {
@@ -56,7 +56,7 @@ fn list(project: &ProjectArgs, output: &Output) -> Result<()> {
 /// The snapshot of that name, or the one that a channel of that name is at.
 fn of(repository: &Repository, named: &str) -> Result<SnapshotId> {
     if !named.starts_with('@')
-        && let Ok(Some(channel)) = repository.channel(named)
+        && let Ok(Some(channel)) = repository.channels().get(named)
     {
         return Ok(channel.snapshot);
     }
@@ -66,8 +66,8 @@ fn of(repository: &Repository, named: &str) -> Result<SnapshotId> {
 /// Pins what every channel is at: an archive has it now.
 pub fn exported(session: &Session, archive: &Path, output: &Output) -> Result<()> {
     let name = archive.file_name().unwrap_or_default().to_string_lossy();
-    for channel in session.repository.channels()? {
-        if let Some(state) = session.repository.channel(&channel)? {
+    for channel in session.repository.channels().names()? {
+        if let Some(state) = session.repository.channels().get(&channel)? {
             let reason = line(&format!("channel {channel} was exported to {name}"));
             session.repository.pin(&state.snapshot, &reason, session.now)?;
             output.sink().note("pin", format!("@{} stays: {reason}", state.snapshot.short()));
@@ -83,7 +83,7 @@ pub fn shipped(labels: &BTreeMap<String, String>, reason: &str, project: &Projec
     let Some(id) = id.filter(|_| is_project(&project.path)) else { return };
     let reason = line(reason);
     let pinned = Session::open(project, output).and_then(|session| {
-        let there = session.repository.snapshots()?.contains(&id);
+        let there = session.repository.snapshots().ids()?.contains(&id);
         if there { session.repository.pin(&id, &reason, session.now) } else { Ok(false) }
     });
     match pinned {

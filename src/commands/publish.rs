@@ -30,7 +30,7 @@ pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Resul
     // Keys first: rpms that came signed are published only when it is known by whom.
     for path in &keys {
         let text = read_text(path, MAX_KEYS, Class::Repository)?;
-        for fingerprint in repository.add_key(&text).or_fail(Class::Repository, || format!("{} is not taken", path.display()))? {
+        for fingerprint in repository.signing().add_key(&text).or_fail(Class::Repository, || format!("{} is not taken", path.display()))? {
             output.sink().note("publish", format!("the key {fingerprint} is known from now on"));
         }
     }
@@ -38,7 +38,7 @@ pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Resul
     let packages = in_parallel(&files, |file| {
         let taken = take(repository, &file.path).and_then(|package| {
             file.check(package.file_digest())?;
-            repository.check_signature(&package, session.now).map(|()| package)
+            repository.signing().check_signature(&package, session.now).map(|()| package)
         });
         taken.map_err(|cause| Error::new(Class::Repository, format!("{} is not published", file.path.display())).because(cause))
     })?;
@@ -54,7 +54,7 @@ pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Resul
         left = repository.leave_versions(group, &named);
     })?;
     for digest in &left {
-        let name = repository.package(digest).map_or_else(|_| digest.to_string(), |package| package.file_name());
+        let name = repository.pool().package(digest).map_or_else(|_| digest.to_string(), |package| package.file_name());
         output.sink().note("publish", format!("{name} left channel {channel}: `keep` says how many versions stay"));
     }
     let text =
@@ -69,14 +69,14 @@ pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Resul
 
 fn take(repository: &Repository, path: &Path) -> Result<Arc<PoolPackage>> {
     match ending(path) {
-        "dsc" => repository.ingest_source(path),
+        "dsc" => repository.pool().ingest_source(path),
         "xml" | "yaml" => {
             let content = read_text(path, MAX_EXTRA, Class::Repository)?.into_bytes();
             let kind = Extra::of(&content).ok_or_else(|| {
                 Error::new(Class::Repository, "it is neither groups (comps.xml), advisories (updateinfo.xml) nor modules (modules.yaml)")
                     .hint("name the file that was meant")
             })?;
-            repository.ingest_extra(kind, &content)
+            repository.pool().ingest_extra(kind, &content)
         }
         _ => repository.ingest_file(path),
     }

@@ -70,7 +70,7 @@ async fn work(session: &Session, context: &Arc<Context>, jobs: usize, output: &O
         members.retain(|group, _| group == publish::GROUP);
         members.extend(groups);
     })?;
-    let info = session.repository.snapshot_info(&published.snapshot)?;
+    let info = session.repository.snapshots().info(&published.snapshot)?;
     let packages = info.map_or(0, |info| info.manifest.len());
     let text = format!(
         "channel {channel}  @{}  {}  {}",
@@ -200,9 +200,9 @@ pub fn own_packages(session: &Session, built: &BTreeMap<String, Built>) -> Resul
             newest.insert(package.id.name.clone(), package);
         }
     };
-    if let Some(channel) = session.repository.channel(&session.project.repository.channel)? {
+    if let Some(channel) = session.repository.channels().get(&session.project.repository.channel)? {
         for digest in channel.members.get(publish::GROUP).into_iter().flatten() {
-            let package = session.repository.package(digest)?;
+            let package = session.repository.pool().package(digest)?;
             if package.kind == kind {
                 offer(stored(&session.repository, &package)?);
             }
@@ -240,7 +240,7 @@ fn config_package(session: &Session, image: &RuntimeImage, replaced: BTreeSet<St
     };
     let version = format!("1+{}", Sha256::of(&write("0")?).short());
     let bytes = write(&version)?;
-    let package = session.repository.ingest(&bytes[..], &name).or_fail(Class::Repository, || format!("{name} is not taken"))?;
+    let package = session.repository.pool().ingest(&bytes[..], &name).or_fail(Class::Repository, || format!("{name} is not taken"))?;
     stored(&session.repository, &package)
 }
 

@@ -57,7 +57,7 @@ fn meant(words: &[String], repository: &Repository, default: &str) -> Result<(St
     let (channel, to) = match words {
         [] => (default.to_string(), To::Back(1)),
         // (A channel may be called as a number is.)
-        [one] => match to(one).filter(|_| repository.channel(one).is_ok_and(|channel| channel.is_none())) {
+        [one] => match to(one).filter(|_| repository.channels().get(one).is_ok_and(|channel| channel.is_none())) {
             Some(to) => (default.to_string(), to),
             None => (one.clone(), To::Back(1)),
         },

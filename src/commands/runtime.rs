@@ -192,7 +192,8 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     let channel_name = &session.project.repository.channel;
     let channel = session
         .repository
-        .channel(channel_name)?
+        .channels()
+        .get(channel_name)?
         .ok_or_else(|| Error::new(Class::Runtime, format!("channel {channel_name} is empty")).hint("run `twostage repo` first"))?;
     let base = twostage_builder::base::ensure(context, &session.project.base_of(image).value, false).await?;
     let closure = context.lock().closures.get(&closure_name(name)).cloned();
@@ -223,7 +224,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     }
     let mut own: BTreeMap<String, Stored> = own.into_iter().map(|p| (p.id.name.clone(), p)).collect();
     for digest in channel.members.get(&format!("config:{name}")).into_iter().flatten() {
-        let package = stored(&session.repository, session.repository.package(digest)?.as_ref())?;
+        let package = stored(&session.repository, session.repository.pool().package(digest)?.as_ref())?;
         own.insert(package.id.name.clone(), package);
     }
     let mut wanted: Vec<String> = image.packages.iter().map(|package| package.value.clone()).collect();
@@ -251,7 +252,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     let members: std::collections::BTreeSet<Sha256> = channel.members.values().flatten().copied().collect();
     let (mut files, mut date) = (BTreeMap::new(), 0);
     for digest in &digests {
-        let package = session.repository.package(digest)?;
+        let package = session.repository.pool().package(digest)?;
         if !members.contains(digest) {
             return Err(not_published(&package.file_name(), channel_name).hint(&hint));
         }
@@ -274,7 +275,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
     let replacing = channel.members.get(REPLACING).cloned().unwrap_or_default();
     let mut replaces = BTreeSet::new();
     for digest in digests.iter().filter(|digest| replacing.contains(digest)) {
-        replaces.insert(session.repository.package(digest)?.id.name.clone());
+        replaces.insert(session.repository.pool().package(digest)?.id.name.clone());
     }
     let dockerfile = templates::render(&templates::Runtime {
         format: session.project.format,
@@ -287,7 +288,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
         packages: &packages,
         closure: &files,
         replaces: &replaces.into_iter().collect::<Vec<_>>(),
-        signers: &session.repository.upstream_signers(&channel.snapshot)?,
+        signers: &session.repository.snapshots().upstream_signers(&channel.snapshot)?,
         date,
     });
     Ok(Plan { snapshot: channel.snapshot, base, dockerfile })
@@ -300,7 +301,7 @@ fn published(session: &Session, channel: &Channel) -> Result<BTreeMap<String, Bu
         let Some(members) = channel.members.get(&format!("component:{}", component.name.value)) else { continue };
         let mut built = Built { packages: Vec::new(), sources: Vec::new(), outcome: Outcome::Unchanged };
         for digest in members {
-            let package = session.repository.package(digest)?;
+            let package = session.repository.pool().package(digest)?;
             match package.kind {
                 twostage_reposerver::Kind::Deb | twostage_reposerver::Kind::Udeb | twostage_reposerver::Kind::Rpm => {
                     built.packages.push(stored(&session.repository, &package)?)

@@ -103,7 +103,7 @@ fn what_is_lost_is_named_and_can_be_removed() {
     let project = two_channels("packages-lost");
     let repository = Repository::open(&project.join(".twostage/repository"), Settings::new("hello")).expect("a repository");
     let listing = repository.listing(Scope::Channel("main")).expect("a list");
-    fs::remove_file(repository.pool_path(&listing.items[0].sha256)).expect("a file");
+    fs::remove_file(repository.pool().pool_path(&listing.items[0].sha256)).expect("a file");
     let other = package(Family::Deb, &project, "new-demo", "1.0", "new");
     let blocked = project.run(&["publish", &other]).fails_with(REPOSITORY).says("greet-demo 1.0");
     blocked.says("`twostage remove` takes it out of a channel");
@@ -125,7 +125,7 @@ fn a_package_of_which_nothing_is_left_goes_by_its_digest() {
         members.insert("replaces".into(), BTreeSet::from([digest]));
     });
     replaces.expect("published");
-    fs::remove_file(repository.pool_path(&digest)).expect("a file");
+    fs::remove_file(repository.pool().pool_path(&digest)).expect("a file");
     fs::remove_dir_all(root.join("catalog")).expect("a folder");
     for list in fs::read_dir(root.join("snapshots")).expect("snapshots").flatten() {
         fs::remove_file(list.path().join("SHA256SUMS")).expect("a list");

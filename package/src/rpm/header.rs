@@ -119,7 +119,8 @@ pub mod tag {
 pub(crate) const MAGIC: [u8; 8] = [0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0];
 /// Magic, number of entries, bytes of data.
 pub(crate) const INTRO: usize = 16;
-const ENTRY: usize = 16;
+/// Bytes of one entry of an index.
+pub(super) const ENTRY: usize = 16;
 /// Entries of one header: rpm's `hdrchkTags` takes fewer than 65536.
 const MAX_ENTRIES: u32 = 0xffff;
 /// Bytes of one header; rpm takes 256 MiB. 20,000 files need about 5 MiB.
@@ -155,7 +156,7 @@ pub(super) const STRING_ARRAY: u32 = 8;
 const I18NSTRING: u32 = 9;
 
 /// Bytes of one number of a type: char and 8, 16, 32, 64 bits.
-fn width(kind: u32) -> usize {
+pub(super) fn width(kind: u32) -> usize {
     match kind {
         3 => 2,
         INT32 => 4,
@@ -176,7 +177,7 @@ pub(crate) fn sizes(numbers: &[u8], most: u64) -> Check<(u32, u32)> {
     Ok((entries, data))
 }
 
-fn be32(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).map_or(0, |bytes| bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
 }
 

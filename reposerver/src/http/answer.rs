@@ -89,12 +89,12 @@ fn resource(repository: &Repository, target: &Target) -> Result<Option<Resource>
     match &target.page {
         Page::Index => Ok(Some(memory(index_page(repository, &target.base)?, "text/html; charset=utf-8"))),
         Page::Health | Page::Metrics => Ok(Some(memory("ok\n", TEXT))),
-        Page::Key => Ok(repository.public()?.map(|public| memory(public.armored.clone(), "application/pgp-keys"))),
+        Page::Key => Ok(repository.signing.public()?.map(|public| memory(public.armored.clone(), "application/pgp-keys"))),
         Page::Sources(prefix) => {
             let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
             let Some(snapshot) = site.snapshot()? else { return Ok(None) };
             let has_sources = snapshot.files.apt.contains_key(apt::SOURCES);
-            let text = apt::sources_file(&target.base, &site.name, has_sources, &repository.public_key()?);
+            let text = apt::sources_file(&target.base, &site.name, has_sources, &repository.signing.public_key()?);
             Ok(Some(memory(text, TEXT)))
         }
         Page::Repo(prefix) => {
@@ -106,7 +106,7 @@ fn resource(repository: &Repository, target: &Target) -> Result<Option<Resource>
         }
         Page::Upstream(name) => {
             let Some(fingerprint) = name.strip_suffix(".asc") else { return Ok(None) };
-            Ok(repository.upstream_key(fingerprint)?.map(|key| memory(key, "application/pgp-keys")))
+            Ok(repository.signing.upstream_key(fingerprint)?.map(|key| memory(key, "application/pgp-keys")))
         }
         Page::Below(prefix, path) => {
             let Some(site) = Site::of(repository, prefix)? else { return Ok(None) };
@@ -140,7 +140,7 @@ impl<'a> Site<'a> {
             Prefix::Snapshot(id) => site(format!("@{id}"), *id, None),
             Prefix::Channel(name) => {
                 let _turn = turn(name);
-                match repository.channel(name)? {
+                match repository.channels.get(name)? {
                     Some(channel) => site(name.clone(), channel.snapshot, Some(channel)),
                     None => return Ok(None),
                 }
@@ -156,7 +156,7 @@ impl<'a> Site<'a> {
             return Ok(snapshot.clone());
         }
         let _turn = turn(&self.id.to_string());
-        let snapshot = self.repository.served(&self.id)?;
+        let snapshot = self.repository.snapshots.served(&self.id)?;
         Ok(self.snapshot.get_or_init(|| snapshot).clone())
     }
 
@@ -194,7 +194,7 @@ impl<'a> Site<'a> {
                 let Some(snapshot) = self.snapshot()? else { return Ok(None) };
                 match snapshot.files.apt.get(&path) {
                     Some(listed) => {
-                        let body = self.repository.index(&snapshot, &path, listed)?;
+                        let body = self.repository.snapshots.index(&snapshot, &path, listed)?;
                         let index = known(body, listed.sha256, media_type(&path));
                         Some(Resource { modified: Some(signed.date), immutable: frozen, ..index })
                     }
@@ -204,7 +204,7 @@ impl<'a> Site<'a> {
             ["repodata", name] => match (*name, &signed.repomd) {
                 ("repomd.xml", Some(repomd)) => Some(dated(&repomd.xml, XML)),
                 ("repomd.xml.asc", Some(repomd)) => Some(dated(&repomd.asc, "application/pgp-signature")),
-                ("repomd.xml.key", Some(_)) => Some(memory(self.repository.public_key()?, "application/pgp-keys")),
+                ("repomd.xml.key", Some(_)) => Some(memory(self.repository.signing.public_key()?, "application/pgp-keys")),
                 (name, _) => self.repodata(name)?,
             },
             ["pool", shard, digest, fingerprint @ .., name] if fingerprint.len() < 2 => match digest.parse::<Sha256>() {
@@ -228,11 +228,11 @@ impl<'a> Site<'a> {
         }
         let resource = |(body, tag)| Resource { immutable: true, ..known(body, tag, media_type(name)) };
         let Some(snapshot) = self.snapshot()? else { return Ok(None) };
-        if let Some(found) = self.repository.repodata(&snapshot, name)? {
+        if let Some(found) = self.repository.snapshots.repodata(&snapshot, name)? {
             return Ok(Some(resource(found)));
         }
         // An earlier one may be gone; that is no reason to fail a client of the present one.
-        Ok(self.earlier().find_map(|id| self.repository.repodata_of(&id, name).ok().flatten()).map(resource))
+        Ok(self.earlier().find_map(|id| self.repository.snapshots.repodata_of(&id, name).ok().flatten()).map(resource))
     }
 
     fn by_hash(&self, folder: &str, digest: &Sha256) -> Result<Option<Resource>> {
@@ -240,9 +240,9 @@ impl<'a> Site<'a> {
         let Some(snapshot) = self.snapshot()? else { return Ok(None) };
         let is_it = |path: &str, found: Sha256| found == *digest && path.rsplit_once('/').is_some_and(|(parent, _)| parent == folder);
         if let Some((path, listed)) = snapshot.files.apt.iter().find(|(path, listed)| is_it(path, listed.sha256)) {
-            return Ok(Some(resource(path, self.repository.index(&snapshot, path, listed)?)));
+            return Ok(Some(resource(path, self.repository.snapshots.index(&snapshot, path, listed)?)));
         }
-        let earlier = self.earlier().find_map(|id| self.repository.index_by_hash(&id, folder, digest).ok().flatten());
+        let earlier = self.earlier().find_map(|id| self.repository.snapshots.index_by_hash(&id, folder, digest).ok().flatten());
         Ok(earlier.map(|(path, body)| resource(&path, body)))
     }
 
@@ -254,17 +254,17 @@ impl<'a> Site<'a> {
     /// lies in the pool, because it was refused, or a build put it there, is nobody's yet.
     fn package(&self, digest: Sha256, fingerprint: Option<&str>, name: &str) -> Result<Option<Resource>> {
         let present = self.snapshot()?.is_some_and(|snapshot| snapshot.members.contains(&digest));
-        let named = present || self.repository.was_published(&digest)?;
+        let named = present || self.repository.names.was_published(&digest)?;
         if named {
-            self.repository.check_not_withdrawn(&digest)?;
+            self.repository.withdrawals.check_not_withdrawn(&digest)?;
         }
         // What some channel had long ago may be gone for good; what this one has may not.
-        if !named || !(present || self.repository.pool_path(&digest).exists()) {
+        if !named || !(present || self.repository.pool.pool_path(&digest).exists()) {
             return Ok(None);
         }
-        let package = self.repository.package_or_described(&digest)?;
+        let package = self.repository.pool.package_or_described(&digest)?;
         if package.kind.is_rpm() {
-            let Some(served) = self.repository.served_rpm(&package, fingerprint)? else { return Ok(None) };
+            let Some(served) = self.repository.signing.served_rpm(&package, fingerprint)? else { return Ok(None) };
             let immutable = fingerprint.is_some() || served.skip == 0;
             let file = self.file(&package, &digest, served.prefix, served.skip, Some(served.size), name)?;
             // What depends on our present key is not kept.
@@ -276,17 +276,17 @@ impl<'a> Site<'a> {
         }
         let found = package.files.iter().find(|file| file.name == name).map_or(digest, |file| file.sha256);
         if found != digest {
-            self.repository.check_not_withdrawn(&found)?;
+            self.repository.withdrawals.check_not_withdrawn(&found)?;
         }
         self.file(&package, &found, Bytes::new(), 0, None, name).map(Some)
     }
 
     /// `head`, and a file of the pool from its byte `skip` on.
     fn file(&self, package: &PoolPackage, digest: &Sha256, head: Bytes, skip: u64, size: Option<u64>, name: &str) -> Result<Resource> {
-        let file = self.repository.open_verified(package, digest)?;
+        let file = self.repository.pool.open_verified(package, digest)?;
         let meta = file.metadata().or_fail(Class::System, || format!("cannot read the package {digest}"))?;
         let digests = if *digest == package.sha256 { vec![*digest] } else { vec![package.sha256, *digest] };
-        let path = self.repository.pool_path(digest);
+        let path = self.repository.pool.pool_path(digest);
         let kept = Kept::File { head: head.clone(), path, stamp: Stamp::of(&meta), skip, digests };
         let modified = Some(package.date).filter(|date| *date > 0);
         let body = Body::joined(head, Arc::new(file), skip, size.unwrap_or(meta.len()));
@@ -328,8 +328,8 @@ fn index_page(repository: &Repository, base: &str) -> Result<String> {
          <h1>Packages of {origin}</h1>\n"
     );
     let mut first = None;
-    for name in repository.channels()? {
-        let channel = match repository.channel(&name) {
+    for name in repository.channels.names()? {
+        let channel = match repository.channels.get(&name) {
             Ok(Some(channel)) => channel,
             Ok(None) => continue,
             // The others are as good as they were.

@@ -127,7 +127,7 @@ impl Found {
                     Some(open) => open.file,
                     None => Arc::new(disk::open(path)?),
                 };
-                if Stamp::of(&file.metadata()?) != *was || digests.iter().any(|digest| repository.has_withdrawal(digest)) {
+                if Stamp::of(&file.metadata()?) != *was || digests.iter().any(|digest| repository.withdrawals.has_withdrawal(digest)) {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
                 let cached =

@@ -3,7 +3,7 @@
 
 use super::target::Prefix;
 use crate::apt::{self, Listed};
-use crate::{Repository, assemble, disk, seal, twice};
+use crate::{Repository, Snapshots, Withdrawals, assemble, disk, seal, twice};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -82,13 +82,15 @@ impl Repository {
         let path = match prefix {
             Prefix::Channel(name) => {
                 twostage_model::names::check_channel_name(name).ok()?;
-                self.channel_path(name)
+                self.channels.channel_path(name)
             }
-            Prefix::Snapshot(id) => self.snapshot_file(id, "signed.json"),
+            Prefix::Snapshot(id) => self.snapshots.snapshot_file(id, "signed.json"),
         };
         stamp(&path).map(|stamp| (path, stamp))
     }
+}
 
+impl Snapshots {
     /// apt's index file of this digest in a folder of a snapshot on disk.
     pub(crate) fn index_by_hash(&self, id: &SnapshotId, folder: &str, digest: &Sha256) -> Result<Option<(String, Bytes)>> {
         let Some(bytes) = disk::read(&self.snapshot_file(id, "signed.json"))? else { return Ok(None) };
@@ -126,14 +128,16 @@ impl Repository {
         Ok(disk::read(&path)?.filter(|body| Sha256::of(body) == *digest).map(Bytes::from))
     }
 
+    fn snapshot_file(&self, id: &SnapshotId, name: &str) -> PathBuf {
+        self.root.join("snapshots").join(id.to_string()).join(name)
+    }
+}
+
+impl Withdrawals {
     /// Whether there is a record of a withdrawal. It is written before anything else of one, to the file that is looked for.
     pub(crate) fn has_withdrawal(&self, digest: &Sha256) -> bool {
         let [_, first] = twice::paths(&self.withdrawn_folder(), &digest.to_string());
         std::fs::symlink_metadata(first).is_ok()
-    }
-
-    fn snapshot_file(&self, id: &SnapshotId, name: &str) -> PathBuf {
-        self.root.join("snapshots").join(id.to_string()).join(name)
     }
 }
 

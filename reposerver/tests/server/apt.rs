@@ -7,8 +7,8 @@ use std::process::Command;
 use twostage_reposerver::FIXED_HOST;
 
 fn two_packages(shop: &Shop) {
-    let lib = shop.repo.ingest(&deb("libgreet1", "1:1.0+bts1~a-1", "amd64", "Multi-Arch: same\n", "lib")[..], "lib").unwrap();
-    let greet = shop.repo.ingest(&deb("greet", "1.0-1", "all", "Depends: libgreet1 (>= 1:1.0)\n", "greet")[..], "greet").unwrap();
+    let lib = shop.repo.pool().ingest(&deb("libgreet1", "1:1.0+bts1~a-1", "amd64", "Multi-Arch: same\n", "lib")[..], "lib").unwrap();
+    let greet = shop.repo.pool().ingest(&deb("greet", "1.0-1", "all", "Depends: libgreet1 (>= 1:1.0)\n", "greet")[..], "greet").unwrap();
     publish(&shop.repo, "main", "g", &[&lib, &greet], now()).unwrap();
 }
 
@@ -36,7 +36,7 @@ fn apt_takes_one_signature_for_both_files() {
     let shop = Shop::new();
     two_packages(&shop);
     let served = Served::new(&shop.repo);
-    let key = shop.repo.key(now()).unwrap();
+    let key = shop.repo.signing().key(now()).unwrap();
     let release = served.get("/main/dists/twostage/Release", &[]).text();
     let (inrelease, release_gpg) = key.sign_release(&release, now()).unwrap();
     let tree = tempfile::TempDir::new().unwrap();
@@ -67,10 +67,10 @@ fn apt_takes_one_signature_for_both_files() {
 fn apt_reaches_a_snapshot_under_the_fixed_host_through_http_proxy() {
     let shop = Shop::new();
     two_packages(&shop);
-    let id = shop.repo.channel("main").unwrap().unwrap().snapshot;
+    let id = shop.repo.channels().get("main").unwrap().unwrap().snapshot;
     let only_held = {
         let extra = shop.add("extra", "1", "x");
-        shop.repo.transient(&[extra.sha256], now()).unwrap()
+        shop.repo.snapshots().transient(&[extra.sha256], now()).unwrap()
     };
     let served = Served::new(&shop.repo);
     for (id, package) in [(id, "greet"), (only_held, "extra")] {
@@ -105,9 +105,9 @@ fn apt_refuses_a_flipped_byte_in_anything_that_it_fetches() {
     assert!(text.contains("500  Internal Server Error"), "{text}");
     fs::write(&file, &whole).unwrap();
     // A package in the pool: nor that.
-    let channel = shop.repo.channel("main").unwrap().unwrap();
-    let package = channel.members["g"].iter().find(|d| shop.repo.package(d).unwrap().id.name == "greet").unwrap();
-    let pool = shop.repo.pool_path(package);
+    let channel = shop.repo.channels().get("main").unwrap().unwrap();
+    let package = channel.members["g"].iter().find(|d| shop.repo.pool().package(d).unwrap().id.name == "greet").unwrap();
+    let pool = shop.repo.pool().pool_path(package);
     flip(&pool, 300);
     let apt = Apt::new(&sources);
     apt.get(&["update"]);
@@ -124,7 +124,8 @@ fn apt_refuses_a_flipped_byte_in_anything_that_it_fetches() {
     indexes.iter().for_each(|index| flip(index, 30));
     let other = Shop::new();
     other.publish("main", "g", &[&other.add("x1", "1", "x")]).unwrap();
-    let wrong_key = twostage_reposerver::sources_file(&format!("http://{}", served.at), "main", false, &other.repo.public_key().unwrap());
+    let wrong_key =
+        twostage_reposerver::sources_file(&format!("http://{}", served.at), "main", false, &other.repo.signing().public_key().unwrap());
     let text = Apt::new(&wrong_key).fails(&["update"]);
     assert!(text.contains("NO_PUBKEY"), "{text}");
     Apt::new(&sources).get(&["update"]);
@@ -170,7 +171,7 @@ fn apt_fetches_sources() {
     )
     .unwrap();
     run(Command::new("dpkg-source").args(["-b", "greet-1.0"]).current_dir(&dir));
-    let source = shop.repo.ingest_source(&dir.join("greet_1.0.dsc")).unwrap();
+    let source = shop.repo.pool().ingest_source(&dir.join("greet_1.0.dsc")).unwrap();
     let bin = shop.add("greet", "1.0", "x");
     shop.publish("main", "g", &[&source, &bin]).unwrap();
     let served = Served::new(&shop.repo);
@@ -188,7 +189,7 @@ fn gpgv_takes_what_the_server_sends() {
     two_packages(&shop);
     let served = Served::new(&shop.repo);
     let key = served.get("/key.asc", &[]).text();
-    let id = shop.repo.channel("main").unwrap().unwrap().snapshot;
+    let id = shop.repo.channels().get("main").unwrap().unwrap().snapshot;
     for prefix in ["main".to_string(), format!("@{id}")] {
         let path = |name: &str| shop.dir.path().join(name);
         for name in ["InRelease", "Release", "Release.gpg"] {
@@ -218,8 +219,8 @@ fn packages_says_what_apt_ftparchive_says() {
         ),
     ] {
         let bytes = deb(name, version, arch, fields, "x");
-        let package = shop.repo.ingest(&bytes[..], name).unwrap();
-        symlink(shop.repo.pool_path(&package.sha256), folder.join(package.file_name())).unwrap();
+        let package = shop.repo.pool().ingest(&bytes[..], name).unwrap();
+        symlink(shop.repo.pool().pool_path(&package.sha256), folder.join(package.file_name())).unwrap();
         members.push(package.sha256);
     }
     let id = snapshot(&shop.repo, &members, now()).unwrap();

@@ -14,7 +14,7 @@ fn published_later(shop: &Shop, channel: &str, seconds: i64) {
     let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let was = state["date"].as_i64().unwrap();
     let later = was + seconds;
-    let key = Key::load_or_make(&shop.repo.key_path(), "", Algorithm::Ed25519, 0).unwrap();
+    let key = Key::load_or_make(&shop.repo.signing().key_path(), "", Algorithm::Ed25519, 0).unwrap();
     let signed = &mut state["signed"];
     let release = signed["release"].as_str().unwrap().replace(&date::release(was), &date::release(later));
     signed["inrelease"] = key.clear_sign(&release, was).unwrap().into();
@@ -77,7 +77,7 @@ fn dnf_follows_a_channel_that_is_dated_anew() {
         return;
     }
     let shop = Shop::new();
-    let one = shop.repo.ingest(&plain("greet", "1.0", "one")[..], "one").unwrap();
+    let one = shop.repo.pool().ingest(&plain("greet", "1.0", "one")[..], "one").unwrap();
     shop.publish("main", "g", &[&one]).unwrap();
     published_later(&shop, "main", YEAR);
     let repo = Arc::new(shop.again());
@@ -86,7 +86,7 @@ fn dnf_follows_a_channel_that_is_dated_anew() {
     let (ok, text) = dnf.run(&["makecache"]);
     assert!(ok, "{text}");
     repo.redate("main", now()).unwrap();
-    let two = repo.ingest(&plain("greet", "2.0", "two")[..], "two").unwrap();
+    let two = repo.pool().ingest(&plain("greet", "2.0", "two")[..], "two").unwrap();
     repo.publish("main", now(), |all| drop(all.insert("g".into(), [one.sha256, two.sha256].into()))).unwrap();
     let (ok, text) = dnf.run(&["--refresh", "repoquery", "--available", "greet"]);
     assert!(ok && text.contains("greet-0:2.0-1"), "{text}");

@@ -43,7 +43,7 @@ impl Shop {
     }
 
     pub fn add(&self, name: &str, version: &str, content: &str) -> Arc<PoolPackage> {
-        self.repo.ingest(&deb(name, version, "all", "", content)[..], name).unwrap()
+        self.repo.pool().ingest(&deb(name, version, "all", "", content)[..], name).unwrap()
     }
 
     pub fn publish(&self, channel: &str, group: &str, members: &[&PoolPackage]) -> twostage_model::Result<twostage_reposerver::Published> {

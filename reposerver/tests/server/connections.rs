@@ -25,7 +25,7 @@ pub fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
 /// A served package of [`LARGE`] bytes, and the head of a request for it.
 fn large(limits: Limits) -> (Shop, Served, Vec<u8>, Sha256) {
     let shop = Shop::new();
-    let package = shop.repo.ingest(&large_deb(LARGE)[..], "large").unwrap();
+    let package = shop.repo.pool().ingest(&large_deb(LARGE)[..], "large").unwrap();
     publish(&shop.repo, "main", "g", &[&package], 1_700_000_000).unwrap();
     let digest = package.sha256.to_string();
     let head = format!("GET /main/pool/{}/{digest}/large_1.0_all.deb HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", &digest[..2]);
@@ -198,7 +198,7 @@ fn a_reader_who_takes_too_little_is_given_up_and_one_that_takes_enough_is_not() 
 fn a_file_that_ends_in_the_middle_is_a_problem_in_the_log() {
     let (shop, served, head, digest) = large(Limits::default());
     let mut stream = stuck(&served, "127.0.0.1", &head, 1).remove(0);
-    let file = std::fs::File::options().write(true).open(shop.repo.pool_path(&digest)).unwrap();
+    let file = std::fs::File::options().write(true).open(shop.repo.pool().pool_path(&digest)).unwrap();
     file.set_len(1 << 20).unwrap();
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);

@@ -116,7 +116,7 @@ fn whole() -> Whole {
     }
     shop.repo.pin(&first, "in production", now()).unwrap();
     shop.repo.withdraw(&[(Sha256::of(b"never here"), String::new())], "a secret", now()).unwrap();
-    shop.repo.put_blob(&b"a blob"[..]).unwrap();
+    shop.repo.pool().put_blob(&b"a blob"[..]).unwrap();
     // Somebody frees a snapshot, so that its names are in a file of their own.
     let alone = shop.add("alone", "1.0", "alone");
     common::publish(&shop.repo, "gone", "x", &[&alone], now()).unwrap();
@@ -141,7 +141,7 @@ fn whole() -> Whole {
 
 fn take(repo: &Repository, path: &Path) -> Arc<twostage_reposerver::PoolPackage> {
     let is_source = path.extension().is_some_and(|ending| ending == "dsc");
-    if is_source { repo.ingest_source(path).unwrap() } else { repo.ingest_file(path).unwrap() }
+    if is_source { repo.pool().ingest_source(path).unwrap() } else { repo.ingest_file(path).unwrap() }
 }
 
 /// Client files name the server.
@@ -278,7 +278,7 @@ impl Whole {
         } else if hint.contains("restore") && hint.contains("--rekey") {
             restore();
         } else if hint.contains("publish KEY.asc") {
-            repo.add_key(&self.upstream).unwrap();
+            repo.signing().add_key(&self.upstream).unwrap();
         } else if hint.contains("bring the good file again") {
             let named: Vec<&PathBuf> = self.packages.iter().filter(|(name, _)| hint.contains(*name)).map(|(_, path)| path).collect();
             let all: Vec<&PathBuf> = self.packages.values().collect();
@@ -286,8 +286,8 @@ impl Whole {
                 take(&repo, path);
             }
         } else if hint.contains("--repair") {
-            let one = repo.channels().unwrap().into_iter().find(|name| hint.contains(&format!("channel {name} --repair")));
-            let names = one.map_or_else(|| repo.channels().unwrap(), |name| vec![name]);
+            let one = repo.channels().names().unwrap().into_iter().find(|name| hint.contains(&format!("channel {name} --repair")));
+            let names = one.map_or_else(|| repo.channels().names().unwrap(), |name| vec![name]);
             for name in names {
                 let repaired = repo.repair(&name, now()).unwrap_or_else(|error| panic!("{case}: {error}"));
                 for lost in repaired.lost {
@@ -384,7 +384,7 @@ fn every_damage_to_every_file_is_noticed_and_mended_or_named() {
         if channel == "main" {
             let moved = whole.until_done(&root, file, channel, &case, |repo| repo.move_channel("main", &whole.first, now()));
             assert!(moved <= End::ByCommand);
-            let groups = open(&root).channel("main").unwrap().unwrap().members.clone();
+            let groups = open(&root).channels().get("main").unwrap().unwrap().members.clone();
             let known = groups.contains_key("component:one");
             assert!(known || file.starts_with("history/"), "{case}: groups are only lost with their own file: {groups:?}");
         }
@@ -471,8 +471,8 @@ fn fsck_makes_every_damage_whole_or_names_the_loss() {
             walk(&served, &site).unwrap_or_else(|why| panic!("{case}: {why}"));
         }
         served.stop();
-        assert_eq!(open(&root).pins().unwrap().len(), 1, "{case}: the pin");
-        assert!(open(&root).withdrawn(&Sha256::of(b"never here")).unwrap().is_some(), "{case}: the withdrawal");
+        assert_eq!(open(&root).pins().all().unwrap().len(), 1, "{case}: the pin");
+        assert!(open(&root).withdrawals().get(&Sha256::of(b"never here")).unwrap().is_some(), "{case}: the withdrawal");
     }
     common::tell(&format!("fsck: {} files, {tried} of {} cases: {ends:?}", all.len(), cases.len()));
 }

@@ -19,7 +19,7 @@ pub fn open() -> (Shop, Served, String, Vec<u8>) {
     let content: String = (0..30_000).map(|_| format!("{:x}", next())).collect();
     let bytes = deb("big", "1.0", "all", "", &content);
     assert!(bytes.len() > 150 << 10);
-    let package = shop.repo.ingest(&bytes[..], "big").unwrap();
+    let package = shop.repo.pool().ingest(&bytes[..], "big").unwrap();
     publish(&shop.repo, "main", "g", &[&package], 1_700_000_000).unwrap();
     let digest = package.sha256.to_string();
     let path = format!("/main/pool/{}/{digest}/big_1.0_all.deb", &digest[..2]);
@@ -43,7 +43,7 @@ pub fn large_deb(size: usize) -> Vec<u8> {
 #[test]
 fn every_page_has_its_type_and_its_caching() {
     let (shop, served, deb, _) = open();
-    let id = shop.repo.channel("main").unwrap().unwrap().snapshot;
+    let id = shop.repo.channels().get("main").unwrap().unwrap().snapshot;
     let immutable = "public, max-age=31536000, immutable";
     for (path, kind, caching) in [
         ("/".to_string(), "text/html; charset=utf-8", "no-cache"),
@@ -126,7 +126,7 @@ fn an_unchanged_file_is_not_sent_again_and_a_changed_channel_is() {
     assert_eq!(served.get(path, &["If-None-Match: \"x\"", &format!("If-Modified-Since: {date}")]).status, 200);
     // Another process publishes; this server sees it at the next request, although the clock stood still.
     let other = shop.again();
-    let package = other.ingest(&deb("more", "1", "all", "", "x")[..], "more").unwrap();
+    let package = other.pool().ingest(&deb("more", "1", "all", "", "x")[..], "more").unwrap();
     publish(&other, "main", "h", &[&package], 1_700_000_000).unwrap();
     let later = served.get(path, &[&format!("If-None-Match: {etag}"), &format!("If-Modified-Since: {date}")]);
     assert_eq!(later.status, 200);
@@ -168,7 +168,7 @@ fn a_package_is_served_once_metadata_names_it_and_for_ever() {
     let path = location(&package);
     assert_eq!(served.get(&format!("/main/{path}"), &[]).status, 404);
     // To a builder's snapshot, and not to others.
-    let builders = shop.repo.transient(&[package.sha256], now()).unwrap();
+    let builders = shop.repo.snapshots().transient(&[package.sha256], now()).unwrap();
     assert_eq!(served.get(&format!("/@{builders}/{path}"), &[]).status, 200);
     assert_eq!(served.get(&format!("/main/{path}"), &[]).status, 404);
     // Another process publishes it, into another channel.
@@ -265,7 +265,7 @@ fn earlier_snapshots_are_not_read_for_what_they_do_not_have() {
     let (shop, served, _, _) = open();
     let release = served.get("/main/dists/twostage/Release", &[]).text();
     let name = release.lines().find_map(|line| line.strip_prefix(' ')).unwrap().split_whitespace().next().unwrap().to_string();
-    let first = shop.repo.channel("main").unwrap().unwrap().snapshot;
+    let first = shop.repo.channels().get("main").unwrap().unwrap().snapshot;
     let package = shop.add("later", "1", "x");
     shop.publish("main", "later", &[&package]).unwrap();
     let list = shop.repo.root().join(format!("snapshots/{first}/SHA256SUMS"));
@@ -372,7 +372,7 @@ fn other_methods_and_broken_requests_get_their_status() {
 #[test]
 fn a_client_file_names_the_server_as_the_client_reached_it() {
     let (shop, served, _, _) = open();
-    let id = shop.repo.channel("main").unwrap().unwrap().snapshot;
+    let id = shop.repo.channels().get("main").unwrap().unwrap().snapshot;
     let text = served.get("/main.sources", &["Host: packages.example.invalid:8080"]).text();
     assert!(text.contains("\nURIs: http://packages.example.invalid:8080/main/\n"), "{text}");
     assert!(text.contains("\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n "), "{text}");
@@ -416,7 +416,7 @@ fn a_stop_lets_a_running_download_finish() {
     // More than the sockets of both ends hold: the server has most of it yet to send when it is stopped.
     const SIZE: usize = 32 << 20;
     let shop = Shop::new();
-    let package = shop.repo.ingest(&large_deb(SIZE)[..], "large").unwrap();
+    let package = shop.repo.pool().ingest(&large_deb(SIZE)[..], "large").unwrap();
     publish(&shop.repo, "main", "g", &[&package], 1_700_000_000).unwrap();
     let digest = package.sha256.to_string();
     let served = Served::new(&shop.repo);

@@ -23,7 +23,7 @@ fn publish_until_killed() {
     while Instant::now() < end {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let chosen = usize::try_from(seed >> 33).unwrap() % debs.len();
-        let package = repo.ingest(&debs[chosen][..], "x").unwrap();
+        let package = repo.pool().ingest(&debs[chosen][..], "x").unwrap();
         repo.publish("main", 1_700_000_000, |members| {
             let group = members.entry("some".to_string()).or_default();
             if !group.remove(&package.sha256) {
@@ -75,13 +75,13 @@ fn a_publisher_killed_at_any_point_leaves_the_old_state_or_the_new_one_whole() {
             let got = served.get(&format!("/main/{line}"), &[]);
             assert!(line.contains(&Sha256::of(&got.body).to_string()), "{line}");
         }
-        dates.insert(shop.again().channel("main").unwrap().unwrap().date);
+        dates.insert(shop.again().channels().get("main").unwrap().unwrap().date);
     }
     // The next publisher finishes, and nothing of the dead is left.
     let next = Arc::new(shop.again());
     let left = fs::read_dir(shop.repo.root().join("tmp")).unwrap().count();
     assert_eq!(left, 2, "the folders of the two living");
-    let more = next.ingest(&common::deb("more", "1", "all", "", "x")[..], "more").unwrap();
+    let more = next.pool().ingest(&common::deb("more", "1", "all", "", "x")[..], "more").unwrap();
     assert!(publish(&next, "main", "more", &[&more], now()).unwrap().changed);
     served.stop();
 }

@@ -27,9 +27,9 @@ fn meant(repo: &Repository, channel: &str, words: &[&str]) -> BTreeSet<Sha256> {
 }
 
 fn groups(repo: &Repository, channel: &str) -> Vec<String> {
-    let channel = repo.channel(channel).unwrap().unwrap();
+    let channel = repo.channels().get(channel).unwrap().unwrap();
     let name = |digest: &Sha256| {
-        let id = &repo.package(digest).unwrap().id;
+        let id = &repo.pool().package(digest).unwrap().id;
         format!("{} {}", id.name, id.version)
     };
     let group = |(group, members): (&String, &BTreeSet<Sha256>)| {
@@ -64,7 +64,7 @@ fn packages_are_listed_with_where_they_are() {
     assert!(greet.fields.iter().any(|(name, value)| name == "Version" && value == "1:0.5"), "{:?}", greet.fields);
     assert_eq!(greet.item.channels["testing"], BTreeSet::from(["component:other".to_string()]));
     assert!(about(&in_pool_only.sha256).in_snapshots.is_empty());
-    let id = shop.repo.channel("testing").unwrap().unwrap().snapshot;
+    let id = shop.repo.channels().get("testing").unwrap().unwrap().snapshot;
     shop.repo.pin(&id, "demo 1.2 is in production", now()).unwrap();
     assert_eq!(about(&new.sha256).pinned, [(id, "demo 1.2 is in production".to_string())].into());
     assert!(about(&old.sha256).pinned.is_empty());
@@ -79,7 +79,7 @@ fn packages_are_listed_with_where_they_are() {
 #[test]
 fn an_rpm_is_shown_with_its_header_and_who_signs_it() {
     let shop = Shop::new();
-    let rpm = shop.repo.ingest(&plain("greet", "1.0", "x")[..], "greet.rpm").unwrap();
+    let rpm = shop.repo.pool().ingest(&plain("greet", "1.0", "x")[..], "greet.rpm").unwrap();
     for published in [false, true] {
         if published {
             shop.publish("main", "g", &[&rpm]).unwrap();
@@ -111,14 +111,14 @@ fn what_is_taken_out_leaves_the_channel_and_nothing_else() {
     let index = "dists/twostage/main/binary-amd64/Packages";
     assert!(!served.get(&format!("/main/{index}"), &[]).text().contains("Package: greet"));
     assert!(served.get(&format!("/@{both}/{index}"), &[]).text().contains("Package: greet"), "earlier snapshots stay");
-    assert!(shop.repo.contains(&greet.sha256).unwrap());
+    assert!(shop.repo.pool().contains(&greet.sha256).unwrap());
     // The last one, too: an empty channel is one.
     shop.repo.remove("main", &BTreeSet::from([other.sha256]), now()).unwrap();
     let apt = Apt::new(&served.get("/main.sources", &[]).text());
     apt.get(&["update"]);
     let nowhere = shop.repo.remove("mian", &BTreeSet::new(), now()).unwrap_err();
     assert_eq!(nowhere.hint_or_class(), "write `main`");
-    assert!(shop.repo.channel("mian").unwrap().is_none());
+    assert!(shop.repo.channels().get("mian").unwrap().is_none());
 }
 
 #[test]
@@ -129,13 +129,13 @@ fn what_is_lost_can_be_taken_out_and_blocks_nothing_then() {
         let members: Vec<&PoolPackage> = all.iter().map(AsRef::as_ref).collect();
         let first = shop.publish("main", "g", &members).unwrap().snapshot;
         for lost in &all[1..] {
-            fs::remove_file(shop.repo.pool_path(&lost.sha256)).unwrap();
+            fs::remove_file(shop.repo.pool().pool_path(&lost.sha256)).unwrap();
         }
         if all_of_it {
             fs::remove_dir_all(shop.repo.root().join("catalog")).unwrap();
         }
         let repo = shop.again();
-        let new = repo.ingest(&crate::common::deb("new", "1", "all", "", "n")[..], "new").unwrap();
+        let new = repo.pool().ingest(&crate::common::deb("new", "1", "all", "", "n")[..], "new").unwrap();
         let blocked = repo.publish("main", now(), |members| drop(members.insert("n".into(), BTreeSet::from([new.sha256]))));
         assert_eq!(blocked.unwrap_err().class(), Class::Repository);
 
@@ -149,7 +149,7 @@ fn what_is_lost_can_be_taken_out_and_blocks_nothing_then() {
         let one = repo.remove("main", &meant(&repo, "main", &["lost"]), now()).unwrap_err();
         let hint = "take all out at once: `twostage remove --channel main lost:all=2:1.0-1 lost2:all=1`";
         assert!(one.hint_or_class().contains(hint), "{}", one.hint_or_class());
-        assert_eq!(repo.channel("main").unwrap().unwrap().snapshot, first);
+        assert_eq!(repo.channels().get("main").unwrap().unwrap().snapshot, first);
         repo.remove("main", &meant(&repo, "main", &["lost*"]), now()).unwrap();
         publish(&repo, "main", "n", &[&new], now()).unwrap();
         assert_eq!(groups(&repo, "main"), ["g: greet 1.0", "n: new 1"]);
@@ -157,7 +157,7 @@ fn what_is_lost_can_be_taken_out_and_blocks_nothing_then() {
 }
 
 fn members(repo: &Repository, channel: &str) -> Members {
-    repo.channel(channel).unwrap().unwrap().members.clone()
+    repo.channels().get(channel).unwrap().unwrap().members.clone()
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn packages_are_promoted_by_name_group_or_all_at_once() {
 
     // All: one snapshot for both.
     promote(&Selection::All).unwrap();
-    assert_eq!(repo.channel("main").unwrap().unwrap().snapshot, repo.channel("testing").unwrap().unwrap().snapshot);
+    assert_eq!(repo.channels().get("main").unwrap().unwrap().snapshot, repo.channels().get("testing").unwrap().unwrap().snapshot);
     assert_eq!(members(repo, "main"), members(repo, "testing"));
     repo.promote(&members(repo, "testing"), "stable", &Selection::All, "channel testing", now()).unwrap();
     assert_eq!(groups(repo, "stable"), groups(repo, "main"));
@@ -204,7 +204,7 @@ fn packages_are_promoted_by_name_group_or_all_at_once() {
     ] {
         let error = repo.promote(&members(repo, "testing"), "new", &what, "channel testing", now()).unwrap_err();
         assert_eq!((error.what(), error.hint_or_class()), (said, hint));
-        assert!(repo.channel("new").unwrap().is_none());
+        assert!(repo.channels().get("new").unwrap().is_none());
     }
 }
 
@@ -284,7 +284,7 @@ fn dnf_has_every_version_of_a_package_at_once() {
     let shop = Shop::new();
     let settings = Settings { algorithm: Algorithm::Rsa3072, architectures: vec!["amd64".into()], ..Settings::new("demo") };
     let repo = Arc::new(Repository::open(&shop.dir.path().join("rpm"), settings).unwrap());
-    let all = ["1.0", "1.5", "2.0"].map(|version| repo.ingest(&plain("greet", version, version)[..], "greet.rpm").unwrap());
+    let all = ["1.0", "1.5", "2.0"].map(|version| repo.pool().ingest(&plain("greet", version, version)[..], "greet.rpm").unwrap());
     publish(&repo, "main", "published", &all.each_ref().map(AsRef::as_ref), now()).unwrap();
     let served = Served::new(&repo);
     let dnf = Dnf::new(&served.get("/main.repo", &[]).text());

@@ -31,7 +31,7 @@ fn publish_one_by_one() {
     for number in 0..size().1 {
         let name = package(publisher, number);
         let bytes = if publisher.is_multiple_of(2) { common::deb(&name, "1", "all", "", &name) } else { plain(&name, "1", &name) };
-        let stored = repo.ingest(&bytes[..], &name).unwrap();
+        let stored = repo.pool().ingest(&bytes[..], &name).unwrap();
         let add = |members: &mut twostage_reposerver::Members| {
             members.entry("published".to_string()).or_default().insert(stored.sha256);
         };
@@ -74,7 +74,7 @@ fn publishers_lose_nothing_while_apt_dnf_and_zypper_read() {
     count("zypper");
     let shop = Shop::new();
     let first = [common::deb("first-deb", "1", "all", "", "x"), plain("first-rpm", "1", "x")];
-    let first = first.map(|bytes| shop.repo.ingest(&bytes[..], "first").unwrap());
+    let first = first.map(|bytes| shop.repo.pool().ingest(&bytes[..], "first").unwrap());
     shop.publish("main", "first", &first.each_ref().map(AsRef::as_ref)).unwrap();
     let served = Served::new(&shop.repo);
     let client = served.get("/main.repo", &[]).text();
@@ -161,7 +161,7 @@ fn on(stream: &mut std::net::TcpStream, path: &str) -> String {
 #[test]
 fn a_file_and_its_signature_are_of_one_state_though_a_publish_came_between() {
     let shop = Shop::new();
-    let rpms = ["1", "2", "3"].map(|version| shop.repo.ingest(&plain("greet", version, version)[..], "greet").unwrap());
+    let rpms = ["1", "2", "3"].map(|version| shop.repo.pool().ingest(&plain("greet", version, version)[..], "greet").unwrap());
     let add = |number: usize| shop.publish("main", "g", &[&rpms[number]]).unwrap();
     add(0);
     let served = Served::new(&shop.repo);
@@ -176,7 +176,7 @@ fn a_file_and_its_signature_are_of_one_state_though_a_publish_came_between() {
                 fs::write(dir.path().join(name), text).unwrap();
                 dir.path().join(name)
             });
-            common::gpgv(&shop.repo.public_key().unwrap(), dir.path(), &[&signature, &file]).0
+            common::gpgv(&shop.repo.signing().public_key().unwrap(), dir.path(), &[&signature, &file]).0
         };
         let old = get(file);
         add(1);

@@ -120,7 +120,7 @@ fn gc_frees_what_nothing_needs_and_nothing_else() {
                 let mut taken = BTreeSet::new();
                 for _ in 0..=dice.below(3) {
                     let (name, bytes) = &goods[dice.below(goods.len())];
-                    match repo.ingest(&bytes[..], name) {
+                    match repo.pool().ingest(&bytes[..], name) {
                         Ok(package) => {
                             assert!(!model.withdrawn.contains(&package.sha256), "{case}: {name} was withdrawn");
                             taken.insert(package.sha256);
@@ -147,7 +147,7 @@ fn gc_frees_what_nothing_needs_and_nothing_else() {
             }
             50..62 => {
                 // From another channel, back, or to what is only pinned.
-                let there: Vec<SnapshotId> = repo.snapshots().unwrap();
+                let there: Vec<SnapshotId> = repo.snapshots().ids().unwrap();
                 let Some(id) = dice.of(&there) else { continue };
                 let members = model.snapshots[&id].clone();
                 match repo.move_channel(channel, &id, now) {
@@ -163,7 +163,7 @@ fn gc_frees_what_nothing_needs_and_nothing_else() {
                 "move"
             }
             62..69 => {
-                let Some(id) = dice.of(&repo.snapshots().unwrap()) else { continue };
+                let Some(id) = dice.of(&repo.snapshots().ids().unwrap()) else { continue };
                 match repo.pin(&id, &case, now) {
                     Ok(_) => _ = model.pins.insert(id),
                     Err(error) => assert!(!model.snapshots[&id].is_disjoint(&model.withdrawn), "{case}: {error}"),
@@ -195,7 +195,7 @@ fn gc_frees_what_nothing_needs_and_nothing_else() {
                 let plan = repo.free(&needs).unwrap();
                 assert_eq!((said.free.len(), said.bytes()), (plan.free.len(), plan.bytes()), "{case}: what it said");
                 freed += plan.free.len();
-                let there: BTreeSet<SnapshotId> = repo.snapshots().unwrap().into_iter().collect();
+                let there: BTreeSet<SnapshotId> = repo.snapshots().ids().unwrap().into_iter().collect();
                 assert_eq!(there, model.needed(), "{case}: snapshots");
                 assert_eq!(digests(&root.join("pool")), model.needed_packages(), "{case}: packages");
                 assert!(plan.stays.iter().all(|thing| !thing.why.is_empty()), "{case}: each has a reason");
@@ -210,7 +210,7 @@ fn gc_frees_what_nothing_needs_and_nothing_else() {
         };
         *done.entry(what).or_default() += 1;
         for (name, state) in &model.channels {
-            let there = repo.channel(name).unwrap().unwrap();
+            let there = repo.channels().get(name).unwrap().unwrap();
             let members: BTreeSet<Sha256> = there.members.values().flatten().copied().collect();
             let history = there.history.iter().map(|earlier| earlier.snapshot).collect();
             assert_eq!(State { members, snapshot: Some(there.snapshot), history }, *state, "{case}: {name} after {what}");
@@ -253,7 +253,7 @@ fn served_whole(root: &Path, model: &Model, seed: u64, all: bool) {
         walk(&served, &format!("/@{id}")).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         let names: BTreeSet<String> = model.snapshots[id]
             .iter()
-            .map(|digest| repo.package(digest).unwrap())
+            .map(|digest| repo.pool().package(digest).unwrap())
             .filter(|p| p.rpm.is_none())
             .map(|p| p.id.name.clone())
             .collect();
@@ -282,7 +282,7 @@ fn free_until_killed() {
     for step in 0..10_000 {
         let now = 1_500_000_000 + step;
         let channel = CHANNELS[dice.below(2)];
-        let package = repo.ingest(&goods[dice.below(goods.len())][..], "x").unwrap();
+        let package = repo.pool().ingest(&goods[dice.below(goods.len())][..], "x").unwrap();
         let published = repo.publish(channel, now, |members| {
             let group = members.entry("some".to_string()).or_default();
             if !group.remove(&package.sha256) {
@@ -293,7 +293,7 @@ fn free_until_killed() {
         if dice.below(6) == 0 {
             repo.pin(&id, "a victim", now).unwrap();
         }
-        if let Some(id) = dice.of(&repo.pins().unwrap().into_keys().collect::<Vec<_>>()).filter(|_| dice.below(8) == 0) {
+        if let Some(id) = dice.of(&repo.pins().all().unwrap().into_keys().collect::<Vec<_>>()).filter(|_| dice.below(8) == 0) {
             repo.unpin(&id).unwrap();
         }
         if dice.below(3) == 0 {
@@ -332,8 +332,8 @@ fn a_gc_killed_at_any_point_leaves_a_whole_repository_and_the_next_one_finishes(
         assert_eq!(checked.count(Ended::Lost), 0, "kill {kill}: {checked:?}");
         let repo = Arc::new(repo);
         let served = Served::new(&repo);
-        let pins = repo.pins().unwrap().into_keys().map(|id| format!("/@{id}"));
-        for site in repo.channels().unwrap().iter().map(|name| format!("/{name}")).chain(pins) {
+        let pins = repo.pins().all().unwrap().into_keys().map(|id| format!("/@{id}"));
+        for site in repo.channels().names().unwrap().iter().map(|name| format!("/{name}")).chain(pins) {
             walk(&served, &site).unwrap_or_else(|why| panic!("kill {kill}: {why}"));
         }
         served.stop();

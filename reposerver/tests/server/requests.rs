@@ -233,7 +233,7 @@ fn what_is_too_long_is_said_to_be() {
 #[test]
 fn a_head_is_that_of_the_body_which_it_leaves_out() {
     let (shop, served, deb, _) = open();
-    let id = shop.repo.channel("main").unwrap().unwrap().snapshot;
+    let id = shop.repo.channels().get("main").unwrap().unwrap().snapshot;
     let etag = served.get("/main.sources", &[]).header("etag").to_string();
     let known = format!("If-None-Match: {etag}");
     for (path, headers) in [

@@ -30,17 +30,17 @@ fn tree(folder: &Path) -> Vec<(String, Vec<u8>)> {
 fn a_deb_is_stored_once_under_its_digest_and_describes_itself_after_a_reopen() {
     let shop = Shop::new();
     let bytes = deb("greet", "1:1.0-1", "amd64", "Depends: libc6\n", "hello");
-    let package = shop.repo.ingest(&bytes[..], "greet.deb").unwrap();
+    let package = shop.repo.pool().ingest(&bytes[..], "greet.deb").unwrap();
     assert_eq!((package.sha256, package.size, package.kind), (Sha256::of(&bytes), bytes.len() as u64, Kind::Deb));
     assert_eq!(package.file_name(), "greet_1%3a1.0-1_amd64.deb");
     let before = tree(&shop.repo.root().join("pool"));
-    assert_eq!(shop.repo.ingest(&bytes[..], "again").unwrap(), package);
+    assert_eq!(shop.repo.pool().ingest(&bytes[..], "again").unwrap(), package);
     assert_eq!(tree(&shop.repo.root().join("pool")), before);
     let again = shop.again();
-    assert!(again.contains(&package.sha256).unwrap());
-    assert_eq!(again.package(&package.sha256).unwrap(), package);
+    assert!(again.pool().contains(&package.sha256).unwrap());
+    assert_eq!(again.pool().package(&package.sha256).unwrap(), package);
     let mut read = Vec::new();
-    again.open_package(&package.sha256).unwrap().read_to_end(&mut read).unwrap();
+    again.pool().open_package(&package.sha256).unwrap().read_to_end(&mut read).unwrap();
     assert_eq!(read, bytes);
 }
 
@@ -50,7 +50,7 @@ fn what_is_no_package_is_refused_and_leaves_nothing() {
     let mut bytes = deb("greet", "1.0", "all", "", "hello");
     bytes.truncate(bytes.len() - 200);
     for wrong in [&b"not a package"[..], &bytes[..], &b""[..]] {
-        assert_eq!(shop.repo.ingest(wrong, "wrong.deb").unwrap_err().class(), Class::Repository);
+        assert_eq!(shop.repo.pool().ingest(wrong, "wrong.deb").unwrap_err().class(), Class::Repository);
     }
     assert!(!shop.repo.root().join("pool").exists() && !shop.repo.root().join("meta").exists());
     let missing = publish(&shop.repo, "main", "g", &[], now()).is_ok()
@@ -61,13 +61,13 @@ fn what_is_no_package_is_refused_and_leaves_nothing() {
 #[test]
 fn any_file_can_be_kept_by_digest() {
     let shop = Shop::new();
-    let blob = shop.repo.put_blob(&b"a base image"[..]).unwrap();
+    let blob = shop.repo.pool().put_blob(&b"a base image"[..]).unwrap();
     assert_eq!((blob.sha256, blob.size), (Sha256::of(b"a base image"), 12));
-    assert_eq!(shop.repo.put_blob(&b"a base image"[..]).unwrap(), blob);
+    assert_eq!(shop.repo.pool().put_blob(&b"a base image"[..]).unwrap(), blob);
     let mut text = String::new();
-    fs::File::open(shop.again().blob_path(&blob.sha256)).unwrap().read_to_string(&mut text).unwrap();
+    fs::File::open(shop.again().pool().blob_path(&blob.sha256)).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "a base image");
-    assert!(!shop.repo.blob_path(&Sha256::of(b"other")).exists());
+    assert!(!shop.repo.pool().blob_path(&Sha256::of(b"other")).exists());
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn a_snapshot_is_named_by_its_list_and_made_once() {
     let before = tree(&shop.repo.root().join("snapshots"));
     assert_eq!(snapshot(&shop.repo, &[b.sha256, a.sha256, a.sha256], 1_750_000_000).unwrap(), id, "order and time are not in the name");
     assert_eq!(tree(&shop.repo.root().join("snapshots")), before);
-    let info = shop.again().snapshot_info(&id).unwrap().unwrap();
+    let info = shop.again().snapshots().info(&id).unwrap().unwrap();
     assert_eq!((info.date, info.manifest.len()), (1_700_000_000, 2));
-    let transient = shop.repo.transient(&[a.sha256], now()).unwrap();
+    let transient = shop.repo.snapshots().transient(&[a.sha256], now()).unwrap();
     assert!(!shop.repo.root().join(format!("snapshots/{transient}")).exists());
 }
 
@@ -104,7 +104,7 @@ fn one_name_version_and_architecture_is_one_content_for_ever() {
     let (one, other) = (shop.add("greet", "1.0", "one"), shop.add("greet", "1.0", "other"));
     let within = shop.publish("main", "g", &[&one, &other]).unwrap_err();
     assert!(within.to_string().contains("two contents"), "{within}");
-    assert!(shop.repo.channel("main").unwrap().is_none(), "nothing is half published");
+    assert!(shop.repo.channels().get("main").unwrap().is_none(), "nothing is half published");
     shop.publish("main", "g", &[&one]).unwrap();
     let next = shop.add("greet", "1.1", "next");
     shop.publish("main", "g", &[&next]).unwrap();
@@ -114,7 +114,7 @@ fn one_name_version_and_architecture_is_one_content_for_ever() {
     let (first, second) = (one.sha256.to_string(), other.sha256.to_string());
     assert!(refused.what().contains(&first) && refused.what().contains(&second), "{refused}");
     assert!(refused.hint_text().unwrap().contains("new version"));
-    assert!(shop.repo.channel("testing").unwrap().is_none());
+    assert!(shop.repo.channels().get("testing").unwrap().is_none());
     shop.publish("main", "g", &[&one]).unwrap();
 }
 
@@ -145,7 +145,7 @@ fn publishing_the_same_again_changes_nothing() {
     // The same union in other groups: clients see no change, the owner does.
     let signed = fs::read_to_string(shop.repo.root().join("channels/main.json")).unwrap();
     assert!(!shop.publish("main", "component:b", &[&b]).unwrap().changed);
-    let channel = shop.repo.channel("main").unwrap().unwrap();
+    let channel = shop.repo.channels().get("main").unwrap().unwrap();
     assert_eq!(channel.members.keys().collect::<Vec<_>>(), ["component:a", "component:b"]);
     let date = channel.date;
     assert!(signed.contains(&format!("\"date\":{date},")));
@@ -157,17 +157,17 @@ fn a_channel_that_moves_back_gets_a_newer_date_and_its_groups_again() {
     let (old, new) = (shop.add("greet", "1.0", "old"), shop.add("greet", "2.0", "new"));
     let first = publish(&shop.repo, "main", "component:greet", &[&old], 1_700_000_000).unwrap();
     publish(&shop.repo, "main", "component:greet", &[&new], 1_700_000_000).unwrap();
-    let before = shop.repo.channel("main").unwrap().unwrap();
+    let before = shop.repo.channels().get("main").unwrap().unwrap();
     assert_eq!(before.date, 1_700_000_001, "dates only grow, whatever the clock says");
     let moved = shop.repo.move_channel("main", &first.snapshot, 1_600_000_000).unwrap();
     assert!(moved.changed && moved.snapshot == first.snapshot && moved.previous == Some(before.snapshot));
-    let after = shop.repo.channel("main").unwrap().unwrap();
+    let after = shop.repo.channels().get("main").unwrap().unwrap();
     assert_eq!((after.date, after.history.len()), (1_700_000_002, 2));
     assert_eq!(after.members["component:greet"].iter().collect::<Vec<_>>(), [&old.sha256]);
     assert!(!shop.repo.move_channel("main", &first.snapshot, 1_750_000_000).unwrap().changed);
     let other = shop.repo.move_channel("stable", &first.snapshot, 1_750_000_000).unwrap();
     assert_eq!(other.previous, None);
-    assert_eq!(shop.repo.channels().unwrap(), ["main", "stable"]);
+    assert_eq!(shop.repo.channels().names().unwrap(), ["main", "stable"]);
     let nowhere = shop.repo.move_channel("main", &twostage_model::SnapshotId(Sha256::of(b"?")), now());
     assert!(nowhere.unwrap_err().what().contains("no snapshot"));
 }
@@ -178,7 +178,7 @@ fn a_channel_from_the_future_is_not_published() {
     let (one, two) = (shop.add("greet", "1.0", "one"), shop.add("greet", "2.0", "two"));
     let ahead = publish(&shop.repo, "main", "g", &[&one], now() + 3600).unwrap_err();
     assert!(ahead.what().contains("ahead of this machine's clock"), "{ahead}");
-    assert!(shop.repo.channel("main").unwrap().is_none());
+    assert!(shop.repo.channels().get("main").unwrap().is_none());
     // As it is after publishes under a clock that was wrong.
     let zero = shop.publish("main", "g", &[&one]).unwrap();
     let first = shop.publish("main", "g", &[&one, &two]).unwrap();
@@ -189,25 +189,25 @@ fn a_channel_from_the_future_is_not_published() {
     assert!(ahead.what().contains("ahead of this machine's clock"), "{ahead}");
     assert!(ahead.hint_text().unwrap().contains("twostage channel main --redate"), "{ahead}");
     assert!(shop.repo.move_channel("main", &zero.snapshot, now()).is_err());
-    let before = shop.again().channel("main").unwrap().unwrap();
+    let before = shop.again().channels().get("main").unwrap().unwrap();
     assert_eq!(before.snapshot, first.snapshot, "it stays as it was");
     // The way out loses nothing: members by group, and every earlier state.
     let redated = shop.again().redate("main", now()).unwrap();
     assert!(redated.changed && redated.snapshot == first.snapshot);
-    let after = shop.again().channel("main").unwrap().unwrap();
+    let after = shop.again().channels().get("main").unwrap().unwrap();
     assert!(after.date <= now() + 1 && after.members == before.members, "{after:?}");
     assert_eq!(after.history.len(), before.history.len() + 1);
     assert!(!shop.again().redate("main", now()).unwrap().changed, "once is enough");
     assert!(shop.again().publish("main", now(), |all| drop(all.insert("h".into(), [three.sha256].into()))).unwrap().changed);
     let back = shop.again().move_channel("main", &zero.snapshot, now()).unwrap();
     assert!(back.changed && back.snapshot == zero.snapshot);
-    let groups = shop.again().channel("main").unwrap().unwrap().members.clone();
+    let groups = shop.again().channels().get("main").unwrap().unwrap().members.clone();
     assert_eq!(groups, std::collections::BTreeMap::from([("g".to_string(), [one.sha256].into())]), "the groups of then");
     // What is rebuilt is the newest state, not the one with the greatest date.
     fs::remove_file(shop.repo.root().join("channels/main.json")).unwrap();
     let repo = shop.again();
     assert!(repo.repair("main", now()).unwrap().lost.is_empty());
-    assert_eq!(repo.channel("main").unwrap().unwrap().snapshot, zero.snapshot);
+    assert_eq!(repo.channels().get("main").unwrap().unwrap().snapshot, zero.snapshot);
 }
 
 /// Dates a channel, and its snapshot, as a publish under a wrong clock would have.
@@ -237,10 +237,10 @@ fn publishers_at_once_all_succeed_and_none_is_lost() {
             scope.spawn(move || publish(&repo, "main", &format!("component:{i}"), &[package], 1_700_000_000).unwrap());
         }
     });
-    let channel = shop.repo.channel("main").unwrap().unwrap();
+    let channel = shop.repo.channels().get("main").unwrap().unwrap();
     assert_eq!(channel.members.len(), 6);
     assert_eq!(channel.history.len(), 5);
-    assert_eq!(shop.again().snapshot_info(&channel.snapshot).unwrap().unwrap().manifest.len(), 6);
+    assert_eq!(shop.again().snapshots().info(&channel.snapshot).unwrap().unwrap().manifest.len(), 6);
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn only_our_own_names_are_swept_and_no_link_is_followed() {
     fs::rename(&tmp, root.join("names-it-had")).unwrap();
     std::os::unix::fs::symlink(&theirs, &tmp).unwrap();
     let repo = Repository::open(&root, settings()).unwrap();
-    let refused = repo.ingest(&deb("greet", "1", "all", "", "x")[..], "greet").unwrap_err();
+    let refused = repo.pool().ingest(&deb("greet", "1", "all", "", "x")[..], "greet").unwrap_err();
     assert!(refused.to_string().contains("tmp is not a folder but a link"), "{refused}");
     assert_eq!(tree(&theirs), before);
 }
@@ -352,7 +352,7 @@ fn a_snapshot_that_is_not_whole_is_made_again() {
         fs::remove_file(folder.join(broken)).unwrap();
         let repo = shop.again();
         assert_eq!(snapshot(&repo, &[package.sha256], now()).unwrap(), id);
-        assert_eq!(repo.snapshot_info(&id).unwrap().unwrap().manifest.len(), 1);
+        assert_eq!(repo.snapshots().info(&id).unwrap().unwrap().manifest.len(), 1);
     }
 }
 
@@ -361,19 +361,19 @@ fn a_new_key_signs_anew_and_renames_nothing() {
     let shop = Shop::new();
     let package = shop.add("greet", "1", "x");
     let first = shop.publish("main", "g", &[&package]).unwrap();
-    let old = shop.repo.public_key().unwrap();
+    let old = shop.repo.signing().public_key().unwrap();
     fs::remove_file(shop.repo.root().join("key/signing.asc")).unwrap();
     // A key that is gone is not made by itself: clients would trust nothing any more.
     let gone = publish(&shop.again(), "main", "g", &[&package], now()).unwrap_err();
     assert!(gone.what().contains("is not there") && gone.hint_text().unwrap().contains("--rekey"), "{gone}");
     assert!(!shop.repo.root().join("key/signing.asc").exists());
-    assert_eq!(shop.again().public_key().unwrap(), old, "whoever serves needs no secret key");
+    assert_eq!(shop.again().signing().public_key().unwrap(), old, "whoever serves needs no secret key");
     let repo = shop.again();
     let (fingerprint, channels) = repo.rekey(now()).unwrap();
     assert_eq!(channels, ["main"]);
-    assert_ne!(repo.public_key().unwrap(), old);
-    let second = shop.again().channel("main").unwrap().unwrap();
-    assert!(second.snapshot == first.snapshot && shop.again().key(now()).unwrap().fingerprint() == fingerprint);
+    assert_ne!(repo.signing().public_key().unwrap(), old);
+    let second = shop.again().channels().get("main").unwrap().unwrap();
+    assert!(second.snapshot == first.snapshot && shop.again().signing().key(now()).unwrap().fingerprint() == fingerprint);
     assert!(!publish(&repo, "main", "g", &[&package], now()).unwrap().changed);
 }
 
@@ -381,7 +381,7 @@ fn a_new_key_signs_anew_and_renames_nothing() {
 fn a_package_that_a_power_failure_cut_short_is_taken_in_again() {
     let shop = Shop::new();
     let bytes = deb("greet", "1", "all", "", "x");
-    let package = shop.repo.ingest(&bytes[..], "greet").unwrap();
+    let package = shop.repo.pool().ingest(&bytes[..], "greet").unwrap();
     let name = package.sha256.to_string();
     let pool = format!("pool/{}/{name}", &name[..2]);
     for file in [pool.as_str(), "catalog/index", "catalog/descriptions"] {
@@ -389,10 +389,10 @@ fn a_package_that_a_power_failure_cut_short_is_taken_in_again() {
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let repo = shop.again();
-        assert!(!repo.contains(&package.sha256).unwrap(), "{file}");
-        repo.ingest(&bytes[..], "greet").unwrap();
-        assert!(shop.again().contains(&package.sha256).unwrap(), "{file}");
-        assert_eq!(shop.again().package(&package.sha256).unwrap(), package, "{file}");
+        assert!(!repo.pool().contains(&package.sha256).unwrap(), "{file}");
+        repo.pool().ingest(&bytes[..], "greet").unwrap();
+        assert!(shop.again().pool().contains(&package.sha256).unwrap(), "{file}");
+        assert_eq!(shop.again().pool().package(&package.sha256).unwrap(), package, "{file}");
         assert!(file != pool || fs::read(&path).unwrap() == whole);
     }
 }
@@ -418,7 +418,7 @@ fn a_catalog_that_is_gone_or_damaged_is_made_again_and_says_the_same() {
             fs::write(&path, bytes).unwrap();
         }
         let repo = shop.again();
-        let mut members = repo.channel("main").unwrap().unwrap().members.clone();
+        let mut members = repo.channels().get("main").unwrap().unwrap().members.clone();
         members.entry("g".into()).or_default().insert(more.sha256);
         let _ = fs::remove_file(shop.repo.root().join(format!("snapshots/{first}/blocks")));
         let done = repo.publish("main", now(), |all| *all = members).unwrap();
@@ -435,7 +435,7 @@ fn a_catalog_that_is_gone_or_damaged_is_made_again_and_says_the_same() {
         let repaired = repo.repair("main", now()).unwrap();
         assert!(repaired.lost.is_empty(), "{file}: {:?}", repaired.lost);
         for package in &packages {
-            assert_eq!(shop.again().package(&package.sha256).unwrap(), *package);
+            assert_eq!(shop.again().pool().package(&package.sha256).unwrap(), *package);
         }
     }
 }
@@ -458,16 +458,16 @@ fn a_source_package_comes_with_its_files_or_not_at_all() {
     let path = dir.join("greet_1.0-1.dsc");
     fs::write(&path, &dsc).unwrap();
     fs::write(dir.join("greet_1.0.orig.tar.xz"), &tar).unwrap();
-    assert!(shop.repo.ingest_source(&path).unwrap_err().what().contains("greet_1.0-1.debian.tar.xz"));
+    assert!(shop.repo.pool().ingest_source(&path).unwrap_err().what().contains("greet_1.0-1.debian.tar.xz"));
     fs::write(dir.join("greet_1.0-1.debian.tar.xz"), b"a lie!").unwrap();
-    assert!(shop.repo.ingest_source(&path).unwrap_err().what().contains("is not the file"));
+    assert!(shop.repo.pool().ingest_source(&path).unwrap_err().what().contains("is not the file"));
     assert!(!shop.repo.root().join("pool").exists() && !shop.repo.root().join("meta").exists(), "the good one of them is not kept either");
     fs::write(dir.join("greet_1.0-1.debian.tar.xz"), &diff).unwrap();
-    let source = shop.repo.ingest_source(&path).unwrap();
+    let source = shop.repo.pool().ingest_source(&path).unwrap();
     assert_eq!((source.kind, source.id.arch.as_str(), source.files.len()), (Kind::Source, "source", 2));
-    assert!(shop.repo.pool_path(&Sha256::of(&diff)).is_file());
+    assert!(shop.repo.pool().pool_path(&Sha256::of(&diff)).is_file());
     let climbing = dsc.replace("greet_1.0.orig", "../greet_1.0.orig");
-    let refused = shop.repo.ingest_source_from(climbing.as_bytes(), "x.dsc", |_| panic!("never opened"));
+    let refused = shop.repo.pool().ingest_source_from(climbing.as_bytes(), "x.dsc", |_| panic!("never opened"));
     assert!(refused.is_err());
 }
 

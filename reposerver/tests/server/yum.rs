@@ -69,7 +69,7 @@ pub fn hrefs(primary: &str) -> Vec<String> {
 fn an_rpm_is_known_by_header_and_payload_whoever_signs_it() {
     let shop = Shop::new();
     let unsigned = plain("greet", "1.0", "hello");
-    let package = shop.repo.ingest(&unsigned[..], "greet.rpm").unwrap();
+    let package = shop.repo.pool().ingest(&unsigned[..], "greet.rpm").unwrap();
     assert_eq!(package.sha256, Sha256::of(&unsigned[prefix(&unsigned)..]));
     assert_eq!((package.kind, package.size, package.date), (Kind::Rpm, unsigned.len() as u64, i64::from(DATE)));
     assert_eq!(package.file_name(), "greet-1.0-1.noarch.rpm");
@@ -79,12 +79,12 @@ fn an_rpm_is_known_by_header_and_payload_whoever_signs_it() {
     wrapped[10] = b'x';
     let path = shop.dir.path().join("again.rpm");
     std::fs::write(&path, &wrapped).unwrap();
-    assert_eq!(shop.repo.ingest(&wrapped[..], "again").unwrap(), package);
+    assert_eq!(shop.repo.pool().ingest(&wrapped[..], "again").unwrap(), package);
     assert_eq!(shop.repo.ingest_file(&path).unwrap(), package);
     let again = shop.again();
-    assert_eq!(again.package(&package.sha256).unwrap(), package);
+    assert_eq!(again.pool().package(&package.sha256).unwrap(), package);
     let mut read = Vec::new();
-    again.open_package(&package.sha256).unwrap().read_to_end(&mut read).unwrap();
+    again.pool().open_package(&package.sha256).unwrap().read_to_end(&mut read).unwrap();
     assert_eq!(read, unsigned);
 }
 
@@ -95,7 +95,7 @@ fn a_cut_or_changed_rpm_is_refused_and_leaves_nothing() {
     let mut changed = good.clone();
     *changed.last_mut().unwrap() ^= 1;
     for wrong in [&good[..good.len() - 1], &good[..200], &changed, &b"\xed\xab\xee\xdb"[..]] {
-        assert!(shop.repo.ingest(wrong, "wrong.rpm").is_err());
+        assert!(shop.repo.pool().ingest(wrong, "wrong.rpm").is_err());
     }
     assert!(!shop.repo.root().join("pool").exists() && !shop.repo.root().join("meta").exists());
 }
@@ -105,10 +105,10 @@ fn one_snapshot_serves_apt_and_dnf_and_without_rpms_it_is_what_it_was() {
     let shop = Shop::new();
     let debian = shop.add("greet", "1.0", "hello");
     let alone = snapshot(&shop.repo, &[debian.sha256], now()).unwrap();
-    let package = shop.repo.ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
+    let package = shop.repo.pool().ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
     let both = shop.publish("main", "g", &[&debian, &package]).unwrap().snapshot;
     assert_ne!(alone, both);
-    let list = shop.repo.snapshot_info(&both).unwrap().unwrap().manifest.to_string();
+    let list = shop.repo.snapshots().info(&both).unwrap().unwrap().manifest.to_string();
     assert_eq!(list, format!("{}  greet-1.0-1.noarch.rpm\n{}  greet_1.0_all.deb\n", package.sha256, debian.sha256));
     let served = Served::new(&shop.repo);
     assert_eq!(served.get(&format!("/@{alone}/repodata/repomd.xml"), &[]).status, 404);
@@ -130,7 +130,7 @@ fn an_unsigned_rpm_is_served_with_our_signature_in_whole_and_in_parts() {
     // Several frames of a body, compressed too.
     let content: String = (0..5000_u32).map(|n| Sha256::of(&n.to_be_bytes()).to_string()).collect();
     let unsigned = plain("greet", "1.0", &content);
-    let package = shop.repo.ingest(&unsigned[..], "greet.rpm").unwrap();
+    let package = shop.repo.pool().ingest(&unsigned[..], "greet.rpm").unwrap();
     shop.publish("main", "g", &[&package]).unwrap();
     let served = Served::new(&shop.repo);
     let primary = metadata(&served, "/main", "primary");
@@ -155,7 +155,7 @@ fn an_unsigned_rpm_is_served_with_our_signature_in_whole_and_in_parts() {
     assert_eq!(served.get(&href, &[&format!("If-None-Match: {}", whole.header("etag"))]).status, 304);
 
     // Who takes the signature apart finds it good.
-    let key = rpm::signature::pgp::Verifier::from_asc(&shop.repo.public_key().unwrap()).unwrap();
+    let key = rpm::signature::pgp::Verifier::from_asc(&shop.repo.signing().public_key().unwrap()).unwrap();
     let parsed = rpm::Package::parse(&mut &whole.body[..]).unwrap();
     parsed.verify_signature(key).unwrap();
     served.stop();
@@ -165,14 +165,16 @@ fn an_unsigned_rpm_is_served_with_our_signature_in_whole_and_in_parts() {
 fn the_same_packages_and_key_give_the_same_bytes_in_another_repository() {
     let (one, two) = (Shop::new(), Shop::new());
     let key = one.repo.root().join("key/signing.asc");
-    one.repo.key(now()).unwrap();
+    one.repo.signing().key(now()).unwrap();
     std::fs::create_dir_all(two.repo.root().join("key")).unwrap();
     std::fs::copy(key, two.repo.root().join("key/signing.asc")).unwrap();
     let mut found = Vec::new();
     for shop in [&one, &two] {
-        let packages: Vec<_> =
-            [("a", "1.0"), ("b", "2.0")].iter().map(|(name, v)| shop.repo.ingest(&plain(name, v, "x")[..], name).unwrap().sha256).collect();
-        let id = shop.repo.transient(&packages, 1_800_000_000).unwrap();
+        let packages: Vec<_> = [("a", "1.0"), ("b", "2.0")]
+            .iter()
+            .map(|(name, v)| shop.repo.pool().ingest(&plain(name, v, "x")[..], name).unwrap().sha256)
+            .collect();
+        let id = shop.repo.snapshots().transient(&packages, 1_800_000_000).unwrap();
         let served = Served::new(&shop.repo);
         found.push(served.get(&format!("/@{id}/repodata/repomd.xml"), &[]).text());
         assert!(metadata(&served, &format!("/@{id}"), "other").contains("name=\"b\""));
@@ -185,7 +187,7 @@ fn the_same_packages_and_key_give_the_same_bytes_in_another_repository() {
 #[test]
 fn a_new_key_signs_anew_and_old_metadata_still_finds_its_files() {
     let shop = Shop::new();
-    let package = shop.repo.ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
+    let package = shop.repo.pool().ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
     let before = shop.publish("main", "g", &[&package]).unwrap().snapshot;
     let served = Served::new(&shop.repo);
     let old = listed(&served, "/main");
@@ -197,7 +199,7 @@ fn a_new_key_signs_anew_and_old_metadata_still_finds_its_files() {
     let again = Arc::new(shop.again());
     assert!(publish(&again, "main", "g", &[&package], now()).is_err(), "nothing is signed with another key unasked");
     assert_eq!(again.rekey(now()).unwrap().1, ["main"]);
-    assert_eq!(again.channel("main").unwrap().unwrap().snapshot, before, "the snapshot keeps its name");
+    assert_eq!(again.channels().get("main").unwrap().unwrap().snapshot, before, "the snapshot keeps its name");
     let served = Served::new(&again);
     assert_ne!(listed(&served, "/main"), old);
     let primary = metadata(&served, "/main", "primary");
@@ -221,8 +223,8 @@ fn a_new_key_signs_anew_and_old_metadata_still_finds_its_files() {
 #[test]
 fn a_moved_channel_has_a_newer_date_and_still_answers_for_its_earlier_files() {
     let shop = Shop::new();
-    let one = shop.repo.ingest(&plain("greet", "1.0", "one")[..], "one").unwrap();
-    let two = shop.repo.ingest(&plain("greet", "2.0", "two")[..], "two").unwrap();
+    let one = shop.repo.pool().ingest(&plain("greet", "1.0", "one")[..], "one").unwrap();
+    let two = shop.repo.pool().ingest(&plain("greet", "2.0", "two")[..], "two").unwrap();
     let first = shop.publish("main", "g", &[&one]).unwrap().snapshot;
     let served = Served::new(&shop.repo);
     let revision = |served: &Served| -> i64 {
@@ -255,13 +257,13 @@ fn an_rpm_signed_elsewhere_stays_as_it_is_and_its_key_must_be_known() {
     let mut signed = rpm("greet", "1.0", "hello", |_| ());
     signed.sign(rpm::signature::pgp::Signer::from_asc(&secret).unwrap()).unwrap();
     let signed = bytes(&signed);
-    let package = shop.repo.ingest(&signed[..], "greet.rpm").unwrap();
+    let package = shop.repo.pool().ingest(&signed[..], "greet.rpm").unwrap();
     let refused = shop.publish("main", "g", &[&package]).unwrap_err();
     assert!(refused.what().contains("does not know") && refused.hint_or_class().contains("add"), "{refused}");
-    assert!(shop.repo.channel("main").unwrap().is_none());
-    shop.repo.add_key(key.public()).unwrap();
+    assert!(shop.repo.channels().get("main").unwrap().is_none());
+    shop.repo.signing().add_key(key.public()).unwrap();
     assert!(shop.publish("main", "g", &[&package]).is_err(), "somebody else's key does not help");
-    let added = shop.repo.add_key(upstream.public()).unwrap();
+    let added = shop.repo.signing().add_key(upstream.public()).unwrap();
     assert_eq!(added, [upstream.fingerprint()]);
     shop.publish("main", "g", &[&package]).unwrap();
 
@@ -284,7 +286,7 @@ fn an_rpm_signed_elsewhere_stays_as_it_is_and_its_key_must_be_known() {
 #[test]
 fn a_client_file_checks_packages_and_metadata() {
     let shop = Shop::new();
-    let package = shop.repo.ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
+    let package = shop.repo.pool().ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
     let id = shop.publish("main", "g", &[&package]).unwrap().snapshot;
     let served = Served::new(&shop.repo);
     let base = format!("http://{}", served.at);
@@ -304,7 +306,7 @@ fn a_client_file_checks_packages_and_metadata() {
     std::fs::write(&xml, &repomd.body).unwrap();
     std::fs::write(&asc, served.get("/main/repodata/repomd.xml.asc", &[]).body).unwrap();
     let key = served.get("/main/repodata/repomd.xml.key", &[]).text();
-    assert_eq!(key, shop.repo.public_key().unwrap());
+    assert_eq!(key, shop.repo.signing().public_key().unwrap());
     let (good, said) = common::gpgv(&key, shop.dir.path(), &[&asc, &xml]);
     assert!(good, "{said}");
     std::fs::write(&xml, [&repomd.body[..], b" "].concat()).unwrap();
@@ -315,13 +317,13 @@ fn a_client_file_checks_packages_and_metadata() {
 #[test]
 fn groups_and_advisories_are_passed_on_as_they_are_one_of_a_kind() {
     let shop = Shop::new();
-    let package = shop.repo.ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
+    let package = shop.repo.pool().ingest(&plain("greet", "1.0", "hello")[..], "greet.rpm").unwrap();
     let groups = b"<?xml version=\"1.0\"?>\n<comps><group><id>all</id></group></comps>\n";
     let advisories = b"<updates></updates>\n";
-    let comps = shop.repo.ingest_extra(Extra::Group, groups).unwrap();
-    let updates = shop.repo.ingest_extra(Extra::UpdateInfo, advisories).unwrap();
+    let comps = shop.repo.pool().ingest_extra(Extra::Group, groups).unwrap();
+    let updates = shop.repo.pool().ingest_extra(Extra::UpdateInfo, advisories).unwrap();
     for (kind, wrong) in [(Extra::Group, &advisories[..]), (Extra::Group, b"<comps>\x07"), (Extra::Modules, b"\xff")] {
-        assert!(shop.repo.ingest_extra(kind, wrong).is_err());
+        assert!(shop.repo.pool().ingest_extra(kind, wrong).is_err());
     }
     let bare = snapshot(&shop.repo, &[package.sha256], now()).unwrap();
     let full = shop.publish("main", "g", &[&package, &comps, &updates]).unwrap().snapshot;
@@ -332,7 +334,7 @@ fn groups_and_advisories_are_passed_on_as_they_are_one_of_a_kind() {
     assert_eq!(metadata(&served, "/main", "updateinfo").as_bytes(), advisories);
     served.stop();
     // Another state of the groups, in place of the first; both at once is refused.
-    let newer = shop.repo.ingest_extra(Extra::Group, b"<comps/>").unwrap();
+    let newer = shop.repo.pool().ingest_extra(Extra::Group, b"<comps/>").unwrap();
     assert!(shop.publish("main", "g", &[&package, &comps, &newer]).unwrap_err().what().contains("comps.xml"));
     assert!(shop.publish("main", "g", &[&package, &newer]).unwrap().changed);
 }
@@ -384,7 +386,7 @@ fn unvouched(header_and_payload: &[u8], signatures: &[Signature]) -> Vec<u8> {
 /// A key that the shop's repository knows.
 pub fn upstream(shop: &Shop, name: &str) -> Key {
     let key = Key::load_or_make(&shop.dir.path().join(name), "Upstream", Algorithm::Rsa3072, i64::from(DATE)).unwrap();
-    shop.repo.add_key(key.public()).unwrap();
+    shop.repo.signing().add_key(key.public()).unwrap();
     key
 }
 
@@ -403,9 +405,9 @@ fn a_signature_that_belongs_to_another_package_is_refused() {
     upstream(&shop, "upstream.asc");
     let (own, signature) = with_signature(&shop, "upstream.asc", "greet");
     let other = plain("other", "1.0", "evil");
-    let good = shop.repo.ingest(&unvouched(&own, &[packet(268, &signature)])[..], "good").unwrap();
+    let good = shop.repo.pool().ingest(&unvouched(&own, &[packet(268, &signature)])[..], "good").unwrap();
     shop.publish("main", "g", &[&good]).unwrap();
-    let forged = shop.repo.ingest(&unvouched(&other[prefix(&other)..], &[packet(268, &signature)])[..], "forged").unwrap();
+    let forged = shop.repo.pool().ingest(&unvouched(&other[prefix(&other)..], &[packet(268, &signature)])[..], "forged").unwrap();
     let refused = shop.publish("main", "g", &[&forged]).unwrap_err();
     assert!(refused.what().contains("is not that of the key"), "{refused}");
 }
@@ -425,13 +427,13 @@ fn signatures_in_rpm_6s_form_are_verified_as_the_older_ones_are() {
     ] {
         // (A new repository each time: of one package the first signature stays.)
         let again = Shop::new();
-        keys.iter().for_each(|key| drop(again.repo.add_key(key.public()).unwrap()));
-        let forged = again.repo.ingest(&unvouched(&own, &signatures)[..], what).unwrap();
+        keys.iter().for_each(|key| drop(again.repo.signing().add_key(key.public()).unwrap()));
+        let forged = again.repo.pool().ingest(&unvouched(&own, &signatures)[..], what).unwrap();
         let refused = again.publish("main", "g", &[&forged]).unwrap_err();
         assert!(refused.what().contains(reason), "{what}: {refused}");
     }
     let signed = unvouched(&own, &[openpgp(&[&one, &two])]);
-    let package = shop.repo.ingest(&signed[..], "good").unwrap();
+    let package = shop.repo.pool().ingest(&signed[..], "good").unwrap();
     shop.publish("main", "g", &[&package]).unwrap();
     let served = Served::new(&shop.repo);
     let href = hrefs(&metadata(&served, "/main", "primary"))[0].clone();
@@ -463,7 +465,7 @@ fn a_file_whose_signature_is_refused_is_not_kept_and_stands_in_nobodys_way() {
         assert!(refused.what().contains(reason), "{refused}");
         assert!(!shop.repo.root().join("pool").exists() && !shop.repo.root().join("meta").exists(), "{reason}");
     }
-    assert!(!shop.repo.key_path().exists(), "no key was made for that");
+    assert!(!shop.repo.signing().key_path().exists(), "no key was made for that");
     std::fs::write(&path, unvouched(&own, &[packet(268, &signature)])).unwrap();
     let package = shop.repo.ingest_file(&path).unwrap();
     shop.publish("main", "g", &[&package]).unwrap();
@@ -477,15 +479,15 @@ fn a_signature_over_header_and_payload_alone_is_no_proof() {
     let (own, signature) = with_signature(&shop, "upstream.asc", "greet");
     for tag in [1002, 1005, 1006] {
         let again = Shop::new();
-        again.repo.add_key(key.public()).unwrap();
-        let claimed = again.repo.ingest(&unvouched(&own, &[packet(tag, &signature)])[..], "claimed").unwrap();
+        again.repo.signing().add_key(key.public()).unwrap();
+        let claimed = again.repo.pool().ingest(&unvouched(&own, &[packet(tag, &signature)])[..], "claimed").unwrap();
         let refused = again.publish("main", "g", &[&claimed]).unwrap_err();
         assert!(refused.what().contains("is signed, and not over its header"), "tag {tag}: {refused}");
-        assert!(again.repo.check_signature(&claimed, now()).is_err(), "tag {tag}");
-        assert!(again.repo.channel("main").unwrap().is_none());
+        assert!(again.repo.signing().check_signature(&claimed, now()).is_err(), "tag {tag}");
+        assert!(again.repo.channels().get("main").unwrap().is_none());
     }
     // Beside one over the header, as rpm 4 wrote them both for many years, it stays.
-    let both = shop.repo.ingest(&unvouched(&own, &[packet(268, &signature), packet(1002, &signature)])[..], "both").unwrap();
+    let both = shop.repo.pool().ingest(&unvouched(&own, &[packet(268, &signature), packet(1002, &signature)])[..], "both").unwrap();
     shop.publish("main", "g", &[&both]).unwrap();
 }
 
@@ -511,15 +513,15 @@ fn an_rpm_without_a_payload_digest_is_signed_over_header_and_payload_too() {
     }
     for algorithm in [Algorithm::Rsa3072, Algorithm::Ed25519] {
         let shop = Shop::new();
-        Key::load_or_make(&shop.repo.key_path(), "Shop", algorithm, i64::from(DATE)).unwrap();
-        let package = shop.repo.ingest(&without_payload_digest("old")[..], "old.rpm").unwrap();
-        let new = shop.repo.ingest(&plain("new", "1.0", "hello")[..], "new.rpm").unwrap();
+        Key::load_or_make(&shop.repo.signing().key_path(), "Shop", algorithm, i64::from(DATE)).unwrap();
+        let package = shop.repo.pool().ingest(&without_payload_digest("old")[..], "old.rpm").unwrap();
+        let new = shop.repo.pool().ingest(&plain("new", "1.0", "hello")[..], "new.rpm").unwrap();
         shop.publish("main", "g", &[&package, &new]).unwrap();
         let served = Served::new(&shop.repo);
         let folder = shop.dir.path().join("rpms");
         std::fs::create_dir(&folder).unwrap();
         let (db, key) = (folder.join("db"), folder.join("key.asc"));
-        std::fs::write(&key, shop.repo.public_key().unwrap()).unwrap();
+        std::fs::write(&key, shop.repo.signing().public_key().unwrap()).unwrap();
         // With the level that dnf asks for.
         let rpmkeys = |args: &[&std::ffi::OsStr]| {
             common::try_run(

@@ -174,7 +174,7 @@ fn real_dnf_and_rpm_take_what_we_sign_and_refuse_what_was_changed() {
         // rpm itself, with our key in a database of its own.
         let db = dnf.path("db");
         let key = dnf.path("key.asc");
-        fs::write(&key, shop.repo.public_key().unwrap()).unwrap();
+        fs::write(&key, shop.repo.signing().public_key().unwrap()).unwrap();
         run(Command::new("rpmkeys").arg("--dbpath").arg(&db).arg("--import").arg(&key));
         let mut checked = 0;
         for entry in fs::read_dir(dnf.path("got")).unwrap() {
@@ -220,7 +220,7 @@ fn real_dnf_and_rpm_take_what_we_sign_and_refuse_what_was_changed() {
 
     // A byte of the payload, changed on the disk: the server itself does not pass it on.
     let empty = packages.iter().find(|package| package.id.name == "kinds" && package.id.arch == "noarch").unwrap();
-    let path = shop.repo.pool_path(&empty.sha256);
+    let path = shop.repo.pool().pool_path(&empty.sha256);
     let mut bytes = fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, bytes).unwrap();
@@ -252,7 +252,7 @@ fn real_zypper_takes_what_we_sign_and_refuses_what_was_changed() {
     let (good, said) = zypper(&["install", "--download-only", "empty", "utf8", "versions"]);
     assert!(good, "{said}");
     let changed = packages.iter().find(|package| package.id.name == "kinds" && package.id.arch == "noarch").unwrap();
-    let path = shop.repo.pool_path(&changed.sha256);
+    let path = shop.repo.pool().pool_path(&changed.sha256);
     let mut bytes = fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, bytes).unwrap();
@@ -364,8 +364,8 @@ fn real_dnf_lists_the_groups_and_advisories_that_were_published() {
         let repo = Arc::new(Repository::open(made.repo.root(), settings).unwrap());
         let shop = Shop { dir: tempfile::TempDir::new().unwrap(), repo };
         let mut packages = ingest(&shop, &rpms);
-        packages.push(shop.repo.ingest_extra(Extra::Group, COMPS.as_bytes()).unwrap());
-        packages.push(shop.repo.ingest_extra(Extra::UpdateInfo, UPDATEINFO.as_bytes()).unwrap());
+        packages.push(shop.repo.pool().ingest_extra(Extra::Group, COMPS.as_bytes()).unwrap());
+        packages.push(shop.repo.pool().ingest_extra(Extra::UpdateInfo, UPDATEINFO.as_bytes()).unwrap());
         let members: Vec<&PoolPackage> = packages.iter().map(AsRef::as_ref).collect();
         shop.publish("main", "g", &members).unwrap();
         let served = Served::new(&shop.repo);
@@ -398,6 +398,6 @@ fn real_dnf_lists_the_groups_and_advisories_that_were_published() {
 
 fn shop_of_another_key() -> Shop {
     let other = shop();
-    other.repo.transient(&[], now()).unwrap();
+    other.repo.snapshots().transient(&[], now()).unwrap();
     other
 }

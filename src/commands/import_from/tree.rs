@@ -130,7 +130,7 @@ pub fn take(reading: &Reading<'_>, tree: &Tree, packages: &[Listed]) -> Result<T
     let repository = &reading.session.repository;
     if let Some(keys) = &reading.keys {
         for key in keys.armored()? {
-            repository.add_key(&key)?;
+            repository.signing().add_key(&key)?;
         }
     }
     let runs: Vec<&[Listed]> = packages.chunks(RUN).collect();
@@ -143,7 +143,7 @@ pub fn take(reading: &Reading<'_>, tree: &Tree, packages: &[Listed]) -> Result<T
             Err(error) => Err(Error::new(error.class(), format!("{} is not imported", listed.path)).because(error).hint(SKIP)),
         });
         // What came stays, also where something after it failed.
-        repository.sync_incoming()?;
+        repository.pool().sync_incoming()?;
         for result in results? {
             match result {
                 Ok(package) => {
@@ -178,7 +178,7 @@ fn one(reading: &Reading<'_>, tree: &Tree, listed: &Listed) -> Result<std::sync:
     let mut text = Vec::new();
     open(&listed.path)?.take(MAX_DSC + 1).read_to_end(&mut text).or_fail(Class::Repository, || format!("cannot read {}", listed.path))?;
     let listed_files = dsc_files(&String::from_utf8_lossy(&text))?.files;
-    repository.ingest_source_from(&text, &listed.path, |name| {
+    repository.pool().ingest_source_from(&text, &listed.path, |name| {
         let missing = || {
             Error::new(Class::Repository, format!("{name} is nowhere in the source"))
                 .hint("name the folder that has all of the source package")
