@@ -9,9 +9,9 @@
 //! dnf fetches the file first, zypper the signature, and both take the second for a forgery. apt has one signed file,
 //! `InRelease`, and needs none of this. So whoever was given one of the two gets the other one of the same state, once and
 //! soon. The client is known by its connection. dnf has a new one for each file, so a signature is also found by address and
-//! program: of several that wait there, the one that waits for longest. A file is not, because an address may be that of
-//! many, and who asks for the file is to see what is new. dnf also fetches the signature once more after it has imported a
-//! key, and not the file: where none waits, it is given the one that it was given last.
+//! program: of several that wait there, the one that waits for longest. One that nobody came for soon is passed over: dnf
+//! looks at some files only to see whether they are new. A file is not found by the program, because an address may be that
+//! of many, and who asks for the file is to see what is new.
 
 use super::hot::Found;
 use std::collections::{HashMap, VecDeque};
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How long a client may take from one to the other.
 const LONG: Duration = Duration::from_secs(20);
+/// How long a client usually takes, at most: who fetched a file longer ago did not want its signature.
+const SOON: Duration = Duration::from_secs(2);
 /// Clients that are remembered, at most, and signatures that may wait for one.
 const MOST: usize = 4096;
 const MOST_WAITING: usize = 16;
@@ -67,20 +69,7 @@ fn start(agent: &[u8]) -> Box<[u8]> {
 
 /// What clients may ask for next, the earliest first.
 #[derive(Default)]
-pub(crate) struct Pairs(Mutex<HashMap<Client, Waiting>>);
-
-#[derive(Default)]
-struct Waiting {
-    next: VecDeque<Next>,
-    /// The signature that a program was given last.
-    last: Option<Next>,
-}
-
-impl Waiting {
-    fn is_fresh(&self, now: Instant) -> bool {
-        self.next.back().into_iter().chain(&self.last).any(|next| next.is_fresh(now))
-    }
-}
+pub(crate) struct Pairs(Mutex<HashMap<Client, VecDeque<Next>>>);
 
 #[derive(Clone)]
 struct Next {
@@ -91,12 +80,6 @@ struct Next {
     given: Arc<Found>,
 }
 
-impl Next {
-    fn is_fresh(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) < LONG
-    }
-}
-
 impl Pairs {
     /// A client that calls itself `agent` is given what is at `target`.
     pub(crate) fn gave(&self, peer: SocketAddr, agent: &[u8], target: &str, given: &Arc<Found>, now: Instant) {
@@ -104,54 +87,53 @@ impl Pairs {
         let next = Next { since: now, target: target.into(), found: Arc::clone(found), given: Arc::clone(given) };
         let mut all = crate::lock(&self.0);
         if all.len() >= MOST {
-            all.retain(|_, waiting| waiting.is_fresh(now));
+            all.retain(|_, waiting| waiting.back().is_some_and(|next| now.saturating_duration_since(next.since) < LONG));
         }
         if all.len() >= MOST {
             all.clear();
         }
         if is_signature(&next.target) {
-            let waiting = &mut all.entry(Client::program(peer, agent)).or_default().next;
+            let waiting = all.entry(Client::program(peer, agent)).or_default();
             while waiting.len() >= MOST_WAITING {
                 waiting.pop_front();
             }
             waiting.push_back(next.clone());
         }
-        all.insert(Client::connection(peer, agent), Waiting { next: VecDeque::from([next]), last: None });
+        all.insert(Client::connection(peer, agent), VecDeque::from([next]));
     }
 
     /// What goes with that which a client was given, if that is what it asks for.
     pub(crate) fn next(&self, peer: SocketAddr, agent: &[u8], target: &str, now: Instant) -> Option<Arc<Found>> {
         let other = other(target)?;
         let mut all = crate::lock(&self.0);
-        let is_it = |next: &Next| *next.target == *target && next.is_fresh(now);
-        let here = all.remove(&Client::connection(peer, agent)).and_then(|mut waiting| waiting.next.pop_front()).filter(is_it);
-        if !is_signature(target) {
+        let is_it = |next: &Next| *next.target == *target && now.saturating_duration_since(next.since) < LONG;
+        let here = all.remove(&Client::connection(peer, agent)).and_then(|mut waiting| waiting.pop_front()).filter(is_it);
+        let program = Client::program(peer, agent);
+        let waiting = all.get_mut(&program).filter(|_| is_signature(target));
+        let Some(waiting) = waiting else { return here.map(|next| next.found) };
+        waiting.retain(is_it);
+        let there = match &here {
+            Some(here) => {
+                let at = waiting.iter().position(|next| Arc::ptr_eq(&next.given, &here.given));
+                at.and_then(|at| waiting.remove(at))
+            }
+            None => {
+                // Nobody comes any more for those before it.
+                let soon = waiting.iter().position(|next| now.saturating_duration_since(next.since) < SOON);
+                soon.or(waiting.len().checked_sub(1)).and_then(|at| waiting.drain(..=at).next_back())
+            }
+        };
+        if waiting.is_empty() {
+            all.remove(&program);
+        }
+        if here.is_some() {
             return here.map(|next| next.found);
         }
-        let program = Client::program(peer, agent);
-        let waiting = match &here {
-            Some(_) => all.entry(program).or_default(),
-            None => all.get_mut(&program)?,
-        };
-        waiting.next.retain(is_it);
-        let at = match &here {
-            Some(here) => waiting.next.iter().position(|next| Arc::ptr_eq(&next.given, &here.given)),
-            None => Some(0),
-        };
-        let there = at.and_then(|at| waiting.next.remove(at));
-        let chosen = here.clone().or(there).or_else(|| waiting.last.take().filter(is_it));
-        waiting.last.clone_from(&chosen);
-        let Some(chosen) = chosen else {
-            all.remove(&Client::program(peer, agent));
-            return None;
-        };
-        if here.is_none() {
-            // It may have been another one's there: the file that follows on this connection is of that state, too.
-            let Next { found, given, .. } = chosen.clone();
-            let next = Next { since: now, target: other.into(), found: given, given: found };
-            all.insert(Client::connection(peer, agent), Waiting { next: VecDeque::from([next]), last: None });
-        }
-        Some(chosen.found)
+        // It may have been another one's there: the file that follows on this connection is of that state, too.
+        let Next { found, given, .. } = there?;
+        let next = Next { since: now, target: other.into(), found: given, given: Arc::clone(&found) };
+        all.insert(Client::connection(peer, agent), VecDeque::from([next]));
+        Some(found)
     }
 }
 
