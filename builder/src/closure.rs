@@ -27,6 +27,8 @@ pub enum Question {
     Build {
         /// The text that asks for them.
         control: String,
+        /// Debian's build profiles, which leave some of them out.
+        profiles: Vec<String>,
     },
     /// Packages to install.
     Install {
@@ -98,6 +100,9 @@ async fn closure_now(
     Ok(closure)
 }
 
+/// Where the script of a closure finds the build profiles.
+const PROFILES: &str = "var/cache/twostage/profiles";
+
 /// `greet` of `build:greet`.
 fn subject(of: &str) -> &str {
     of.split_once(':').map_or(of, |(_, subject)| subject)
@@ -124,8 +129,11 @@ async fn solve(
         add_file(&mut input, file, 0o644, 0, lines.as_bytes())?;
     }
     let arguments: Vec<String> = match question {
-        Question::Build { control } => {
+        Question::Build { control, profiles } => {
             add_file(&mut input, tools.question_file, 0o644, 0, control.as_bytes())?;
+            if !profiles.is_empty() {
+                add_file(&mut input, PROFILES, 0o644, 0, profiles.join(" ").as_bytes())?;
+            }
             tools.question.map(String::from).to_vec()
         }
         Question::Install { packages, .. } => std::iter::once("install".to_string()).chain(packages.iter().cloned()).collect(),

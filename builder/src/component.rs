@@ -3,6 +3,8 @@
 use crate::base::{BaseImage, ensure};
 use crate::closure::{self, Freshness, Question, closure};
 use crate::collect::{Collected, collect};
+use crate::independent::independent;
+use crate::patches::{self, CONTROL, Patch};
 use crate::record::{Record, Records};
 use crate::source::{Packing, Tree, add_file, file_date, folder_of, packed, packing};
 use crate::tools::{self, Tools, exact_locked};
@@ -18,7 +20,7 @@ use twostage_beneath::Folder;
 use twostage_engine::{Build, LastLines, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
-use twostage_model::lock::{Closure, LockedSource};
+use twostage_model::lock::{Closure, LockedPackage, LockedSource};
 use twostage_model::names::COLLECTED;
 use twostage_model::project::{Component, Recipe, Source};
 use twostage_model::shown::count;
@@ -45,8 +47,8 @@ struct Inputs {
     /// The tree on disk; none for the distribution's own source package.
     tree: Option<Tree>,
     locked_source: Option<LockedSource>,
-    patches: Vec<(String, Vec<u8>)>,
-    /// `debian/control`, the `.dsc` or the spec file, for native builds.
+    patches: Vec<Patch>,
+    /// `debian/control`, the `.dsc` or the spec file, for native builds, as the patches leave it.
     control: Option<String>,
     closure: Option<Closure>,
     key: Sha256,
@@ -130,9 +132,9 @@ async fn lock_now(context: &Arc<Context>, component: &Component, needs: &[Stored
         closure::locked_source(context, name, &base, source, version.as_deref(), freshness).await?;
     }
     if component.recipe == Recipe::Native {
-        let (_, _, control) = read_source(context, component, &base).await?;
+        let (_, _, control) = read_source(context, component, &base, &read_patches(context, component)?).await?;
         if let Some(control) = control {
-            build_closure(context, name, &base, &control, needs, freshness).await?;
+            build_closure(context, component, &base, &control, needs, freshness).await?;
         }
     }
     Ok(())
@@ -140,17 +142,21 @@ async fn lock_now(context: &Arc<Context>, component: &Component, needs: &[Stored
 
 async fn build_closure(
     context: &Arc<Context>,
-    name: &str,
+    component: &Component,
     base: &BaseImage,
     control: &str,
     needs: &[Stored],
     freshness: Freshness,
 ) -> Result<Closure> {
-    let format = context.project.format;
-    let (roots, question) =
+    let (format, name) = (context.project.format, &component.name.value);
+    let (mut roots, question) =
         tools::build_question(format, control).or_fail(Class::Project, || format!("{name}: what its build needs cannot be read"))?;
+    let profiles = component.build.profiles.clone();
+    if !profiles.is_empty() {
+        roots.push(format!("profiles {}", profiles.join(" ")));
+    }
     let asked = tools::external(format, &roots, needs);
-    let question = Question::Build { control: question };
+    let question = Question::Build { control: question, profiles };
     closure(context, &format!("build:{name}"), base, &question, asked, needs, freshness).await
 }
 
@@ -158,6 +164,7 @@ async fn read_source(
     context: &Arc<Context>,
     component: &Component,
     base: &BaseImage,
+    patches: &[Patch],
 ) -> Result<(Option<Tree>, Option<LockedSource>, Option<String>)> {
     let name = component.name.value.as_str();
     if let Source::Distribution { name: source, version } = &component.source.value {
@@ -166,7 +173,14 @@ async fn read_source(
         let described = described.and_then(|(_, (_, digest))| context.packages.blob(digest));
         let described = described
             .ok_or_else(|| Error::new(Class::Repository, format!("{name}: the source package that is locked is not in the repository")))?;
-        let control = tools::source_control(context.project.format, &described)?;
+        let control = match context.project.format {
+            Format::Deb if patches.iter().any(|patch| patch.touches(|path| path == CONTROL)) => {
+                let blob = |(file, (_, digest)): (&String, &(u64, Sha256))| Some((file.clone(), context.packages.blob(digest)?));
+                let text = patches::source_package_control(&locked.files.iter().filter_map(blob).collect())?;
+                patches::applied(patches, CONTROL, text)?
+            }
+            format => tools::patched_needs(tools::source_control(format, &described)?, patches),
+        };
         return Ok((None, Some(locked), Some(control)));
     }
     let (fetching, source) = (context.clone(), component.source.value.clone());
@@ -183,28 +197,32 @@ async fn read_source(
                 Format::Deb => (Ok("debian/control"), "no debian/control"),
                 Format::Rpm => (tree.spec(), "no spec file"),
             };
-            let read = path.and_then(|path| tree.text(path));
-            let text = read.map_err(|cause| {
+            let read = path.and_then(|path| Ok((path.to_string(), tree.text(path)?)));
+            let (path, text) = read.map_err(|cause| {
                 let error = context.project.error_at(component.source.line, format!("component `{name}` has {what}"));
                 error.because(cause).hint("add it to its source, or say how it is built with `dockerfile` and `packages`")
             })?;
-            Some(text)
+            Some(patches::applied(patches, &path, text)?)
         }
         Recipe::Dockerfile { .. } => None,
     };
     Ok((Some(tree), None, control))
 }
 
-async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Stored], base: &BaseImage) -> Result<Inputs> {
-    let name = component.name.value.as_str();
-    let (tree, locked_source, control) = read_source(context, component, base).await?;
+fn read_patches(context: &Context, component: &Component) -> Result<Vec<Patch>> {
     let mut patches = Vec::new();
     for patch in &component.patches {
         let content = context.files.read(&patch.value, MAX_PATCH).map_err(|cause| context.project.refused(patch.line, &cause))?;
-        patches.push((patch_name(patches.len(), &patch.value), content));
+        patches.push(Patch::new(patch_name(patches.len(), &patch.value), patch.value.clone(), content));
     }
+    Ok(patches)
+}
+
+async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Stored], base: &BaseImage) -> Result<Inputs> {
+    let patches = read_patches(context, component)?;
+    let (tree, locked_source, control) = read_source(context, component, base, &patches).await?;
     let closure = match &control {
-        Some(control) => Some(build_closure(context, name, base, control, needs, Freshness::Keep).await?),
+        Some(control) => Some(build_closure(context, component, base, control, needs, Freshness::Keep).await?),
         None => None,
     };
 
@@ -222,7 +240,18 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
             field("packages", packages.as_bytes());
         }
     }
-    field("options", component.options.join(" ").as_bytes());
+    field("options", component.build.options.join(" ").as_bytes());
+    // (What is not said makes no other key than before there was this.)
+    for profile in &component.build.profiles {
+        field("profile", profile.as_bytes());
+    }
+    for (variable, value) in &component.build.env {
+        field("variable", variable.as_bytes());
+        field("value", value.as_bytes());
+    }
+    if let Some(parallel) = component.build.parallel {
+        field("parallel", &parallel.to_le_bytes());
+    }
     field("base", base.digest.as_bytes());
     let (tree, source) = match tree {
         Some(tree) => Context::blocking(move || tree.digest().map(|digest| (Some(tree), Some(digest)))).await?,
@@ -234,8 +263,8 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
     for (file, (_, digest)) in locked_source.iter().flat_map(|source| &source.files) {
         field(file, digest.as_bytes());
     }
-    for (file, content) in &patches {
-        field(file, content);
+    for patch in &patches {
+        field(&patch.name, &patch.content);
     }
     for package in closure.iter().flat_map(|closure| &closure.packages) {
         field("build dependency", package.sha256.as_bytes());
@@ -306,12 +335,13 @@ fn store(sink: &dyn crate::PackageSink, collected: &Collected, format: Format, k
     Ok((packages, sources, content))
 }
 
-/// The image with a component's build dependencies: one for each set of them, kept by the engine.
-async fn builder_image(context: &Arc<Context>, name: &str, base: &BaseImage, closure: &Closure, log: &mut Log) -> Result<String> {
+/// The image with those of a component's build dependencies that need nothing of the project's own: one for each set of
+/// them, kept by the engine.
+async fn builder_image(context: &Arc<Context>, name: &str, base: &BaseImage, packages: &[&LockedPackage], log: &mut Log) -> Result<String> {
     let mut hasher = Hasher::default();
     hasher.field(RECIPE.as_bytes());
     hasher.field(base.digest.as_bytes());
-    for package in &closure.packages {
+    for package in packages {
         hasher.field(package.sha256.as_bytes());
     }
     let reference = format!("twostage-builder:{}", hasher.finish().short());
@@ -321,12 +351,12 @@ async fn builder_image(context: &Arc<Context>, name: &str, base: &BaseImage, clo
     if context.engine.image(&reference).await?.is_some() {
         return Ok(reference);
     }
-    context.events.started(name, &format!("making a builder image of {}", count(closure.packages.len(), "package")));
-    let members: Vec<Sha256> = closure.packages.iter().map(|package| package.sha256).collect();
+    context.events.started(name, &format!("making a builder image of {}", count(packages.len(), "package")));
+    let members: Vec<Sha256> = packages.iter().map(|package| package.sha256).collect();
     let tools = Tools::of(context.project.format);
     let mut input = packing(context)?;
     closure::offer(context, &mut input, &members)?;
-    let cmd = tools.command(tools.install, closure.packages.iter().map(|package| exact_locked(context.project.format, package)));
+    let cmd = tools.command(tools.install, packages.iter().map(|package| exact_locked(context.project.format, package)));
     let container = run_logged(context, name, &base.reference, &cmd, &[], input, log).await?;
     if container.exit_code != 0 {
         container.remove().await?;
@@ -376,7 +406,8 @@ async fn build_native(
     let name = component.name.value.as_str();
     let closure = inputs.closure.as_ref().filter(|_| inputs.control.is_some());
     let closure = closure.ok_or_else(|| Error::new(Class::Build, format!("{name}: its build dependencies are unknown")))?;
-    let image = builder_image(context, name, base, closure, log).await?;
+    let in_image = independent(context.packages.as_ref(), context.project.format, &closure.packages, needs)?;
+    let image = builder_image(context, name, base, &in_image, log).await?;
 
     context.events.started(name, "building");
     let tools = Tools::of(context.project.format);
@@ -395,8 +426,17 @@ async fn build_native(
         header.set_size(*size);
         input.append_data(&mut header, format!("build/source/{file}"), content).or_fail(Class::System, || format!("cannot pack {file}"))?;
     }
-    for (file, content) in &inputs.patches {
-        add_file(&mut input, &format!("build/patches/{file}"), 0o644, date, content)?;
+    let is_distributions = inputs.locked_source.is_some();
+    for patch in &inputs.patches {
+        let (packaging, source) = patch.split(|path| match context.project.format {
+            Format::Deb => path.starts_with("debian/"),
+            Format::Rpm => is_distributions && tools::is_spec(path),
+        });
+        for (folder, content) in [("packaging", packaging), ("patches", source)] {
+            if let Some(content) = content {
+                add_file(&mut input, &format!("build/{folder}/{}", patch.name), 0o644, date, &content)?;
+            }
+        }
     }
     if !needs.is_empty() {
         let members: Vec<Sha256> =
@@ -404,18 +444,28 @@ async fn build_native(
         closure::offer(context, &mut input, &members)?;
         add_file(&mut input, "build/needs", 0o644, 0, b"")?;
     }
+    let settings = &component.build;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut options = component.options.clone();
+    let jobs = settings.parallel.map_or_else(|| cores.to_string(), |jobs| jobs.to_string());
+    let mut options = settings.options.clone();
     if context.project.format == Format::Deb {
-        options.push(format!("parallel={cores}"));
+        // As sbuild does it: what is not made or run has an option of the same name.
+        let both = ["nocheck", "nodoc"].map(String::from).into_iter().filter(|word| settings.profiles.contains(word));
+        options.extend(both.filter(|word| !settings.options.contains(word)));
+        options.push(format!("parallel={jobs}"));
     }
     let mut env = rebuilt::environment(context.project.format, &inputs.key);
     env.extend([
         ("SOURCE_DATE_EPOCH".to_string(), date.to_string()),
         ("BUILD_KEY".to_string(), inputs.key.short()),
         (tools.options.to_string(), options.join(" ")),
-        ("RPM_BUILD_NCPUS".to_string(), cores.to_string()),
+        ("RPM_BUILD_NCPUS".to_string(), jobs),
+        ("BUILD_ENV_NAMES".to_string(), settings.env.keys().map(String::as_str).collect::<Vec<_>>().join(" ")),
     ]);
+    env.extend(settings.env.iter().map(|(name, value)| (format!("BUILD_ENV_{name}"), value.clone())));
+    if !settings.profiles.is_empty() {
+        env.push(("DEB_BUILD_PROFILES".to_string(), settings.profiles.join(" ")));
+    }
     let cmd = tools.command(tools.native, []);
     let container = run_logged(context, name, &image, &cmd, &env, input, log).await?;
     if container.exit_code != 0 {

@@ -37,7 +37,7 @@ pub(crate) fn build_question(spec: &str) -> (Vec<String>, String) {
 }
 
 /// `a`, `b >= 1` and `(c or d)` of `a, b >= 1 (c or d)`.
-fn clauses(value: &str) -> Vec<String> {
+pub(crate) fn clauses(value: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut joins = false;
     let mut depth = 0usize;

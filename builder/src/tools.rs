@@ -1,6 +1,7 @@
 //! The two families of package tools, deb's and rpm's, as the build stage uses them: their scripts,
 //! how they name a package, what they are asked and what they answer.
 
+use crate::patches::Patch;
 use crate::{Stored, apt, dnf};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,6 +184,30 @@ pub(crate) fn source_control(format: Format, path: &Path) -> Result<String> {
     }
 }
 
+/// Whether a path in a patch is that of a source rpm's spec file, which lies in no folder.
+pub(crate) fn is_spec(path: &str) -> bool {
+    path.ends_with(".spec") && !path.contains('/')
+}
+
+/// What [`source_control`] gives for a source rpm, with the lines that patches add to its spec file or take away. (Only rpm
+/// can read the spec file itself, and that in the builder container.)
+pub(crate) fn patched_needs(spec: String, patches: &[Patch]) -> String {
+    let clauses = |line: &str| {
+        let value = line.split_once(':').filter(|(tag, _)| tag.trim().eq_ignore_ascii_case("BuildRequires")).map(|(_, value)| value);
+        value.map(dnf::clauses).unwrap_or_default()
+    };
+    let mut lines: Vec<String> = spec.lines().map(String::from).collect();
+    for patch in patches {
+        let gone: BTreeSet<String> = patch.lines(is_spec, '-').flat_map(clauses).collect();
+        let new: BTreeSet<String> = patch.lines(is_spec, '+').flat_map(clauses).filter(|clause| !clause.contains('%')).collect();
+        lines.retain(|line| !clauses(line).iter().any(|clause| gone.contains(clause) && !new.contains(clause)));
+        let there: BTreeSet<String> = lines.iter().flat_map(|line| clauses(line)).collect();
+        let end = lines.iter().position(|line| line == "%description").unwrap_or(lines.len());
+        lines.splice(end..end, new.difference(&there).map(|clause| format!("BuildRequires: {clause}")));
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
 /// `libgreet >= 1:1.0-1`, as a spec file writes it.
 pub fn clause(need: &rpm::Dependency) -> String {
     let operator: String = [(0x2, '<'), (0x4, '>'), (0x8, '=')].iter().filter(|(bit, _)| need.flags & bit != 0).map(|(_, c)| *c).collect();
@@ -244,7 +269,7 @@ pub fn external(format: Format, roots: &[String], own: &[Stored]) -> Vec<String>
 }
 
 /// How a list of dependencies is separated, and what takes the name out of one of them.
-fn dependencies(format: Format) -> (char, fn(&str) -> &str) {
+pub(crate) fn dependencies(format: Format) -> (char, fn(&str) -> &str) {
     match format {
         Format::Deb => (',', apt::bare_name),
         // One a line: some have commas in them.

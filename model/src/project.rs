@@ -95,8 +95,21 @@ pub struct Component {
     pub replaces: Vec<At<String>>,
     /// How it is built.
     pub recipe: Recipe,
-    /// `DEB_BUILD_OPTIONS` words, such as `nocheck`.
+    /// With what a native build is run: `[build]`, and what the component says instead.
+    pub build: BuildSettings,
+}
+
+/// With what a native build is run. All of it is part of the component's key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BuildSettings {
+    /// Words of `DEB_BUILD_OPTIONS`, such as `nocheck`; options of rpmbuild.
     pub options: Vec<String>,
+    /// Build profiles of Debian, such as `nodoc` (<https://wiki.debian.org/BuildProfileSpec>).
+    pub profiles: Vec<String>,
+    /// Variables of the build's environment.
+    pub env: BTreeMap<String, String>,
+    /// Jobs at once; none means as many as there are cores.
+    pub parallel: Option<u32>,
 }
 
 /// Where a component's source comes from.

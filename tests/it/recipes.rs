@@ -42,22 +42,53 @@ const GREETING: &str = r#"Another greeting; the one test that knows the old one 
       the exit status.  The /dev/full device on GNU/Linux can be used for
 "#;
 
+/// What the same patch does to the packaging: one build dependency more, one only for documentation, and a file.
+const PACKAGING: &str = r#"--- a/debian/control
++++ b/debian/control
+@@ -3,7 +3,7 @@
+ Priority: optional
+ Maintainer: Santiago Vila <sanvila@debian.org>
+ Standards-Version: 4.6.2
+-Build-Depends: debhelper-compat (= 13), help2man, texinfo
++Build-Depends: debhelper-compat (= 13), help2man, texinfo <!nodoc>, figlet
+ Homepage: https://www.gnu.org/software/hello/
+ Vcs-Git: https://salsa.debian.org/sanvila/hello.git
+ Vcs-Browser: https://salsa.debian.org/sanvila/hello
+--- a/debian/rules
++++ b/debian/rules
+@@ -5,5 +5,11 @@
+ override_dh_auto_clean:
+ 	[ ! -f Makefile ] || $(MAKE) distclean
+ 
++override_dh_auto_install:
++	dh_auto_install -- MAKEINFO=:
++	mkdir -p debian/hello/usr/share/hello
++	figlet hi > debian/hello/usr/share/hello/banner
++	echo "$$FROM $(DEB_BUILD_OPTIONS)" >> debian/hello/usr/share/hello/banner
++
+ override_dh_installdocs:
+ 	dh_installdocs NEWS
+"#;
+
 #[test]
 fn the_distributions_own_source_is_patched_built_published_with_sources_and_installed() {
     uses(Used::Engine);
     uses(Used::Apt);
     let project = Project::built_hello("distribution");
     fs::create_dir(project.join("patches")).expect("a folder");
-    project.write("patches/greeting.patch", GREETING);
+    project.write("patches/greeting.patch", &format!("{GREETING}{PACKAGING}"));
     tool("touch", &["--date", "2026-02-03 04:05:06 UTC", &project.join("patches/greeting.patch").to_string_lossy()]).ok();
-    let table =
-        "name = \"hello\"\nsource = { distribution = \"hello\" }\npatches = [\"patches/greeting.patch\"]\noptions = [\"nocheck\"]\n";
+    let table = "name = \"hello\"\nsource = { distribution = \"hello\" }\npatches = [\"patches/greeting.patch\"]\noptions = [\"nocheck\"]\n\
+                 profiles = [\"nodoc\"]\nenv = { FROM = \"from $HOME & co\" }\nparallel = 3\n";
     add_component(&project, table);
     image_of(&project, "packages = [\"hello\"]\ncheck = [\"hello\"]");
     let built = project.run(&["repo"]).ok();
     let log = project.read(".twostage/logs/hello.log");
     assert!(log.contains("applying 000-greeting.patch") || log.contains("applying patch twostage-000-greeting.patch"), "{log}");
-    assert!(project.read("twostage.lock").contains("[[source]]\nof = \"hello\"\n"), "the source is locked: {}", built.err);
+    let lock = project.read("twostage.lock");
+    assert!(lock.contains("[[source]]\nof = \"hello\"\n"), "the source is locked: {}", built.err);
+    // The closure is that of the patched debian/control, without what its profile leaves out.
+    assert!(lock.contains("\"figlet ") && !lock.contains("\"texinfo "), "{lock}");
 
     // The date of the version is the patch's, as nothing else here has one.
     let files = published(&project);
@@ -68,6 +99,8 @@ fn the_distributions_own_source_is_patched_built_published_with_sources_and_inst
 
     project.run(&["runtime"]).ok();
     assert_eq!(docker(&["run", "--rm", &project.image, "hello"]).ok().out, "Patched and built again.\n");
+    let banner = docker(&["run", "--rm", &project.image, "cat", "/usr/share/hello/banner"]).ok().out;
+    assert!(banner.ends_with("\nfrom $HOME & co nocheck nodoc parallel=3\n"), "{banner}");
     let installed = installed(&project);
     assert!(installed.iter().any(|name| name == "hello") && !installed.iter().any(|name| name.ends_with("-dbgsym")), "{installed:?}");
 
@@ -96,7 +129,8 @@ fn the_distributions_own_source_is_patched_built_published_with_sources_and_inst
     // Without the patch it is newer all the same, the source that is published is the distribution's, and each package
     // names it, as Debian's own binary rebuilds do: scanners look there for the version that a hole was mended in.
     let patched = deb_of(&project, "hello_2.10-3+bts");
-    project.edit("twostage.toml", |text| text.replace("patches = [\"patches/greeting.patch\"]\n", ""));
+    project
+        .edit("twostage.toml", |text| text.replace("patches = [\"patches/greeting.patch\"]\n", "").replace("profiles = [\"nodoc\"]\n", ""));
     project.run(&["repo"]).ok();
     let plain = deb_of(&project, "hello_2.10-3+bts");
     let field = |deb: &str, field: &str| tool("dpkg-deb", &["--field", deb, field]).ok().out.trim().to_string();
@@ -209,6 +243,54 @@ RUN set -eu; mkdir -p /packages /deb/usr/share/by-hand; \
     cp /usr/include/greet.h /deb/usr/share/by-hand/; \
     dpkg-deb --root-owner-group --build /deb /packages
 "#;
+
+/// A library of the distribution's, made by the project under its name.
+fn write_libyaml(project: &Project) {
+    for folder in ["libyaml/debian", "reader/debian"] {
+        fs::create_dir_all(project.join(folder)).expect("a folder");
+    }
+    let changelog = |name: &str| {
+        format!("{name} (0.2.9) unstable; urgency=medium\n\n  * Made.\n\n -- T <t@example.invalid>  Mon, 05 Jan 2026 10:00:00 +0000\n")
+    };
+    for name in ["libyaml", "reader"] {
+        project.write(&format!("{name}/debian/changelog"), &changelog(name));
+    }
+    let control = |source: &str, needs: &str, package: &str| {
+        format!(
+            "Source: {source}\nMaintainer: T <t@example.invalid>\nStandards-Version: 4.6.2\nBuild-Depends: debhelper-compat (= 13){needs}\n\n\
+             Package: {package}\nArchitecture: any\nDepends: ${{misc:Depends}}\nDescription: made by the project\n Nothing.\n"
+        )
+    };
+    project.write("libyaml/debian/control", &control("libyaml", "", "libyaml-0-2"));
+    project.write("libyaml/debian/libyaml-0-2.install", "debian/changelog usr/share/ours\n");
+    project.write("libyaml/debian/rules", "#!/usr/bin/make -f\n%:\n\tdh $@\n");
+    project.write("reader/debian/control", &control("reader", ", python3-yaml", "reader"));
+    let build = "override_dh_auto_build:\n\tpython3 -c 'import yaml'\n\ttest -e /usr/share/ours/changelog\n";
+    project.write("reader/debian/rules", &format!("#!/usr/bin/make -f\n%:\n\tdh $@\n{build}"));
+    for rules in ["libyaml/debian/rules", "reader/debian/rules"] {
+        tool("chmod", &["755", &project.join(rules).to_string_lossy()]).ok();
+    }
+}
+
+/// The founding case: one part of a stack is rebuilt, and what the distribution has above it is used as it is.
+#[test]
+fn a_package_of_the_distribution_that_needs_one_of_ours_is_there_when_another_component_is_built() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_hello("middle");
+    write_libyaml(&project);
+    add_component(&project, "name = \"libyaml\"\nsource = \"libyaml\"\nreplaces = [\"libyaml-0-2\"]\n");
+    add_component(&project, "name = \"reader\"\nsource = \"reader\"\nneeds = [\"libyaml\"]\n");
+    project.run(&["repo"]).ok();
+    let lock = project.read("twostage.lock");
+    let closure = lock.split("[[closure]]").find(|closure| closure.contains("\"build:reader\"")).expect("a closure");
+    assert!(closure.contains("\"python3-yaml ") && !closure.contains("\"libyaml-0-2 "), "{closure}");
+    // A change of the library makes no other builder image.
+    project.edit("libyaml/debian/changelog", |text| text.replace("Made.", "Made again."));
+    let again = project.run(&["repo"]).ok();
+    assert!(!again.err.contains("reader: making a builder image"), "{}", again.err);
+    assert_eq!(Project::outcomes(&project.run(&["--json", "repo"]).ok())["reader"], "unchanged");
+}
 
 #[test]
 fn a_teams_own_dockerfile_builds_against_our_packages() {

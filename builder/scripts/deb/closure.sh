@@ -8,6 +8,11 @@ printf 'Package: *\nPin: origin "repository.twostage.invalid"\nPin-Priority: 100
 cat >> "$APT_CONFIG" << END
 Dir::Etc::sourceparts "$T/sources"; Dir::Etc::preferencesparts "$T/preferences";
 END
+# apt leaves out what these build profiles do without.
+if [ -e "$T/profiles" ]; then
+    DEB_BUILD_PROFILES=$(cat "$T/profiles")
+    export DEB_BUILD_PROFILES
+fi
 asked=$1
 shift
 apt-get update

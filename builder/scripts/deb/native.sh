@@ -1,9 +1,23 @@
 # Builds one component from /build/src (a tree with debian/) or /build/source (a .dsc and its
 # files). VERSION_MARK, VERSION_MARK_UBUNTU, VERSION_MARK_DERIVED, VERSION_KEY, SOURCE_DATE_EPOCH, DEB_BUILD_OPTIONS and BUILD_KEY
 # come in; packages and the source package go to /build/out.
+# build_environment: gives the build the variables that the project says. Their names are in $BUILD_ENV_NAMES.
+build_environment() {
+    for name in $BUILD_ENV_NAMES; do
+        eval "export $name=\"\$BUILD_ENV_$name\""
+        unset "BUILD_ENV_$name"
+    done
+    unset BUILD_ENV_NAMES
+}
 mkdir -p /build/out
 if [ -d /build/source ]; then dpkg-source --no-check --extract /build/source/*.dsc /build/src; cp /build/source/*.orig*.tar.* /build 2>/dev/null || :; fi
 cd /build/src
+# What a patch changes below debian/ is changed before dpkg-source looks at it.
+for patch in /build/packaging/*; do
+    [ -e "$patch" ] || continue
+    echo "twostage: applying ${patch##*/} to debian/"
+    patch --strip=1 --batch --forward --input="$patch"
+done
 format=$(cat debian/source/format 2>/dev/null || echo 1.0)
 for patch in /build/patches/*; do
     [ -e "$patch" ] || continue
@@ -60,7 +74,8 @@ case $format in
 esac
 export HOME=/build/home LC_ALL=C.UTF-8
 unset APT_CONFIG
-if [ -d /build/source ] && [ ! -e /build/patches ]; then
+build_environment
+if [ -d /build/source ] && [ ! -e /build/patches ] && [ ! -e /build/packaging ]; then
     # The distribution's own source, as it is: it is published as it is, and each package says that it comes from
     # it, as Debian's binary rebuilds do (deb-src-control(5), "Source: name (version)").
     mkdir /build/bin

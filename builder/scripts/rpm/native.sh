@@ -1,6 +1,14 @@
 # Builds one component from /build/src (a tree with a spec file) or /build/source (a source rpm).
 # VERSION_MARK, VERSION_KEY, SOURCE_DATE_EPOCH, RPM_BUILD_OPTIONS and BUILD_KEY come in; packages and the
 # source package go to /build/out.
+# build_environment: gives the build the variables that the project says. Their names are in $BUILD_ENV_NAMES.
+build_environment() {
+    for name in $BUILD_ENV_NAMES; do
+        eval "export $name=\"\$BUILD_ENV_$name\""
+        unset "BUILD_ENV_$name"
+    done
+    unset BUILD_ENV_NAMES
+}
 export HOME=/build/home
 mkdir -p /build/out /build/home /build/rpm/SOURCES /build/rpm/SPECS
 # The release ends in what a rebuild changes; debug symbols that were named or identified by it would
@@ -18,6 +26,11 @@ if [ -d /build/source ]; then
     changed=$(rpm -qp --nosignature --qf '[%{CHANGELOGTIME}\n]' /build/source/*.src.rpm | head -n 1)
     if [ -z "$changed" ]; then changed=$(rpm -qp --nosignature --qf '%{BUILDTIME}' /build/source/*.src.rpm); fi
     if [ "$changed" -gt "$SOURCE_DATE_EPOCH" ]; then SOURCE_DATE_EPOCH=$changed; fi
+    for patch in /build/packaging/*; do
+        [ -e "$patch" ] || continue
+        echo "twostage: applying ${patch##*/} to the spec file"
+        patch --strip=1 --batch --forward --directory=/build/rpm/SPECS --input="$patch"
+    done
     number=90000
     for patch in /build/patches/*; do
         [ -e "$patch" ] || continue
@@ -67,6 +80,7 @@ if [ -e /build/needs ]; then
     HOME=$T with_build_requires "$spec" add
 fi
 cd /build
+build_environment
 set -f
 # shellcheck disable=SC2086 # options are words, and no patterns
 build -ba $RPM_BUILD_OPTIONS -- "$spec"

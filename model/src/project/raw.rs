@@ -8,7 +8,7 @@ mod repository;
 mod running;
 mod text;
 
-use super::{Algorithm, At, Project, Release, YumCompression, error_at, near_miss};
+use super::{Algorithm, At, BuildSettings, Project, Release, YumCompression, error_at, near_miss};
 use crate::{Format, Result};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
@@ -26,6 +26,8 @@ const MAX_ENTRIES: usize = 10_000;
 struct File {
     project: ProjectTable,
     base: Spanned<BaseTable>,
+    #[serde(default)]
+    build: BuildTable,
     #[serde(default)]
     component: Vec<ComponentTable>,
     #[serde(default)]
@@ -68,8 +70,22 @@ struct ComponentTable {
     replaces: Vec<Spanned<String>>,
     dockerfile: Option<Spanned<String>>,
     packages: Option<Spanned<String>>,
+    options: Option<Spanned<Vec<Spanned<String>>>>,
+    profiles: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
-    options: Vec<Spanned<String>>,
+    env: BTreeMap<Spanned<String>, String>,
+    parallel: Option<Spanned<u32>>,
+}
+
+/// `[build]`: what holds for every native component that does not say it itself.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct BuildTable {
+    options: Option<Spanned<Vec<Spanned<String>>>>,
+    profiles: Option<Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
+    env: BTreeMap<Spanned<String>, String>,
+    parallel: Option<Spanned<u32>>,
 }
 
 /// A folder as a plain string, everything else as a table.
@@ -353,13 +369,14 @@ impl Reader<'_> {
                     .hint("split the project"));
             }
         }
+        let build = self.build_settings(raw.build, &BuildSettings::default())?;
         Ok(Project {
             file: self.file.to_string(),
             name: name.value,
             format: self.format,
             architectures: architectures.into_iter().map(|arch| arch.value).collect(),
             base: self.base(raw.base)?,
-            components: raw.component.into_iter().map(|component| self.component(component)).collect::<Result<_>>()?,
+            components: raw.component.into_iter().map(|component| self.component(component, &build)).collect::<Result<_>>()?,
             repository: self.repository(raw.repository)?,
             images: raw
                 .runtime

@@ -496,6 +496,12 @@ fn values_of_other_tables_are_read_by_what_they_mean() {
         (component("replaces = [\"libc6\", \"libc6\"]"), "`libc6` is twice in `replaces`"),
         (component("options = [\"\"]"), "\"\" is not a build option"),
         (component("options = [\"a b\"]"), "is not a build option"),
+        (component("profiles = [\"no doc\"]"), "`no doc` is not a build profile"),
+        (component("profiles = [\"nodoc\", \"nodoc\"]"), "`nodoc` is twice in `profiles`"),
+        (component("env = { \"A B\" = \"1\" }"), "`A B` is not the name of a variable"),
+        (component("env = { PATH = \"/evil\" }"), "`PATH` is set by twostage in every build"),
+        (component("env = { A = \"1\\n2\" }"), "the value of `A` is not one line"),
+        (component("parallel = 0"), "a build cannot have 0 jobs at once"),
         (git(&"A".repeat(40)), "is not a full commit id"),
         (git("main"), "revision `main` is not a full commit id"),
         (of_source("distribution = \"../x\""), "is not valid"),
@@ -545,4 +551,17 @@ fn a_large_project_file_is_read_or_refused_in_no_time() {
     assert!(refuse(&many).contains("the project has 11000 components, and 10000 are allowed"));
     assert!(refuse(&"#".repeat(5 << 20)).contains("and 4194304 are allowed"));
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_component_has_the_builds_settings_but_for_what_it_says_itself() {
+    let text = HEAD.to_string()
+        + "[build]\noptions = [\"nocheck\"]\nprofiles = [\"nodoc\"]\nenv = { A = \"1\", B = \"2\" }\nparallel = 2\n\
+           [[component]]\nname = \"one\"\nsource = \"one\"\n\
+           [[component]]\nname = \"two\"\nsource = \"two\"\noptions = []\nenv = { B = \"3\" }\nparallel = 4\n";
+    let project = Project::parse(&text, "twostage.toml", &noble).expect("it is a project");
+    let [one, two] = [0, 1].map(|at| project.components[at].build.clone());
+    let env = |b: &str| BTreeMap::from([("A".to_string(), "1".to_string()), ("B".to_string(), b.to_string())]);
+    assert_eq!((one.options, one.profiles, one.env, one.parallel), (vec!["nocheck".into()], vec!["nodoc".into()], env("2"), Some(2)));
+    assert_eq!((two.options, two.profiles, two.env, two.parallel), (vec![], vec!["nodoc".into()], env("3"), Some(4)));
 }

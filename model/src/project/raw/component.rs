@@ -1,13 +1,13 @@
 //! `[[component]]`.
 
 use super::text::{KERNELS, absolute, shown};
-use super::{ComponentTable, Reader, SourceTable, SourceValue};
-use crate::project::{At, Component, Recipe, Source};
-use crate::{Result, url};
+use super::{BuildTable, ComponentTable, Reader, SourceTable, SourceValue};
+use crate::project::{At, BuildSettings, Component, Recipe, Source};
+use crate::{Format, Result, url};
 use serde_spanned::Spanned;
 
 impl Reader<'_> {
-    pub(super) fn component(&self, raw: ComponentTable) -> Result<Component> {
+    pub(super) fn component(&self, raw: ComponentTable, defaults: &BuildSettings) -> Result<Component> {
         let name = self.at(raw.name);
         self.check_name("a component", &name)?;
         let recipe = match (raw.dockerfile, raw.packages) {
@@ -46,19 +46,20 @@ impl Reader<'_> {
         let patches: Vec<At<String>> = raw.patches.into_iter().map(|patch| self.at(patch)).collect();
         patches.iter().try_for_each(|patch| self.check_relative(patch))?;
         self.check_once("patches", &patches)?;
-        let options: Vec<At<String>> = raw.options.into_iter().map(|option| self.at(option)).collect();
-        if let Some(option) = options.iter().find(|o| !is_word(&o.value)) {
+        let said = [
+            patches.first().map(|patch| ("patches", patch.line)),
+            raw.options.as_ref().map(|options| ("options", self.line(options.span().start))),
+            raw.profiles.as_ref().map(|profiles| ("profiles", self.line(profiles.span().start))),
+            raw.env.keys().next().map(|name| ("env", self.line(name.span().start))),
+            raw.parallel.as_ref().map(|number| ("parallel", self.line(number.span().start))),
+        ];
+        if let (Recipe::Dockerfile { .. }, Some((key, line))) = (&recipe, said.into_iter().flatten().next()) {
             return Err(self
-                .error(option.line, format!("{:?} is not a build option", option.value.chars().take(100).collect::<String>()))
-                .hint("write one word, such as \"nocheck\""));
-        }
-        if let (Recipe::Dockerfile { .. }, Some((key, first))) =
-            (&recipe, patches.first().map(|patch| ("patches", patch)).or(options.first().map(|option| ("options", option))))
-        {
-            return Err(self
-                .error(first.line, format!("`{key}` is for native builds; component `{}` has a Dockerfile", name.value))
+                .error(line, format!("`{key}` is for native builds; component `{}` has a Dockerfile", name.value))
                 .hint(format!("remove `{key}`, and let the Dockerfile do that")));
         }
+        let build = BuildTable { options: raw.options, profiles: raw.profiles, env: raw.env, parallel: raw.parallel };
+        let build = self.build_settings(build, defaults)?;
         let replaces: Vec<At<String>> = raw.replaces.into_iter().map(|name| self.at(name)).collect();
         for name in &replaces {
             self.format
@@ -68,7 +69,64 @@ impl Reader<'_> {
         self.check_once("replaces", &replaces)?;
         let needs: Vec<At<String>> = raw.needs.into_iter().map(|need| self.at(need)).collect();
         self.check_once("needs", &needs)?;
-        Ok(Component { name, source, patches, needs, replaces, recipe, options: options.into_iter().map(|option| option.value).collect() })
+        Ok(Component { name, source, patches, needs, replaces, recipe, build })
+    }
+
+    /// What a table says, and for the rest what holds anyway. A list takes the place of a list; variables are added.
+    pub(super) fn build_settings(&self, raw: BuildTable, defaults: &BuildSettings) -> Result<BuildSettings> {
+        let mut settings = defaults.clone();
+        if let Some(options) = raw.options {
+            let options: Vec<At<String>> = options.into_inner().into_iter().map(|option| self.at(option)).collect();
+            if let Some(option) = options.iter().find(|option| !is_word(&option.value)) {
+                return Err(self
+                    .error(option.line, format!("{:?} is not a build option", option.value.chars().take(100).collect::<String>()))
+                    .hint("write one word, such as \"nocheck\""));
+            }
+            settings.options = options.into_iter().map(|option| option.value).collect();
+        }
+        if let Some(profiles) = raw.profiles {
+            let At { line, value } = self.at(profiles);
+            if self.format == Format::Rpm && !value.is_empty() {
+                return Err(self
+                    .error(line, "rpm has no build profiles")
+                    .hint("say it with rpmbuild's own words, such as options = [\"--without\", \"docs\"]"));
+            }
+            let profiles: Vec<At<String>> = value.into_iter().map(|profile| self.at(profile)).collect();
+            if let Some(profile) = profiles.iter().find(|profile| !is_profile(&profile.value)) {
+                return Err(self
+                    .error(profile.line, format!("`{}` is not a build profile", shown(&profile.value)))
+                    .hint("write one word, such as \"nodoc\""));
+            }
+            self.check_once("profiles", &profiles)?;
+            settings.profiles = profiles.into_iter().map(|profile| profile.value).collect();
+        }
+        for (name, value) in raw.env {
+            let name = self.at(name);
+            if !is_variable(&name.value) {
+                return Err(self
+                    .error(name.line, format!("`{}` is not the name of a variable", shown(&name.value)))
+                    .hint("write letters, digits and _, such as DEB_CFLAGS_APPEND"));
+            }
+            if OURS.contains(&name.value.as_str()) || name.value.starts_with("TWOSTAGE_") {
+                return Err(self
+                    .error(name.line, format!("`{}` is set by twostage in every build", name.value))
+                    .hint("use `options`, `profiles` or `parallel` where one of them means it, else remove it"));
+            }
+            if value.len() > MAX_VALUE || value.chars().any(char::is_control) {
+                return Err(self
+                    .error(name.line, format!("the value of `{}` is not one line of at most {MAX_VALUE} bytes", name.value))
+                    .hint("write what is longer into a file of the source"));
+            }
+            settings.env.insert(name.value, value);
+        }
+        if let Some(parallel) = raw.parallel {
+            let At { line, value } = self.at(parallel);
+            if !(1..=MAX_JOBS).contains(&value) {
+                return Err(self.error(line, format!("a build cannot have {value} jobs at once")).hint("write 1 or more, such as 4"));
+            }
+            settings.parallel = Some(value);
+        }
+        Ok(settings)
     }
 
     pub(super) fn source(&self, raw: Spanned<SourceValue>) -> Result<At<Source>> {
@@ -156,6 +214,38 @@ impl Reader<'_> {
 /// A URL for a message: one line, without a password.
 fn shown_url(url: &str) -> String {
     url::shown(url).escape_debug().to_string()
+}
+
+/// Bytes of a variable's value, at most.
+const MAX_VALUE: usize = 4096;
+/// Jobs at once of one build, at most.
+const MAX_JOBS: u32 = 1024;
+/// Variables that every build has from us, or that would change how its container is set up and its packages are named.
+const OURS: [&str; 12] = [
+    "APT_CONFIG",
+    "BUILD_KEY",
+    "DEB_BUILD_OPTIONS",
+    "DEB_BUILD_PROFILES",
+    "HOME",
+    "LC_ALL",
+    "PATH",
+    "RPM_BUILD_NCPUS",
+    "RPM_BUILD_OPTIONS",
+    "SOURCE_DATE_EPOCH",
+    "TZ",
+    "VERSION_KEY",
+];
+
+/// A name of a variable that every shell takes.
+fn is_variable(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.len() <= 200 && name.bytes().all(plain) && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
+}
+
+/// A word of `DEB_BUILD_PROFILES`, such as `nodoc` or `pkg.glib2.0.nosysprof`.
+fn is_profile(profile: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".+-".contains(&byte);
+    profile.len() <= 200 && profile.bytes().all(plain) && profile.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
 }
 
 /// A word of `DEB_BUILD_OPTIONS`, or an option of rpmbuild.
