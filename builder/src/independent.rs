@@ -43,15 +43,23 @@ pub(crate) fn independent<'a>(
             given.extend(paths(packages, &package.sha256)?);
         }
     }
-    let mut left: Vec<(&LockedPackage, &Stored)> = closure.iter().zip(&members).collect();
+    let free = free_of(format, &members, given);
+    Ok(closure.iter().zip(free).filter(|(_, is_free)| *is_free).map(|(locked, _)| locked).collect())
+}
+
+/// Of each package whether it needs, over however many others, nothing that is given.
+fn free_of(format: Format, members: &[Stored], mut given: BTreeSet<String>) -> Vec<bool> {
+    let mut free = vec![true; members.len()];
     loop {
-        let (bound, free): (Vec<_>, Vec<_>) =
-            left.into_iter().partition(|(_, member)| needs(format, member).any(|name| given.contains(name)));
-        left = free;
+        let bound: Vec<usize> =
+            (0..members.len()).filter(|at| free[*at] && needs(format, &members[*at]).any(|name| given.contains(name))).collect();
         if bound.is_empty() {
-            return Ok(left.into_iter().map(|(locked, _)| locked).collect());
+            return free;
         }
-        given.extend(bound.iter().flat_map(|(_, member)| names(format, member)));
+        for at in bound {
+            free[at] = false;
+            given.extend(names(format, &members[at]));
+        }
     }
 }
 
@@ -74,9 +82,20 @@ fn needs(format: Format, package: &Stored) -> impl Iterator<Item = &str> {
     clauses.flat_map(move |clause| {
         // Of `(a >= 1 or b)` each word, as if all of them were names.
         let is_rich = format == Format::Rpm && clause.trim().starts_with('(');
-        let words = clause.split(move |c: char| if is_rich { c.is_whitespace() || "()".contains(c) } else { c == '|' });
-        words.map(move |word| bare_name(word.trim()))
+        let words = clause.split(move |c: char| if is_rich { c.is_whitespace() } else { c == '|' });
+        words.map(move |word| if is_rich { without_brackets(word) } else { bare_name(word.trim()) })
     })
+}
+
+/// `python3dist(x)` of `((python3dist(x)`, and of `python3dist(x))`.
+fn without_brackets(word: &str) -> &str {
+    let mut word = word.trim_start_matches('(');
+    while word.matches(')').count() > word.matches('(').count()
+        && let Some(shorter) = word.strip_suffix(')')
+    {
+        word = shorter;
+    }
+    word
 }
 
 /// The paths of an rpm's files, which others may ask for instead of a name.
@@ -86,4 +105,51 @@ fn paths(packages: &dyn PackageSink, digest: &Sha256) -> Result<Vec<String>> {
     let file = File::open(path).or_fail(Class::Repository, failed)?;
     let header = rpm::describe(std::io::BufReader::new(file), *digest, 0, "rpm").or_fail(Class::Repository, failed)?.header;
     Ok(rpm::files(&header).into_iter().filter_map(|file| String::from_utf8(file.path).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::tests::own;
+    use std::collections::BTreeMap;
+
+    fn free(format: Format, members: &[Stored], given: &[&str]) -> Vec<String> {
+        let free = free_of(format, members, given.iter().map(|name| (*name).to_string()).collect());
+        members.iter().zip(free).filter(|(_, free)| *free).map(|(member, _)| member.id.name.clone()).collect()
+    }
+
+    #[test]
+    fn what_needs_a_package_of_ours_waits_for_it_and_so_does_what_needs_that() {
+        let members = [
+            own("python3", "libc6 (>= 2.36), mime-support | mailcap"),
+            own("python3-yaml", "python3 (>= 3.11~), libyaml-0-2:amd64 (>= 0.2.2)"),
+            own("yamllint", "python3-yaml (>= 3), python3:any"),
+            own("reader", "libjson1 | libyaml-0-2"),
+        ];
+        assert_eq!(free(Format::Deb, &members, &["libyaml-0-2"]), ["python3"]);
+        assert_eq!(free(Format::Deb, &members, &["libyaml"]), ["python3", "python3-yaml", "yamllint", "reader"]);
+    }
+
+    #[test]
+    fn a_circle_through_ours_and_the_distributions_waits_as_a_whole() {
+        let mut icons = own("icons", "icon-cache");
+        icons.fields.insert("Provides".into(), "icon-theme (= 1)".into());
+        let members = [icons, own("viewer", "icon-theme"), own("other", "viewer-data"), own("viewer-data", "")];
+        assert_eq!(free(Format::Deb, &members, &["icon-cache", "libgtk"]), ["other", "viewer-data"]);
+    }
+
+    #[test]
+    fn rpms_wait_by_name_by_what_is_provided_and_by_path() {
+        let rpm = |name: &str, requires: &str, provides: &str| {
+            let fields = [("Requires", requires), ("Provides", provides)].map(|(field, value)| (field.to_string(), value.to_string()));
+            Stored { fields: BTreeMap::from(fields), ..own(name, "") }
+        };
+        let members = [
+            rpm("yaml", "libyaml-0.so.2()(64bit)\n/bin/sh", "python3dist(pyyaml) = 6"),
+            rpm("lint", "(python3dist(pyyaml) >= 5 or python3dist(ruamel))", "lint = 1"),
+            rpm("tool", "/usr/bin/ours", "tool = 1"),
+            rpm("alone", "/bin/sh\nlibc.so.6()(64bit)", "alone = 1"),
+        ];
+        assert_eq!(free(Format::Rpm, &members, &["libyaml-0.so.2()(64bit)", "/usr/bin/ours"]), ["alone"]);
+    }
 }
