@@ -10,7 +10,7 @@ mod run;
 pub use engine::{Daemon, EngineArgs, EngineKind};
 pub use images::{Audit, Compile, Diff, Flatten, Images, ImportImage, Load, Plan, Prune, Push, Rm, Tag};
 pub use life::{Fsck, Gc, Pin, Unpin, Withdraw};
-pub use packages::{List, Promote, Remove, Rollback, Search, Show};
+pub use packages::{List, Promote, Remove, Rollback, Search, Show, Why};
 pub use project::{Channel, Export, Import, ImportFrom, Init, Lock, Outdated, Publish, Repo, Runtime, Serve, Update};
 pub use run::{Run, Volume};
 
@@ -95,6 +95,8 @@ pub enum Command {
     List(List),
     /// Find packages by words of their names and descriptions
     Search(Search),
+    /// Say who needs a package: the chain from one that an image or a build asks for
+    Why(Why),
     /// Show all that is known of a package
     Show(Show),
     /// Take packages out of a channel; the pool and earlier snapshots keep them

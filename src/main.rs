@@ -56,6 +56,7 @@ async fn run(cli: Cli, output: &Output) -> twostage_model::Result<ExitCode> {
         Command::Channel(arguments) => commands::channel::run(&arguments, project, output),
         Command::List(arguments) => commands::list::run(&arguments, project, output),
         Command::Search(arguments) => commands::search::run(&arguments, project, output),
+        Command::Why(arguments) => commands::why::run(&arguments, project, output),
         Command::Show(arguments) => commands::show::run(&arguments, project, output),
         Command::Remove(arguments) => commands::remove::run(&arguments, project, output),
         Command::Promote(arguments) => commands::promote::run(&arguments, project, output),

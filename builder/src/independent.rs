@@ -64,7 +64,7 @@ fn free_of(format: Format, members: &[Stored], mut given: BTreeSet<String>) -> V
 }
 
 /// What a package is found by: its name, and what it provides.
-fn names(format: Format, package: &Stored) -> Vec<String> {
+pub(crate) fn names(format: Format, package: &Stored) -> Vec<String> {
     let (separator, bare_name) = dependencies(format);
     let provided = package.fields.get("Provides").into_iter().flat_map(|provides| provides.split(separator));
     let provided = provided.map(|clause| bare_name(clause.trim()).to_string());
@@ -72,7 +72,7 @@ fn names(format: Format, package: &Stored) -> Vec<String> {
 }
 
 /// The names in what a package needs, those of alternatives too.
-fn needs(format: Format, package: &Stored) -> impl Iterator<Item = &str> {
+pub(crate) fn needs(format: Format, package: &Stored) -> impl Iterator<Item = &str> {
     let (separator, bare_name) = dependencies(format);
     let fields: &[&str] = match format {
         Format::Deb => &["Pre-Depends", "Depends"],

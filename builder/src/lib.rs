@@ -31,6 +31,7 @@ pub mod source;
 pub mod taken;
 pub mod tools;
 mod unpack;
+pub mod why;
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -71,6 +71,27 @@ pub fn is_signal(name: &str) -> bool {
     NAMES.split_whitespace().any(|known| known == name) || real_time("RTMIN+", 15) || real_time("RTMAX-", 14)
 }
 
+/// Whether a text fits a pattern of `*` and `?`. A star that fits never has to be taken back, so it is linear in each.
+pub fn fits(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match (pattern.get(p), star) {
+            (Some(b'*'), _) => {
+                star = Some((p + 1, t));
+                p += 1;
+            }
+            (Some(c), _) if *c == b'?' || *c == text[t] => (p, t) = (p + 1, t + 1),
+            (_, Some((after, from))) => {
+                star = Some((after, from + 1));
+                (p, t) = (after, from + 1);
+            }
+            _ => return false,
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +116,20 @@ mod tests {
         {
             assert!(!is_reference(bad), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn stars_and_question_marks_stand_for_any_characters() {
+        for (pattern, text) in
+            [("greet", "greet"), ("*", ""), ("lib*", "libgreet1"), ("*gre*t*", "a-greet-b"), ("gr??t", "greet"), ("**", "x")]
+        {
+            assert!(fits(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("greet", "greet2"), ("", "x"), ("lib?", "lib"), ("*b", "ab-c"), ("a*b*c", "acb")] {
+            assert!(!fits(pattern, text), "{pattern} {text}");
+        }
+        let long = "a".repeat(20_000);
+        assert!(!fits(&"*a".repeat(5_000), &long.replace('a', "b")));
+        assert!(!fits(&format!("{}c", "a*".repeat(2_000)), &long));
     }
 }

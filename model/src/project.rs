@@ -229,6 +229,8 @@ pub struct RuntimeImage {
     pub files: BTreeMap<String, ImageFile>,
     /// Leaves out documentation and translations of what is installed.
     pub slim: bool,
+    /// Names of packages that must not be installed above the base; `*` and `?` stand for any characters.
+    pub forbid: Vec<At<String>>,
     /// Languages whose translations `slim` keeps, as gettext names them: `de`, `pt_BR`.
     pub locales: Vec<String>,
     /// WORKDIR: an absolute folder that a package has.

@@ -10,6 +10,7 @@
 
 use crate::Item;
 use std::str::FromStr;
+use twostage_model::names::fits;
 use twostage_model::project::near_miss;
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Result, Sha256};
@@ -91,45 +92,9 @@ impl Pattern {
 /// Packages that one message names.
 const NAMED: usize = 6;
 
-/// Whether a text fits a pattern of `*` and `?`. A star that fits never has to be taken back, so it is linear in each.
-fn fits(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        match (pattern.get(p), star) {
-            (Some(b'*'), _) => {
-                star = Some((p + 1, t));
-                p += 1;
-            }
-            (Some(c), _) if *c == b'?' || *c == text[t] => (p, t) = (p + 1, t + 1),
-            (_, Some((after, from))) => {
-                star = Some((after, from + 1));
-                (p, t) = (after, from + 1);
-            }
-            _ => return false,
-        }
-    }
-    pattern[p..].iter().all(|c| *c == b'*')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stars_and_question_marks_stand_for_any_characters() {
-        for (pattern, text) in
-            [("greet", "greet"), ("*", ""), ("lib*", "libgreet1"), ("*gre*t*", "a-greet-b"), ("gr??t", "greet"), ("**", "x")]
-        {
-            assert!(fits(pattern, text), "{pattern} {text}");
-        }
-        for (pattern, text) in [("greet", "greet2"), ("", "x"), ("lib?", "lib"), ("*b", "ab-c"), ("a*b*c", "acb")] {
-            assert!(!fits(pattern, text), "{pattern} {text}");
-        }
-        let long = "a".repeat(20_000);
-        assert!(!fits(&"*a".repeat(5_000), &long.replace('a', "b")));
-        assert!(!fits(&format!("{}c", "a*".repeat(2_000)), &long));
-    }
 
     #[test]
     fn a_word_says_name_architecture_and_version() {

@@ -37,6 +37,17 @@ pub struct Search {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Each closure of twostage.lock that has the package is told: `runtime:IMAGE`, `build:COMPONENT`. What an image must not\n\
+    have, its table forbids: forbid = [\"libx11-*\", \"systemd\"].\n\n  twostage why libpam-systemd"
+)]
+pub struct Why {
+    /// The package's name
+    #[arg(value_name = "PACKAGE", value_parser = NonEmptyStringValueParser::new())]
+    pub package: String,
+}
+
+#[derive(Args)]
 #[command(after_help = format!("{PACKAGES}\nWhat is in a channel is shown; where none has it, what the pool has.\n\n  \
     twostage show greet=1.0-1"))]
 pub struct Show {

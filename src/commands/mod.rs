@@ -36,4 +36,5 @@ pub mod serve;
 pub mod show;
 pub mod tag;
 pub mod update;
+pub mod why;
 pub mod withdraw;

@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use twostage_builder::closure::{Freshness, Question, closure};
 use twostage_builder::component::Built;
-use twostage_builder::{Context, Stored, claims, graph, tools};
+use twostage_builder::{Context, Stored, claims, graph, tools, why};
 use twostage_model::error::OrFail as _;
+use twostage_model::lock::Closure;
+use twostage_model::names::fits;
 use twostage_model::project::RuntimeImage;
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Format, Project, Result, Sha256};
@@ -143,6 +145,7 @@ pub async fn lock_images(
         let above = above.map(|closure| closure.packages).unwrap_or_default();
         let question = Question::Install { packages: words.collect(), above };
         let closure = closure(context, &closure_name(&image.name.value), &base, &question, asked, &own, freshness).await?;
+        check_forbidden(session, image, &closure, &own)?;
         // What only a package of ours provides is no question to the package manager, so it says nothing.
         let installed = |name: &String| closure.own.contains(name) || closure.packages.iter().any(|package| package.id.name == *name);
         for package in image.packages.iter().filter(|package| !installed(&package.value)) {
@@ -160,6 +163,31 @@ pub async fn lock_images(
     Ok(configs)
 }
 
+/// Refuses a closure with a package that the image forbids, and says who needs it.
+pub fn check_forbidden(session: &Session, image: &RuntimeImage, closure: &Closure, own: &[Stored]) -> Result<()> {
+    let names = closure.own.iter().chain(closure.packages.iter().map(|package| &package.id.name));
+    let forbidden = |name: &String| image.forbid.iter().find(|pattern| fits(&pattern.value, name));
+    let Some((name, pattern)) = names.filter_map(|name| Some((name, forbidden(name)?))).next() else { return Ok(()) };
+    let members = members(session, closure, own)?;
+    let chain = why::chain(session.project.format, &members, &wanted(&session.project, image), name).unwrap_or_default();
+    let what = format!("image {} would have {name}, which `forbid = [\"{}\"]` keeps out", image.name.value, pattern.value);
+    let hint = match chain.len() {
+        0 | 1 => "take it out of `packages`, or `forbid`".to_string(),
+        _ => "rebuild one of them without what it needs there, name a package that provides it instead, or take it out of `forbid`"
+            .to_string(),
+    };
+    Err(session.project.error_at(pattern.line, what).because(why::sentence(&chain)).hint(hint))
+}
+
+/// The packages of a closure: the distribution's, and those of the project.
+pub fn members(session: &Session, closure: &Closure, own: &[Stored]) -> Result<Vec<Stored>> {
+    let mut members: Vec<Stored> = own.iter().filter(|package| closure.own.contains(&package.id.name)).cloned().collect();
+    for package in &closure.packages {
+        members.push(stored(&session.repository, session.repository.pool().package(&package.sha256)?.as_ref())?);
+    }
+    Ok(members)
+}
+
 /// What an image's closure answers: as long as it is this, the lock holds.
 pub fn asked(session: &Session, context: &Context, image: &RuntimeImage, own: &[Stored]) -> Vec<String> {
     let mut asked = tools::external(session.project.format, &wanted(&session.project, image), own);
@@ -174,7 +202,7 @@ pub fn asked(session: &Session, context: &Context, image: &RuntimeImage, own: &[
 }
 
 /// The packages that an image asks for, with those of the images that it is above.
-fn wanted(project: &Project, image: &RuntimeImage) -> Vec<String> {
+pub fn wanted(project: &Project, image: &RuntimeImage) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for package in project.with_parents(image).iter().flat_map(|image| &image.packages) {
         if !names.contains(&package.value) {

@@ -2,7 +2,7 @@
 
 use crate::cli::{ProjectArgs, Runtime};
 use crate::commands::audit::audit_engine_image;
-use crate::commands::repo::{REPLACING, asked, closure_name, config_name, not_published, own_packages};
+use crate::commands::repo::{REPLACING, asked, check_forbidden, closure_name, config_name, not_published, own_packages};
 use crate::layout::Layout;
 use crate::leaks;
 use crate::output::Output;
@@ -222,6 +222,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
         };
         return Err(Error::new(Class::Runtime, format!("{name}: the lock is not for what the image needs now: {what}")).hint(hint));
     }
+    check_forbidden(session, image, &closure, &own)?;
     let mut own: BTreeMap<String, Stored> = own.into_iter().map(|p| (p.id.name.clone(), p)).collect();
     for digest in channel.members.get(&format!("config:{name}")).into_iter().flatten() {
         let package = stored(&session.repository, session.repository.pool().package(digest)?.as_ref())?;
@@ -295,7 +296,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
 }
 
 /// The packages of each component as the channel has them, wherever it was moved to.
-fn published(session: &Session, channel: &Channel) -> Result<BTreeMap<String, Built>> {
+pub fn published(session: &Session, channel: &Channel) -> Result<BTreeMap<String, Built>> {
     let mut published = BTreeMap::new();
     for component in &session.project.components {
         let Some(members) = channel.members.get(&format!("component:{}", component.name.value)) else { continue };

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Every command that opens a project. `{HOME}` is a folder that is the user's.
-const COMMANDS: [&[&str]; 34] = [
+const COMMANDS: [&[&str]; 35] = [
     &["channel"],
     &["repo"],
     &["runtime"],
@@ -37,6 +37,7 @@ const COMMANDS: [&[&str]; 34] = [
     &["list", "--all"],
     &["search", "demo"],
     &["show", "demo"],
+    &["why", "demo"],
     &["remove", "demo"],
     &["promote", "main", "testing"],
     &["rollback"],

@@ -142,6 +142,8 @@ struct RuntimeTable {
     #[serde(default)]
     slim: bool,
     #[serde(default)]
+    forbid: Vec<Spanned<String>>,
+    #[serde(default)]
     locales: Vec<Spanned<String>>,
     workdir: Option<Spanned<String>>,
     #[serde(default)]

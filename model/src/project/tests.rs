@@ -501,6 +501,7 @@ fn values_of_other_tables_are_read_by_what_they_mean() {
         (component("env = { \"A B\" = \"1\" }"), "`A B` is not the name of a variable"),
         (component("env = { PATH = \"/evil\" }"), "`PATH` is set by twostage in every build"),
         (component("env = { A = \"1\\n2\" }"), "the value of `A` is not one line"),
+        (format!("{}forbid = [\"a b\"]", image("demo")), "`a b` is not a name of packages"),
         (component("parallel = 0"), "a build cannot have 0 jobs at once"),
         (git(&"A".repeat(40)), "is not a full commit id"),
         (git("main"), "revision `main` is not a full commit id"),

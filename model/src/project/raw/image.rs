@@ -88,6 +88,7 @@ impl Reader<'_> {
             labels,
             files: files.into_iter().map(|(path, file)| (path.value, file)).collect(),
             slim: raw.slim,
+            forbid: self.forbidden(raw.forbid)?,
             locales: self.locales(raw.locales, raw.slim)?,
             workdir: raw.workdir.map(|path| self.image_folder("workdir", path)).transpose()?.map(|path| path.value),
             volumes: self.volumes(raw.volumes)?,
@@ -99,6 +100,18 @@ impl Reader<'_> {
     }
 
     /// Languages by gettext's names: `de`, `pt_BR`, `sr@latin`.
+    fn forbidden(&self, raw: Vec<Spanned<String>>) -> Result<Vec<At<String>>> {
+        let patterns: Vec<At<String>> = raw.into_iter().map(|pattern| self.at(pattern)).collect();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "+-._*?".contains(c);
+        if let Some(pattern) = patterns.iter().find(|pattern| pattern.value.is_empty() || !pattern.value.chars().all(plain)) {
+            return Err(self
+                .error(pattern.line, format!("`{}` is not a name of packages", shown(&pattern.value)))
+                .hint("write a name, such as \"systemd\" or \"libx11-*\""));
+        }
+        self.check_once("forbid", &patterns)?;
+        Ok(patterns)
+    }
+
     pub(super) fn locales(&self, raw: Vec<Spanned<String>>, slim: bool) -> Result<Vec<String>> {
         let mut locales = Vec::new();
         for locale in raw {
