@@ -11,7 +11,7 @@
 //! a server out in the world must not send us to this machine, nor into its network ([`may_lead`]).
 
 use std::io::{self, Read, Write as _};
-use std::net::{IpAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -28,6 +28,8 @@ const ATTEMPTS: u32 = 4;
 const MAX_SAID: u64 = 1 << 20;
 /// Exit statuses of `curl` that another attempt may mend: names, connections, times, cut answers, HTTP/2.
 const PASSING: [i32; 11] = [5, 6, 7, 16, 18, 28, 35, 52, 55, 56, 92];
+/// An address that leads nowhere (RFC 6666): of a host that only the proxy knows, so that `curl` does not look it up.
+const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1);
 /// Exit status of `curl` where a file has more bytes than it may have.
 const TOO_LARGE: i32 = 63;
 
@@ -77,7 +79,12 @@ impl Remote {
         let nearness = addresses.iter().map(|address| near(*address).unwrap_or(Nearness::Network)).min().unwrap_or(Nearness::World);
         // What is nearer than that is not asked either, unless there is nothing else.
         let far: Vec<IpAddr> = addresses.iter().copied().filter(|address| near(*address).is_some_and(|near| near <= nearness)).collect();
-        let pinned = authority(url).and_then(|(host, port)| pin(&host, port, if far.is_empty() { &addresses } else { &far }));
+        let asked = match (far.is_empty(), addresses.is_empty()) {
+            (false, _) => &far[..],
+            (true, false) => &addresses,
+            (true, true) => &[IpAddr::V6(NOWHERE)],
+        };
+        let pinned = authority(url).and_then(|(host, port)| pin(&host, port, asked));
         Remote { base: Mutex::new(Base { url: url.trim_end_matches('/').to_string(), addresses, pinned }), nearness }
     }
 
@@ -188,6 +195,12 @@ impl Remote {
 
     /// Where a redirect leads, if it may lead there.
     fn follow(&self, path: &str, to: &str, redirects: &mut u32) -> Result<Target> {
+        let is_proxied = is_proxied();
+        self.follow_with(path, to, redirects, is_proxied)
+    }
+
+    /// `is_proxied` says whether a proxy may know hosts that this machine does not.
+    fn follow_with(&self, path: &str, to: &str, redirects: &mut u32, is_proxied: bool) -> Result<Target> {
         let refused = |why: String| {
             Error::new(Class::Repository, format!("the redirect of {} is not followed", self.shown(path)))
                 .because(why)
@@ -206,22 +219,40 @@ impl Remote {
             false => addresses(&host, port),
         };
         let (found, pinned) = match found {
-            _ if there == host && at == port => (base.addresses, base.pinned),
+            _ if there == host && at == port => (base.addresses.clone(), base.pinned.clone()),
             Some(found) if may_lead(self.nearness, &found) => {
                 let pinned = pin(&host, port, &found);
                 (found, pinned)
             }
             Some(_) => return Err(refused(format!("{} is nearer to this machine than the source is", shown(to)))),
-            // Only the proxy knows where that host is, and it is the source's own.
-            None if there == host && is_proxied() => (Vec::new(), None),
+            // Only the proxy knows where that host is.
+            None if is_proxied => (Vec::new(), pin(&host, port, &[NOWHERE.into()])),
             None => return Err(refused(format!("the address of {host} cannot be found"))),
         };
+        let to = with_user(&base.url, to);
         // Where all files are elsewhere, not each of them is asked for here first.
         if let Some(moved) = to.strip_suffix(path).and_then(|base| base.strip_suffix('/')) {
             *self.base.lock().unwrap_or_else(PoisonError::into_inner) =
                 Base { url: moved.to_string(), addresses: found, pinned: pinned.clone() };
         }
-        Ok(Target { url: to.to_string(), pinned })
+        Ok(Target { url: to, pinned })
+    }
+}
+
+/// The URL that another one leads to, with the user and password of that if it is the same server's.
+fn with_user(from: &str, to: &str) -> String {
+    let parts = |url: &str| {
+        let (scheme, rest) = url.split_once("://")?;
+        let (user, _) = rest.get(..rest.find(['/', '?', '#']).unwrap_or(rest.len()))?.rsplit_once('@').unwrap_or_default();
+        Some((scheme.to_ascii_lowercase(), user.to_string(), authority(url)?))
+    };
+    match (parts(from), parts(to), to.split_once("://")) {
+        (Some((before, user, here)), Some((after, none, there)), Some((scheme, rest)))
+            if !user.is_empty() && none.is_empty() && before == after && here == there =>
+        {
+            format!("{scheme}://{user}@{rest}")
+        }
+        _ => to.to_string(),
     }
 }
 
@@ -590,6 +621,37 @@ mod tests {
         {
             assert_eq!(pin(host, 80, &addresses), pinned, "{host}");
         }
+    }
+
+    #[test]
+    fn a_password_goes_to_the_server_that_it_is_for_only() {
+        assert_eq!(with_user("http://me:x@h/a", "http://H:80/b"), "http://me:x@H:80/b");
+        assert_eq!(with_user("http://me:x@h/a", "http://you@h/b?c@d"), "http://you@h/b?c@d");
+        assert_eq!(with_user("http://h/a@b", "http://h/b"), "http://h/b");
+        for other in ["https://h/b", "http://h:81/b", "http://i/b", "file:///b"] {
+            assert_eq!(with_user("http://me:x@h/a", other), other);
+        }
+        let remote = Remote::at("http://me:x@deb.invalid/debian/", vec![ip("93.184.216.34")]);
+        assert_eq!(
+            remote.follow("a.deb", "http://deb.invalid/new/a.deb", &mut 0).expect("it may").url,
+            "http://me:x@deb.invalid/new/a.deb"
+        );
+        assert_eq!(remote.base().url, "http://me:x@deb.invalid/new", "and so does all that follows");
+        assert_eq!(remote.follow("a.deb", "https://deb.invalid/a.deb", &mut 0).expect("it may").url, "https://deb.invalid/a.deb");
+    }
+
+    /// What only the proxy knows is left to it, and `curl` looks nothing up.
+    #[test]
+    fn a_proxy_needs_no_names_of_ours() {
+        let remote = Remote::at("http://deb.invalid/debian/", Vec::new());
+        let nowhere = "deb.invalid:80:[100::1]";
+        assert_eq!(remote.base().pinned.as_deref(), Some(nowhere));
+        let follow =
+            |to: &str, is_proxied| remote.follow_with("a.deb", to, &mut 0, is_proxied).map(|target| target.pinned.unwrap_or_default());
+        assert_eq!(follow("http://deb.invalid/x", true).expect("it may"), nowhere);
+        assert_eq!(follow("http://cdn.invalid/x", true).expect("it may"), "cdn.invalid:80:[100::1]");
+        assert!(follow("http://cdn.invalid/x", false).is_err(), "without one it is nowhere");
+        assert!(follow("http://169.254.169.254/x", true).is_err() && follow("http://127.0.0.1/x", true).is_err());
     }
 
     /// `curl` itself goes to the address that was found, where the name has none, and where it follows to another port.

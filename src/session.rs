@@ -81,6 +81,7 @@ impl Session {
         let mut settings = Settings::new(project.name.clone());
         settings.key = key_place(&project, arguments, &whole)?;
         settings.keep = project.repository.keep;
+        settings.suite.clone_from(&project.repository.suite);
         settings.retention = Retention { versions: project.repository.keep_versions, days: project.repository.keep_days };
         settings.valid_days = project.repository.valid_days;
         settings.yum_compression = project.repository.yum_compression;

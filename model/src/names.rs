@@ -48,6 +48,12 @@ pub fn check_channel_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether a word can be the name of a suite, such as `bookworm` or `el9`.
+pub fn is_suite_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.bytes().all(plain)
+}
+
 /// Whether a word can be a name of an image: `debian:12`, `host:5000/team/base@sha256:…`, an id. Engines know more
 /// rules, and say so; what this leaves is one word of a URL and of a FROM line, and no option.
 pub fn is_reference(word: &str) -> bool {

@@ -161,6 +161,8 @@ pub struct RepositorySettings {
     pub path: At<String>,
     /// The channel that `twostage repo` moves.
     pub channel: String,
+    /// What the channels that this project makes are for, such as `bookworm`; within one, a name and version has one content.
+    pub suite: Option<String>,
     /// Signing key file, relative to the project file; none means one inside the repository.
     pub key: Option<At<String>>,
     /// Address that `twostage serve` listens on.

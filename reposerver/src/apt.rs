@@ -168,11 +168,13 @@ pub fn release(origin: &str, date: i64, valid_until: Option<i64>, files: &BTreeM
 /// `base_url` is the server (`http://host:port`), `prefix` a channel or `@<snapshot>`. `has_sources` says whether that
 /// has an index of sources: `deb-src` without one is an error to apt.
 pub fn sources_file(base_url: &str, prefix: &str, has_sources: bool, public_key: &str) -> String {
+    sources_text(&format!("{}/{prefix}", base_url.trim_end_matches('/')), has_sources, public_key)
+}
+
+/// The same for the folder at this URL.
+pub(crate) fn sources_text(url: &str, has_sources: bool, public_key: &str) -> String {
     let types = if has_sources { "deb deb-src" } else { "deb" };
-    let mut text = format!(
-        "Types: {types}\nURIs: {}/{prefix}/\nSuites: {SUITE}\nComponents: {COMPONENT}\nSigned-By:\n",
-        base_url.trim_end_matches('/')
-    );
+    let mut text = format!("Types: {types}\nURIs: {url}/\nSuites: {SUITE}\nComponents: {COMPONENT}\nSigned-By:\n");
     // In deb822 an empty line ends the paragraph; a dot stands for one.
     for line in public_key.trim_end().lines() {
         let _ = writeln!(text, " {}", if line.trim().is_empty() { "." } else { line.trim_end() });

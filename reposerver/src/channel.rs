@@ -42,6 +42,10 @@ pub struct Channel {
     pub members: Members,
     /// Where it pointed before, newest first; as many as [`crate::Settings::keep`] says.
     pub history: Vec<Earlier>,
+    /// What it is for, such as `bookworm` or `el9`; it never changes. A name, version and architecture has one content within a
+    /// suite. The channels without one are a suite, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suite: Option<String>,
     /// Grows by one with each state, which dates need not after a clock was wrong.
     #[serde(default)]
     pub(crate) serial: u64,
@@ -66,6 +70,7 @@ pub(crate) struct State {
     pub(crate) date: i64,
     pub(crate) snapshot: SnapshotId,
     pub(crate) members: Members,
+    pub(crate) suite: Option<String>,
 }
 
 /// What `history/<channel>/<date>.json` held before it was the whole state.
@@ -167,7 +172,7 @@ impl Channels {
             Some(bytes) => past(&bytes).or_fail(Class::Repository, failed).map_err(mendable)?,
             None => return Err(mendable(Error::new(Class::Repository, format!("{} is gone", path.display())))),
         };
-        Ok(Some(state.1))
+        Ok(Some(state.members))
     }
 
     /// The states of a channel that can be read, newest first.
@@ -181,9 +186,9 @@ impl Channels {
                 return read.map(|_| Vec::new());
             }
             if let Ok(Some(bytes)) = read
-                && let Ok((snapshot, members, serial)) = past(&bytes)
+                && let Ok(state) = past(&bytes)
             {
-                states.push(State { serial, date, snapshot, members });
+                states.push(State { date, ..state });
             }
         }
         states.sort_by_key(|state| std::cmp::Reverse((state.serial, state.date)));
@@ -252,8 +257,17 @@ pub(crate) fn repair_hint(channel: &str) -> String {
     format!("`twostage channel {channel} --repair` makes it anew from its history and the pool, or says what is lost")
 }
 
-/// A state in a channel's history: where it pointed, its members, its serial number.
-fn past(bytes: &[u8]) -> Result<(SnapshotId, Members, u64)> {
-    let state = seal::open::<Channel>(bytes).map(|state| (state.snapshot, state.members, state.serial));
-    state.or_else(|error| serde_json::from_slice::<Past>(bytes).map(|past| (past.snapshot, past.members, 0)).map_err(|_| error))
+/// A state in a channel's history; its date is in the name of its file, too.
+fn past(bytes: &[u8]) -> Result<State> {
+    let state = seal::open::<Channel>(bytes).map(|state| State {
+        serial: state.serial,
+        date: state.date,
+        snapshot: state.snapshot,
+        members: state.members,
+        suite: state.suite,
+    });
+    state.or_else(|error| match serde_json::from_slice::<Past>(bytes) {
+        Ok(past) => Ok(State { serial: 0, date: 0, snapshot: past.snapshot, members: past.members, suite: None }),
+        Err(_) => Err(error),
+    })
 }

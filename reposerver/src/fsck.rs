@@ -566,7 +566,7 @@ impl Repository {
                 }
             }
         }
-        if let Err(error) = self.check_names(&[], None) {
+        if let Err(error) = self.check_names(&[], None, None) {
             repaired.lose(error)?;
         }
         if !self.names.names_again_is_whole().unwrap_or(false) {

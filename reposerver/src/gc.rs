@@ -177,7 +177,7 @@ impl Repository {
         let _ = self.root.scratch();
         let _held = self.root.hold()?;
         // The names of what goes are in a file of their own from now on.
-        self.check_names(&[], None)?;
+        self.check_names(&[], None, None)?;
         let plan = self.plan(needs)?;
         let scratch = self.root.scratch()?;
         for (name, channel) in &plan.trimmed {

@@ -432,24 +432,30 @@ impl RepositoryFolder {
 
 impl Wanted {
     fn is(&self, file: &File) -> io::Result<bool> {
-        let (mut part, mut whole) = (Hasher::default(), Hasher::default());
-        let (mut buffer, mut at) = (vec![0; 256 << 10], 0_u64);
-        loop {
-            let read = match file.read_at(&mut buffer, at) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let skip = usize::try_from(self.skip.saturating_sub(at)).unwrap_or(usize::MAX).min(read);
-            part.update(&buffer[skip..read]);
-            if self.whole.is_some() {
-                whole.update(&buffer[..read]);
-            }
-            at += read as u64;
-        }
-        Ok(part.finish() == self.sha256 && self.whole.is_none_or(|wanted| wanted == whole.finish()))
+        let (part, whole) = hashed(file, self.skip, self.whole.is_some())?;
+        Ok(part == self.sha256 && whole == self.whole)
     }
+}
+
+/// The digest of what follows the first `skip` bytes of a file; and of all of it, where that is asked for.
+pub(crate) fn hashed(file: &File, skip: u64, of_all: bool) -> io::Result<(Sha256, Option<Sha256>)> {
+    let (mut part, mut whole) = (Hasher::default(), Hasher::default());
+    let (mut buffer, mut at) = (vec![0; 256 << 10], 0_u64);
+    loop {
+        let read = match file.read_at(&mut buffer, at) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let skipped = usize::try_from(skip.saturating_sub(at)).unwrap_or(usize::MAX).min(read);
+        part.update(&buffer[skipped..read]);
+        if of_all {
+            whole.update(&buffer[..read]);
+        }
+        at += read as u64;
+    }
+    Ok((part.finish(), of_all.then(|| whole.finish())))
 }
 
 /// What a package's own file, or one of a source's others, is to be.

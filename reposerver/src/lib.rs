@@ -19,7 +19,7 @@
 //!                         key or the project's name changes
 //! channels/<name>.json    pointer, members by group, dates, and the channel's own signatures
 //! history/<name>/         a channel's present and earlier states, each as its file in channels/ was
-//! names, names.sum        every file name that a channel ever published, with its digest
+//! names, names.sum        every file name that a channel ever published, with its digest; `bookworm/<name>` in a suite
 //! names.again             the same, as it was when snapshots were freed last
 //! pins/<id>.json          snapshots that stay, and why; each is there twice
 //! withdrawn/<sha256>.json what is served no more, and why; each is there twice
@@ -64,6 +64,7 @@ mod members;
 mod names;
 mod pattern;
 mod pins;
+mod plain;
 mod pool;
 mod publish;
 mod render;
@@ -90,13 +91,14 @@ pub use listing::{Item, Listing, Scope};
 pub use members::{Promotion, Selection};
 pub use pattern::Pattern;
 pub use pins::{Pin, Pins, Reason};
+pub use plain::{PlainExport, PlainSource};
 pub use pool::{Blob, Extra, Kind, Pool, PoolFile, PoolPackage, RpmFile};
 pub use publish::Published;
 pub use repair::Repaired;
 pub use retention::Retention;
 pub use snapshot::{SnapshotInfo, Snapshots};
 pub use twostage_model::names::FIXED_HOST;
-pub use withdraw::{Withdrawal, Withdrawals, Withdrawn};
+pub use withdraw::{Withdrawal, Withdrawals, Withdrawn, is_withdrawn};
 pub use yum::repo_file;
 
 use folder::RepositoryFolder;
@@ -116,6 +118,8 @@ pub(crate) const SEEN: Duration = Duration::from_millis(2);
 pub struct Settings {
     /// The project's name: `Origin` and `Label` of the metadata, and part of the key's user id.
     pub origin: String,
+    /// The suite of the channels that are made with these settings; see [`Channel::suite`].
+    pub suite: Option<String>,
     /// Where the secret key is, when not in the repository's own `key/`. Made when absent.
     pub key: Option<PathBuf>,
     /// What key is made when there is none.
@@ -137,6 +141,7 @@ impl Settings {
     pub fn new(origin: impl Into<String>) -> Self {
         Settings {
             origin: origin.into(),
+            suite: None,
             key: None,
             algorithm: Algorithm::default(),
             architectures: vec![host_architecture().into()],

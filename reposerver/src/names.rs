@@ -1,7 +1,7 @@
-//! The names that were ever published: one name, version and architecture is one content, for ever.
+//! The names that were ever published: within a suite, one name, version and architecture is one content, for ever.
 //!
 //! ```text
-//! names       "<sha256>  <file name>", a line each
+//! names       "<sha256>  <file name>", a line each; of a channel with a suite "<sha256>  <suite>/<file name>"
 //! names.again a digest of what follows, and what `names` had when snapshots were freed last
 //! names.sum   "<bytes> <sha256> <sha256>": what the file had when it was last added to, and a digest of where the
 //!             channels pointed then
@@ -16,19 +16,19 @@ use crate::catalog::Entry;
 use crate::folder::RepositoryFolder;
 use crate::snapshot::list;
 use crate::{Channels, Repository, disk};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{Read as _, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use twostage_model::error::OrFail;
-use twostage_model::{Class, DigestSet, Error, Hasher, Manifest, Result, Sha256};
+use twostage_model::{Class, DigestSet, Error, Hasher, Manifest, Result, Sha256, SnapshotId};
 
 impl Repository {
-    /// Refuses a name-version-architecture that a channel published with other content. Returns
-    /// those that no channel published yet. `there` are packages that a channel has right now.
-    pub(crate) fn check_names(&self, entries: &[Arc<Entry>], there: Option<&DigestSet>) -> Result<Vec<Arc<Entry>>> {
-        if let Some(new) = self.names.new_names(entries, there)? {
+    /// Refuses a name-version-architecture that a channel of this suite published with other content. Returns
+    /// those that none published yet. `there` are packages that a channel of it has right now.
+    pub(crate) fn check_names(&self, entries: &[Arc<Entry>], there: Option<&DigestSet>, suite: Option<&str>) -> Result<Vec<Arc<Entry>>> {
+        if let Some(new) = self.names.new_names(entries, there, suite)? {
             return Ok(new);
         }
         let (mut present, mut all_read) = (BTreeMap::new(), true);
@@ -44,7 +44,7 @@ impl Repository {
                 _ => self.pool.entries(channel.members.values().flatten()).and_then(|entries| list(&entries)?.parse::<Manifest>()).ok(),
             };
             match listed {
-                Some(listed) => present.extend(listed.files().map(|(name, digest)| (name.to_string(), digest))),
+                Some(listed) => present.extend(listed.files().map(|(name, digest)| (bound(channel.suite.as_deref(), name), digest))),
                 None => all_read = false,
             }
         }
@@ -58,8 +58,8 @@ impl Repository {
         self.names.add_names(&lines(lost))?;
         let mut new = Vec::new();
         for entry in entries {
-            match names.get(&entry.file_name()) {
-                Some(earlier) if *earlier != entry.sha256 => return Err(taken(entry, earlier)),
+            match names.get(&bound(suite, &entry.file_name())) {
+                Some(earlier) if *earlier != entry.sha256 => return Err(taken(entry, earlier, suite)),
                 Some(_) => {}
                 None => new.push(Arc::clone(entry)),
             }
@@ -93,8 +93,23 @@ impl Repository {
         }
         let mut names: BTreeMap<String, Sha256> = lossy(whole_lines(&read)).collect();
         let (snapshots, unread) = self.lists()?;
-        names.extend(snapshots.iter().flat_map(|list| list.files().map(|(name, digest)| (name.to_string(), digest))));
-        names.extend(self.names.names_again());
+        let again = self.names.names_again();
+        let suites = self.suites()?;
+        // Of a snapshot that no channel remembers it is not known for which suite it was. What is bound already is not
+        // bound for the others by it.
+        let has_suites = suites.values().flatten().any(Option::is_some);
+        let all = names.values().copied().chain(again.iter().map(|(_, digest)| *digest));
+        let known: HashSet<Sha256> = if has_suites { all.collect() } else { HashSet::new() };
+        for (id, list) in &snapshots {
+            for (name, digest) in list.files() {
+                match suites.get(id) {
+                    Some(suites) => names.extend(suites.iter().map(|suite| (bound(suite.as_deref(), name), digest))),
+                    None if known.contains(&digest) => {}
+                    None => drop(names.insert(name.to_string(), digest)),
+                }
+            }
+        }
+        names.extend(again);
         names.extend(present.iter().map(|(name, digest)| (name.clone(), *digest)));
         let bytes = lines(names.clone()).into_bytes();
         if bytes != whole_lines(&read) {
@@ -108,14 +123,28 @@ impl Repository {
         Ok(names.into_iter().collect())
     }
 
+    /// For which suites the snapshots are that channels remember.
+    fn suites(&self) -> Result<BTreeMap<SnapshotId, BTreeSet<Option<String>>>> {
+        let mut suites: BTreeMap<SnapshotId, BTreeSet<Option<String>>> = BTreeMap::new();
+        for name in self.channels.names()? {
+            if let Ok(Some(channel)) = self.channels.get(&name) {
+                suites.entry(channel.snapshot).or_default().insert(channel.suite.clone());
+            }
+            for state in self.channels.states(&name)? {
+                suites.entry(state.snapshot).or_default().insert(state.suite);
+            }
+        }
+        Ok(suites)
+    }
+
     /// The lists of all snapshots on disk, and how many cannot be read.
-    fn lists(&self) -> Result<(Vec<Manifest>, usize)> {
+    fn lists(&self) -> Result<(Vec<(SnapshotId, Manifest)>, usize)> {
         let (mut lists, mut unread) = (Vec::new(), 0);
         for id in self.snapshots.ids()? {
             let path = self.root.join("snapshots").join(id.to_string()).join("SHA256SUMS");
             let list = fs::read(&path).ok().filter(|list| Sha256::of(list) == id.0);
             match list.and_then(|list| String::from_utf8(list).ok()?.parse::<Manifest>().ok()) {
-                Some(list) => lists.push(list),
+                Some(list) => lists.push((id, list)),
                 None => unread += 1,
             }
         }
@@ -138,11 +167,11 @@ impl PublishedNames {
 
     /// [`Repository::check_names`] where nothing was lost since the last publish: only those are looked for that no channel
     /// has. Nothing where that is not known.
-    fn new_names(&self, entries: &[Arc<Entry>], there: Option<&DigestSet>) -> Result<Option<Vec<Arc<Entry>>>> {
+    fn new_names(&self, entries: &[Arc<Entry>], there: Option<&DigestSet>, suite: Option<&str>) -> Result<Option<Vec<Arc<Entry>>>> {
         let mut new: BTreeMap<String, &Arc<Entry>> = entries
             .iter()
             .filter(|entry| !there.is_some_and(|there| there.contains(&entry.sha256)))
-            .map(|entry| (entry.file_name(), entry))
+            .map(|entry| (bound(suite, &entry.file_name()), entry))
             .collect();
         let Some(sum) = self.sum().filter(|sum| sum.pointers.is_some_and(|pointers| Some(pointers) == self.pointers())) else {
             return Ok(None);
@@ -165,7 +194,7 @@ impl PublishedNames {
                 let earlier = std::str::from_utf8(digest).ok().and_then(|digest| digest.trim_end().parse::<Sha256>().ok());
                 match earlier {
                     Some(earlier) if earlier == entry.sha256 => {}
-                    Some(earlier) => return Err(taken(entry, &earlier)),
+                    Some(earlier) => return Err(taken(entry, &earlier, suite)),
                     None => return Ok(None),
                 }
             }
@@ -283,9 +312,16 @@ const NAME_AT: usize = 66;
 /// Bytes of a channel's file that have its snapshot and its date.
 const POINTER: u64 = 110;
 
-fn taken(entry: &Entry, earlier: &Sha256) -> Error {
+/// The name of a package's file as `names` has it: `bookworm/greet_1.0-1_amd64.deb` in a suite. No file's name has a slash.
+pub(crate) fn bound(suite: Option<&str>, name: &str) -> String {
+    suite.map_or_else(|| name.to_string(), |suite| format!("{suite}/{name}"))
+}
+
+fn taken(entry: &Entry, earlier: &Sha256, suite: Option<&str>) -> Error {
     let (name, version, arch) = (entry.name(), entry.version(), entry.arch());
-    let what = format!("{name} version {version} ({arch}) was published before with other content: then {earlier}, now {}", entry.sha256);
+    let place = suite.map(|suite| format!(" in the suite {suite}")).unwrap_or_default();
+    let digest = entry.sha256;
+    let what = format!("{name} version {version} ({arch}) was published before{place} with other content: then {earlier}, now {digest}");
     Error::new(Class::Repository, what)
         .hint("give the changed package a new version: one name, version and architecture is one content, for ever")
 }

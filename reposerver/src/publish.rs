@@ -2,7 +2,7 @@
 
 use crate::catalog::Entry;
 use crate::channel::{Members, repair_hint};
-use crate::names::lines;
+use crate::names::{bound, lines};
 use crate::sign::Key;
 use crate::snapshot::{MOST_AHEAD, Signed, Snapshot};
 use crate::{Channel, Earlier, Repository, disk, seal};
@@ -26,6 +26,17 @@ pub struct Published {
     pub mended: Vec<String>,
 }
 
+/// The state that a channel is to have, but for its date.
+pub(crate) struct NextState<'a> {
+    pub(crate) channel: &'a str,
+    /// The state that it follows; nothing where the channel is new.
+    pub(crate) old: Option<&'a Channel>,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) members: Members,
+    /// Signs it.
+    pub(crate) key: &'a Key,
+}
+
 /// apt refuses a release that is more than 10 seconds in the future; dates that must grow by a
 /// second with each publish may run this far ahead of the clock.
 const AHEAD: i64 = 5;
@@ -44,7 +55,7 @@ impl Repository {
     /// [`Published::mended`] for what could be made whole.
     ///
     /// # Errors
-    /// The channel's name is not allowed; it is broken; its date is further than that ahead of the clock; a member is
+    /// The channel's name is not allowed; it is for another suite; it is broken; its date is further than that ahead of the clock; a member is
     /// not in the pool, or damaged; one name, version and
     /// architecture has two contents, here or in anything that a channel published earlier; or
     /// it cannot be written. The channel stays as it was then.
@@ -55,7 +66,24 @@ impl Repository {
         // Before the lock where it can be; what is only looked at needs none.
         let _ = self.root.scratch();
         let _held = self.root.hold()?;
+        self.check_suite(channel)?;
         self.publish_held(channel, now, &key, change)
+    }
+
+    /// Refuses to change a channel that is for another suite than this repository was opened for.
+    fn check_suite(&self, name: &str) -> Result<()> {
+        // One that is broken says so itself.
+        let Ok(Some(channel)) = self.channels.get(name) else { return Ok(()) };
+        if channel.suite == self.settings.suite {
+            return Ok(());
+        }
+        let called = |suite: &Option<String>| suite.as_ref().map_or("no suite".to_string(), |suite| format!("the suite {suite}"));
+        let what = format!("channel {name} is for {}, and this project is for {}", called(&channel.suite), called(&self.settings.suite));
+        let hint = match &channel.suite {
+            Some(suite) => format!("name another channel, or set `suite = \"{suite}\"` in [repository] of the project file"),
+            None => "name another channel, or remove `suite` from [repository] of the project file".to_string(),
+        };
+        Err(Error::new(Class::Project, what).hint(hint))
     }
 
     /// [`Repository::publish`] under the lock.
@@ -75,7 +103,7 @@ impl Repository {
             && entries.iter().all(|entry| base.members.contains(&entry.sha256))
             && self.is_current(old, base, key, now)
             && self.snapshots.is_whole_and_current(base, &entries, key)?
-            && self.check_names(&[], None)?.is_empty()
+            && self.check_names(&[], None, None)?.is_empty()
         {
             if old.members != members {
                 // The same packages in other groups: nothing that a client could see.
@@ -84,7 +112,8 @@ impl Repository {
             }
             return Ok(self.published(base.id, Some(old), false));
         }
-        let names = self.check_names(&entries, base.as_ref().map(|base| &base.members))?;
+        let suite = self.suite_of(old.as_ref());
+        let names = self.check_names(&entries, base.as_ref().map(|base| &base.members), suite)?;
         // Before there is a snapshot of them.
         self.pool.sync_packages(names.iter())?;
         self.pool.sync_new_packages(&entries)?;
@@ -102,8 +131,8 @@ impl Repository {
             }
             return Ok(self.published(snapshot.id, Some(old), false));
         }
-        let add = || self.names.add_names(&lines(names.iter().map(|entry| (entry.file_name(), entry.sha256))));
-        self.point(channel, old.as_ref(), &snapshot, members, now, key, add)?;
+        let add = || self.names.add_names(&lines(names.iter().map(|entry| (bound(suite, &entry.file_name()), entry.sha256))));
+        self.point(NextState { channel, old: old.as_ref(), snapshot: &snapshot, members, key }, now, add)?;
         Ok(self.published(snapshot.id, old.as_ref(), true))
     }
 
@@ -120,6 +149,7 @@ impl Repository {
         let key = self.signing.key(now)?;
         let _ = self.root.scratch();
         let _held = self.root.hold()?;
+        self.check_suite(channel)?;
         let old = self.channels.channel_now(channel)?;
         let then = old.as_ref().map(|old| self.channels.then(channel, old, id)).transpose()?.flatten();
         let members = match then {
@@ -127,7 +157,8 @@ impl Repository {
             None => Members::from([("moved".to_string(), self.members_of(id)?)]),
         };
         let entries = self.whole_entries(members.values().flatten())?;
-        let names = self.check_names(&entries, None)?;
+        let suite = self.suite_of(old.as_ref());
+        let names = self.check_names(&entries, None, suite)?;
         let snapshot = self.snapshots.persist_again(id, &entries, now)?;
         self.pool.catalog.sync()?;
         if snapshot.id != *id {
@@ -139,14 +170,19 @@ impl Repository {
         {
             return Ok(self.published(snapshot.id, Some(old), false));
         }
-        let add = || self.names.add_names(&lines(names.iter().map(|entry| (entry.file_name(), entry.sha256))));
-        self.point(channel, old.as_ref(), &snapshot, members, now, &key, add)?;
+        let add = || self.names.add_names(&lines(names.iter().map(|entry| (bound(suite, &entry.file_name()), entry.sha256))));
+        self.point(NextState { channel, old: old.as_ref(), snapshot: &snapshot, members, key: &key }, now, add)?;
         Ok(self.published(snapshot.id, old.as_ref(), true))
     }
 
-    fn published(&self, snapshot: SnapshotId, old: Option<&Channel>, changed: bool) -> Published {
+    pub(crate) fn published(&self, snapshot: SnapshotId, old: Option<&Channel>, changed: bool) -> Published {
         self.pool.remember();
         Published { snapshot, previous: old.map(|old| old.snapshot), changed, mended: self.root.mended() }
+    }
+
+    /// The suite of the state that follows.
+    fn suite_of<'a>(&'a self, old: Option<&'a Channel>) -> Option<&'a str> {
+        old.map_or(self.settings.suite.as_deref(), |old| old.suite.as_deref())
     }
 
     /// Whether signing a channel now would tell clients nothing new: the same files, by the same key, good for long enough.
@@ -208,17 +244,8 @@ impl Repository {
 
     /// The pointer swap: one rename. The old state is in the history before, the new one after it, so that the
     /// history never has what nobody was told of. `then` is done behind the swap.
-    #[expect(clippy::too_many_arguments, reason = "each is another thing")]
-    fn point(
-        &self,
-        channel: &str,
-        old: Option<&Channel>,
-        snapshot: &Snapshot,
-        members: Members,
-        now: i64,
-        key: &Key,
-        then: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
+    pub(crate) fn point(&self, state: NextState<'_>, now: i64, then: impl FnOnce() -> Result<()>) -> Result<()> {
+        let (channel, old) = (state.channel, state.old);
         let dated = old.map_or(now, |old| now.max(old.date.saturating_add(1)));
         let ahead = dated.saturating_sub(date::now());
         if ahead > MOST_AHEAD {
@@ -235,36 +262,22 @@ impl Repository {
         if ahead > AHEAD {
             std::thread::sleep(Duration::from_secs(u64::try_from(ahead - AHEAD).unwrap_or(0)));
         }
-        let new = self.next(channel, old, snapshot, members, dated, key)?;
+        let new = self.next(state, dated)?;
         self.channels.write_state_and(channel, &new, then)?;
         self.channels.forget_past(channel, &new)
     }
 
-    /// The state that follows `old`, with this date, written.
-    pub(crate) fn write_next(
-        &self,
-        channel: &str,
-        old: Option<&Channel>,
-        snapshot: &Snapshot,
-        members: Members,
-        dated: i64,
-        key: &Key,
-    ) -> Result<()> {
-        let new = self.next(channel, old, snapshot, members, dated, key)?;
+    /// [`Repository::next`], written.
+    pub(crate) fn write_next(&self, state: NextState<'_>, dated: i64) -> Result<()> {
+        let channel = state.channel;
+        let new = self.next(state, dated)?;
         self.channels.write_state(channel, &new)?;
         self.channels.forget_past(channel, &new)
     }
 
-    /// The state that follows `old`, which is in the history then.
-    fn next(
-        &self,
-        channel: &str,
-        old: Option<&Channel>,
-        snapshot: &Snapshot,
-        members: Members,
-        mut dated: i64,
-        key: &Key,
-    ) -> Result<Channel> {
+    /// The state that follows, with this date. The one before is in the history then.
+    fn next(&self, state: NextState<'_>, mut dated: i64) -> Result<Channel> {
+        let NextState { channel, old, snapshot, members, key } = state;
         let keep = self.settings.keep;
         let mut history = Vec::new();
         let ends = self.settings.valid_days.is_some() || old.is_some_and(|old| old.signed.valid_until.is_some());
@@ -293,7 +306,8 @@ impl Repository {
             None => Signed::new(key, &self.settings.origin, dated, until, &snapshot.files)?,
         };
         let serial = old.map_or(0, |old| old.serial.saturating_add(1));
-        Ok(Channel { snapshot: snapshot.id, date: dated, members, history, serial, signed })
+        let suite = self.suite_of(old).map(String::from);
+        Ok(Channel { snapshot: snapshot.id, date: dated, members, history, suite, serial, signed })
     }
 }
 

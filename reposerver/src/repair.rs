@@ -3,7 +3,8 @@
 //!
 //! Here everything is hashed, whatever its stamp says.
 
-use crate::channel::{Members, State};
+use crate::channel::{Members, State, repair_hint};
+use crate::publish::NextState;
 use crate::sign::Key;
 use crate::snapshot::{MOST_AHEAD, list};
 use crate::{Channel, Earlier, Published, Repository, disk, seal, workers};
@@ -106,7 +107,7 @@ impl Repository {
                 Err(error) => repaired.lose(error)?,
             }
         }
-        self.check_names(&[], None).map_or_else(|error| repaired.lose(error), |_| Ok(()))
+        self.check_names(&[], None, None).map_or_else(|error| repaired.lose(error), |_| Ok(()))
     }
 
     pub(crate) fn repair_snapshot(&self, id: &SnapshotId, members: &BTreeSet<Sha256>, now: i64, repaired: &mut Repaired) -> Result<()> {
@@ -151,7 +152,8 @@ impl Repository {
     fn repair_pointer(&self, name: &str, state: &Channel, now: i64, key: &Key) -> Result<()> {
         let Some(snapshot) = self.snapshots.stored(&state.snapshot)? else { return Ok(()) };
         if !self.is_current(state, &snapshot, key, now) {
-            self.write_next(name, Some(state), &snapshot, state.members.clone(), now.max(state.date.saturating_add(1)), key)?;
+            let next = NextState { channel: name, old: Some(state), snapshot: &snapshot, members: state.members.clone(), key };
+            self.write_next(next, now.max(state.date.saturating_add(1)))?;
             self.root.mend(format!("channel {name} was signed anew"));
         }
         Ok(())
@@ -189,7 +191,7 @@ impl Repository {
     /// The newest state of a channel that its history has.
     fn newest_state(&self, name: &str) -> Result<Option<Channel>> {
         let states = self.channels.states(name)?;
-        let Some(State { serial, date, snapshot, members }) = states.first().cloned() else { return Ok(None) };
+        let Some(State { serial, date, snapshot, members, suite }) = states.first().cloned() else { return Ok(None) };
         let read = disk::read(&self.channels.past_path(name, date))?.map(|bytes| seal::open::<Channel>(&bytes));
         if let Some(Ok(state)) = read {
             return Ok(Some(state));
@@ -198,7 +200,7 @@ impl Repository {
         let history = states.iter().skip(1).map(|state| Earlier { snapshot: state.snapshot, date: state.date });
         let signed = self.snapshots.stored(&snapshot).ok().flatten().map(|snapshot| snapshot.signed.clone());
         let signed = signed.ok_or_else(|| Error::new(Class::Repository, format!("snapshot {} cannot be read either", snapshot.short())))?;
-        Ok(Some(Channel { snapshot, date, members, history: history.take(self.settings.keep).collect(), serial, signed }))
+        Ok(Some(Channel { snapshot, date, members, history: history.take(self.settings.keep).collect(), suite, serial, signed }))
     }
 
     fn without_history(&self, name: &str, cause: Error) -> Result<Error> {
@@ -233,10 +235,50 @@ impl Repository {
         let snapshot = self.snapshots.persist_again(&old.snapshot, &entries, now)?;
         let changed = old.date > now.saturating_add(MOST_AHEAD);
         if changed {
-            self.write_next(channel, Some(&old), &snapshot, old.members.clone(), now, &key)?;
+            let next = NextState { channel, old: Some(&old), snapshot: &snapshot, members: old.members.clone(), key: &key };
+            self.write_next(next, now)?;
         }
         self.pool.remember();
         Ok(Published { snapshot: snapshot.id, previous: Some(old.snapshot), changed, mended: self.root.mended() })
+    }
+
+    /// Signs a channel anew where its release is good for less than half of the days that the settings say, or with another
+    /// key or name than it says. What it points to stays: its indexes are read and their digests checked, and no
+    /// package is, so that one that is lost ends no channel for all of its clients.
+    ///
+    /// Where more than the signature has to change, because the key signs rpms anew, yum's files are to be packed
+    /// otherwise, or a package was withdrawn, it is published, with all that is looked at then.
+    ///
+    /// # Errors
+    /// There is no such channel, it or its snapshot is damaged, its date is more than a minute ahead of the clock; or it cannot be
+    /// written. The channel stays as it was then.
+    pub fn renew(&self, channel: &str, now: i64) -> Result<Published> {
+        check_channel_name(channel)?;
+        let key = self.signing.key(now)?;
+        let _ = self.root.scratch();
+        let _held = self.root.hold()?;
+        let old =
+            self.channels.channel_now(channel)?.ok_or_else(|| Error::new(Class::Repository, format!("there is no channel {channel}")))?;
+        let damaged = |cause: Error| {
+            let what = format!("channel {channel} is not signed anew: its snapshot {} is damaged", old.snapshot.short());
+            if cause.is_machine() { cause } else { Error::new(Class::Repository, what).because(cause).hint(repair_hint(channel)) }
+        };
+        let gone = || Error::new(Class::Repository, format!("snapshot {} is gone", old.snapshot.short()));
+        let snapshot = self.snapshots.stored(&old.snapshot).and_then(|there| there.ok_or_else(gone)).map_err(damaged)?;
+        let is_withdrawn = self.withdrawals.all_withdrawn()?.iter().any(|digest| snapshot.members.contains(digest));
+        if is_withdrawn || !snapshot.files.is_current(&key, &self.settings) {
+            return self.publish_held(channel, now, &key, |_| {});
+        }
+        if let Some(path) = self.snapshots.damaged_in(&snapshot) {
+            return Err(damaged(Error::new(Class::Repository, format!("{} is not what its list says", path.display()))));
+        }
+        if self.is_current(&old, &snapshot, &key, now) {
+            return Ok(self.published(snapshot.id, Some(&old), false));
+        }
+        self.check_names(&[], None, None)?;
+        let next = NextState { channel, old: Some(&old), snapshot: &snapshot, members: old.members.clone(), key: &key };
+        self.point(next, now, || self.names.add_names(""))?;
+        Ok(self.published(snapshot.id, Some(&old), true))
     }
 
     /// Signs every channel with the key that is there, or a new one, whoever signed before. Gives the key's fingerprint

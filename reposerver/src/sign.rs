@@ -270,6 +270,9 @@ impl Key {
     }
 }
 
+/// What a block of public keys begins with.
+const PUBLIC_KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
+
 /// Somebody else's key, which signed packages before they came here.
 pub(crate) struct Upstream {
     key: SignedPublicKey,
@@ -278,16 +281,22 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Reads armored public keys, one or several.
+    /// Reads armored public keys, one or several, in one block or several.
     ///
     /// # Errors
     /// There is none, or a key's own signatures are not good.
     pub(crate) fn parse(armored: &str) -> Result<Vec<Upstream>> {
         let failed = || "this is no armored public key".to_string();
-        let (keys, _) = SignedPublicKey::from_string_many(armored).or_fail(Class::Repository, failed)?;
         let mut parsed = Vec::new();
-        for key in keys {
-            parsed.push(Upstream::bound(key.or_fail(Class::Repository, failed)?)?);
+        // The library reads one block, and files of keys are often several, one behind the other.
+        let starts: Vec<usize> = armored.match_indices(PUBLIC_KEY).map(|(at, _)| at).skip(1).chain([armored.len()]).collect();
+        let mut start = 0;
+        for end in starts {
+            let (keys, _) = SignedPublicKey::from_string_many(&armored[start..end]).or_fail(Class::Repository, failed)?;
+            for key in keys {
+                parsed.push(Upstream::bound(key.or_fail(Class::Repository, failed)?)?);
+            }
+            start = end;
         }
         if parsed.is_empty() {
             return Err(Error::new(Class::Repository, failed()));

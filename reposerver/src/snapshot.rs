@@ -104,7 +104,7 @@ impl Signed {
 impl Files {
     /// Whether the digests of rpms are those that they have with this key's signatures, and yum's files are
     /// packed as they are to be.
-    fn is_current(&self, key: &Key, settings: &Settings) -> bool {
+    pub(crate) fn is_current(&self, key: &Key, settings: &Settings) -> bool {
         self.yum.as_ref().is_none_or(|yum| yum.fingerprint == key.fingerprint() && yum.compression == settings.yum_compression)
     }
 }

@@ -76,6 +76,11 @@ pub(crate) fn gone(error: &Error) -> Option<String> {
     None
 }
 
+/// Whether an error says that something was withdrawn.
+pub fn is_withdrawn(error: &Error) -> bool {
+    gone(error).is_some()
+}
+
 impl Withdrawn {
     fn shown(&self) -> String {
         if self.name.is_empty() { self.sha256.to_string() } else { self.name.clone() }

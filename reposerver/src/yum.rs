@@ -164,12 +164,17 @@ pub(crate) fn repomd(listing: &Listing, date: i64) -> String {
 /// checked. What a snapshot says never expires; a channel is looked at each time.
 pub fn repo_file<'a>(base_url: &str, prefix: &str, origin: &str, keys: impl IntoIterator<Item = &'a str>) -> String {
     let base = base_url.trim_end_matches('/');
+    repo_text(&format!("{base}/{prefix}"), base, prefix, origin, keys)
+}
+
+/// The same for the folder at the URL `folder`, with the keys below the URL `base`.
+pub(crate) fn repo_text<'a>(folder: &str, base: &str, prefix: &str, origin: &str, keys: impl IntoIterator<Item = &'a str>) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let short = prefix.strip_prefix('@').map_or(prefix, |id| id.get(..12).unwrap_or(id));
     let id: String = format!("{origin}-{short}").chars().map(plain).collect();
     let expire = if prefix.starts_with('@') { "never" } else { "1" };
     let mut text = format!(
-        "[{id}]\nname={origin} {short}\nbaseurl={base}/{prefix}/\nenabled=1\ngpgcheck=1\nrepo_gpgcheck=1\nmetadata_expire={expire}\n\
+        "[{id}]\nname={origin} {short}\nbaseurl={folder}/\nenabled=1\ngpgcheck=1\nrepo_gpgcheck=1\nmetadata_expire={expire}\n\
          gpgkey={base}/key.asc\n"
     );
     for key in keys {
@@ -179,22 +184,31 @@ pub fn repo_file<'a>(base_url: &str, prefix: &str, origin: &str, keys: impl Into
     text
 }
 
+/// Where an rpm is below the prefix of a channel or snapshot, as it is served with this signer.
+pub(crate) fn location(package: &PoolPackage, header: &Header, signer: &Signer) -> String {
+    let (version, release) = (attribute_of(header, tag::VERSION), attribute_of(header, tag::RELEASE));
+    // Without the epoch, as rpmbuild names it and dnf expects it; the folder tells epochs apart.
+    let file_name = format!("{}-{version}-{release}.{}.rpm", attribute_of(header, tag::NAME), architecture(package, header));
+    let folder = pool_folder(&package.sha256);
+    match signer {
+        Signer::Ours(fingerprint) => format!("{folder}/{fingerprint}/{file_name}"),
+        Signer::Upstream(_) => format!("{folder}/{file_name}"),
+    }
+}
+
+fn architecture(package: &PoolPackage, header: &Header) -> String {
+    if package.kind == Kind::SourceRpm { "src".to_string() } else { attribute_of(header, tag::ARCH) }
+}
+
 /// A package as the writers take it.
 fn describe(package: &PoolPackage, header: &Header, served: &Served) -> Result<Package> {
     let rpm = rpm_of(package)?;
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let words = |tag: u32| Some(text(header.strings(tag).next().unwrap_or_default()));
-    let is_source = package.kind == Kind::SourceRpm;
-    let arch = if is_source { "src".to_string() } else { attribute(header.strings(tag::ARCH).next().unwrap_or_default()) };
+    let arch = architecture(package, header);
     let (version, release) = (attribute_of(header, tag::VERSION), attribute_of(header, tag::RELEASE));
     let name = attribute_of(header, tag::NAME);
-    // Without the epoch, as rpmbuild names it and dnf expects it; the folder tells epochs apart.
-    let file_name = format!("{name}-{version}-{release}.{arch}.rpm");
-    let folder = pool_folder(&package.sha256);
-    let location = match &served.signer {
-        Signer::Ours(fingerprint) => format!("{folder}/{fingerprint}/{file_name}"),
-        Signer::Upstream(_) => format!("{folder}/{file_name}"),
-    };
+    let location = location(package, header, &served.signer);
     let mut described = Package {
         pkgid: served.sha256.to_string(),
         name,

@@ -112,9 +112,28 @@ pub struct Runtime {
 }
 
 #[derive(Args)]
+#[command(after_help = "--plain writes what the server would answer for a channel, with the same signatures. A folder that is not there\n\
+    appears whole. One of an earlier export is brought up to date in an order in which clients can read all the time:\n\
+    packages first, what is signed last. It is done again after each publish, and after `channel --renew`.\n\n  \
+    twostage export all.tar                                              for another machine that builds\n  \
+    twostage export --plain /srv/www/debs --url https://example.org/debs    for clients of a web server")]
 pub struct Export {
     /// The archive to write
-    pub archive: PathBuf,
+    #[arg(required_unless_present = "plain", conflicts_with = "plain")]
+    pub archive: Option<PathBuf>,
+    /// Write a channel as plain files into this folder, for any web server or bucket
+    #[arg(long, value_name = "FOLDER", requires = "url")]
+    pub plain: Option<PathBuf>,
+    /// The address of that folder for clients: it stands in the client files (.sources, .repo)
+    #[arg(long, requires = "plain", conflicts_with = "archive", value_parser = NonEmptyStringValueParser::new())]
+    pub url: Option<String>,
+    /// The channel, or a snapshot as @SNAPSHOT (default: the project's channel)
+    #[arg(long, requires = "plain", conflicts_with = "archive", value_parser = NonEmptyStringValueParser::new())]
+    pub channel: Option<String>,
+    /// Remove the files that exports have not named for so many minutes, and what was withdrawn. (60 gives clients
+    /// that read an earlier state time to end)
+    #[arg(long, value_name = "MINUTES", requires = "plain", conflicts_with = "archive")]
+    pub remove_after: Option<u32>,
 }
 
 #[derive(Args)]

@@ -73,6 +73,9 @@ fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()
             }
             listed.push(value);
         }
+        if let Some(suite) = &channel.suite {
+            lines.push(format!("{:width$}  of the suite {suite}", "", width = name.len()));
+        }
         let replacing = replacing(&repository, &channel)?;
         if !replacing.is_empty() {
             lines.push(format!("{:width$}  in place of the distribution's: {}", "", replacing.join(", "), width = name.len()));
@@ -80,7 +83,7 @@ fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()
         if let Some(until) = channel.valid_until() {
             lines.push(format!("{:width$}  good until {}", "", date::release(until), width = name.len()));
         }
-        values.push(serde_json::json!({ "channel": name, "states": listed, "replaces": replacing, "valid_until": channel.valid_until() }));
+        values.push(serde_json::json!({ "channel": name, "states": listed, "replaces": replacing, "valid_until": channel.valid_until(), "suite": channel.suite }));
     }
     if lines.is_empty() {
         lines.push("no channel yet; `twostage repo` or `twostage publish FILES` makes one".into());
@@ -158,7 +161,7 @@ fn renew(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<(
     for name in names {
         // One channel that is broken keeps no other from its signature.
         let there = repository.channels().get(&name).and_then(|channel| channel.ok_or_else(|| no_channel(repository, &name)));
-        let renewed = match there.and_then(|_| repository.publish(&name, session.now, |_| {})) {
+        let renewed = match there.and_then(|_| repository.renew(&name, session.now)) {
             Ok(renewed) => renewed,
             Err(error) => {
                 lines.push(format!("channel {name}  is not renewed"));

@@ -1,4 +1,7 @@
-//! `twostage export ARCHIVE`: what another machine needs to rebuild the images, without a mirror.
+//! `twostage export ARCHIVE`: what another machine needs to rebuild the images, without a mirror. With `--plain` instead, a
+//! channel as plain files (`plain.rs`).
+
+mod plain;
 
 use crate::cli::{Export, ProjectArgs};
 use crate::commands::pin;
@@ -20,8 +23,8 @@ use twostage_model::{Class, Result};
 pub const FOLDERS: [&str; 5] = ["pool", "blobs", "builds", "keys", "channels"];
 
 pub fn run(arguments: &Export, project: &ProjectArgs, output: &Output) -> Result<()> {
+    let Some(archive) = &arguments.archive else { return plain::run(arguments, project, output) };
     let session = Session::open(project, output)?;
-    let archive = &arguments.archive;
     replaced::check(archive, replaced::Kind::Export)?;
     let failed = || format!("cannot write {}", archive.display());
     let mut tar = tar::Builder::new(session.unfinished(archive)?);

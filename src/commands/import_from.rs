@@ -26,7 +26,7 @@ use twostage_model::error::OrFail as _;
 use twostage_model::shown::{count, size};
 use twostage_model::{Class, Error, Result, Sha256};
 use twostage_reposerver::foreign::{Keyring, Listed};
-use twostage_reposerver::{Item, Pattern, Repository};
+use twostage_reposerver::{Item, Pattern, Repository, is_withdrawn};
 
 /// Bytes of a file of keys, at most.
 const MAX_KEYS: u64 = 4 << 20;
@@ -307,9 +307,10 @@ fn take(reading: &Reading<'_>, found: &Found) -> Result<Taken> {
 }
 
 impl Reading<'_> {
-    /// Whether a package that is refused is left out.
+    /// Whether a package that is refused is left out. What was withdrawn is, always: somebody decided that. Of an rpm it is known
+    /// only when it is read, because the index has the digest of its file.
     fn may_skip(&self, error: &Error) -> bool {
-        self.arguments.skip_refused && error.class() == Class::Repository
+        is_withdrawn(error) || (self.arguments.skip_refused && error.class() == Class::Repository)
     }
 }
 

@@ -34,12 +34,17 @@ pub struct Apt(tempfile::TempDir);
 impl Apt {
     /// With the client file of the channel `main` of this server.
     pub fn new(server: &str, architectures: &[String]) -> Apt {
+        Apt::of(&crate::support::http_get(server, "/main.sources"), architectures)
+    }
+
+    /// With this client file.
+    pub fn of(client_file: &[u8], architectures: &[String]) -> Apt {
         let apt = Apt(tempfile::tempdir().expect("a folder"));
         for folder in ["sources", "lists/partial", "cache/archives/partial", "got", "none"] {
             fs::create_dir_all(apt.path(folder)).expect("a folder");
         }
         fs::write(apt.path("status"), "").expect("a file");
-        fs::write(apt.path("sources/main.sources"), crate::support::http_get(server, "/main.sources")).expect("a file");
+        fs::write(apt.path("sources/main.sources"), client_file).expect("a file");
         let at = |name: &str| apt.path(name).display().to_string();
         let listed: String = architectures.iter().map(|name| format!("APT::Architectures:: \"{name}\";\n")).collect();
         let text = format!(

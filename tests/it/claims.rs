@@ -1,7 +1,8 @@
 //! A component's package does not pass for somebody else's.
 
 use crate::on::EMBEDDED;
-use crate::support::{Done, Family, Project, Used, run, uses};
+use crate::support::{Done, Family, Project, Used, root, run, skipped, uses};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -148,4 +149,26 @@ fn two_components_that_leave_one_package_are_refused() {
     refused.says("component `second` leaves first, which component `first` makes, too").says("replaces = [\"first\"]");
     project.edit("twostage.toml", |text| text.replacen("source = \"second\"", "source = \"second\"\nreplaces = [\"first\"]", 1));
     project.run(&["repo"]).ok();
+}
+
+/// A list of apt's that cannot be read is no list of fewer names.
+#[test]
+fn an_index_that_cannot_be_read_ends_the_script() {
+    if !Path::new("/usr/lib/apt/apt-helper").exists() {
+        return skipped("there is no apt-helper");
+    }
+    uses(Used::Apt);
+    let script = fs::read_to_string(root().join("builder/scripts/deb/prelude.sh")).expect("the script");
+    let start = script.find("\nindex() {").expect("the function");
+    let end = start + script[start..].find("\n}\n").expect("its end") + 3;
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("lists")).expect("a folder");
+    fs::write(folder.path().join("index"), "").expect("a file");
+    fs::write(folder.path().join("lists/deb.example_main_Packages"), "Package: bb\n\nPackage: aa\n").expect("a file");
+    fs::write(folder.path().join("lists/repository.twostage.invalid_Packages"), "Package: ours\n").expect("a file");
+    let index = || run(Command::new("sh").args(["-euc", &format!("T=$1\n{}\nindex", &script[start..end]), "sh"]).arg(folder.path()));
+    assert_eq!(index().ok().out, "twostage: index aa bb                      \ntwostage: end of index 2\n");
+    fs::write(folder.path().join("lists/deb.example_other_Packages.xz"), "no xz").expect("a file");
+    let done = index();
+    assert!(done.status != 0 && !done.out.contains("end of index"), "{}", done.out);
 }

@@ -48,7 +48,7 @@ impl Signer {
 }
 
 /// A deb of some bytes, by dpkg-deb.
-fn deb(folder: &Path, name: &str, version: &str, arch: &str) -> PathBuf {
+pub fn deb(folder: &Path, name: &str, version: &str, arch: &str) -> PathBuf {
     let tree = folder.join(format!("tree-{name}-{arch}"));
     fs::create_dir_all(tree.join("DEBIAN")).expect("a folder");
     fs::create_dir_all(tree.join("usr/share").join(name)).expect("a folder");
@@ -79,7 +79,7 @@ fn debs(folder: &Path) -> Vec<PathBuf> {
 const ALL: [&str; 4] = ["greet-one 1.0-1 amd64", "greet-one 1.1-1 amd64", "greet-three 3 arm64", "greet-two 2:1.0+x~1 all"];
 
 /// Whether a program is here; else the test is counted as skipped.
-fn has(program: &str) -> bool {
+pub fn has(program: &str) -> bool {
     let found = std::env::var_os("PATH").is_some_and(|paths| std::env::split_paths(&paths).any(|folder| folder.join(program).is_file()));
     if !found {
         skipped(&format!("there is no {program}"));
@@ -460,7 +460,7 @@ fn a_killed_import_goes_on_where_it_stopped() {
 }
 
 /// An rpm by rpmbuild.
-fn rpm(folder: &Path, name: &str, version: &str) -> PathBuf {
+pub fn rpm(folder: &Path, name: &str, version: &str) -> PathBuf {
     let spec = format!(
         "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: a test\nLicense: MIT\nBuildArch: noarch\n%description\nA test.\n\
          %install\nmkdir -p %{{buildroot}}/usr/share/{name}\necho '{version}' > %{{buildroot}}/usr/share/{name}/content\n%files\n/usr/share/{name}\n"
@@ -508,23 +508,34 @@ fn what_createrepo_c_made_is_imported_and_read_by_dnf() {
     let signed = Shop::new("from-createrepo-signed");
     import(&signed, &[&format!("http://{}/moved", server.line), "--keyring", &key, "--name", "greet-t*"]).ok().ends_with("published");
     assert_eq!(listed(&signed), all[2..]);
+    // What was withdrawn is left out, also an rpm, of which the index has another digest than the pool.
+    let without = Shop::new("from-createrepo-withdrawn");
+    import(&without, &[&plain, "--keyring", &key]).ok().ends_with("published");
+    run(&mut without.command(&["withdraw", "greet-two+x", "--reason", "a licence", "--yes"])).ok();
+    for source in [&[plain.as_str(), "--keyring", &key][..], &[&folder.path().to_string_lossy()]] {
+        import(&without, source).ok().says("is left out").says("was withdrawn").ends_with("unchanged");
+        assert_eq!(listed(&without), all[..2]);
+    }
     fs::write(&repomd, fs::read_to_string(&repomd).expect("a file").replace("<revision>", "<revision>1")).expect("a file");
     import(&shop, &[&plain, "--keyring", &key]).fails_with(REPOSITORY).says("nobody who is trusted signed repodata/repomd.xml");
     read_by_dnf(&shop, &all);
 }
 
-/// Real dnf of this machine, in folders of its own, lists the channel and downloads all of it.
 fn read_by_dnf(shop: &Shop, all: &[&str]) {
-    if !has("dnf") {
-        return;
+    if has("dnf") {
+        let serving = Serving::of(shop.path());
+        dnf_lists(&serving.get("/main.repo"), all);
     }
+}
+
+/// Real dnf of this machine, in folders of its own, lists what a client file leads to. Returns its command line.
+pub fn dnf_lists(client_file: &[u8], all: &[&str]) -> (tempfile::TempDir, Command) {
     uses(Used::Dnf);
-    let serving = Serving::of(shop.path());
     let home = tempfile::tempdir().expect("a folder");
     for name in ["repos", "root", "cache", "log", "persist", "got"] {
         fs::create_dir_all(home.path().join(name)).expect("a folder");
     }
-    fs::write(home.path().join("repos/main.repo"), serving.get("/main.repo")).expect("a file");
+    fs::write(home.path().join("repos/main.repo"), client_file).expect("a file");
     fs::write(home.path().join("dnf.conf"), "[main]\n").expect("a file");
     let at = |name: &str| home.path().join(name).display().to_string();
     let mut dnf = Command::new("dnf");
@@ -540,6 +551,7 @@ fn read_by_dnf(shop: &Shop, all: &[&str]) {
         let line = |line: &str| line.split_whitespace().take(2).eq([format!("{name}.{arch}").as_str(), version]);
         assert!(done.out.lines().any(line), "{package}: {}", done.out);
     }
+    (home, dnf)
 }
 
 /// Debian's keys are certified by its people, whose keys nobody has here.

@@ -1,6 +1,7 @@
 //! `valid_days`: real apt takes a channel that was signed lately, and no other; a snapshot for ever.
 
 use crate::apt::{Apt, Shop};
+use crate::import_from::deb;
 use crate::support::{Serving, Used, run, tool, uses};
 use std::fs;
 use twostage_model::date;
@@ -71,6 +72,44 @@ fn apt_refuses_a_channel_that_nobody_renewed() {
         fs::write(&project, format!("{text}[repository]\nvalid_days = {days}\n")).expect("a project file");
         run(&mut shop.command(&["channel"])).fails_with(3).says(why);
     }
+}
+
+/// A lost package must not end a channel for the clients of all others.
+#[test]
+fn a_channel_is_renewed_without_a_look_at_its_packages() {
+    uses(Used::Apt);
+    let (shop, made) = (Shop::new("renewed-lost"), tempfile::tempdir().expect("a folder"));
+    let project = shop.path().join("twostage.toml");
+    let text = fs::read_to_string(&project).expect("a project file");
+    fs::write(&project, format!("{text}[repository]\nvalid_days = 14\n")).expect("a project file");
+    let root = shop.path().join(".twostage/repository");
+    let repository = Repository::open(&root, Settings { valid_days: Some(14), ..Settings::new("shop") }).expect("a repository");
+    let take = |name: &str| repository.ingest_file(&deb(made.path(), name, "1", "all")).expect("a package").sha256;
+    let (good, lost) = (take("greet-good"), take("greet-lost"));
+    let later = date::now() - 40 * 86_400;
+    let published = repository.publish("main", later, |members| members.entry("published".into()).or_default().extend([good, lost]));
+    let first = published.expect("published").snapshot;
+    fs::remove_file(repository.pool().pool_path(&lost)).expect("it is lost");
+
+    let serving = Serving::of(shop.path());
+    let apt = Apt::new(&serving.address, &["amd64".into()]);
+    assert!(apt.run("apt-get", &["update"]).err.contains("is expired"));
+    let renewed = run(&mut shop.command(&["channel", "--renew"])).ok().out;
+    assert!(renewed.starts_with(&format!("channel main  @{}  renewed, good until ", first.short())), "{renewed}");
+    apt.run("apt-get", &["update"]).ok();
+    apt.run("apt-get", &["download", "greet-good"]).ok();
+    assert_ne!(apt.run("apt-get", &["download", "greet-lost"]).status, 0);
+    run(&mut shop.command(&["channel", "--renew"])).ok().ends_with(&format!("unchanged, good until {}", good_until(&renewed)));
+    let other = deb(made.path(), "greet-other", "1", "all");
+    run(&mut shop.command(&["publish", &other.to_string_lossy()])).fails_with(5).says("greet-lost");
+    run(&mut shop.command(&["fsck"])).fails_with(1);
+
+    // What it signs is looked at.
+    let index = root.join(format!("snapshots/{first}/dists/twostage/main/binary-amd64/Packages.gz"));
+    let mut bytes = fs::read(&index).expect("a file");
+    bytes[20] ^= 1;
+    fs::write(&index, bytes).expect("a file");
+    run(&mut shop.command(&["channel", "--renew"])).fails_with(5).says("Packages.gz").says("`twostage channel main --repair`");
 }
 
 fn good_until(text: &str) -> String {

@@ -45,12 +45,21 @@ claims() {
 # index: tells the names of all packages that the base's own sources have, if $T/index asks for them.
 index() {
     if [ ! -e "$T/index" ]; then return; fi
+    : > "$T/named"
     for file in "$T"/lists/*_Packages*; do
         case $file in
         */repository.twostage.invalid_*) ;;
-        *) if [ -f "$file" ]; then /usr/lib/apt/apt-helper cat-file "$file"; fi ;;
+        *)
+            if [ -f "$file" ]; then
+                # Not in a pipe, where its failure would be lost, and with it names.
+                /usr/lib/apt/apt-helper cat-file "$file" > "$T/list"
+                sed -n 's/^Package: //p' "$T/list" >> "$T/named"
+            fi
+            ;;
         esac
-    done | sed -n 's/^Package: //p' | sort -u > "$T/indexed"
+    done
+    sort -u "$T/named" > "$T/indexed"
+    rm -f "$T/list" "$T/named"
     paste -d ' ' - - - - - - - - - - - - - - - - - - - - - - - - < "$T/indexed" | sed 's/^/twostage: index /'
     echo "twostage: end of index $(wc -l < "$T/indexed")"
 }

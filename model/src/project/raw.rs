@@ -111,6 +111,7 @@ struct SourceTable {
 struct RepositoryTable {
     path: Option<Spanned<String>>,
     channel: Option<Spanned<String>>,
+    suite: Option<Spanned<String>>,
     key: Option<Spanned<String>>,
     listen: Option<Spanned<String>>,
     keep: Option<Spanned<KeepValue>>,

@@ -517,6 +517,7 @@ fn values_of_other_tables_are_read_by_what_they_mean() {
         ("[repository]\nkeep = { day = 3 }".into(), "unknown key `day`"),
         ("[repository]\nkeep = \"all\"".into(), "a table such as { versions = 3, days = 90, snapshots = 16 }"),
         ("[repository]\nyum_compression = \"xz\"".into(), "| write \"gzip\" or \"zstd\""),
+        ("[repository]\nsuite = \"Book worm\"".into(), "`Book worm` cannot be a suite's name | use lower-case letters"),
         ("[repository]\nkey_type = \"rsa1024\"".into(), "| write \"rsa3072\", \"rsa4096\" or \"ed25519\""),
         (image("a..b"), "is not a name that an engine gives an image"),
         (image("a.-b"), "is not a name that an engine gives an image"),

@@ -111,12 +111,13 @@ impl Service<Request<Incoming>> for Answering {
 fn kept(exchange: &Exchange, parts: &Parts, now: Instant) -> Option<(Arc<Found>, Body)> {
     let is_plain = (parts.method == Method::GET || parts.method == Method::HEAD) && parts.uri.authority().is_none();
     let path = parts.uri.path_and_query().filter(|_| is_plain && parts.headers.len() <= MAX_HEADERS)?;
+    // A request that will be refused is given nothing, and takes nothing from one that follows it.
+    target::host(parts.version, &parts.headers).ok()?;
     let next = next_of(exchange, parts, path.as_str(), now);
     let found = match &next {
         Some(next) => Arc::clone(next),
         None => exchange.state.hot.get(path.as_str(), now)?,
     };
-    target::host(parts.version, &parts.headers).ok()?;
     let body = found.body(&exchange.state.repository, now).ok()?;
     if next.is_none() {
         gave(exchange, parts, path.as_str(), &found, now);

@@ -34,13 +34,13 @@ impl Keyring {
         let trimmed = bytes.trim_ascii_start();
         if trimmed.starts_with(ARMOR) {
             let text = std::str::from_utf8(trimmed).or_fail(Class::Repository, failed)?;
-            return Upstream::parse(text).map(Keyring);
+            return Upstream::parse(text).map(|keys| Keyring(merged(keys)));
         }
         let mut keys = Vec::new();
         for key in SignedPublicKey::from_bytes_many(bytes).or_fail(Class::Repository, failed)? {
             keys.push(Upstream::bound(key.or_fail(Class::Repository, failed)?)?);
         }
-        if keys.is_empty() { Err(Error::new(Class::Repository, failed())) } else { Ok(Keyring(keys)) }
+        if keys.is_empty() { Err(Error::new(Class::Repository, failed())) } else { Ok(Keyring(merged(keys))) }
     }
 
     /// Each key, armored.
@@ -116,6 +116,27 @@ impl Keyring {
     }
 }
 
+/// Keys, each of them once: what its owner says of one that stands there more than once is put together. Some files have a key
+/// as it was, and then as it is.
+fn merged(keys: Vec<Upstream>) -> Vec<Upstream> {
+    let mut all: Vec<Upstream> = Vec::new();
+    for key in keys {
+        match all.iter_mut().find(|there| there.fingerprint == key.fingerprint) {
+            Some(there) => there.add(key),
+            None => all.push(key),
+        }
+    }
+    all
+}
+
+fn add_new<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
+    for one in more {
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+}
+
 /// Which of a key's parts made a signature.
 #[derive(Clone, Copy)]
 enum Maker<'k> {
@@ -124,6 +145,26 @@ enum Maker<'k> {
 }
 
 impl Upstream {
+    /// Adds what another copy of the same key says.
+    fn add(&mut self, other: Upstream) {
+        let (here, there) = (&mut self.key.details, other.key.details);
+        add_new(&mut here.revocation_signatures, there.revocation_signatures);
+        add_new(&mut here.direct_signatures, there.direct_signatures);
+        add_new(&mut here.user_attributes, there.user_attributes);
+        for user in there.users {
+            match here.users.iter_mut().find(|known| known.id == user.id) {
+                Some(known) => add_new(&mut known.signatures, user.signatures),
+                None => here.users.push(user),
+            }
+        }
+        for subkey in other.key.public_subkeys {
+            match self.key.public_subkeys.iter_mut().find(|known| known.key == subkey.key) {
+                Some(known) => add_new(&mut known.signatures, subkey.signatures),
+                None => self.key.public_subkeys.push(subkey),
+            }
+        }
+    }
+
     /// Which of its parts made a signature of these bytes, if one did.
     fn maker(&self, signature: &Signature, content: &[u8]) -> Option<Maker<'_>> {
         if signature.verify(&self.key, content).is_ok() {

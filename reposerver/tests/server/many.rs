@@ -167,6 +167,7 @@ fn on(stream: &mut std::net::TcpStream, path: &str) -> String {
 /// What dnf does (a connection for each file), and what zypper does (the signature first, all on one connection).
 #[test]
 fn a_file_and_its_signature_are_of_one_state_though_a_publish_came_between() {
+    use std::io::Write as _;
     let shop = Shop::new();
     let rpms = ["1", "2", "3"].map(|version| shop.repo.pool().ingest(&plain("greet", version, version)[..], "greet").unwrap());
     let add = |number: usize| shop.publish("main", "g", &[&rpms[number]]).unwrap();
@@ -190,7 +191,16 @@ fn a_file_and_its_signature_are_of_one_state_though_a_publish_came_between() {
         assert!(fits(&old, &get(signature)), "{signature}: each on a connection of its own");
         let new = get(file);
         assert_ne!(old, new, "{file}: who asks again sees what is new");
+        // A request that is refused takes nothing from the one that follows it.
+        let mut refused = served.connect();
+        let target = format!("GET {signature} HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n");
+        refused.write_all(target.as_bytes()).unwrap();
+        let mut answer = String::new();
+        refused.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        add(2);
         assert!(fits(&new, &get(signature)), "{signature}: of what is new");
+        add(1);
 
         // A file whose signature nobody wants is not in the way of the next one's.
         let _ = get(file);

@@ -3,7 +3,7 @@
 use super::text::shown;
 use super::{Reader, RepositoryTable};
 use crate::Result;
-use crate::names::check_channel_name;
+use crate::names::{check_channel_name, is_suite_name};
 use crate::project::{At, RepositorySettings};
 use serde_spanned::Spanned;
 use std::net::SocketAddr;
@@ -17,6 +17,12 @@ impl Reader<'_> {
     pub(super) fn repository(&self, raw: RepositoryTable) -> Result<RepositorySettings> {
         let channel = raw.channel.map_or(At { line: 1, value: "main".to_string() }, |channel| self.at(channel));
         check_channel_name(&channel.value).map_err(|cause| self.error(channel.line, &cause).hint(cause.hint_or_class()))?;
+        let suite = raw.suite.map(|suite| self.at(suite));
+        if let Some(suite) = suite.as_ref().filter(|suite| !is_suite_name(&suite.value)) {
+            return Err(self
+                .error(suite.line, format!("`{}` cannot be a suite's name", shown(&suite.value)))
+                .hint("use lower-case letters, digits, hyphens and dots, at most 64, for instance bookworm or el9"));
+        }
         let listen = raw.listen.map_or(At { line: 1, value: "127.0.0.1:8417".to_string() }, |listen| self.at(listen));
         if listen.value.parse::<SocketAddr>().is_err() {
             return Err(self
@@ -55,6 +61,7 @@ impl Reader<'_> {
         Ok(RepositorySettings {
             path: self.own_place(raw.path)?.unwrap_or_else(|| At { line: 1, value: ".twostage/repository".into() }),
             channel: channel.value,
+            suite: suite.map(|suite| suite.value),
             key: self.own_place(raw.key)?,
             listen: listen.value,
             keep: keep.snapshots.unwrap_or(16),

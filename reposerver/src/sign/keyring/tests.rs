@@ -149,3 +149,38 @@ fn a_user_id_that_is_taken_back_makes_no_key_good_for_ever() {
     owner.gpg(MADE + 4 * DAY, "", &["--quick-set-expire", &owner.fingerprint, "90d"]);
     assert_eq!(owner.refusal(&owner.sign(None, MADE + 5 * DAY), MADE + 61 * DAY), None, "its owner says that it is good for longer");
 }
+
+/// As a keyring has it that was appended to: the key as it was, and as it is.
+#[test]
+fn a_key_that_stands_there_twice_is_one_key() {
+    let owner = Owner::make("30d");
+    owner.subkey("ed25519", "sign", "30d");
+    let signatures = [owner.sign(None, MADE + DAY), owner.sign(Some(0), MADE + DAY)];
+    let exported = |armor: &[&str]| owner.gpg(MADE, "", &[armor, &["--export"]].concat());
+    let old = [exported(&[]), exported(&["--armor"])];
+    owner.gpg(MADE + 2 * DAY, "", &["--quick-set-expire", &owner.fingerprint, "90d"]);
+    owner.gpg(MADE + 2 * DAY, "", &["--quick-set-expire", &owner.fingerprint, "90d", "*"]);
+    owner.gpg(MADE + 3 * DAY, "", &["--quick-add-uid", &owner.fingerprint, "another"]);
+    let new = [exported(&[]), exported(&["--armor"])];
+    for (old, new) in old.iter().zip(&new) {
+        for parts in [[old, new], [new, old], [new, new]] {
+            let keyring = Keyring::parse(&parts.map(Vec::as_slice).concat()).expect("public keys");
+            assert_eq!(keyring.fingerprints(), [owner.fingerprint.as_str()]);
+            for signature in &signatures {
+                let taken = keyring.beside(CONTENT, signature, MADE + 60 * DAY);
+                assert!(taken.is_ok(), "the newest of what its owner says counts: {taken:?}");
+                assert!(keyring.beside(CONTENT, signature, MADE + 99 * DAY).is_err());
+            }
+            // What is handed on is one key, which GnuPG reads.
+            let [one] = &keyring.armored().expect("a key")[..] else { panic!("one key") };
+            let other = tempfile::tempdir().expect("a folder");
+            let file = other.path().join("key.asc");
+            write(&file, one.as_bytes());
+            let shown =
+                Command::new("gpg").env("GNUPGHOME", other.path()).args(["--batch", "--with-colons", "--show-keys"]).arg(&file).output();
+            let shown = String::from_utf8(shown.expect("gpg is there").stdout).expect("a text");
+            let of_kind = |kind: &str| shown.lines().filter(|line| line.starts_with(kind)).count();
+            assert_eq!((of_kind("pub:"), of_kind("uid:"), of_kind("sub:")), (1, 2, 1), "{shown}");
+        }
+    }
+}
