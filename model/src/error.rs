@@ -150,6 +150,12 @@ impl Error {
         self.0.class == Class::System && fault.is_some_and(|fault| fault.machine)
     }
 
+    /// Whether the operating system refused an answer (no permission, a disk that fails, no memory). What was asked for may
+    /// be whole then: this is never damage.
+    pub fn is_unread(&self) -> bool {
+        self.0.because.as_deref().is_some_and(|cause| os::refused_anywhere(cause as &(dyn std::error::Error + 'static)))
+    }
+
     /// This error's own hint, else the nearest hint among its causes.
     pub fn hint_text(&self) -> Option<&str> {
         if let Some(hint) = &self.0.hint {

@@ -105,7 +105,7 @@ impl Repository {
         about.in_snapshots = snapshots.into_iter().collect();
         let package = match self.pool.package_or_described(&item.sha256) {
             Ok(package) => package,
-            Err(error) if error.is_machine() => return Err(error),
+            Err(error) if error.is_unread() => return Err(error),
             Err(error) => {
                 about.problem = Some(in_full(&error));
                 return Ok(about);
@@ -116,7 +116,7 @@ impl Repository {
         about.source_files.clone_from(&package.files);
         about.notes.clone_from(&package.notes);
         if let Err(error) = self.pool.verify(&package) {
-            if error.is_machine() {
+            if error.is_unread() {
                 return Err(error);
             }
             about.problem = Some(in_full(&error));
@@ -126,7 +126,7 @@ impl Repository {
         }
         match self.fields_of(&package) {
             Ok(fields) => about.fields = fields,
-            Err(error) if error.is_machine() => return Err(error),
+            Err(error) if error.is_unread() => return Err(error),
             Err(error) => drop(about.problem.get_or_insert(in_full(&error))),
         }
         if about.problem.is_none() {
@@ -179,7 +179,7 @@ impl Repository {
 
     fn signature_of(&self, package: &PoolPackage) -> Result<Signature> {
         let Some(signer) = package.rpm.as_ref().and_then(|rpm| rpm.signer.clone()) else {
-            return Ok(Signature::Ours { fingerprint: self.signing.signer() });
+            return Ok(Signature::Ours { fingerprint: self.signing.signer()? });
         };
         let entry = self.pool.catalog.get(&package.sha256)?;
         // What is in a channel was checked when it was published.

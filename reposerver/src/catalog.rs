@@ -159,7 +159,7 @@ impl Catalog {
         let mut text = Vec::new();
         let Some(packs) = self.packs()? else { return Ok(None) };
         match packs.read(Pack::Descriptions, &[entry.description], |part| text.extend_from_slice(part)) {
-            Err(error) if error.is_machine() => Err(error),
+            Err(error) if error.is_unread() => Err(error),
             Err(_) => Ok(None),
             Ok(()) => Ok(seal::open::<PoolPackage>(&text).ok().filter(|package| package.sha256 == entry.sha256)),
         }

@@ -121,7 +121,7 @@ impl Channels {
 
     /// A channel's file comes before its history, so one with a history and no file has lost that.
     fn check_never_there(&self, name: &str) -> Result<()> {
-        if !self.history_folder(name).is_dir() {
+        if !disk::is_folder(&self.history_folder(name))? {
             return Ok(());
         }
         let path = self.channel_path(name);
@@ -131,7 +131,7 @@ impl Channels {
     }
 
     fn broken(&self, name: &str, cause: Error) -> Error {
-        let machine = cause.is_machine();
+        let machine = cause.is_unread();
         let error = Error::new(Class::Repository, format!("channel {name}: {} cannot be used", self.channel_path(name).display()));
         let error = error.because(cause);
         if machine { error } else { error.hint(repair_hint(name)) }
@@ -147,7 +147,7 @@ impl Channels {
         for (folder, ending) in [("channels", ".json"), ("history", "")] {
             let folder = self.root.join(folder);
             let failed = || format!("cannot read {}", folder.display());
-            if !folder.is_dir() {
+            if !disk::is_folder(&folder)? {
                 continue;
             }
             for entry in fs::read_dir(&folder).or_fail(Class::System, failed)? {
@@ -167,7 +167,7 @@ impl Channels {
         let Some(earlier) = old.history.iter().find(|earlier| earlier.snapshot == *id) else { return Ok(None) };
         let path = self.past_path(channel, earlier.date);
         let failed = || format!("{} cannot be used, so the groups of then are not known", path.display());
-        let mendable = |error: Error| if error.is_machine() { error } else { error.hint(repair_hint(channel)) };
+        let mendable = |error: Error| if error.is_unread() { error } else { error.hint(repair_hint(channel)) };
         let state = match disk::read(&path).or_fail(Class::Repository, failed).map_err(mendable)? {
             Some(bytes) => past(&bytes).or_fail(Class::Repository, failed).map_err(mendable)?,
             None => return Err(mendable(Error::new(Class::Repository, format!("{} is gone", path.display())))),
@@ -181,7 +181,7 @@ impl Channels {
         for (path, date) in self.past_files(channel)? {
             let read = disk::read(&path);
             if let Err(error) = &read
-                && error.is_machine()
+                && error.is_unread()
             {
                 return read.map(|_| Vec::new());
             }
@@ -200,7 +200,7 @@ impl Channels {
         let folder = self.history_folder(channel);
         let failed = || format!("cannot read {}", folder.display());
         let mut files = Vec::new();
-        if folder.is_dir() {
+        if disk::is_folder(&folder)? {
             for entry in fs::read_dir(&folder).or_fail(Class::System, failed)? {
                 let path = entry.or_fail(Class::System, failed)?.path();
                 let date = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")?.parse().ok());

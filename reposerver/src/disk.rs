@@ -85,11 +85,53 @@ impl Drop for Scratch {
 
 /// Removes the folders of writers that are no more, by the names that we give them. What else is there is not ours.
 fn sweep(tmp: &Path) -> Result<()> {
-    let dead = |tmp: &Folder, writer: &FolderEntry| {
-        let alive = tmp.folder(&writer.name).and_then(|writer| writer.file("alive"));
-        !alive.is_ok_and(|file| file.try_lock().is_err())
+    let dead = |tmp: &Folder, writer: &FolderEntry| match tmp.folder(&writer.name).and_then(|writer| writer.file("alive")) {
+        Ok(file) => file.try_lock().is_ok(),
+        // Whose lock cannot be looked at may be alive.
+        Err(cause) => !Error::system("", cause).is_unread(),
     };
     Folder::open(tmp)?.remove_scratch(SCRATCH, dead).map(drop)
+}
+
+/// What is at a path, a link followed; nothing where nothing is.
+///
+/// # Errors
+/// The system does not say. That is never the same as nothing: what is there may be whole, and needed.
+fn found(path: &Path) -> Result<Option<fs::Metadata>> {
+    said(path, fs::metadata(path))
+}
+
+fn said(path: &Path, looked: io::Result<fs::Metadata>) -> Result<Option<fs::Metadata>> {
+    looked.map(Some).or_else(|cause| {
+        let error = Error::system(format!("cannot look at {}", path.display()), cause);
+        if error.is_unread() { Err(error) } else { Ok(None) }
+    })
+}
+
+/// Whether a folder is at a path.
+pub(crate) fn is_folder(path: &Path) -> Result<bool> {
+    Ok(found(path)?.is_some_and(|meta| meta.is_dir()))
+}
+
+/// Whether a file is at a path.
+pub(crate) fn is_file(path: &Path) -> Result<bool> {
+    Ok(found(path)?.is_some_and(|meta| meta.is_file()))
+}
+
+/// What has a name, itself: a link is not followed.
+pub(crate) fn named(path: &Path) -> Result<Option<fs::Metadata>> {
+    said(path, fs::symlink_metadata(path))
+}
+
+/// What was read, where that can be used: damage gives nothing.
+///
+/// # Errors
+/// The system did not let it be read, so that nobody knows whether it is damaged.
+pub(crate) fn usable<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(error) if error.is_unread() => Err(error),
+        read => Ok(read.ok()),
+    }
 }
 
 /// Makes a folder and its parents, durably.

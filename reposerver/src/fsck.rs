@@ -38,6 +38,8 @@ pub enum State {
     Quarantined,
     /// It stays damaged, or gone.
     Lost,
+    /// The system does not let it be read. It may be whole, so it was left as it is.
+    Unread,
 }
 
 /// One damage.
@@ -83,13 +85,15 @@ struct Look {
 struct Wrong {
     what: String,
     hint: Option<String>,
+    /// Nobody knows whether it is damaged.
+    unread: bool,
     /// What has no way to be made again goes from here.
     away: Option<PathBuf>,
 }
 
 impl Look {
     fn wrong(&mut self, id: impl Into<String>, what: impl Into<String>, hint: Option<&str>, away: Option<&Path>) {
-        let wrong = Wrong { what: what.into(), hint: hint.map(String::from), away: away.map(Path::to_path_buf) };
+        let wrong = Wrong { what: what.into(), hint: hint.map(String::from), unread: false, away: away.map(Path::to_path_buf) };
         self.wrong.entry(id.into()).or_insert(wrong);
     }
 
@@ -98,15 +102,32 @@ impl Look {
         if error.is_machine() {
             return Err(error);
         }
-        let all: Vec<String> = std::iter::once(error.to_string()).chain(error.causes()).collect();
-        self.wrong(id, all.join(": "), error.hint_text(), away);
+        if error.is_unread() {
+            let wrong = Wrong { what: whole_text(&error), hint: Some(error.hint_or_class().into()), unread: true, away: None };
+            self.wrong.entry(id.into()).or_insert(wrong);
+        } else {
+            self.wrong(id, whole_text(&error), error.hint_text(), away);
+        }
         Ok(())
+    }
+
+    /// The same of a question to the system: nothing where that did not answer it.
+    fn answer<T>(&mut self, id: impl Into<String>, asked: Result<T>) -> Result<Option<T>> {
+        match asked {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => self.error(id, error, None).map(|()| None),
+        }
     }
 
     fn saw(&mut self, path: &Path) {
         self.files += 1;
         self.bytes += fs::symlink_metadata(path).map_or(0, |meta| meta.len());
     }
+}
+
+/// An error with all its causes.
+fn whole_text(error: &Error) -> String {
+    std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ")
 }
 
 /// The record of what is in quarantine.
@@ -121,6 +142,7 @@ struct Quarantined {
 /// What is said where a reason cannot be read any more.
 const REASON_LOST: &str = "the reason was lost by damage";
 const AGAIN: &str = "bring the good file again: `twostage publish FILE`; `twostage repo` does it for what the project builds and locks";
+const MENDS: &str = "`twostage fsck --repair` mends what can be made again";
 const NO_KEY: &str = "there is no key to sign with";
 const FETCHED: &str = "the next `twostage repo` fetches it, or makes it, once more";
 
@@ -133,7 +155,10 @@ impl Repository {
     pub fn fsck(&self, channel: Option<&str>, repair: bool, now: i64) -> Result<Checked> {
         channel.map_or(Ok(()), check_channel_name)?;
         self.pool.forget();
-        let key = (repair && (self.signing.key_path().exists() || self.signing.signer().is_some())).then(|| self.signing.key(now));
+        let key = match repair {
+            true if disk::named(&self.signing.key_path())?.is_some() || self.signing.signer()?.is_some() => Some(self.signing.key(now)),
+            _ => None,
+        };
         let _ = self.root.scratch();
         let _held = self.root.hold()?;
         if let Some(name) = channel
@@ -144,16 +169,19 @@ impl Repository {
         let before = self.look(channel)?;
         let mut checked = Checked { files: before.files, bytes: before.bytes, ..Checked::default() };
         if !repair {
-            checked.found =
-                before.wrong.into_values().map(|wrong| Found { what: wrong.what, state: State::Damaged, hint: wrong.hint }).collect();
-            checked.found.iter_mut().for_each(|found| found.hint = Some("`twostage fsck --repair` mends what can be made again".into()));
+            let found = |wrong: Wrong| match wrong.unread {
+                true => Found { what: wrong.what, state: State::Unread, hint: wrong.hint },
+                false => Found { what: wrong.what, state: State::Damaged, hint: Some(MENDS.into()) },
+            };
+            checked.found = before.wrong.into_values().map(found).collect();
             return Ok(checked);
         }
         let mut moved = BTreeSet::new();
         let lost = self.mend_all(channel, &before, key, &mut moved, now)?;
         checked.mended = self.root.mended();
         let after = self.look(channel)?;
-        for (id, wrong) in &before.wrong {
+        // What could not be read at first and can be now was never damaged.
+        for (id, wrong) in before.wrong.iter().filter(|(_, wrong)| !wrong.unread) {
             let state = match (after.wrong.contains_key(id), moved.contains(id)) {
                 (true, _) => continue,
                 (false, true) => State::Quarantined,
@@ -163,13 +191,14 @@ impl Repository {
             checked.found.push(Found { what: wrong.what.clone(), state, hint });
         }
         for wrong in after.wrong.into_values() {
-            checked.found.push(Found { what: wrong.what, state: State::Lost, hint: wrong.hint });
+            let state = if wrong.unread { State::Unread } else { State::Lost };
+            checked.found.push(Found { what: wrong.what, state, hint: wrong.hint });
         }
         for error in lost {
-            let known = checked.found.iter().any(|found| found.state == State::Lost && found.what.starts_with(error.what()));
+            let state = if error.is_unread() { State::Unread } else { State::Lost };
+            let known = checked.found.iter().any(|found| found.state == state && found.what.starts_with(error.what()));
             if !known {
-                let what = std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ");
-                checked.found.push(Found { what, state: State::Lost, hint: Some(error.hint_or_class().to_string()) });
+                checked.found.push(Found { what: whole_text(&error), state, hint: Some(error.hint_or_class().to_string()) });
             }
         }
         checked.found.sort_by(|a, b| (a.state, &a.what).cmp(&(b.state, &b.what)));
@@ -186,7 +215,7 @@ impl Repository {
         }
         self.look_at_keys(&mut look)?;
         self.look_at_names(&mut look)?;
-        if let Some(what) = compact::damaged(&self.pool.catalog) {
+        if let Some(what) = look.answer("catalog", compact::damaged(&self.pool.catalog))?.flatten() {
             look.wrong("catalog", what, None, None);
         }
         if channel.is_none() {
@@ -224,7 +253,8 @@ impl Repository {
             look.wrong(&id, format!("channel {name} has a signature that is not good"), None, None);
         }
         let copy = self.channels.past_path(name, state.date);
-        if fs::read(&copy).ok().as_deref() != Some(&seal::close(&state)?[..]) {
+        let in_history = look.answer(self.below(&copy), disk::read(&copy))?;
+        if in_history.is_some_and(|bytes| bytes.as_deref() != seal::close(&state).ok().as_deref()) {
             look.wrong(self.below(&copy), format!("channel {name} is not in its history as it is"), None, None);
         }
         let known: BTreeSet<i64> = self.channels.states(name)?.into_iter().map(|state| state.date).collect();
@@ -271,12 +301,16 @@ impl Repository {
             Ok(_) => {}
             Err(error) => look.error("key.asc", error, None)?,
         }
-        let there = fs::symlink_metadata(self.root.join("key.asc")).is_ok_and(|meta| meta.is_file());
-        if self.signing.signer().is_some() && !there {
+        let signed = match look.answer("key.asc", self.signing.signer())? {
+            Some(signer) => signer.is_some(),
+            None => return Ok(()),
+        };
+        let there = look.answer("key.asc", disk::named(&self.root.join("key.asc")))?;
+        if signed && there.is_some_and(|there| !there.is_some_and(|meta| meta.is_file())) {
             look.wrong("key.asc", "the public key key.asc is gone", None, None);
         }
         // Not where it would be made.
-        if (self.signing.signer().is_some() || fs::symlink_metadata(self.signing.key_path()).is_ok())
+        if (signed || look.answer("key", disk::named(&self.signing.key_path()))?.is_some_and(|there| there.is_some()))
             && let Err(error) = self.signing.read_or_make_key(0, true)
         {
             look.error("key", error, None)?;
@@ -295,14 +329,15 @@ impl Repository {
     }
 
     fn look_at_names(&self, look: &mut Look) -> Result<()> {
-        let good = |read: Result<bool>| match read {
-            Err(error) if error.is_machine() => Err(error),
+        let mut good = |id: &str, read: Result<bool>| match read {
+            Err(error) if error.is_unread() => look.error(id, error, None).map(|()| true),
             other => Ok(other.unwrap_or(false)),
         };
-        if !good(self.names.names_are_whole())? {
+        let (names, again) = (good("names", self.names.names_are_whole())?, good("names.again", self.names.names_again_is_whole())?);
+        if !names {
             look.wrong("names", "the list of published names is not as it was written", None, None);
         }
-        if !good(self.names.names_again_is_whole())? {
+        if !again {
             look.wrong("names.again", "the second list of published names is not as it was written", None, None);
         }
         Ok(())
@@ -312,11 +347,13 @@ impl Repository {
     fn look_at_records(&self, look: &mut Look, members: &mut BTreeSet<Sha256>, snapshots: &mut BTreeSet<SnapshotId>) -> Result<()> {
         for folder in [self.pins.pins_folder(), self.withdrawals.withdrawn_folder()] {
             for name in twice::names(&folder)? {
-                let read = twice::paths(&folder, &name).map(|path| {
-                    look.saw(&path);
-                    disk::read(&path).ok().flatten().filter(|bytes| seal::open::<serde_json::Value>(bytes).is_ok())
-                });
                 let id = format!("{}/{name}", folder.file_name().unwrap_or_default().to_string_lossy());
+                let mut read = Vec::new();
+                for path in twice::paths(&folder, &name) {
+                    look.saw(&path);
+                    let bytes = look.answer(&id, disk::usable(disk::read(&path)))?.flatten().flatten();
+                    read.push(bytes.filter(|bytes| seal::open::<serde_json::Value>(bytes).is_ok()));
+                }
                 if name.parse::<Sha256>().is_err() {
                     let path = &twice::paths(&folder, &name)[0];
                     look.wrong(id, format!("{} is nothing that belongs there", path.display()), None, Some(path));
@@ -337,7 +374,7 @@ impl Repository {
                 look.error(format!("withdrawn/{digest}"), error, None)?;
             }
             for path in [self.pool.pool_path(&digest), self.pool.blob_path(&digest)] {
-                if path.exists() {
+                if look.answer(self.below(&path), disk::named(&path))?.flatten().is_some() {
                     let hint = "withdraw it once more: `twostage withdraw DIGEST --reason TEXT --yes`";
                     look.wrong(self.below(&path), format!("{} was withdrawn, and is there", path.display()), Some(hint), None);
                 }
@@ -352,13 +389,15 @@ impl Repository {
         let (mut files, mut odd) = (Vec::new(), Vec::new());
         for shard in disk::names(&root)? {
             let folder = root.join(&shard);
-            if !folder.is_dir() {
+            let Some(is_folder) = look.answer(self.below(&folder), disk::is_folder(&folder))? else { continue };
+            if !is_folder {
                 odd.push(folder);
                 continue;
             }
-            for name in disk::names(&folder)? {
+            for name in look.answer(self.below(&folder), disk::names(&folder))?.unwrap_or_default() {
                 let path = folder.join(&name);
-                let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
+                let Some(found) = look.answer(self.below(&path), disk::named(&path))? else { continue };
+                let is_file = found.is_some_and(|meta| meta.is_file());
                 match name.parse::<Sha256>() {
                     Ok(digest) if is_file && name.starts_with(&shard) => files.push((path, digest)),
                     _ => odd.push(path),
@@ -383,7 +422,10 @@ impl Repository {
         })?;
         files.iter().for_each(|(path, _)| look.saw(path));
         for (path, error) in wrong.into_inner().unwrap_or_default() {
-            let error = if in_pool { error.hint(AGAIN) } else { error.hint(FETCHED) };
+            let error = match error.is_unread() {
+                true => error,
+                false => error.hint(if in_pool { AGAIN } else { FETCHED }),
+            };
             look.error(self.below(&path), error, Some(&path))?;
         }
         Ok(())
@@ -409,16 +451,18 @@ impl Repository {
         for fingerprint in disk::names(&root)? {
             for shard in disk::names(&root.join(&fingerprint))? {
                 let folder = root.join(&fingerprint).join(shard);
-                if !folder.is_dir() {
+                let Some(is_folder) = look.answer(self.below(&folder), disk::is_folder(&folder))? else { continue };
+                if !is_folder {
                     look.wrong(self.below(&folder), format!("{} is no folder", folder.display()), None, Some(&folder));
                     continue;
                 }
-                for name in disk::names(&folder)? {
+                for name in look.answer(self.below(&folder), disk::names(&folder))?.unwrap_or_default() {
                     let path = folder.join(&name);
                     look.saw(&path);
                     // Without its package nobody is served with it.
                     let Some(Ok(package)) = name.parse().ok().map(|digest| self.pool.package(&digest)) else { continue };
-                    if self.signing.kept_signature(&package, &fingerprint)?.is_none() {
+                    let Some(kept) = look.answer(self.below(&path), self.signing.kept_signature(&package, &fingerprint))? else { continue };
+                    if kept.is_none() {
                         let what = format!("the signature of {} is not as it was made", package.id);
                         look.wrong(self.below(&path), what, None, Some(&path));
                     }
@@ -431,10 +475,12 @@ impl Repository {
     fn look_at_builds(&self, look: &mut Look) -> Result<()> {
         let root = self.root.join("builds");
         for component in disk::names(&root)? {
-            for name in disk::names(&root.join(&component)).unwrap_or_default() {
-                let path = root.join(&component).join(&name);
+            let folder = root.join(&component);
+            for name in look.answer(self.below(&folder), disk::usable(disk::names(&folder)))?.flatten().unwrap_or_default() {
+                let path = folder.join(&name);
                 look.saw(&path);
-                let bytes = disk::read(&path).ok().flatten().unwrap_or_default();
+                let Some(bytes) = look.answer(self.below(&path), disk::usable(disk::read(&path)))? else { continue };
+                let bytes = bytes.flatten().unwrap_or_default();
                 let good = match name.strip_suffix(".json") {
                     Some(_) => serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|value| value.is_object()),
                     None => name != "current" || std::str::from_utf8(&bytes).is_ok_and(|text| text.trim().parse::<Sha256>().is_ok()),
@@ -451,7 +497,7 @@ impl Repository {
         let (name, folder) = (format!("snapshots/{id}"), self.root.join("snapshots").join(id.to_string()));
         let mut others = Vec::new();
         walk(&folder, &mut |path, _| others.push(path.to_path_buf()))
-            .or_else(|error| if error.is_machine() { Err(error) } else { Ok(()) })?;
+            .or_else(|error| if error.is_unread() { look.error(&name, error, None) } else { Ok(()) })?;
         others.iter().for_each(|path| look.saw(path));
         let snapshot = match self.snapshots.stored(id) {
             Ok(Some(snapshot)) => snapshot,
@@ -461,16 +507,18 @@ impl Repository {
             }
             Err(error) => return look.error(name, error, Some(&folder)),
         };
-        if let Some(path) = self.snapshots.damaged_in(&snapshot) {
+        let Some(damaged) = look.answer(&name, self.snapshots.damaged_in(&snapshot))? else { return Ok(()) };
+        if let Some(path) = damaged {
             look.wrong(name, format!("{} is not as it was written", path.display()), None, Some(&folder));
         } else if !self.is_signed(&snapshot.signed) {
             look.wrong(name, format!("snapshot {} has a signature that is not good", id.short()), None, Some(&folder));
         }
         for fingerprint in snapshot.files.yum.iter().flat_map(|yum| &yum.keys) {
             let path = self.root.join("keys").join(format!("{fingerprint}.asc"));
-            if !path.is_file() {
+            let key = format!("keys/{fingerprint}.asc");
+            if look.answer(&key, disk::is_file(&path))? == Some(false) {
                 let what = format!("{}, the key of who signed packages of snapshot {}, is gone", path.display(), id.short());
-                look.wrong(format!("keys/{fingerprint}.asc"), what, Some(rpms::KEY_AGAIN), None);
+                look.wrong(key, what, Some(rpms::KEY_AGAIN), None);
             }
         }
         // Those with the digests of earlier keys are named by their digest.
@@ -478,7 +526,11 @@ impl Repository {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let listed = snapshot.files.yum.iter().flat_map(|yum| &yum.files).any(|listed| listed.name == file);
             let digest = file.split('-').next().and_then(|digest| digest.parse::<Sha256>().ok());
-            if !listed && digest != disk::read(path)?.map(|bytes| Sha256::of(&bytes)) {
+            if listed {
+                continue;
+            }
+            let read = look.answer(self.below(path), disk::read(path))?;
+            if read.is_some_and(|bytes| digest != bytes.map(|bytes| Sha256::of(&bytes))) {
                 look.wrong(self.below(path), format!("{} is not as it was written", path.display()), None, Some(path));
             }
         }
@@ -492,9 +544,11 @@ impl Repository {
         for digest in members.difference(&withdrawn) {
             if let (Some(ours), Ok(package)) = (&ours, self.pool.package(digest))
                 && package.rpm.as_ref().is_some_and(|rpm| rpm.signer.is_none())
-                && self.signing.kept_signature(&package, &ours.fingerprint)?.is_none()
+                && let path = self.signing.signed_path(&ours.fingerprint, digest)
+                && look
+                    .answer(self.below(&path), self.signing.kept_signature(&package, &ours.fingerprint))?
+                    .is_some_and(|kept| kept.is_none())
             {
-                let path = self.signing.signed_path(&ours.fingerprint, digest);
                 let what = format!("the signature of {} is gone, or not as it was made", package.id);
                 look.wrong(self.below(&path), what, None, None);
             }
@@ -502,7 +556,8 @@ impl Repository {
                 self.pool.catalog.get(digest)?.iter().flat_map(|entry| entry.files.iter().map(|(file, _)| *file)).collect();
             for file in std::iter::once(*digest).chain(files).filter(|file| !withdrawn.contains(file)) {
                 let path = self.pool.pool_path(&file);
-                if !path.is_file() {
+                let Some(is_file) = look.answer(self.below(&path), disk::is_file(&path))? else { continue };
+                if !is_file {
                     let named = self.pool.package(digest).map_or_else(|_| digest.to_string(), |package| package.file_name());
                     let hint = AGAIN.replace("FILE", &named);
                     look.wrong(self.below(&path), format!("{} of {named} is gone", path.display()), Some(&hint), None);
@@ -569,7 +624,7 @@ impl Repository {
         if let Err(error) = self.check_names(&[], None, None) {
             repaired.lose(error)?;
         }
-        if !self.names.names_again_is_whole().unwrap_or(false) {
+        if disk::usable(self.names.names_again_is_whole())? != Some(true) {
             self.names.keep_names_again()?;
         }
         // What is wrong still, and nothing is made from.
@@ -585,14 +640,14 @@ impl Repository {
     /// One that a channel has was made anew already.
     fn mend_snapshot(&self, id: &SnapshotId, now: i64, moved: &mut BTreeSet<String>, repaired: &mut Repaired) -> Result<()> {
         let whole = |id| match self.snapshots.stored(id) {
-            Ok(Some(snapshot)) => Ok(self.snapshots.damaged_in(&snapshot).is_none() && self.is_signed(&snapshot.signed)),
-            Err(error) if error.is_machine() => Err(error),
+            Ok(Some(snapshot)) => Ok(self.snapshots.damaged_in(&snapshot)?.is_none() && self.is_signed(&snapshot.signed)),
+            Err(error) if error.is_unread() => Err(error),
             _ => Ok(false),
         };
         if whole(id)? {
             return Ok(());
         }
-        let pinned = self.pins.pin_of(id).ok().flatten();
+        let pinned = disk::usable(self.pins.pin_of(id))?.flatten();
         let members = match &pinned {
             Some(pin) => Ok(pin.members.clone()),
             None => self.members_of(id),
@@ -608,7 +663,7 @@ impl Repository {
         }
         let folder = self.root.join("snapshots").join(id.to_string());
         let needed = pinned.is_some() || self.is_named(id)?;
-        if !whole(id)? && !needed && fs::symlink_metadata(&folder).is_ok() {
+        if !whole(id)? && !needed && disk::named(&folder)?.is_some() {
             // Nobody needs it, so nothing is lost with it.
             repaired.lost.truncate(before);
             self.quarantine(&folder, &format!("snapshot {id} was damaged, and nothing needs it"), now)?;
@@ -633,10 +688,10 @@ impl Repository {
         for id in self.pins.pinned()? {
             let pin = match self.pins.pin_of(&id) {
                 Ok(Some(pin)) => pin,
-                Err(error) if error.is_machine() => return Err(error),
+                Err(error) if error.is_unread() => return Err(error),
                 _ => match self.members_of(&id) {
                     Ok(members) => Pin { snapshot: id, reasons: vec![Reason { text: REASON_LOST.into(), date: now }], members },
-                    Err(error) if error.is_machine() => return Err(error),
+                    Err(error) if error.is_unread() => return Err(error),
                     Err(_) => continue,
                 },
             };
@@ -647,7 +702,7 @@ impl Repository {
         for digest in self.withdrawals.all_withdrawn()? {
             let withdrawn = match self.withdrawals.get(&digest) {
                 Ok(Some(withdrawn)) => withdrawn,
-                Err(error) if error.is_machine() => return Err(error),
+                Err(error) if error.is_unread() => return Err(error),
                 _ => Withdrawn { sha256: digest, name: String::new(), reason: REASON_LOST.into(), date: now },
             };
             self.write_again(&self.withdrawals.withdrawn_folder(), &digest.to_string(), &withdrawn, || {
@@ -659,7 +714,11 @@ impl Repository {
 
     fn write_again(&self, folder: &Path, name: &str, value: &impl Serialize, what: impl FnOnce() -> String) -> Result<()> {
         let bytes = seal::close(value)?;
-        if twice::paths(folder, name).iter().any(|path| disk::read(path).ok().flatten().as_ref() != Some(&bytes)) {
+        let mut same = true;
+        for path in twice::paths(folder, name) {
+            same &= disk::usable(disk::read(&path))?.flatten().as_ref() == Some(&bytes);
+        }
+        if !same {
             twice::write(self.root.scratch()?, folder, name, value)?;
             self.root.mend(what());
         }
@@ -676,7 +735,7 @@ impl Repository {
         })?;
         for digest in digests {
             match self.pool.described_again([digest].iter()) {
-                Err(error) if error.is_machine() => return Err(error),
+                Err(error) if error.is_unread() => return Err(error),
                 // A source's other file is no package.
                 _ => {}
             }
@@ -688,7 +747,7 @@ impl Repository {
 
     /// Moves what is damaged away, with a record of what it was.
     fn quarantine(&self, path: &Path, what: &str, now: i64) -> Result<()> {
-        if fs::symlink_metadata(path).is_err() {
+        if disk::named(path)?.is_none() {
             return Ok(());
         }
         let folder = self.root.join("quarantine");

@@ -244,7 +244,7 @@ impl Repository {
         }
         let builds = self.mark_builds(&mut marks, needs)?;
         let entries = self.mark_files(&mut marks)?;
-        self.sweep_builds(builds, &mut marks, &mut plan);
+        self.sweep_builds(builds, &marks, &mut plan)?;
         self.sweep_snapshots(&marks, &mut plan)?;
         self.sweep_files(&marks, &entries, needs, &mut plan)?;
         plan.free.sort_by(|a, b| (a.what, &a.name).cmp(&(b.what, &b.name)));
@@ -289,7 +289,7 @@ impl Repository {
             // What cannot be read is too old for nobody to say.
             let made = match self.snapshots.stored(&id) {
                 Ok(Some(snapshot)) => snapshot.signed.date,
-                Err(error) if error.is_machine() => return Err(error),
+                Err(error) if error.is_unread() => return Err(error),
                 _ => needs.now,
             };
             if made > needs.now.saturating_sub(days * 24 * 60 * 60) {
@@ -306,16 +306,17 @@ impl Repository {
         let mut others = Vec::new();
         for component in disk::names(&root)? {
             let folder = root.join(&component);
-            if !folder.is_dir() {
+            if !disk::is_folder(&folder)? {
                 continue;
             }
-            let current = fs::read_to_string(folder.join("current")).ok().map(|text| text.trim().to_string());
+            let current = disk::usable(disk::read(&folder.join("current"))).map_err(unknown)?.flatten();
+            let current = current.and_then(|bytes| String::from_utf8(bytes).ok()).map(|text| text.trim().to_string());
             for name in disk::names(&folder)? {
                 let Some(key) = name.strip_suffix(".json") else { continue };
                 let path = folder.join(&name);
                 let read = disk::read(&path);
                 if let Err(error) = &read
-                    && error.is_machine()
+                    && error.is_unread()
                 {
                     return Err(unknown(read.err().unwrap_or_else(|| Error::new(Class::System, "cannot read"))));
                 }
@@ -338,8 +339,12 @@ impl Repository {
     /// Marks the other files of the packages that stay, and gives all packages that are known.
     fn mark_files(&self, marks: &mut Marks) -> Result<HashMap<Sha256, Arc<Entry>>> {
         let withdrawn = self.withdrawals.all_withdrawn()?;
-        let there: Vec<Sha256> =
-            marks.digests.keys().filter(|digest| !withdrawn.contains(*digest) && self.pool.pool_path(digest).is_file()).copied().collect();
+        let mut there = Vec::new();
+        for digest in marks.digests.keys().filter(|digest| !withdrawn.contains(*digest)) {
+            if disk::is_file(&self.pool.pool_path(digest))? {
+                there.push(*digest);
+            }
+        }
         let known: HashMap<Sha256, Arc<Entry>> = self.pool.catalog.known()?.into_iter().map(|entry| (entry.sha256, entry)).collect();
         let mut known = known;
         for digest in there {
@@ -359,13 +364,13 @@ impl Repository {
     }
 
     /// A record of a build that is not the last one stays as long as all that it made does.
-    fn sweep_builds(&self, builds: Vec<(String, PathBuf, Option<Build>)>, marks: &mut Marks, plan: &mut Plan) {
+    fn sweep_builds(&self, builds: Vec<(String, PathBuf, Option<Build>)>, marks: &Marks, plan: &mut Plan) -> Result<()> {
         for (component, path, build) in builds {
             // One that cannot be read is no record.
-            let whole = build.is_some_and(|build| {
-                let mut all = build.packages.iter().chain(&build.sources);
-                all.all(|digest| marks.digests.contains_key(digest) && self.pool.pool_path(digest).is_file())
-            });
+            let mut whole = build.is_some();
+            for digest in build.iter().flat_map(|build| build.packages.iter().chain(&build.sources)) {
+                whole = whole && marks.digests.contains_key(digest) && disk::is_file(&self.pool.pool_path(digest))?;
+            }
             let bytes = fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
             let key = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let name = format!("{component} {}", key.chars().take(12).collect::<String>());
@@ -373,6 +378,7 @@ impl Repository {
             let thing = Thing { what: What::Build, name, bytes, why, path, digest: None };
             if whole { plan.stays.push(thing) } else { plan.free.push(thing) }
         }
+        Ok(())
     }
 
     fn sweep_snapshots(&self, marks: &Marks, plan: &mut Plan) -> Result<()> {
@@ -420,7 +426,7 @@ impl Repository {
             })?;
             for (digest, path, bytes) in found {
                 let mut why = marks.of(&digest);
-                if why.is_empty() && what == What::Signature && self.pool.pool_path(&digest).is_file() && !gone.contains(&digest) {
+                if why.is_empty() && what == What::Signature && !gone.contains(&digest) && disk::is_file(&self.pool.pool_path(&digest))? {
                     why.push("its package stays".into());
                 }
                 if why.is_empty() && what != What::Signature && is_young(&path, needs) && !self.names.was_published(&digest)? {
@@ -447,7 +453,7 @@ const LEAST_WASTE: u64 = 4096;
 
 /// Nothing is freed while it is not known what is needed.
 fn unknown(cause: Error) -> Error {
-    if cause.is_machine() {
+    if cause.is_unread() {
         return cause;
     }
     let hint = format!("`twostage fsck --repair` mends it, or says what is lost: {}", cause.hint_or_class());
@@ -455,7 +461,9 @@ fn unknown(cause: Error) -> Error {
 }
 
 fn is_young(path: &Path, needs: &Needs) -> bool {
-    needs.grace > 0 && fs::symlink_metadata(path).is_ok_and(|meta| meta.mtime() > needs.now.saturating_sub(needs.grace))
+    // One that cannot be looked at may be.
+    let is_young = |meta: fs::Metadata| meta.mtime() > needs.now.saturating_sub(needs.grace);
+    needs.grace > 0 && disk::named(path).map_or(true, |found| found.is_some_and(is_young))
 }
 
 /// Every file below a folder, which need not be there. Links are not followed.

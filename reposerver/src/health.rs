@@ -159,9 +159,10 @@ impl Pool {
     pub(crate) fn open_verified(&self, package: &PoolPackage, digest: &Sha256) -> Result<File> {
         let opened = self.root.open_checked(&self.pool_path(digest), &wanted(package, digest));
         opened.map_err(|cause| {
-            let machine = cause.is_machine();
-            let error = Error::new(Class::Repository, format!("the file of {} in the pool is damaged", package.id)).because(cause);
-            if machine { error } else { error.hint(bring_again(&[package])) }
+            let unread = cause.is_unread();
+            let wrong = if unread { "cannot be read" } else { "is damaged" };
+            let error = Error::new(Class::Repository, format!("the file of {} in the pool {wrong}", package.id)).because(cause);
+            if unread { error } else { error.hint(bring_again(&[package])) }
         })
     }
 
@@ -210,7 +211,7 @@ impl Pool {
         for package in packages {
             match self.verify(package) {
                 Ok(()) => {}
-                Err(error) if error.is_machine() => return Err(error),
+                Err(error) if error.is_unread() => return Err(error),
                 Err(error) => damaged.push((package.as_ref(), error)),
             }
         }
@@ -302,10 +303,10 @@ impl Repository {
         let package = if self.names.was_published(digest)? { self.pool.package_or_described(digest) } else { self.pool.package(digest) };
         match package {
             Ok(package) => self.pool.open_verified(&package, digest).map(|_| true),
-            Err(error) if error.is_machine() => Err(error),
+            Err(error) if error.is_unread() => Err(error),
             Err(error) => {
                 let plain = Wanted { sha256: *digest, skip: 0, whole: None, size: None };
-                let good = self.root.open_checked(&self.pool.pool_path(digest), &plain).is_ok();
+                let good = disk::usable(self.root.open_checked(&self.pool.pool_path(digest), &plain))?.is_some();
                 if !good && self.names.was_published(digest)? { Err(error) } else { Ok(good) }
             }
         }
@@ -322,8 +323,12 @@ impl Repository {
 
 impl RepositoryFolder {
     /// Whether the file at the place of a digest is that.
-    pub(crate) fn is_whole(&self, path: &Path, sha256: Sha256, size: u64) -> bool {
-        self.open_checked(path, &Wanted { sha256, skip: 0, whole: None, size: Some(size) }).is_ok()
+    ///
+    /// # Errors
+    /// The system does not let it be read.
+    pub(crate) fn is_whole(&self, path: &Path, sha256: Sha256, size: u64) -> Result<bool> {
+        let wanted = Wanted { sha256, skip: 0, whole: None, size: Some(size) };
+        Ok(disk::usable(self.open_checked(path, &wanted))?.is_some())
     }
 
     fn open_checked(&self, path: &Path, wanted: &Wanted) -> Result<File> {

@@ -152,7 +152,7 @@ impl Pool {
         for listed in &parsed.files {
             check_plain_name(&listed.name, hint)?;
             self.withdrawals.check_not_withdrawn(&listed.sha256)?;
-            if !self.root.is_whole(&self.pool_path(&listed.sha256), listed.sha256, listed.size) {
+            if !self.root.is_whole(&self.pool_path(&listed.sha256), listed.sha256, listed.size)? {
                 let stored = self.store(open(&listed.name)?.take(listed.size.saturating_add(1)), &listed.name)?;
                 if stored.1.sha256 != listed.sha256 || stored.1.size != listed.size {
                     return Err(Error::new(

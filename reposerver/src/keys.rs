@@ -59,7 +59,7 @@ impl Signing {
     /// `fits`: whether it has to be the key that signed before.
     pub(crate) fn read_or_make_key(&self, now: i64, fits: bool) -> Result<Arc<Key>> {
         let path = self.key_path();
-        let signer = if fits { self.signer() } else { None };
+        let signer = if fits { self.signer()? } else { None };
         let Some(key) = Key::load(&path)? else {
             return match signer {
                 Some(signer) => Err(self.does_not_fit(&signer, &format!("and {} is not there", path.display()))),
@@ -84,18 +84,29 @@ impl Signing {
     }
 
     /// The fingerprint of the key that signed what is here; nothing where nothing was signed yet.
-    pub(crate) fn signer(&self) -> Option<String> {
-        let by_channels = || {
-            let names = self.channels.names().unwrap_or_default();
-            names.iter().find_map(|name| Some(self.channels.get(name).ok()??.signed.fingerprint.clone()))
-        };
-        let by_file = self.public_file().ok().flatten().map(|public| public.fingerprint.clone());
-        by_file.or_else(by_channels)
+    ///
+    /// # Errors
+    /// The system does not let it be read. (What is damaged says nothing.)
+    pub(crate) fn signer(&self) -> Result<Option<String>> {
+        if let Some(public) = disk::usable(self.public_file())?.flatten() {
+            return Ok(Some(public.fingerprint.clone()));
+        }
+        for name in self.channels.names()? {
+            if let Some(channel) = disk::usable(self.channels.get(&name))?.flatten() {
+                return Ok(Some(channel.signed.fingerprint.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// Writes the public key where servers look for it, if it is not there.
     pub(crate) fn keep_public(&self, key: &Key) -> Result<()> {
         let there = self.public_file();
+        if let Err(error) = &there
+            && error.is_unread()
+        {
+            return there.map(drop);
+        }
         if there.as_ref().is_ok_and(|there| there.as_ref().is_some_and(|there| there.armored == key.public())) {
             return Ok(());
         }
@@ -128,18 +139,18 @@ impl Signing {
                 "restore {}, or run `twostage channel --repair` where the signing key is: it makes the file anew",
                 self.public_path().display()
             );
-            if why.is_machine() { why } else { why.hint(hint) }
+            if why.is_unread() { why } else { why.hint(hint) }
         };
         if let Some(public) = self.public_file().map_err(damaged)? {
             return Ok(Some(public));
         }
         // A repository of before, or one whose publisher was killed just then.
         if let Some(key) = self.key_at_hand()
-            && self.signer().is_none_or(|signer| signer == key.fingerprint())
+            && self.signer()?.is_none_or(|signer| signer == key.fingerprint())
         {
             return Ok(Some(Arc::new(Public { armored: key.public().into(), fingerprint: key.fingerprint().into() })));
         }
-        match self.signer() {
+        match self.signer()? {
             Some(_) => Err(damaged(Error::new(Class::Repository, format!("the public key {} is gone", self.public_path().display())))),
             None => Ok(None),
         }

@@ -4,7 +4,7 @@
 //! it can be named to be taken out.
 
 use crate::catalog::{Entry, Pack};
-use crate::{Channel, Kind, Pattern, PoolPackage, Repository};
+use crate::{Channel, Kind, Pattern, PoolPackage, Repository, disk};
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -189,7 +189,7 @@ impl Repository {
             let channel = match self.channels.get(&name) {
                 Ok(Some(channel)) => channel,
                 Ok(None) => continue,
-                Err(error) if error.is_machine() => return Err(error),
+                Err(error) if error.is_unread() => return Err(error),
                 Err(error) => {
                     problems.push(error);
                     continue;
@@ -230,7 +230,7 @@ impl Repository {
                 Some(entry) => items.push(Item::of_entry(&entry)),
                 None => match self.pool.package_or_described(&digest) {
                     Ok(package) => items.push(Item::of_package(&package)),
-                    Err(error) if error.is_machine() => return Err(error),
+                    Err(error) if error.is_unread() => return Err(error),
                     Err(_) => drop(lost.insert(digest)),
                 },
             }
@@ -262,9 +262,9 @@ impl Repository {
                     let lines = list.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()?.split_once("  "));
                     lines.for_each(|(digest, name)| drop(digest.parse().map(|digest| each(&id, digest, name))));
                 }
-                Err(error) if error.is_machine() => return Err(error),
+                Err(error) if error.is_unread() => return Err(error),
                 // One that somebody removed since the folder was read is none.
-                Err(_) if fs::symlink_metadata(self.root.join("snapshots").join(id.to_string())).is_err() => {}
+                Err(_) if disk::named(&self.root.join("snapshots").join(id.to_string()))?.is_none() => {}
                 Err(error) => problems.push(error),
                 Ok(_) => problems.push(
                     Error::new(Class::Repository, format!("{} is not the list that it was", path.display()))
@@ -282,7 +282,7 @@ impl Repository {
     /// The machine does not let the catalog be read.
     pub fn descriptions(&self, items: &[&Item]) -> Result<Vec<(String, String)>> {
         let entries = self.pool.catalog.get_all(items.iter().map(|item| &item.sha256))?;
-        let key = self.signing.signer().unwrap_or_default();
+        let key = self.signing.signer()?.unwrap_or_default();
         let packs = self.pool.catalog.packs()?;
         let described = entries
             .into_iter()

@@ -41,7 +41,7 @@ impl Repository {
         let published = self.publish(channel, now, |members| {
             members.values_mut().for_each(|group| group.retain(|digest| !packages.contains(digest)));
         });
-        published.map_err(|error| if error.is_machine() { error } else { self.with_others_damaged(channel, packages, error) })
+        published.map_err(|error| if error.is_unread() { error } else { self.with_others_damaged(channel, packages, error) })
     }
 
     /// Where other packages of the channel are damaged, too, the hint names all.
@@ -50,7 +50,7 @@ impl Repository {
         let all: DigestSet = state.members.values().flatten().copied().collect();
         let damaged = |item: &Item| {
             let whole = self.pool.package_or_described(&item.sha256).and_then(|package| self.pool.verify(&package));
-            taken.contains(&item.sha256) || whole.is_err_and(|error| !error.is_machine())
+            taken.contains(&item.sha256) || whole.is_err_and(|error| !error.is_unread())
         };
         let words: Vec<String> = self.items_of(&all).unwrap_or_default().into_iter().filter(damaged).map(|item| word(&item)).collect();
         if words.len() <= taken.len() {

@@ -73,7 +73,7 @@ impl Repository {
         // A line without its end was torn by a crash; `add_names` overwrites it.
         let read = match disk::read(&path) {
             Ok(bytes) => bytes.unwrap_or_default(),
-            Err(error) if error.is_machine() => return Err(error),
+            Err(error) if error.is_unread() => return Err(error),
             Err(_) => Vec::new(),
         };
         let parsed = parse(whole_lines(&read));
@@ -87,13 +87,13 @@ impl Repository {
             return Ok(parsed.unwrap_or_default());
         }
         // Nothing was ever published: not even by somebody who was killed.
-        if present.is_empty() && all_channels && read.is_empty() && !self.root.join("history").is_dir() {
+        if present.is_empty() && all_channels && read.is_empty() && !disk::is_folder(&self.root.join("history"))? {
             self.names.write_sum(&[])?;
             return Ok(HashMap::new());
         }
         let mut names: BTreeMap<String, Sha256> = lossy(whole_lines(&read)).collect();
         let (snapshots, unread) = self.lists()?;
-        let again = self.names.names_again();
+        let again = self.names.names_again()?;
         let suites = self.suites()?;
         // Of a snapshot that no channel remembers it is not known for which suite it was. What is bound already is not
         // bound for the others by it.
@@ -142,7 +142,8 @@ impl Repository {
         let (mut lists, mut unread) = (Vec::new(), 0);
         for id in self.snapshots.ids()? {
             let path = self.root.join("snapshots").join(id.to_string()).join("SHA256SUMS");
-            let list = fs::read(&path).ok().filter(|list| Sha256::of(list) == id.0);
+            // Without one that is whole, names would be lost that nothing else has.
+            let list = disk::usable(disk::read(&path))?.flatten().filter(|list| Sha256::of(list) == id.0);
             match list.and_then(|list| String::from_utf8(list).ok()?.parse::<Manifest>().ok()) {
                 Some(list) => lists.push((id, list)),
                 None => unread += 1,
@@ -178,7 +179,7 @@ impl PublishedNames {
         };
         let bytes = match disk::read(&self.names_path()) {
             Ok(bytes) => bytes.unwrap_or_default(),
-            Err(error) if error.is_machine() => return Err(error),
+            Err(error) if error.is_unread() => return Err(error),
             Err(_) => return Ok(None),
         };
         if bytes.len() != sum.size || !sum.of(&bytes) {
@@ -218,8 +219,8 @@ impl PublishedNames {
     /// Whether a channel ever published a package. One that it publishes right now may not be in `names` yet.
     pub(crate) fn was_published(&self, digest: &Sha256) -> Result<bool> {
         let digests = |bytes: &[u8]| Ok(lossy(whole_lines(bytes)).map(|(_, digest)| digest).collect());
-        // What cannot be read names nothing; the next publish makes it anew.
-        let published = self.published.get(&(), &self.names_path(), digests).ok().flatten();
+        // What is damaged names nothing; the next publish makes it anew.
+        let published = disk::usable(self.published.get(&(), &self.names_path(), digests))?.flatten();
         Ok(published.is_some_and(|published: Arc<HashSet<Sha256>>| published.contains(digest)))
     }
 
@@ -255,10 +256,10 @@ impl PublishedNames {
     }
 
     /// The names that there were when snapshots were freed last.
-    fn names_again(&self) -> Vec<(String, Sha256)> {
-        let bytes = disk::read(&self.names_again_path()).ok().flatten().unwrap_or_default();
+    fn names_again(&self) -> Result<Vec<(String, Sha256)>> {
+        let bytes = disk::usable(disk::read(&self.names_again_path()))?.flatten().unwrap_or_default();
         let end = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
-        lossy(whole_lines(bytes.get(end..).unwrap_or_default())).collect()
+        Ok(lossy(whole_lines(bytes.get(end..).unwrap_or_default())).collect())
     }
 
     /// Whether `names.again` is as it was written; it is, where it was never.
@@ -272,7 +273,7 @@ impl PublishedNames {
     /// Whether `names` is what it was when it was added to last.
     pub(crate) fn names_are_whole(&self) -> Result<bool> {
         let bytes = disk::read(&self.names_path())?.unwrap_or_default();
-        let nothing = bytes.is_empty() && !self.root.join("history").is_dir();
+        let nothing = bytes.is_empty() && !disk::is_folder(&self.root.join("history"))?;
         let sum = disk::read(&self.root.join("names.sum"))?.and_then(|bytes| Sum::parse(&bytes));
         Ok(nothing || sum.is_some_and(|sum| sum.of(&bytes)) && parse(whole_lines(&bytes)).is_some())
     }

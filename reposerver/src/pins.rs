@@ -106,7 +106,7 @@ impl Repository {
         let pin = match self.pins.pin_of(id) {
             Ok(None) => return Ok(None),
             Ok(Some(pin)) => pin,
-            Err(error) if error.is_machine() => return Err(error),
+            Err(error) if error.is_unread() => return Err(error),
             // A damaged one is taken away, too.
             Err(_) => Pin { snapshot: *id, reasons: Vec::new(), members: BTreeSet::new() },
         };
@@ -146,7 +146,7 @@ impl Pins {
     /// The pin of a snapshot.
     pub(crate) fn pin_of(&self, id: &SnapshotId) -> Result<Option<Pin>> {
         let mendable = |error: Error| {
-            if error.is_machine() { error } else { error.hint("`twostage fsck --repair` makes the pin anew from its snapshot") }
+            if error.is_unread() { error } else { error.hint("`twostage fsck --repair` makes the pin anew from its snapshot") }
         };
         let pin: Option<Pin> = twice::read(&self.pins_folder(), &id.to_string()).map_err(mendable)?;
         match pin {

@@ -224,7 +224,7 @@ impl Pool {
     pub fn contains(&self, digest: &Sha256) -> Result<bool> {
         match self.package(digest).and_then(|package| self.verify(&package)) {
             Ok(()) => Ok(true),
-            Err(error) if error.is_machine() => Err(error),
+            Err(error) if error.is_unread() => Err(error),
             Err(_) => Ok(false),
         }
     }
@@ -252,7 +252,7 @@ impl Pool {
     /// read from the package once more, and kept in memory.
     pub(crate) fn package_or_described(&self, digest: &Sha256) -> Result<Arc<PoolPackage>> {
         match self.package(digest) {
-            Err(error) if !error.is_machine() && self.pool_path(digest).is_file() => {
+            Err(error) if !error.is_unread() && disk::is_file(&self.pool_path(digest))? => {
                 let package = Arc::new(self.described(digest)?);
                 lock(&self.packages).insert(*digest, Arc::clone(&package));
                 Ok(package)
@@ -281,7 +281,7 @@ impl Pool {
     /// publishers' lock.
     pub(crate) fn described_whole(&self, digest: &Sha256) -> Result<Arc<PoolPackage>> {
         let package = match self.package(digest) {
-            Err(error) if !error.is_machine() => {
+            Err(error) if !error.is_unread() => {
                 let package = self.package_or_described(digest)?;
                 self.catalog.add(self.root.scratch()?, &package, &apt::paragraph_checked(&package)?)?;
                 self.root.mend(format!("what the catalog says of {} was read from it once more", package.id));
@@ -315,7 +315,7 @@ impl Pool {
                 let is_earlier = earlier.is_some();
                 let package = match earlier {
                     Some(package) => package,
-                    None if !self.pool_path(digest).is_file() => {
+                    None if !disk::is_file(&self.pool_path(digest))? => {
                         self.withdrawals.check_not_withdrawn(digest)?;
                         let error = Error::new(Class::Repository, format!("the repository has no package {digest}"));
                         return Err(error.hint(format!(
@@ -377,7 +377,7 @@ impl Pool {
             package.rpm.iter_mut().for_each(|rpm| rpm.file_sha256 = whole);
             return Ok(package);
         }
-        if !self.root.is_whole(&path, *digest, size) {
+        if !self.root.is_whole(&path, *digest, size)? {
             return Err(damaged());
         }
         if start == ARCHIVE {
@@ -424,7 +424,7 @@ impl Pool {
         let (file, blob) = self.store(input, "a blob")?;
         self.withdrawals.check_not_withdrawn(&blob.sha256)?;
         let path = self.blob_path(&blob.sha256);
-        if !self.root.is_whole(&path, blob.sha256, blob.size) {
+        if !self.root.is_whole(&path, blob.sha256, blob.size)? {
             disk::keep(file, &path)?;
             self.root.just_written(&path);
         }

@@ -223,7 +223,7 @@ impl Repository {
         match self.snapshots.list_of(id) {
             Ok(Some(list)) => return Ok(list.files().map(|(_, digest)| digest).collect()),
             Ok(None) => {}
-            Err(error) if error.is_machine() => return Err(error),
+            Err(error) if error.is_unread() => return Err(error),
             Err(error) => unread = Some(error),
         }
         for channel in self.channels.names()? {

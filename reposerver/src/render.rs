@@ -31,7 +31,7 @@ impl Snapshots {
     pub(crate) fn render(&self, list: String, entries: &[Arc<Entry>], date: i64, base: Option<&Snapshot>) -> Result<Snapshot> {
         let list = Bytes::from(list);
         match self.render_once(&list, entries, date, base) {
-            Err(error) if !error.is_machine() && self.pool.catalog.is_damaged() => {
+            Err(error) if !error.is_unread() && self.pool.catalog.is_damaged() => {
                 self.pool.catalog.discard(self.root.scratch()?)?;
                 self.root.mend("the catalog was damaged, and is made anew from the packages".into());
                 let digests: Vec<Sha256> = entries.iter().map(|entry| entry.sha256).collect();
@@ -80,7 +80,7 @@ impl Snapshots {
 
     fn earlier_body(&self, earlier: &BaseSnapshot<'_>, name: &str, packing: Packing) -> Option<Bytes> {
         let (path, listed) = self.earlier_file(earlier, name, packing)?;
-        let is_whole = self.root.is_whole(&path, listed.sha256, listed.size);
+        let is_whole = self.root.is_whole(&path, listed.sha256, listed.size).unwrap_or(false);
         is_whole.then(|| fs::read(path).ok().map(Bytes::from)).flatten()
     }
 

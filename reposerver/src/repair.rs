@@ -9,7 +9,6 @@ use crate::sign::Key;
 use crate::snapshot::{MOST_AHEAD, list};
 use crate::{Channel, Earlier, Published, Repository, disk, seal, workers};
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::Arc;
 use twostage_model::error::OrFail as _;
 use twostage_model::names::check_channel_name;
@@ -66,7 +65,7 @@ impl Repository {
             Ok(None) => {
                 return Err(Error::new(Class::Repository, format!("there is no channel {name}")).hint("`twostage channel` lists all"));
             }
-            Err(error) if error.is_machine() => return Err(error),
+            Err(error) if error.is_unread() => return Err(error),
             Err(error) => match self.newest_state(name)? {
                 Some(state) => {
                     self.channels.write_state(name, &state)?;
@@ -81,7 +80,7 @@ impl Repository {
         };
         let present = self.channels.past_path(name, state.date);
         let bytes = seal::close(&state)?;
-        if fs::read(&present).ok().as_deref() != Some(&bytes[..]) {
+        if disk::usable(disk::read(&present))?.flatten().as_ref() != Some(&bytes) {
             disk::write(self.root.scratch()?, &present, &bytes)?;
         }
         let key = match key {
@@ -102,7 +101,7 @@ impl Repository {
                 continue;
             }
             match self.repair_snapshot(&id, &members, now, repaired) {
-                Ok(()) if at == 0 => self.repair_pointer(name, &state, now, &key)?,
+                Ok(()) if at == 0 => self.repair_pointer(name, &state, now, &key).or_else(|error| repaired.lose(error))?,
                 Ok(()) => {}
                 Err(error) => repaired.lose(error)?,
             }
@@ -113,7 +112,10 @@ impl Repository {
     pub(crate) fn repair_snapshot(&self, id: &SnapshotId, members: &BTreeSet<Sha256>, now: i64, repaired: &mut Repaired) -> Result<()> {
         // Without all of its packages it can only stay as it is.
         if let Some(withdrawn) = self.withdrawals.all_withdrawn()?.iter().find(|digest| members.contains(*digest)) {
-            let snapshot = self.snapshots.stored(id)?.filter(|snapshot| self.snapshots.damaged_in(snapshot).is_none());
+            let there = self.snapshots.stored(id)?;
+            let whole =
+                there.as_ref().map_or(Ok(false), |snapshot| self.snapshots.damaged_in(snapshot).map(|damaged| damaged.is_none()))?;
+            let snapshot = there.filter(|_| whole);
             repaired.files += snapshot.as_ref().map_or(0, |snapshot| 2 + snapshot.files.apt.len());
             return match snapshot {
                 Some(_) => Ok(()),
@@ -132,7 +134,7 @@ impl Repository {
                     repaired.files += 1 + package.files.len();
                     packages.push(package);
                 }
-                Err(error) if !error.is_machine() && repaired.lost.iter().any(|lost| lost.what() == error.what()) => {}
+                Err(error) if !error.is_unread() && repaired.lost.iter().any(|lost| lost.what() == error.what()) => {}
                 Err(error) => repaired.lose(error)?,
             }
         }
@@ -181,7 +183,7 @@ impl Repository {
                     let when = date::release(earlier.date);
                     self.root.mend(format!("channel {name}: the state of {when} has its packages again; their groups are lost"));
                 }
-                Err(error) if error.is_machine() => return Err(error),
+                Err(error) if error.is_unread() => return Err(error),
                 Err(_) => {}
             }
         }
@@ -269,7 +271,7 @@ impl Repository {
         if is_withdrawn || !snapshot.files.is_current(&key, &self.settings) {
             return self.publish_held(channel, now, &key, |_| {});
         }
-        if let Some(path) = self.snapshots.damaged_in(&snapshot) {
+        if let Some(path) = self.snapshots.damaged_in(&snapshot)? {
             return Err(damaged(Error::new(Class::Repository, format!("{} is not what its list says", path.display()))));
         }
         if self.is_current(&old, &snapshot, &key, now) {

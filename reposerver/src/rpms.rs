@@ -224,7 +224,7 @@ impl Signing {
         }
         let bytes = match disk::read(&self.signed_path(fingerprint, &package.sha256)) {
             Ok(Some(bytes)) => bytes,
-            Err(error) if error.is_machine() => return Err(error),
+            Err(error) if error.is_unread() => return Err(error),
             // One that cannot be read is made anew, as one that is not whole.
             _ => return Ok(None),
         };
@@ -254,7 +254,7 @@ impl Signing {
         {
             return Ok(Some(served));
         }
-        let Some(ours) = self.signer() else { return Ok(None) };
+        let Some(ours) = self.signer()? else { return Ok(None) };
         match fingerprint {
             Some(earlier) if earlier != ours => return Ok(None),
             Some(_) => {}

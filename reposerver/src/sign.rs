@@ -97,7 +97,7 @@ impl Key {
         }
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let failed = || format!("cannot write the signing key {}", path.display());
-        if !folder.is_dir() {
+        if !disk::is_folder(folder)? {
             disk::make_folder(folder)?;
             fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).or_fail(Class::System, failed)?;
         }
@@ -129,7 +129,7 @@ impl Key {
             .hint(format!("chmod 600 {}; if others may have read it, make a new key", path.display())));
         }
         let text =
-            read_text(path, MAX_KEY, Class::Repository).map_err(|error| if error.is_machine() { error } else { error.hint(USABLE) })?;
+            read_text(path, MAX_KEY, Class::Repository).map_err(|error| if error.is_unread() { error } else { error.hint(USABLE) })?;
         Key::parse(&text)
             .and_then(Key::tried)
             .map(Some)

@@ -251,7 +251,7 @@ impl Snapshots {
         let folder = self.root.join("snapshots");
         let failed = || format!("cannot read {}", folder.display());
         let mut ids = Vec::new();
-        if folder.is_dir() {
+        if disk::is_folder(&folder)? {
             for entry in fs::read_dir(&folder).or_fail(Class::System, failed)? {
                 let name = entry.or_fail(Class::System, failed)?.file_name();
                 ids.extend(name.to_str().and_then(|name| name.parse().ok()).map(SnapshotId));
@@ -283,7 +283,7 @@ impl Snapshots {
                 let text = String::from_utf8(list).map_err(|cause| damaged().because(cause))?;
                 text.parse().map(Some)
             }
-            None if fs::symlink_metadata(&folder).is_err() => Ok(None),
+            None if disk::named(&folder)?.is_none() => Ok(None),
             _ => Err(damaged()),
         }
     }
@@ -298,16 +298,13 @@ impl Snapshots {
         let list = list(entries)?;
         let id = SnapshotId(Sha256::of(list.as_bytes()));
         let key = self.signing.key(now)?;
-        let readable = match self.stored(&id) {
-            Err(error) if error.is_machine() => return Err(error),
-            other => other.ok().flatten(),
-        };
+        let readable = disk::usable(self.stored(&id))?.flatten();
         let complete = readable.clone().filter(|snapshot| {
             let listed = |arch: &String| snapshot.files.apt.contains_key(&format!("{}/binary-{arch}/Packages", apt::COMPONENT));
             self.settings.architectures.iter().all(listed)
         });
         if let Some(snapshot) = complete
-            && self.damaged_in(&snapshot).is_none()
+            && self.damaged_in(&snapshot)?.is_none()
         {
             let texts = self.yum_texts(entries, &key)?;
             if snapshot.files.is_current(&key, &self.settings) {
@@ -331,8 +328,9 @@ impl Snapshots {
             disk::write(self.root.scratch()?, &self.snapshot_folder(&id).join("signed.json"), &seal::close(&Record::of(files, signed))?)?;
         } else {
             let made = self.render(list, entries, now, base)?;
-            let there = fs::symlink_metadata(self.snapshot_folder(&id)).is_ok();
-            let damaged = there && readable.as_ref().is_none_or(|snapshot| self.damaged_in(snapshot).is_some());
+            let there = disk::named(&self.snapshot_folder(&id))?.is_some();
+            let whole = readable.as_ref().map_or(Ok(false), |snapshot| self.damaged_in(snapshot).map(|damaged| damaged.is_none()))?;
+            let damaged = there && !whole;
             match readable.filter(|snapshot| snapshot.files == made.files && snapshot.signed.is_current(&key, &self.settings, &made.files))
             {
                 Some(_) => self.write_indexes(&made)?,
@@ -351,7 +349,7 @@ impl Snapshots {
         let current = self.settings.architectures.iter().all(listed)
             && snapshot.signed.date <= date::now().saturating_add(MOST_AHEAD)
             && snapshot.signed.is_current(key, &self.settings, &snapshot.files)
-            && self.damaged_in(snapshot).is_none();
+            && self.damaged_in(snapshot)?.is_none();
         if current {
             self.signing.sign_again(&self.yum_texts(entries, key)?, key)?;
         }
@@ -377,7 +375,7 @@ impl Snapshots {
             let in_dists = name.strip_prefix(Path::new("dists").join(apt::SUITE)).ok().and_then(|name| held.apt.get(name.to_str()?));
             let in_repodata = name.strip_prefix("repodata").ok().and_then(|name| held.yum.get(name.to_str()?));
             if let Some(body) = in_dists.or(in_repodata)
-                && !self.root.is_whole(&path, listed.sha256, listed.size)
+                && !self.root.is_whole(&path, listed.sha256, listed.size)?
             {
                 self.write_body(&path, body)?;
             }
@@ -408,11 +406,19 @@ impl Snapshots {
     }
 
     /// The first file of a snapshot on disk that is not what its lists say.
-    pub(crate) fn damaged_in(&self, snapshot: &Snapshot) -> Option<PathBuf> {
+    ///
+    /// # Errors
+    /// The system does not let one be read.
+    pub(crate) fn damaged_in(&self, snapshot: &Snapshot) -> Result<Option<PathBuf>> {
         let list = Listed { sha256: snapshot.id.0, size: snapshot.list.len() as u64 };
         let mut all = vec![(self.snapshot_folder(&snapshot.id).join("SHA256SUMS"), list)];
         all.extend(self.packed_files(snapshot));
-        all.into_iter().find(|(path, listed)| !self.root.is_whole(path, listed.sha256, listed.size)).map(|(path, _)| path)
+        for (path, listed) in all {
+            if !self.root.is_whole(&path, listed.sha256, listed.size)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
     fn write_snapshot(&self, snapshot: &Snapshot) -> Result<()> {
@@ -453,8 +459,10 @@ impl Snapshots {
             if fs::symlink_metadata(&place).is_err() {
                 return Err(Error::system(failed(), cause));
             }
-            let same = |there: &Arc<Snapshot>| there.files == snapshot.files && self.damaged_in(there).is_none();
-            if self.stored(&snapshot.id).is_ok_and(|there| there.is_some_and(|there| same(&there))) {
+            if let Some(there) = disk::usable(self.stored(&snapshot.id))?.flatten()
+                && there.files == snapshot.files
+                && self.damaged_in(&there)?.is_none()
+            {
                 return Ok(()); // another publisher was first
             }
             // What is there is broken, or lacks an architecture: it goes aside, to be swept.
@@ -479,7 +487,7 @@ impl Snapshots {
     pub(crate) fn stored(&self, id: &SnapshotId) -> Result<Option<Arc<Snapshot>>> {
         let folder = self.snapshot_folder(id);
         let failed = || format!("cannot read snapshot {}", id.short());
-        let mendable = |error: Error| if error.is_machine() { error } else { error.hint(REPAIR) };
+        let mendable = |error: Error| if error.is_unread() { error } else { error.hint(REPAIR) };
         let stored = self.read.get(id, &folder.join("signed.json"), |bytes| {
             let record: Record =
                 seal::open(bytes).or_fail(Class::Repository, || format!("{}/signed.json cannot be used", folder.display()))?;
@@ -499,7 +507,7 @@ impl Snapshots {
         });
         match stored.or_fail(Class::Repository, failed).map_err(mendable)? {
             // A folder without it is no snapshot that was never made.
-            None if fs::symlink_metadata(&folder).is_ok() => {
+            None if disk::named(&folder)?.is_some() => {
                 Err(mendable(Error::new(Class::Repository, format!("{}/signed.json is gone", folder.display()))))
             }
             stored => Ok(stored),
@@ -562,7 +570,7 @@ impl Snapshots {
         if let Some(body) = lock(&self.bodies).get(digest) {
             return Ok(Some(body));
         }
-        let read = disk::read(file).map_err(|error| if error.is_machine() { error } else { error.hint(REPAIR) })?;
+        let read = disk::read(file).map_err(|error| if error.is_unread() { error } else { error.hint(REPAIR) })?;
         let Some(body) = read.map(Bytes::from) else { return Ok(None) };
         if Sha256::of(&body) != *digest {
             return Err(Error::new(Class::Repository, format!("{} has another digest than its list says", file.display())).hint(REPAIR));

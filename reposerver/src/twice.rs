@@ -40,7 +40,7 @@ pub(crate) fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<Opt
         match read_one(&path) {
             Ok(Some(value)) => return Ok(Some(value)),
             Ok(None) => {}
-            Err(error) if error.is_machine() => return Err(error),
+            Err(error) if error.is_unread() => return Err(error),
             Err(error) => broken = Some(error),
         }
     }

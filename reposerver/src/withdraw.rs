@@ -13,7 +13,7 @@ use crate::catalog::Entry;
 use crate::folder::RepositoryFolder;
 use crate::pins::check_reason;
 use crate::sign::Key;
-use crate::{Kind, Repository, lock, twice};
+use crate::{Kind, Repository, disk, lock, twice};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -144,7 +144,8 @@ impl Repository {
             return false;
         }
         let Ok(package) = self.pool.package(&entry.sha256) else { return false };
-        let served = || self.signing.signer().and_then(|key| self.signing.kept_signature(&package, &key).ok()?).map(|served| served.sha256);
+        let served =
+            || self.signing.signer().ok()?.and_then(|key| self.signing.kept_signature(&package, &key).ok()?).map(|served| served.sha256);
         package.file_digest() == digest || served() == Some(*digest)
     }
 
@@ -158,7 +159,7 @@ impl Repository {
         check_reason(reason)?;
         // (Without a key all is withdrawn but what a channel has.)
         let key = match self.signing.key(now) {
-            Err(error) if error.is_machine() => return Err(error),
+            Err(error) if error.is_unread() => return Err(error),
             key => key,
         };
         let _ = self.root.scratch();
@@ -173,7 +174,7 @@ impl Repository {
     pub(crate) fn finish_withdrawals(&self, now: i64, key: &Result<Arc<Key>>) -> Result<()> {
         let mut all = BTreeMap::new();
         for digest in self.withdrawals.all_withdrawn()? {
-            if [self.pool.pool_path(&digest), self.pool.blob_path(&digest)].iter().any(|path| path.exists())
+            if (disk::named(&self.pool.pool_path(&digest))?.is_some() || disk::named(&self.pool.blob_path(&digest))?.is_some())
                 && let Some(withdrawn) = self.withdrawals.get(&digest)?
             {
                 all.insert(digest, withdrawn.name);
@@ -215,7 +216,7 @@ impl Repository {
             });
             match moved {
                 Ok(published) => done.channels.extend(published.map(|published| (name, published.snapshot))),
-                Err(cause) if cause.is_machine() => return Err(cause),
+                Err(cause) if cause.is_unread() => return Err(cause),
                 Err(cause) => {
                     let hint = format!("`twostage channel {name} --repair`, then withdraw it once more: {}", cause.hint_or_class());
                     let error = Error::new(Class::Repository, format!("channel {name} could not go on without it"));
@@ -268,7 +269,7 @@ impl Repository {
         let mut folders = BTreeSet::new();
         for digest in gone {
             lock(&self.pool.packages).remove(digest);
-            let signed = crate::disk::names(&self.root.join("signed"))?;
+            let signed = disk::names(&self.root.join("signed"))?;
             let signed = signed.iter().map(|fingerprint| self.signing.signed_path(fingerprint, digest));
             let quarantined = self.quarantined(digest)?;
             for path in [self.pool.pool_path(digest), self.pool.blob_path(digest)].into_iter().chain(signed).chain(quarantined) {
@@ -278,7 +279,7 @@ impl Repository {
                 }
             }
         }
-        folders.iter().try_for_each(|folder| crate::disk::sync_folder(folder))?;
+        folders.iter().try_for_each(|folder| disk::sync_folder(folder))?;
         Ok(bytes)
     }
 
@@ -325,7 +326,7 @@ impl Withdrawals {
     /// That cannot be read: nothing is said to be good then.
     pub fn get(&self, digest: &Sha256) -> Result<Option<Withdrawn>> {
         let hint = |error: Error| {
-            if error.is_machine() {
+            if error.is_unread() {
                 error
             } else {
                 error.hint("`twostage fsck --repair` makes it anew; what it was withdrawn for may be lost")

@@ -101,7 +101,7 @@ fn replacing(repository: &Repository, channel: &twostage_reposerver::Channel) ->
     let members = channel.members.get(REPLACING).into_iter().flatten();
     let name = |digest: &Sha256| match repository.pool().package(digest) {
         Ok(package) => Ok(package.id.name.clone()),
-        Err(error) if error.is_machine() => Err(error),
+        Err(error) if error.is_unread() => Err(error),
         // One that is lost is no reason not to tell of the others.
         Err(_) => Ok(digest.short()),
     };
@@ -243,7 +243,10 @@ pub fn snapshot(repository: &Repository, channel: &str, text: &str) -> Result<Sn
     if let Ok(whole) = word.parse::<Sha256>() {
         return Ok(SnapshotId(whole));
     }
-    let pinned = repository.pins().all().unwrap_or_default().into_keys();
+    let pinned = match repository.pins().all() {
+        Err(error) if error.is_unread() => return Err(error),
+        pins => pins.unwrap_or_default().into_keys(),
+    };
     let known: BTreeSet<SnapshotId> = repository.snapshots().ids()?.into_iter().chain(named(repository)?).chain(pinned).collect();
     let found: Vec<SnapshotId> = known.into_iter().filter(|id| !word.is_empty() && id.to_string().starts_with(word)).collect();
     match found.as_slice() {
@@ -264,9 +267,14 @@ pub fn snapshot(repository: &Repository, channel: &str, text: &str) -> Result<Sn
 fn named(repository: &Repository) -> Result<BTreeSet<SnapshotId>> {
     let mut named = BTreeSet::new();
     for name in repository.channels().names()? {
-        if let Ok(Some(channel)) = repository.channels().get(&name) {
-            named.insert(channel.snapshot);
-            named.extend(channel.history.iter().map(|earlier| earlier.snapshot));
+        match repository.channels().get(&name) {
+            Ok(Some(channel)) => {
+                named.insert(channel.snapshot);
+                named.extend(channel.history.iter().map(|earlier| earlier.snapshot));
+            }
+            Err(error) if error.is_unread() => return Err(error),
+            // The snapshots of a damaged one are named by their folders.
+            _ => {}
         }
     }
     Ok(named)

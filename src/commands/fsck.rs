@@ -18,9 +18,11 @@ pub fn run(arguments: &Fsck, project: &ProjectArgs, output: &Output) -> Result<(
         State::Mended => "mended",
         State::Quarantined => "moved to quarantine",
         State::Lost => "lost",
+        State::Unread => "cannot be read",
     };
     let mut lines: Vec<String> = checked.found.iter().map(|found| format!("{}: {}", word(found.state), found.what)).collect();
-    let states = [State::Damaged, State::Mended, State::Quarantined, State::Lost].map(|state| (checked.count(state), word(state)));
+    let states =
+        [State::Damaged, State::Mended, State::Quarantined, State::Lost, State::Unread].map(|state| (checked.count(state), word(state)));
     let parts: Vec<String> = states.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
     let all = if parts.is_empty() { "whole".to_string() } else { parts.join(", ") };
     lines.push(format!("{}, {}  {all}", count(checked.files, "file"), size(checked.bytes)));
@@ -35,6 +37,15 @@ pub fn run(arguments: &Fsck, project: &ProjectArgs, output: &Output) -> Result<(
     if let Some(lost) = first(State::Lost) {
         let error = Error::new(Class::Repository, format!("{} lost: {}", things(checked.count(State::Lost)), lost.what));
         return Err(match &lost.hint {
+            Some(hint) => error.hint(hint.clone()),
+            None => error,
+        });
+    }
+    if let Some(unread) = first(State::Unread) {
+        let number = count(checked.count(State::Unread), "thing");
+        let what = format!("{number} of the repository cannot be read: {}", unread.what);
+        let error = Error::new(Class::System, what);
+        return Err(match &unread.hint {
             Some(hint) => error.hint(hint.clone()),
             None => error,
         });

@@ -56,7 +56,7 @@ fn list(project: &ProjectArgs, output: &Output) -> Result<()> {
 /// The snapshot of that name, or the one that a channel of that name is at.
 fn of(repository: &Repository, named: &str) -> Result<SnapshotId> {
     if !named.starts_with('@')
-        && let Ok(Some(channel)) = repository.channels().get(named)
+        && let Some(channel) = repository.channels().get(named)?
     {
         return Ok(channel.snapshot);
     }

@@ -2,17 +2,24 @@
 //! (`tests/tools/faults.py`): the repository is then in the old state or in the new one.
 
 use crate::failures::package;
-use crate::support::{Family, Project, long, root, run, step, tell};
+use crate::support::{Done, Family, Project, long, root, run, step, tell};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Tries a command in copies of a project.
-fn faults(kind: &str, project: &Project, step: usize, words: &[&str]) {
+fn faults(kind: &str, project: &Project, step: usize, words: &[&str]) -> Done {
     let mut command = Command::new(root().join("tests/tools/faults.py"));
     command.args([kind, env!("CARGO_BIN_EXE_twostage")]).arg(project.path()).arg(step.to_string()).args(words);
-    let done = run(command.env("NO_COLOR", "1").process_group(0).stdin(Stdio::null())).ok();
+    if long() {
+        // It takes long: what it finds is seen at once.
+        command.stderr(Stdio::inherit());
+    }
+    let done = run(command.env("NO_COLOR", "1").process_group(0).stdin(Stdio::null()));
     tell(done.last_line());
+    done
 }
 
 fn a_publish(kind: &str, step: usize) {
@@ -21,7 +28,7 @@ fn a_publish(kind: &str, step: usize) {
         |version: &str| [Family::Deb, Family::Rpm].map(|family| package(family, &project, &format!("faults{version}"), version, "x"));
     let (first, next) = (packages("1"), packages("2"));
     project.run(&["publish", &first[0], &first[1]]).ok();
-    faults(kind, &project, step, &["publish", &next[0], &next[1]]);
+    faults(kind, &project, step, &["publish", &next[0], &next[1]]).ok();
 }
 
 #[test]
@@ -67,8 +74,63 @@ fn change(project: impl FnOnce() -> Project, words: &[&str]) {
         return;
     }
     let project = &project();
-    faults("inject", project, 1, words);
-    faults("cut", project, 1, words);
+    let both = ["inject", "cut"].map(|kind| faults(kind, project, 1, words));
+    both.into_iter().for_each(|done| drop(done.ok()));
+}
+
+/// The files below a folder, as they are.
+fn files_below(folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        match entry.file_type().expect("a kind").is_dir() {
+            true => files_below(&entry.path(), found),
+            false => drop(found.insert(entry.path(), fs::read(entry.path()).expect("a file"))),
+        }
+    }
+}
+
+#[test]
+fn what_the_system_does_not_let_be_read_is_never_taken_for_damage() {
+    let project = published("faults-unread", "16");
+    project.run(&["pin", "main", "--reason", "in production"]).ok();
+    project.run(&["fsck", "--repair"]).ok();
+    let repository = project.join(".twostage/repository");
+    let mut all = BTreeMap::new();
+    files_below(&repository, &mut all);
+    // A memory, and locks.
+    all.retain(|path, _| !["verified", "lock"].iter().any(|name| path.ends_with(name)) && !path.starts_with(repository.join("tmp")));
+    assert!(all.len() > 20, "{}", all.len());
+    let (mut cases, mut unread) = (0, 0);
+    for (number, (path, _)) in all.iter().enumerate().filter(|(number, _)| number % step(4) == 0) {
+        for call in [["openat", "statx"], ["statx", "openat"]][number % 2].into_iter().take(if long() { 2 } else { 1 }) {
+            for words in [&["fsck", "--repair"][..], &["gc", "--yes"]] {
+                let mut command = Command::new("strace");
+                command.args([
+                    "-f",
+                    "-qq",
+                    "-o",
+                    "/dev/null",
+                    "-e",
+                    &format!("trace={call}"),
+                    "-e",
+                    &format!("inject={call}:error=EACCES"),
+                ]);
+                command.arg("-P").arg(path).arg(env!("CARGO_BIN_EXE_twostage")).arg("--project").arg(project.path()).args(words);
+                let done = run(command.env("NO_COLOR", "1"));
+                let what = format!("{words:?} with EACCES at {call} of {}:\n{}{}", path.display(), done.out, done.err);
+                assert!(!done.out.contains("damaged") && !done.out.contains("lost") && !done.out.contains("quarantine"), "{what}");
+                let mut after = BTreeMap::new();
+                files_below(&repository, &mut after);
+                let changed: Vec<_> = all.iter().filter(|(path, bytes)| after.get(*path) != Some(bytes)).map(|(path, _)| path).collect();
+                assert!(changed.is_empty(), "{changed:?} changed: {what}");
+                let checked = project.run(&["fsck"]);
+                assert!(checked.status == 0, "{}{}\n{what}", checked.out, checked.err);
+                cases += 1;
+                unread += u32::from(done.status != 0);
+            }
+        }
+    }
+    assert!(unread > cases / 4, "{unread} of {cases}");
+    tell(&format!("{cases} commands that may not read a file, {unread} of which say so"));
 }
 
 #[test]

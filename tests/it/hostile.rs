@@ -140,6 +140,8 @@ impl Ground {
             fs::create_dir(whole.path().join(folder)).expect("a folder");
         }
         fs::write(whole.path().join("outside/secret"), "the host's").expect("a file");
+        // A copy, so that a build during a long run does not change what is tried.
+        fs::copy(env!("CARGO_BIN_EXE_twostage"), whole.path().join("twostage")).expect("the program");
         let source = root().join("tests/hostile/project");
         tool("cp", &["-r", &source.to_string_lossy(), &whole.path().join("template").to_string_lossy()]).ok();
         let template = whole.path().join("template");
@@ -189,7 +191,7 @@ impl Ground {
 
     /// Opens a project by a command of ours; gives what was done that must not be.
     fn opened(&self, project: &Path, arguments: &[&str], whole_project: bool) -> Vec<String> {
-        self.traced(project, env!("CARGO_BIN_EXE_twostage"), arguments, whole_project)
+        self.traced(project, &self.at("twostage").to_string_lossy(), arguments, whole_project)
     }
 
     /// Runs a program in a project under strace; gives what it did that it must not.
@@ -394,7 +396,7 @@ impl Judge<'_> {
             || text.starts_with(NETWORKS)
             || OF_SYSTEM.iter().any(|folder| text.starts_with(folder) || *folder == format!("{text}/"))
             || text.strip_prefix("/etc/").is_some_and(|file| CONFIGURATION.contains(&file))
-            || path == Path::new(env!("CARGO_BIN_EXE_twostage"))
+            || path == self.ground.at("twostage")
             || self.project.starts_with(path)
     }
 
@@ -481,7 +483,9 @@ fn a_hostile_project_reaches_nothing_outside_by_any_command() {
     let mut cases: Vec<(Option<&Variant>, &[&str])> = COMMANDS.iter().map(|command| (None, *command)).collect();
     let (mut words, mut places) = (BTreeSet::new(), BTreeSet::new());
     for (number, variant) in variants.iter().enumerate().filter(|(number, _)| (number + number / 17) % stride == 0) {
-        let commands = COMMANDS.iter().cycle().skip(count * (number / stride) % COMMANDS.len()).take(count);
+        // (There may be twice as many commands as words: the value moves the commands on, or a word would meet the same ones each time.)
+        let first = count * (number / stride) + number / ground.words.len();
+        let commands = COMMANDS.iter().cycle().skip(first % COMMANDS.len()).take(count);
         for command in commands {
             words.insert((*command, &variant.word));
             places.insert((*command, variant.file, variant.at.start));
@@ -513,9 +517,15 @@ fn a_hostile_project_reaches_nothing_outside_by_any_command() {
                     if !wrong.is_empty() {
                         let what =
                             variant.map_or("as it is".to_string(), |variant| format!("{}:{line} = {:?}", variant.file, variant.word));
-                        found.lock().expect("the list").push(format!("{command:?}, {what}\n  {}", wrong.join("\n  ")));
+                        let fault = format!("{command:?}, {what}\n  {}", wrong.join("\n  "));
+                        // At once: the long form takes the better part of an hour.
+                        eprintln!("run {number} of {}: {fault}", cases.len());
+                        found.lock().expect("the list").push(fault);
                     }
                     let _ = fs::remove_dir_all(&project);
+                    if number % 250 == 249 {
+                        eprintln!("run {} of {}", number + 1, cases.len());
+                    }
                 }
             });
         }

@@ -6,8 +6,10 @@
 
 The command is run in a copy of PROJECT for each case. Every STEP-th case is tried. After each the repository is in the old
 state or in the new one, whole; what was acknowledged is there; `fsck --repair` loses nothing, and nothing is wrong after it; and
-the command, run once more where it did not get to its end, finishes. The last line says how many cases there were.
+the command, run once more where it did not get to its end, finishes. Each failure is printed to standard error at once, and
+the trial goes on. The last line says how many cases there were.
 """
+import hashlib
 import json
 import os
 import re
@@ -55,6 +57,10 @@ REST = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>.*\) += (-?\d+|\?).*$")
 LIMIT = 300
 
 
+class Failed(Exception):
+    """A case that did not end as it must."""
+
+
 def run(*words, **more):
     return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", timeout=LIMIT, **more)
 
@@ -63,11 +69,15 @@ class Trial:
     """A command, and what is so after it."""
 
     def __init__(self, program, project, words):
-        self.program, self.project, self.words = program, project, words
-        self.mended = 0
+        self.project, self.words = project, words
+        self.mended = self.wrong = 0
+        # What was found good, by a digest of the repository: the state, and what a repair of it mended.
+        self.good = {}
         # In memory where that can be: what is durable is told by the calls, and nothing waits for a disk.
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.base = tempfile.mkdtemp(prefix="twostage-faults-", dir=memory)
+        # A copy, so that a build during a long run does not change what is tried.
+        self.program = shutil.copy(program, self.base)
         self.folder = os.path.join(self.base, "project")
         self.repository = os.path.join(self.folder, ".twostage/repository")
         self.log = os.path.join(self.base, "log")
@@ -89,7 +99,7 @@ class Trial:
         return self.command("--json", *self.words)
 
     def strace(self, *options):
-        return run("strace", "-f", "-y", "-qq", "-s", "0", "-o", self.log, *options, *self.once())
+        return run("strace", "-f", "--seccomp-bpf", "-y", "-qq", "-s", "0", "-o", self.log, *options, *self.once())
 
     def lines(self):
         """Thread, name, arguments and result of each call, in the order in which they began."""
@@ -120,12 +130,44 @@ class Trial:
                 calls.append((name, number))
         return calls
 
+    def judge(self, what, done):
+        """Checks, and prints at once what is wrong. What is the same as after an earlier case is not looked at once more."""
+        try:
+            self.check(what, done)
+        except Failed as why:
+            self.failed(str(why))
+        except (AssertionError, KeyError, IndexError, ValueError, OSError, subprocess.SubprocessError) as why:
+            self.failed(f"{' '.join(self.words[:2])}: {what}: {why!r}")
+
+    def progress(self, at, cases):
+        if at % 250 == 249:
+            print(f"{' '.join(self.words[:1])}: case {at + 1} of {cases}, {self.wrong} failed", file=sys.stderr, flush=True)
+
+    def failed(self, why):
+        self.wrong += 1
+        print(why, file=sys.stderr, flush=True)
+
+    def content(self):
+        """A digest of all that the repository is. Of a memory of files only how long it is, of what was being written no name."""
+        lines = []
+        for folder, _, files in os.walk(self.repository):
+            below = os.path.relpath(folder, self.repository)
+            temporary = below.split("/")[0] == "tmp"
+            lines.append("tmp" if temporary else below)
+            for name in files:
+                path = os.path.join(folder, name)
+                with open(path, "rb") as file:
+                    bytes = file.read()
+                digest = len(bytes) if (below, name) == (".", "verified") else hashlib.sha256(bytes).hexdigest()
+                lines.append(f"{'tmp' if temporary else os.path.join(below, name)} {digest}")
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
     def check(self, what, done=None):
         """The old state or the new one, whole, and the next time the command finishes."""
         said = "" if done is None else done.stdout + done.stderr
         def fail(why, more=None):
             more = "" if more is None else more.stdout + more.stderr
-            sys.exit(f"{' '.join(self.words[:2])}: {what}: {why}\n{said}\n{more}")
+            raise Failed(f"{' '.join(self.words[:2])}: {what}: {why}\n{said}\n{more}")
         if "panicked" in said or "RUST_BACKTRACE" in said:
             fail("it panicked")
         self.check_state(done, said, fail)
@@ -137,11 +179,14 @@ class Publish(Trial):
             return json.load(file)["snapshot"]
 
     def check_state(self, done, said, fail):
-        now = self.state()
+        content = self.content()
+        now = self.good.get(content) or self.state()
         if now not in (self.old, self.new):
             fail(f"the channel is neither what it was nor what it was to be: {now}")
         if '"event":"published"' in said and now != self.new:
             fail("what was acknowledged is not there")
+        if content in self.good:
+            return
         repaired = run(*self.command("--json", "channel", "main", "--repair"))
         if repaired.returncode != 0:
             fail("the channel is not whole", repaired)
@@ -151,6 +196,7 @@ class Publish(Trial):
         again = run(*self.once())
         if again.returncode != 0 or self.state() != self.new:
             fail("publishing once more does not finish", again)
+        self.good[content] = now
 
 
 def names(folder, depth):
@@ -204,11 +250,15 @@ class Change(Trial):
         return gone and len([thing for thing in freed if thing["what"] == "package"]) == len(self.old["pool"] - now["pool"])
 
     def check_state(self, done, said, fail):
-        now = self.state()
+        content = self.content()
+        now, mended = self.good.get(content) or (self.state(), None)
         if not self.is_between(now):
             fail(f"it is neither what it was nor what it was to be:\n{self.old}\n{now}\n{self.new}")
         if done is not None and done.returncode == 0 and not self.is_as_said(done, now):
             fail(f"what was acknowledged is not there:\n{now}\n{self.new}")
+        if mended is not None:
+            self.mended += mended
+            return
         # (What was withdrawn and is there still is for the next withdrawal: fsck names it.)
         if self.words[0] == "withdraw" and now != self.new and run(*self.once()).returncode != 0:
             fail("once more it does not finish")
@@ -232,6 +282,7 @@ class Change(Trial):
             last["snapshots"] = last["snapshots"] & self.new["snapshots"]
         if last != self.new:
             fail(f"once more it does not get there:\n{last}\n{self.new}", repaired)
+        self.good[content] = (now, len(found))
 
 
 def inject(trial, step):
@@ -241,27 +292,30 @@ def inject(trial, step):
         if name in CHANGES:
             cases.append((name, number, "signal=KILL"))
     tried = failed = outside = 0
-    for name, number, fault in cases[::step]:
+    for at, (name, number, fault) in enumerate(cases[::step]):
+        trial.progress(at, len(cases[::step]))
         trial.fresh()
         what = f"{name} number {number}: {fault}"
         try:
             done = trial.strace("-e", f"trace={name}", "-e", f"inject={name}:{fault}:when={number}")
         except subprocess.TimeoutExpired:
             if not trial.outside():
-                sys.exit(f"{what}: it does not end")
+                trial.failed(f"{' '.join(trial.words[:2])}: {what}: it does not end")
             done = None
         if trial.outside():
             outside += 1
             continue
         tried += 1
+        if done is None:
+            continue
         failed += done.returncode != 0
         if fault.startswith("error=") and done.returncode != 0:
             error = json.loads(done.stdout.splitlines()[-1])
             wanted = HINTS.get(fault.removeprefix("error="))
             # (Who asks only whether something is there is told by these that it is not.)
             if wanted and name not in ("statx", "newfstatat") and not (error["class"] == "system" and wanted in error["hint"]):
-                sys.exit(f"{' '.join(trial.words[:2])}: {what}: neither class nor hint follow from it: {error}")
-        trial.check(what, done)
+                trial.failed(f"{' '.join(trial.words[:2])}: {what}: neither class nor hint follow from it: {error}")
+        trial.judge(what, done)
     print(f"faults: {tried} of {len(cases)} cases at {len(trial.calls)} calls, {failed} ended it, {outside} met what is not the project's, {trial.mended} mended by fsck: {' '.join(trial.words[:1])}")
 
 
@@ -337,13 +391,14 @@ def cut(trial, step):
     moments = [(name, number) for name, number in trial.calls if name in CHANGES and name != "flock"]
     cases = [(moment, how) for moment in moments for how in ("all bytes", "half the bytes", "names", "names and all bytes")]
     tried = lost = 0
-    for (name, number), how in cases[::step]:
+    for at, ((name, number), how) in enumerate(cases[::step]):
+        trial.progress(at, len(cases[::step]))
         trial.fresh()
         trace = "trace=" + ",".join("?" + name for name in CHANGES)
         done = trial.strace("-e", trace, "-e", f"inject={name}:signal=KILL:when={number}")
         lost += Disk(trial).lose(trial, how)
         tried += 1
-        trial.check(f"power cut at {name} number {number}, without {how}", done)
+        trial.judge(f"power cut at {name} number {number}, without {how}", done)
     print(f"power cuts: {tried} of {len(cases)} cases at {len(moments)} calls, {lost} files and names lost, {trial.mended} mended by fsck: {' '.join(trial.words[:1])}")
 
 
@@ -354,6 +409,8 @@ def main():
         (inject if kind == "inject" else cut)(trial, int(step))
     finally:
         shutil.rmtree(trial.base, ignore_errors=True)
+    if trial.wrong:
+        sys.exit(f"{trial.wrong} cases failed")
 
 
 main()

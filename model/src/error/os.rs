@@ -59,6 +59,33 @@ static FAULTS: [Fault; 28] = [
     machine(122, "your quota on that disk is used up: make room (`quota` shows it), or have it raised"),
 ];
 
+/// Answers that say what is at a path, or that nothing is there (ENOENT, ENXIO, EEXIST, ENOTDIR, EISDIR, ENAMETOOLONG,
+/// ENOTEMPTY, ELOOP). After any other nobody knows.
+const SAYS_WHAT_IS_THERE: [i32; 8] = [2, 6, 17, 20, 21, 36, 39, 40];
+
+/// Whether the operating system refused an answer, so that nobody knows what is at a path.
+fn refused(error: &io::Error) -> bool {
+    let inner = || error.get_ref().is_some_and(|inner| refused_anywhere(inner as &(dyn Error + 'static)));
+    error.raw_os_error().map_or_else(inner, |code| !SAYS_WHAT_IS_THERE.contains(&code))
+}
+
+/// The same of an error and its causes.
+pub(super) fn refused_anywhere(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let of_rustix = || error.downcast_ref::<rustix::io::Errno>().map(|errno| io::Error::from(*errno));
+        if error.downcast_ref::<io::Error>().is_some_and(refused) || of_rustix().is_some_and(|error| refused(&error)) {
+            return true;
+        }
+        // (Our own texts name files and what is in them, which is for others to write.)
+        if !error.is::<crate::Error>() && number(&error.to_string()).is_some_and(|code| !SAYS_WHAT_IS_THERE.contains(&code)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 /// The first answer of the operating system among an error and its causes.
 pub(super) fn fault(error: &(dyn Error + 'static)) -> Option<Fault> {
     let mut next = Some(error);
@@ -95,8 +122,12 @@ fn of_io(error: &io::Error) -> Option<Fault> {
 
 /// Libraries put an error into their own and keep the text alone; the standard library writes the number into it.
 fn of_text(text: &str) -> Option<Fault> {
+    of_code(number(text)?)
+}
+
+fn number(text: &str) -> Option<i32> {
     let (number, _) = text.rsplit_once("(os error ")?.1.split_once(')')?;
-    of_code(number.parse().ok()?)
+    number.parse().ok()
 }
 
 fn of_code(code: i32) -> Option<Fault> {
@@ -116,6 +147,17 @@ mod tests {
         assert_eq!(fault(&io::Error::other(format!("{} at path \"/x\"", full()))).map(|fault| fault.code), Some(28));
         assert_eq!(fault(&rustix::io::Errno::DQUOT).map(|fault| fault.code), Some(122));
         assert_eq!(fault(&io::Error::other("no number")).map(|fault| fault.code), None);
+    }
+
+    #[test]
+    fn only_an_answer_that_says_what_is_there_is_no_refusal() {
+        for (code, refuses) in [(2, false), (20, false), (40, false), (1, true), (5, true), (12, true), (13, true), (116, true)] {
+            let error = || io::Error::from_raw_os_error(code);
+            assert_eq!(refused(&error()), refuses, "{code}");
+            assert_eq!(refused_anywhere(&io::Error::other(error())), refuses, "{code}");
+            assert_eq!(refused_anywhere(&io::Error::other(error().to_string())), refuses, "{code}");
+        }
+        assert!(!refused(&io::Error::from(io::ErrorKind::InvalidData)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::record::{self, Record, Span};
 use super::{Catalog, HEAD, New, Pack, Packs, State, identity};
 use crate::{disk, lock};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -178,20 +178,29 @@ impl Writer {
 }
 
 /// What of the catalog's records and texts is damaged; nothing where all of it is whole.
-pub(crate) fn damaged(catalog: &Catalog) -> Option<String> {
+///
+/// # Errors
+/// The system does not let it be read.
+pub(crate) fn damaged(catalog: &Catalog) -> Result<Option<String>> {
     let folder = &catalog.folder;
-    match fs::symlink_metadata(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        Ok(found) if found.is_dir() => {}
-        _ => return Some(format!("{} is no folder", folder.display())),
+    match disk::named(folder)? {
+        None => return Ok(None),
+        Some(found) if found.is_dir() => {}
+        Some(_) => return Ok(Some(format!("{} is no folder", folder.display()))),
     }
-    let Ok(Some(state)) = State::open(folder) else { return Some(format!("{} cannot be used", folder.display())) };
-    let Ok(bytes) = fs::read(folder.join("index")) else { return Some(format!("{} cannot be read", folder.join("index").display())) };
+    let state = match State::open(folder).or_fail(Class::Repository, || format!("cannot read {}", folder.display())) {
+        Err(error) if error.is_unread() => return Err(error),
+        Ok(Some(state)) => state,
+        _ => return Ok(Some(format!("{} cannot be used", folder.display()))),
+    };
+    let Some(bytes) = disk::read(&folder.join("index"))? else {
+        return Ok(Some(format!("{} is gone", folder.join("index").display())));
+    };
     let mut at = HEAD as usize;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         match record::read(rest) {
             Some((Record::Package(_) | Record::Rendered(_) | Record::Gone(_), length)) => at += length,
-            None => return Some(format!("{} is damaged at byte {at}", folder.join("index").display())),
+            None => return Ok(Some(format!("{} is damaged at byte {at}", folder.join("index").display()))),
         }
     }
     let mut spans: [Vec<Span>; 5] = Default::default();
@@ -204,9 +213,14 @@ pub(crate) fn damaged(catalog: &Catalog) -> Option<String> {
             spans[pack as usize].push(span);
         }
     }
-    Pack::ALL.into_iter().find_map(|pack| {
+    for pack in Pack::ALL {
         let spans = &mut spans[pack as usize];
         spans.sort_by_key(|span| span.at);
-        state.packs.read(pack, spans, |_| ()).err().map(|error| error.to_string())
-    })
+        match state.packs.read(pack, spans, |_| ()) {
+            Err(error) if error.is_unread() => return Err(error),
+            Err(error) => return Ok(Some(error.to_string())),
+            Ok(()) => {}
+        }
+    }
+    Ok(None)
 }
