@@ -88,7 +88,7 @@ fn the_distributions_own_source_is_patched_built_published_with_sources_and_inst
     let lock = project.read("twostage.lock");
     assert!(lock.contains("[[source]]\nof = \"hello\"\n"), "the source is locked: {}", built.err);
     // The closure is that of the patched debian/control, without what its profile leaves out.
-    assert!(lock.contains("\"figlet ") && !lock.contains("\"texinfo "), "{lock}");
+    assert!(lock.contains("\n  \"figlet ") && !lock.contains("\n  \"texinfo "), "{lock}");
 
     // The date of the version is the patch's, as nothing else here has one.
     let files = published(&project);
