@@ -290,13 +290,13 @@ fn a_package_of_the_distribution_that_needs_one_of_ours_is_there_when_another_co
     let why = project.run(&["why", "libyaml-0-2"]).ok().out;
     assert!(why.contains("python3-yaml needs libyaml-0-2"), "{why}");
     // What an image forbids is refused with the chain that leads there.
-    image_of(&project, "packages = [\"greet\", \"python3-yaml\"]\nforbid = [\"systemd\", \"libyaml-*\"]");
+    image_of(&project, "packages = [\"greet\"]\nforbid = [\"systemd\", \"libyaml-*\"]");
     project
         .run(&["repo"])
         .fails_with(3)
         .says("would have libyaml-0-2, which `forbid = [\"libyaml-*\"]` keeps out")
-        .says("python3-yaml needs libyaml-0-2");
-    image_of(&project, "packages = [\"greet\"]\nforbid = [\"systemd\", \"libyaml-*\"]");
+        .says("greet needs libyaml-0-2");
+    image_of(&project, "packages = [\"greet\"]\nforbid = [\"systemd\"]");
     project.run(&["repo"]).ok();
     // A change of the library makes no other builder image.
     project.edit("libyaml/debian/changelog", |text| text.replace("Made.", "Made again."));
