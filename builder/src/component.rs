@@ -179,7 +179,8 @@ async fn read_source(
                 let text = patches::source_package_control(&locked.files.iter().filter_map(blob).collect())?;
                 patches::applied(patches, CONTROL, text)?
             }
-            format => tools::patched_needs(tools::source_control(format, &described)?, patches),
+            Format::Deb => tools::source_control(Format::Deb, &described)?,
+            Format::Rpm => tools::patched_needs(tools::source_control(Format::Rpm, &described)?, patches),
         };
         return Ok((None, Some(locked), Some(control)));
     }
@@ -460,9 +461,9 @@ async fn build_native(
         ("BUILD_KEY".to_string(), inputs.key.short()),
         (tools.options.to_string(), options.join(" ")),
         ("RPM_BUILD_NCPUS".to_string(), jobs),
-        ("BUILD_ENV_NAMES".to_string(), settings.env.keys().map(String::as_str).collect::<Vec<_>>().join(" ")),
+        ("BUILD_VARIABLES".to_string(), settings.env.keys().map(String::as_str).collect::<Vec<_>>().join(" ")),
     ]);
-    env.extend(settings.env.iter().map(|(name, value)| (format!("BUILD_ENV_{name}"), value.clone())));
+    env.extend(settings.env.iter().map(|(name, value)| (format!("BUILD_VARIABLE_{name}"), value.clone())));
     if !settings.profiles.is_empty() {
         env.push(("DEB_BUILD_PROFILES".to_string(), settings.profiles.join(" ")));
     }

@@ -9,7 +9,7 @@
 //! A builder image is one for each set of the distribution's packages, so that a rebuilt library makes no other one.
 //! What depends on that library, over however many packages, is installed with it, before each build.
 
-use crate::tools::dependencies;
+use crate::tools::{names, needs};
 use crate::{PackageSink, Stored};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -37,7 +37,7 @@ pub(crate) fn independent<'a>(
         let stored = packages.get(&locked.sha256)?;
         members.push(stored.ok_or_else(|| Error::new(Class::Repository, format!("{} is not in the repository", locked.id)))?);
     }
-    let mut given: BTreeSet<String> = own.iter().flat_map(|package| names(format, package)).collect();
+    let mut given: BTreeSet<String> = own.iter().flat_map(|package| names(format, package)).map(String::from).collect();
     if format == Format::Rpm && members.iter().any(|member| needs(format, member).any(|name| name.starts_with('/'))) {
         for package in own {
             given.extend(paths(packages, &package.sha256)?);
@@ -58,44 +58,9 @@ fn free_of(format: Format, members: &[Stored], mut given: BTreeSet<String>) -> V
         }
         for at in bound {
             free[at] = false;
-            given.extend(names(format, &members[at]));
+            given.extend(names(format, &members[at]).map(String::from));
         }
     }
-}
-
-/// What a package is found by: its name, and what it provides.
-pub(crate) fn names(format: Format, package: &Stored) -> Vec<String> {
-    let (separator, bare_name) = dependencies(format);
-    let provided = package.fields.get("Provides").into_iter().flat_map(|provides| provides.split(separator));
-    let provided = provided.map(|clause| bare_name(clause.trim()).to_string());
-    provided.chain([package.id.name.clone()]).filter(|name| !name.is_empty()).collect()
-}
-
-/// The names in what a package needs, those of alternatives too.
-pub(crate) fn needs(format: Format, package: &Stored) -> impl Iterator<Item = &str> {
-    let (separator, bare_name) = dependencies(format);
-    let fields: &[&str] = match format {
-        Format::Deb => &["Pre-Depends", "Depends"],
-        Format::Rpm => &["Requires"],
-    };
-    let clauses = fields.iter().filter_map(|field| package.fields.get(*field)).flat_map(move |clauses| clauses.split(separator));
-    clauses.flat_map(move |clause| {
-        // Of `(a >= 1 or b)` each word, as if all of them were names.
-        let is_rich = format == Format::Rpm && clause.trim().starts_with('(');
-        let words = clause.split(move |c: char| if is_rich { c.is_whitespace() } else { c == '|' });
-        words.map(move |word| if is_rich { without_brackets(word) } else { bare_name(word.trim()) })
-    })
-}
-
-/// `python3dist(x)` of `((python3dist(x)`, and of `python3dist(x))`.
-fn without_brackets(word: &str) -> &str {
-    let mut word = word.trim_start_matches('(');
-    while word.matches(')').count() > word.matches('(').count()
-        && let Some(shorter) = word.strip_suffix(')')
-    {
-        word = shorter;
-    }
-    word
 }
 
 /// The paths of an rpm's files, which others may ask for instead of a name.

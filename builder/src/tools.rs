@@ -44,7 +44,7 @@ const DEB: Tools = Tools {
     fetch_source: include_str!("../scripts/deb/fetch-source.sh"),
     install: include_str!("../scripts/deb/install.sh"),
     names: include_str!("../scripts/deb/names.sh"),
-    native: include_str!("../scripts/deb/native.sh"),
+    native: concat!(include_str!("../scripts/environment.sh"), include_str!("../scripts/deb/native.sh")),
     upgrades: include_str!("../scripts/deb/upgrades.sh"),
     question_file: "var/cache/twostage/control/debian/control",
     question: ["build-dep", "/var/cache/twostage/control"],
@@ -64,7 +64,7 @@ const RPM: Tools = Tools {
     fetch_source: include_str!("../scripts/rpm/fetch-source.sh"),
     install: include_str!("../scripts/rpm/install.sh"),
     names: include_str!("../scripts/rpm/names.sh"),
-    native: include_str!("../scripts/rpm/native.sh"),
+    native: concat!(include_str!("../scripts/environment.sh"), include_str!("../scripts/rpm/native.sh")),
     upgrades: include_str!("../scripts/rpm/upgrades.sh"),
     question_file: "var/cache/twostage/control/twostage.spec",
     question: ["build-dep", "/var/cache/twostage/control/twostage.spec"],
@@ -236,16 +236,11 @@ pub(crate) fn content_digest(path: &Path, package: fs::File, suffix: &str) -> Re
 /// the names of those own packages.
 pub fn external(format: Format, roots: &[String], own: &[Stored]) -> Vec<String> {
     let (separator, bare_name) = dependencies(format);
-    let needs = match format {
-        Format::Deb => ["Pre-Depends", "Depends"].as_slice(),
-        Format::Rpm => ["Requires"].as_slice(),
-    };
     let alternatives = |clause: &str| clause.split('|').map(str::to_string).collect::<Vec<_>>();
     let mut by_name: BTreeMap<&str, Vec<&Stored>> = BTreeMap::new();
     for package in own {
-        by_name.entry(&package.id.name).or_default().push(package);
-        for provided in package.fields.get("Provides").into_iter().flat_map(|provides| provides.split(separator)) {
-            by_name.entry(bare_name(provided)).or_default().push(package);
+        for name in names(format, package) {
+            by_name.entry(name).or_default().push(package);
         }
     }
     let mut left: Vec<String> = roots.to_vec();
@@ -260,7 +255,7 @@ pub fn external(format: Format, roots: &[String], own: &[Stored]) -> Vec<String>
             for package in ours {
                 if seen.insert(package.sha256) {
                     outside.insert(format!("own {}", package.id.name));
-                    left.extend(needs.iter().filter_map(|field| package.fields.get(*field).cloned()));
+                    left.extend(need_fields(format).iter().filter_map(|field| package.fields.get(*field).cloned()));
                 }
             }
         }
@@ -269,12 +264,55 @@ pub fn external(format: Format, roots: &[String], own: &[Stored]) -> Vec<String>
 }
 
 /// How a list of dependencies is separated, and what takes the name out of one of them.
-pub(crate) fn dependencies(format: Format) -> (char, fn(&str) -> &str) {
+fn dependencies(format: Format) -> (char, fn(&str) -> &str) {
     match format {
         Format::Deb => (',', apt::bare_name),
         // One a line: some have commas in them.
         Format::Rpm => ('\n', dnf::bare_name),
     }
+}
+
+/// The fields of a package that say what it needs to be used.
+fn need_fields(format: Format) -> &'static [&'static str] {
+    match format {
+        Format::Deb => &["Pre-Depends", "Depends"],
+        Format::Rpm => &["Requires"],
+    }
+}
+
+/// What a package is found by: its name, and what it provides.
+pub(crate) fn names(format: Format, package: &Stored) -> impl Iterator<Item = &str> {
+    let (separator, bare_name) = dependencies(format);
+    let provided = package.fields.get("Provides").into_iter().flat_map(move |provides| provides.split(separator));
+    let provided = provided.map(move |clause| bare_name(clause.trim()));
+    std::iter::once(package.id.name.as_str()).chain(provided).filter(|name| !name.is_empty())
+}
+
+/// The names in what a package needs, those of alternatives too.
+pub(crate) fn needs(format: Format, package: &Stored) -> impl Iterator<Item = &str> {
+    need_fields(format).iter().filter_map(|field| package.fields.get(*field)).flat_map(move |clauses| clause_names(format, clauses))
+}
+
+/// The names in a list of clauses, those of alternatives too.
+pub(crate) fn clause_names(format: Format, clauses: &str) -> impl Iterator<Item = &str> {
+    let (separator, bare_name) = dependencies(format);
+    clauses.split(separator).flat_map(move |clause| {
+        // Of `(a >= 1 or b)` each word, as if all of them were names.
+        let is_rich = format == Format::Rpm && clause.trim().starts_with('(');
+        let words = clause.split(move |c: char| if is_rich { c.is_whitespace() } else { c == '|' });
+        words.map(move |word| if is_rich { without_brackets(word) } else { bare_name(word.trim()) })
+    })
+}
+
+/// `python3dist(x)` of `((python3dist(x)`, and of `python3dist(x))`.
+fn without_brackets(word: &str) -> &str {
+    let mut word = word.trim_start_matches('(');
+    while word.matches(')').count() > word.matches('(').count()
+        && let Some(shorter) = word.strip_suffix(')')
+    {
+        word = shorter;
+    }
+    word
 }
 
 /// The names of those packages that provide `name` without being called so.
@@ -391,5 +429,15 @@ pub(crate) mod tests {
             external(Format::Rpm, &["greet".into(), "make >= 4".into()], &[lib, greet]),
             ["(a or b, c)", "/bin/sh", "libc.so.6()(64bit)", "make >= 4", "own greet", "own libgreet"]
         );
+    }
+
+    #[test]
+    fn what_a_patch_of_a_spec_file_adds_is_needed_and_what_it_takes_away_is_not() {
+        let spec = "Name: source\nBuildRequires: gtk3-devel\nBuildRequires: gcc >= 12\n%description\n";
+        let patch = "--- a/x.spec\n+++ b/x.spec\n@@ -1,2 +1,3 @@\n-BuildRequires: gtk3-devel, meson\n+BuildRequires: meson\n+BuildRequires:  cairo-devel\n Name: x\n\
+                     --- a/doc/y.spec\n+++ b/doc/y.spec\n@@ -1 +1 @@\n-BuildRequires: gcc >= 12\n+BuildRequires: clang\n";
+        let patch = Patch::new("000-x.patch".into(), "x.patch".into(), patch.as_bytes().to_vec());
+        let expected = "Name: source\nBuildRequires: gcc >= 12\nBuildRequires: cairo-devel\nBuildRequires: meson\n%description\n";
+        assert_eq!(patched_needs(spec.into(), &[patch]), expected);
     }
 }

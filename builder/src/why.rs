@@ -1,14 +1,14 @@
 //! Why a package is in a closure: who needs it, from one that was asked for.
 
 use crate::Stored;
-use crate::independent::{names, needs};
+use crate::tools::{clause_names, names, needs};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use twostage_model::Format;
 
 /// The shortest chain of packages from one that is asked for to `target`, both in it; nothing where none of those that are
-/// asked for leads there. `roots` are names, or clauses that begin with one.
+/// asked for leads there. `roots` are names, or clauses as a package has them.
 pub fn chain(format: Format, members: &[Stored], roots: &[String], target: &str) -> Option<Vec<String>> {
-    let mut givers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut givers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, member) in members.iter().enumerate() {
         for name in names(format, member) {
             givers.entry(name).or_default().push(at);
@@ -17,8 +17,7 @@ pub fn chain(format: Format, members: &[Stored], roots: &[String], target: &str)
     let givers_of = |name: &str| givers.get(name).cloned().unwrap_or_default();
     let mut seen = BTreeSet::new();
     let mut left: VecDeque<Vec<usize>> = VecDeque::new();
-    let bare = |root: &String| root.split([' ', ':', ',', '|', '(']).next().unwrap_or_default().to_string();
-    for at in roots.iter().flat_map(|root| givers_of(&bare(root))) {
+    for at in roots.iter().flat_map(|root| clause_names(format, root)).flat_map(givers_of) {
         if seen.insert(at) {
             left.push_back(vec![at]);
         }
@@ -71,5 +70,20 @@ mod tests {
         assert_eq!(told.as_deref(), Some("panel needs dconf, which needs dbus-user-session, which needs libpam-systemd"));
         assert_eq!(why("panel").map(|chain| sentence(&chain)).as_deref(), Some("panel was asked for"));
         assert_eq!(why("other"), None);
+    }
+
+    #[test]
+    fn what_a_build_asks_for_may_be_a_capability_or_an_alternative() {
+        let mut cairo = own("cairo-devel", "");
+        cairo.fields = BTreeMap::from(
+            [("Provides", "pkgconfig(cairo) = 1.18"), ("Requires", "libX11")].map(|(name, value)| (name.to_string(), value.to_string())),
+        );
+        let rpms = [cairo, own("libX11", "")];
+        let told = |roots: &[&str]| chain(Format::Rpm, &rpms, &roots.iter().map(|root| (*root).to_string()).collect::<Vec<_>>(), "libX11");
+        for root in ["pkgconfig(cairo) >= 1.10", "(pkgconfig(cairo) or gtk)"] {
+            assert_eq!(told(&[root]), Some(vec!["cairo-devel".into(), "libX11".into()]), "{root}");
+        }
+        let debs = [own("mailcap", "")];
+        assert!(chain(Format::Deb, &debs, &["mime-support | mailcap (>= 3)".into()], "mailcap").is_some());
     }
 }

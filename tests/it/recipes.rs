@@ -64,7 +64,7 @@ const PACKAGING: &str = r#"--- a/debian/control
 +	dh_auto_install -- MAKEINFO=:
 +	mkdir -p debian/hello/usr/share/hello
 +	figlet hi > debian/hello/usr/share/hello/banner
-+	echo "$$FROM $(DEB_BUILD_OPTIONS)" >> debian/hello/usr/share/hello/banner
++	echo "$$FROM $$NAMES $$name $(DEB_BUILD_OPTIONS)" >> debian/hello/usr/share/hello/banner
 +
  override_dh_installdocs:
  	dh_installdocs NEWS
@@ -79,7 +79,7 @@ fn the_distributions_own_source_is_patched_built_published_with_sources_and_inst
     project.write("patches/greeting.patch", &format!("{GREETING}{PACKAGING}"));
     tool("touch", &["--date", "2026-02-03 04:05:06 UTC", &project.join("patches/greeting.patch").to_string_lossy()]).ok();
     let table = "name = \"hello\"\nsource = { distribution = \"hello\" }\npatches = [\"patches/greeting.patch\"]\noptions = [\"nocheck\"]\n\
-                 profiles = [\"nodoc\"]\nenv = { FROM = \"from $HOME & co\" }\nparallel = 3\n";
+                 profiles = [\"nodoc\"]\nenv = { FROM = \"from $HOME & co\", NAMES = \"two words\", name = \"a; b\" }\nparallel = 3\n";
     add_component(&project, table);
     image_of(&project, "packages = [\"hello\"]\ncheck = [\"hello\"]");
     let built = project.run(&["repo"]).ok();
@@ -100,7 +100,7 @@ fn the_distributions_own_source_is_patched_built_published_with_sources_and_inst
     project.run(&["runtime"]).ok();
     assert_eq!(docker(&["run", "--rm", &project.image, "hello"]).ok().out, "Patched and built again.\n");
     let banner = docker(&["run", "--rm", &project.image, "cat", "/usr/share/hello/banner"]).ok().out;
-    assert!(banner.ends_with("\nfrom $HOME & co nocheck nodoc parallel=3\n"), "{banner}");
+    assert!(banner.ends_with("\nfrom $HOME & co two words a; b nocheck nodoc parallel=3\n"), "{banner}");
     let installed = installed(&project);
     assert!(installed.iter().any(|name| name == "hello") && !installed.iter().any(|name| name.ends_with("-dbgsym")), "{installed:?}");
 

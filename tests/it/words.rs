@@ -33,7 +33,7 @@ const CALLS: [&str; 16] = [
 const CODE: [&str; 9] =
     ["src", "beneath/src", "builder/src", "engine/src", "image/src", "model/src", "package/src", "reposerver/src", "runtime-templates/src"];
 /// Folders of scripts that run in containers, and of the text that becomes a Dockerfile.
-const SCRIPTS: [&str; 3] = ["builder/scripts/deb", "builder/scripts/rpm", "runtime-templates/templates"];
+const SCRIPTS: [&str; 2] = ["builder/scripts", "runtime-templates/templates"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -1,14 +1,6 @@
 # Builds one component from /build/src (a tree with debian/) or /build/source (a .dsc and its
-# files). VERSION_MARK, VERSION_MARK_UBUNTU, VERSION_MARK_DERIVED, VERSION_KEY, SOURCE_DATE_EPOCH, DEB_BUILD_OPTIONS and BUILD_KEY
-# come in; packages and the source package go to /build/out.
-# build_environment: gives the build the variables that the project says. Their names are in $BUILD_ENV_NAMES.
-build_environment() {
-    for name in $BUILD_ENV_NAMES; do
-        eval "export $name=\"\$BUILD_ENV_$name\""
-        unset "BUILD_ENV_$name"
-    done
-    unset BUILD_ENV_NAMES
-}
+# files). VERSION_MARK, VERSION_MARK_UBUNTU, VERSION_MARK_DERIVED, VERSION_KEY, SOURCE_DATE_EPOCH, DEB_BUILD_OPTIONS,
+# DEB_BUILD_PROFILES and BUILD_KEY come in; packages and the source package go to /build/out.
 mkdir -p /build/out
 if [ -d /build/source ]; then dpkg-source --no-check --extract /build/source/*.dsc /build/src; cp /build/source/*.orig*.tar.* /build 2>/dev/null || :; fi
 cd /build/src
@@ -74,7 +66,6 @@ case $format in
 esac
 export HOME=/build/home LC_ALL=C.UTF-8
 unset APT_CONFIG
-build_environment
 if [ -d /build/source ] && [ ! -e /build/patches ] && [ ! -e /build/packaging ]; then
     # The distribution's own source, as it is: it is published as it is, and each package says that it comes from
     # it, as Debian's binary rebuilds do (deb-src-control(5), "Source: name (version)").
@@ -82,10 +73,10 @@ if [ -d /build/source ] && [ ! -e /build/patches ] && [ ! -e /build/packaging ];
     printf '#!/bin/sh\nexec /usr/bin/dpkg-gencontrol "-DSource=%s (%s)" "$@"\n' "$source" "$version" > /build/bin/dpkg-gencontrol
     chmod 755 /build/bin/dpkg-gencontrol
     export PATH="/build/bin:$PATH"
-    dpkg-buildpackage --unsigned-changes --build=binary
+    with_environment dpkg-buildpackage --unsigned-changes --build=binary
     cp /build/source/* /build/out
 else
-    dpkg-buildpackage --unsigned-source --unsigned-changes --build=full
+    with_environment dpkg-buildpackage --unsigned-source --unsigned-changes --build=full
 fi
 cd /build
 for file in *.deb *.ddeb *.udeb *.dsc *.tar.* *.diff.gz; do

@@ -1,20 +1,12 @@
 # Builds one component from /build/src (a tree with a spec file) or /build/source (a source rpm).
 # VERSION_MARK, VERSION_KEY, SOURCE_DATE_EPOCH, RPM_BUILD_OPTIONS and BUILD_KEY come in; packages and the
 # source package go to /build/out.
-# build_environment: gives the build the variables that the project says. Their names are in $BUILD_ENV_NAMES.
-build_environment() {
-    for name in $BUILD_ENV_NAMES; do
-        eval "export $name=\"\$BUILD_ENV_$name\""
-        unset "BUILD_ENV_$name"
-    done
-    unset BUILD_ENV_NAMES
-}
 export HOME=/build/home
 mkdir -p /build/out /build/home /build/rpm/SOURCES /build/rpm/SPECS
 # The release ends in what a rebuild changes; debug symbols that were named or identified by it would
 # differ although nothing else does.
 build() {
-    rpmbuild --undefine _unique_build_ids --undefine _unique_debug_names --undefine _unique_debug_srcs \
+    with_environment rpmbuild --undefine _unique_build_ids --undefine _unique_debug_names --undefine _unique_debug_srcs \
         --define '_topdir /build/rpm' --define '_buildhost twostage.invalid' --define 'use_source_date_epoch_as_buildtime 1' \
         --define 'clamp_mtime_to_source_date_epoch 1' --define 'source_date_epoch_from_changelog 0' \
         --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' "$@"
@@ -80,7 +72,6 @@ if [ -e /build/needs ]; then
     HOME=$T with_build_requires "$spec" add
 fi
 cd /build
-build_environment
 set -f
 # shellcheck disable=SC2086 # options are words, and no patterns
 build -ba $RPM_BUILD_OPTIONS -- "$spec"
