@@ -119,6 +119,11 @@ impl Channels {
         if channel.is_none() { self.check_never_there(name).map(|()| None) } else { Ok(channel) }
     }
 
+    /// [`Channels::channel_now`] of one that has to be there.
+    pub(crate) fn there_now(&self, name: &str) -> Result<Channel> {
+        self.channel_now(name)?.ok_or_else(|| no_channel(name))
+    }
+
     /// A channel's file comes before its history, so one with a history and no file has lost that.
     fn check_never_there(&self, name: &str) -> Result<()> {
         if !disk::is_folder(&self.history_folder(name))? {
@@ -250,6 +255,10 @@ impl Channels {
     fn history_folder(&self, channel: &str) -> PathBuf {
         self.root.join("history").join(channel)
     }
+}
+
+pub(crate) fn no_channel(name: &str) -> Error {
+    Error::new(Class::Repository, format!("there is no channel {name}")).hint("`twostage channel` lists all")
 }
 
 /// What mends a channel.

@@ -46,6 +46,8 @@ impl RepositoryFolder {
 
     /// Takes the publishers' lock, waiting for it.
     pub(crate) fn hold(&self) -> Result<Held<'_>> {
+        // The scratch folder comes before the lock where it can be made; what is only looked at needs none.
+        let _ = self.scratch();
         let file = disk::publish_lock(&self.path)?;
         self.holding.store(true, Ordering::SeqCst);
         Ok(Held { folder: self, _file: file })

@@ -10,6 +10,7 @@
 //! A repair looks twice. What is wrong the first time and not the second was mended; what is wrong the second time is lost.
 
 use crate::catalog::compact;
+use crate::channel::no_channel;
 use crate::gc::walk;
 use crate::pins::{Pin, Reason};
 use crate::repair::Repaired;
@@ -159,12 +160,11 @@ impl Repository {
             true if disk::named(&self.signing.key_path())?.is_some() || self.signing.signer()?.is_some() => Some(self.signing.key(now)),
             _ => None,
         };
-        let _ = self.root.scratch();
         let _held = self.root.hold()?;
         if let Some(name) = channel
             && !self.channels.names()?.iter().any(|there| there == name)
         {
-            return Err(Error::new(Class::Repository, format!("there is no channel {name}")).hint("`twostage channel` lists all"));
+            return Err(no_channel(name));
         }
         let before = self.look(channel)?;
         let mut checked = Checked { files: before.files, bytes: before.bytes, ..Checked::default() };

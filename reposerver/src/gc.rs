@@ -164,7 +164,6 @@ impl Repository {
     /// # Errors
     /// A channel, an earlier state or a pin cannot be read, so that it is not known what it needs; or the machine says no.
     pub fn waste(&self, needs: &Needs) -> Result<Plan> {
-        let _ = self.root.scratch();
         let _held = self.root.hold()?;
         self.plan(needs)
     }
@@ -174,7 +173,6 @@ impl Repository {
     /// # Errors
     /// As of [`Repository::waste`]; nothing is freed then. Or something cannot be removed.
     pub fn free(&self, needs: &Needs) -> Result<Plan> {
-        let _ = self.root.scratch();
         let _held = self.root.hold()?;
         // The names of what goes are in a file of their own from now on.
         self.check_names(&[], None, None)?;

@@ -20,13 +20,14 @@ use crate::folder::RepositoryFolder;
 use crate::{Channel, Pool, PoolPackage, Repository, Signing, disk, lock, workers};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
-use twostage_model::{Class, DigestMap, DigestSet, Error, Hasher, Result, Sha256};
+use twostage_model::{Class, DigestMap, DigestSet, Error, Result, Sha256};
+use twostage_package::rpm::prefix;
 
 /// How long a file counts as verified in one process: a disk may lose a byte and no stamp changes.
 const TRUSTED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -436,31 +437,12 @@ impl RepositoryFolder {
 }
 
 impl Wanted {
-    fn is(&self, file: &File) -> io::Result<bool> {
-        let (part, whole) = hashed(file, self.skip, self.whole.is_some())?;
+    /// The file is at its start before and after.
+    fn is(&self, mut file: &File) -> io::Result<bool> {
+        let (part, whole) = prefix::hashed(file, self.skip, self.whole.is_some())?;
+        file.rewind()?;
         Ok(part == self.sha256 && whole == self.whole)
     }
-}
-
-/// The digest of what follows the first `skip` bytes of a file; and of all of it, where that is asked for.
-pub(crate) fn hashed(file: &File, skip: u64, of_all: bool) -> io::Result<(Sha256, Option<Sha256>)> {
-    let (mut part, mut whole) = (Hasher::default(), Hasher::default());
-    let (mut buffer, mut at) = (vec![0; 256 << 10], 0_u64);
-    loop {
-        let read = match file.read_at(&mut buffer, at) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        let skipped = usize::try_from(skip.saturating_sub(at)).unwrap_or(usize::MAX).min(read);
-        part.update(&buffer[skipped..read]);
-        if of_all {
-            whole.update(&buffer[..read]);
-        }
-        at += read as u64;
-    }
-    Ok((part.finish(), of_all.then(|| whole.finish())))
 }
 
 /// What a package's own file, or one of a source's others, is to be.

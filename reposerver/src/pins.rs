@@ -70,7 +70,6 @@ impl Repository {
     /// There is no such snapshot, not all of it is there, `reason` is none, or it cannot be written.
     pub fn pin(&self, id: &SnapshotId, reason: &str, now: i64) -> Result<bool> {
         check_reason(reason)?;
-        let _ = self.root.scratch();
         let _held = self.root.hold()?;
         let members = self.members_of(id)?;
         let mut pin = match self.pins.pin_of(id)? {

@@ -19,6 +19,7 @@
 
 mod folder;
 
+use crate::channel::no_channel;
 use crate::snapshot::{Signed, Snapshot};
 use crate::{Kind, PoolPackage, Repository, apt, yum};
 use bytes::Bytes;
@@ -167,8 +168,7 @@ impl Repository {
     fn state_of(&self, source: PlainSource<'_>) -> Result<State> {
         let (name, id, signed) = match source {
             PlainSource::Channel(name) => {
-                let none = || Error::new(Class::Repository, format!("there is no channel {name}")).hint("`twostage channel` lists them");
-                let channel = self.channels.get(name)?.ok_or_else(none)?;
+                let channel = self.channels.get(name)?.ok_or_else(|| no_channel(name))?;
                 (name.to_string(), channel.snapshot, Some(channel.signed.clone()))
             }
             PlainSource::Snapshot(id) => ("snapshot".to_string(), *id, None),

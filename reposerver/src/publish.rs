@@ -63,17 +63,15 @@ impl Repository {
         check_channel_name(channel)?;
         let _span = tracing::debug_span!("publish", channel).entered();
         let key = self.signing.key(now)?;
-        // Before the lock where it can be; what is only looked at needs none.
-        let _ = self.root.scratch();
         let _held = self.root.hold()?;
-        self.check_suite(channel)?;
-        self.publish_held(channel, now, &key, change)
+        let old = self.channels.channel_now(channel)?;
+        self.check_suite(channel, old.as_ref())?;
+        self.publish_after(channel, old, now, &key, change)
     }
 
     /// Refuses to change a channel that is for another suite than this repository was opened for.
-    fn check_suite(&self, name: &str) -> Result<()> {
-        // One that is broken says so itself.
-        let Ok(Some(channel)) = self.channels.get(name) else { return Ok(()) };
+    fn check_suite(&self, name: &str, channel: Option<&Channel>) -> Result<()> {
+        let Some(channel) = channel else { return Ok(()) };
         if channel.suite == self.settings.suite {
             return Ok(());
         }
@@ -86,9 +84,20 @@ impl Repository {
         Err(Error::new(Class::Project, what).hint(hint))
     }
 
-    /// [`Repository::publish`] under the lock.
+    /// [`Repository::publish`] under the lock, whatever suite the channel is for.
     pub(crate) fn publish_held(&self, channel: &str, now: i64, key: &Key, change: impl FnOnce(&mut Members)) -> Result<Published> {
-        let old = self.channels.channel_now(channel)?;
+        self.publish_after(channel, self.channels.channel_now(channel)?, now, key, change)
+    }
+
+    /// Makes the state that follows `old`.
+    fn publish_after(
+        &self,
+        channel: &str,
+        old: Option<Channel>,
+        now: i64,
+        key: &Key,
+        change: impl FnOnce(&mut Members),
+    ) -> Result<Published> {
         let mut members = old.as_ref().map(|old| old.members.clone()).unwrap_or_default();
         // What was withdrawn, by somebody who was killed then, leaves with whoever comes first.
         let withdrawn = self.withdrawals.all_withdrawn()?;
@@ -105,12 +114,7 @@ impl Repository {
             && self.snapshots.is_whole_and_current(base, &entries, key)?
             && self.check_names(&[], None, None)?.is_empty()
         {
-            if old.members != members {
-                // The same packages in other groups: nothing that a client could see.
-                self.channels.write_state(channel, &Channel { members, ..old.clone() })?;
-                self.names.add_names("")?;
-            }
-            return Ok(self.published(base.id, Some(old), false));
+            return self.regrouped(channel, old, members);
         }
         let suite = self.suite_of(old.as_ref());
         let names = self.check_names(&entries, base.as_ref().map(|base| &base.members), suite)?;
@@ -125,15 +129,20 @@ impl Repository {
         if let Some(old) = &old
             && self.is_current(old, &snapshot, key, now)
         {
-            if old.members != members {
-                self.channels.write_state(channel, &Channel { members, ..old.clone() })?;
-                self.names.add_names("")?;
-            }
-            return Ok(self.published(snapshot.id, Some(old), false));
+            return self.regrouped(channel, old, members);
         }
         let add = || self.names.add_names(&lines(names.iter().map(|entry| (bound(suite, &entry.file_name()), entry.sha256))));
         self.point(NextState { channel, old: old.as_ref(), snapshot: &snapshot, members, key }, now, add)?;
         Ok(self.published(snapshot.id, old.as_ref(), true))
+    }
+
+    /// The same packages in other groups, or in the same: nothing that a client could see.
+    fn regrouped(&self, channel: &str, old: &Channel, members: Members) -> Result<Published> {
+        if old.members != members {
+            self.channels.write_state(channel, &Channel { members, ..old.clone() })?;
+            self.names.add_names("")?;
+        }
+        Ok(self.published(old.snapshot, Some(old), false))
     }
 
     /// Points a channel to a snapshot that is on disk, an earlier one of its own or another's; a channel that is
@@ -147,10 +156,9 @@ impl Repository {
     pub fn move_channel(&self, channel: &str, id: &SnapshotId, now: i64) -> Result<Published> {
         check_channel_name(channel)?;
         let key = self.signing.key(now)?;
-        let _ = self.root.scratch();
         let _held = self.root.hold()?;
-        self.check_suite(channel)?;
         let old = self.channels.channel_now(channel)?;
+        self.check_suite(channel, old.as_ref())?;
         let then = old.as_ref().map(|old| self.channels.then(channel, old, id)).transpose()?.flatten();
         let members = match then {
             Some(members) => members,

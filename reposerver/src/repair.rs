@@ -3,7 +3,7 @@
 //!
 //! Here everything is hashed, whatever its stamp says.
 
-use crate::channel::{Members, State, repair_hint};
+use crate::channel::{Members, State, no_channel, repair_hint};
 use crate::publish::NextState;
 use crate::sign::Key;
 use crate::snapshot::{MOST_AHEAD, list};
@@ -51,7 +51,6 @@ impl Repository {
         self.pool.forget();
         let mut repaired = Repaired::default();
         let key = self.signing.key(now);
-        let _ = self.root.scratch();
         let _held = self.root.hold()?;
         let done = self.repair_held(channel, now, key, &mut repaired);
         repaired.mended.extend(self.root.mended());
@@ -62,9 +61,7 @@ impl Repository {
     pub(crate) fn repair_held(&self, name: &str, now: i64, key: Result<Arc<Key>>, repaired: &mut Repaired) -> Result<()> {
         let state = match self.channels.channel_now(name) {
             Ok(Some(state)) => state,
-            Ok(None) => {
-                return Err(Error::new(Class::Repository, format!("there is no channel {name}")).hint("`twostage channel` lists all"));
-            }
+            Ok(None) => return Err(no_channel(name)),
             Err(error) if error.is_unread() => return Err(error),
             Err(error) => match self.newest_state(name)? {
                 Some(state) => {
@@ -229,10 +226,8 @@ impl Repository {
     pub fn redate(&self, channel: &str, now: i64) -> Result<Published> {
         check_channel_name(channel)?;
         let key = self.signing.key(now)?;
-        let _ = self.root.scratch();
         let _held = self.root.hold()?;
-        let old =
-            self.channels.channel_now(channel)?.ok_or_else(|| Error::new(Class::Repository, format!("there is no channel {channel}")))?;
+        let old = self.channels.there_now(channel)?;
         let entries = self.whole_entries(old.members.values().flatten())?;
         let snapshot = self.snapshots.persist_again(&old.snapshot, &entries, now)?;
         let changed = old.date > now.saturating_add(MOST_AHEAD);
@@ -257,10 +252,8 @@ impl Repository {
     pub fn renew(&self, channel: &str, now: i64) -> Result<Published> {
         check_channel_name(channel)?;
         let key = self.signing.key(now)?;
-        let _ = self.root.scratch();
         let _held = self.root.hold()?;
-        let old =
-            self.channels.channel_now(channel)?.ok_or_else(|| Error::new(Class::Repository, format!("there is no channel {channel}")))?;
+        let old = self.channels.there_now(channel)?;
         let damaged = |cause: Error| {
             let what = format!("channel {channel} is not signed anew: its snapshot {} is damaged", old.snapshot.short());
             if cause.is_machine() { cause } else { Error::new(Class::Repository, what).because(cause).hint(repair_hint(channel)) }
@@ -292,7 +285,6 @@ impl Repository {
     pub fn rekey(&self, now: i64) -> Result<(String, Vec<String>)> {
         let key = self.signing.read_or_make_key(now, false)?;
         *crate::lock(&self.signing.key) = Some(Arc::clone(&key));
-        let _ = self.root.scratch();
         let _held = self.root.hold()?;
         let names = self.channels.names()?;
         // One channel that is broken keeps no other from its signature.

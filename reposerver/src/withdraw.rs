@@ -162,7 +162,6 @@ impl Repository {
             Err(error) if error.is_unread() => return Err(error),
             key => key,
         };
-        let _ = self.root.scratch();
         let _held = self.root.hold()?;
         let mut all: BTreeMap<Sha256, String> = things.iter().cloned().collect();
         self.add_files_of_sources(&mut all)?;

@@ -23,10 +23,7 @@ pub fn run(arguments: &Channel, project: &ProjectArgs, output: &Output) -> Resul
 
 fn list(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()> {
     let repository = Session::open_shared(project, output)?.repository;
-    let names = match name {
-        Some(name) => vec![name.to_string()],
-        None => repository.channels().names()?,
-    };
+    let names = meant(&repository, name)?;
     let (mut lines, mut values) = (Vec::new(), Vec::new());
     let mut broken = None;
     for name in names {
@@ -153,10 +150,7 @@ pub fn word(published: &Published, changed: &'static str, output: &Output) -> &'
 fn renew(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let repository = &session.repository;
-    let names = match name {
-        Some(name) => vec![name.to_string()],
-        None => repository.channels().names()?,
-    };
+    let names = meant(repository, name)?;
     let (mut lines, mut values, mut broken) = (Vec::new(), Vec::new(), None);
     for name in names {
         // One channel that is broken keeps no other from its signature.
@@ -207,10 +201,7 @@ fn rekey(project: &ProjectArgs, output: &Output) -> Result<()> {
 fn repair(name: Option<&str>, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let repository = &session.repository;
-    let names = match name {
-        Some(name) => vec![name.to_string()],
-        None => repository.channels().names()?,
-    };
+    let names = meant(repository, name)?;
     let (mut lines, mut values, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     for name in &names {
         let repaired = repository.repair(name, session.now)?;
@@ -278,6 +269,11 @@ fn named(repository: &Repository) -> Result<BTreeSet<SnapshotId>> {
         }
     }
     Ok(named)
+}
+
+/// The channel that is named, or all.
+fn meant(repository: &Repository, name: Option<&str>) -> Result<Vec<String>> {
+    name.map_or_else(|| repository.channels().names(), |name| Ok(vec![name.to_string()]))
 }
 
 fn no_channel(repository: &Repository, name: &str) -> Error {

@@ -174,22 +174,30 @@ pub fn digests(file: &mut (impl Read + Seek)) -> io::Result<(Option<Sha256>, Sha
     file.take((LEAD + INTRO) as u64).read_to_end(&mut start)?;
     let prefix = length(&start);
     file.rewind()?;
-    let (mut whole, mut part) = (Hasher::default(), Hasher::default());
-    let (mut buffer, mut left) = (vec![0; 256 << 10], prefix.unwrap_or(u64::MAX));
+    let (part, whole) = hashed(file, prefix.unwrap_or(0), prefix.is_some())?;
+    Ok((prefix.map(|_| part), whole.unwrap_or(part)))
+}
+
+/// The digest of what follows the first `skip` bytes; and of all of it, where that is asked for.
+pub fn hashed(mut input: impl Read, skip: u64, of_all: bool) -> io::Result<(Sha256, Option<Sha256>)> {
+    let (mut part, mut whole) = (Hasher::default(), Hasher::default());
+    let (mut buffer, mut left) = (vec![0; 256 << 10], skip);
     loop {
-        let got = match file.read(&mut buffer) {
+        let read = match input.read(&mut buffer) {
             Ok(0) => break,
-            Ok(got) => got,
+            Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        let bytes = buffer.get(..got).unwrap_or_default();
-        whole.update(bytes);
-        let skip = usize::try_from(left).unwrap_or(usize::MAX).min(got);
-        part.update(bytes.get(skip..).unwrap_or_default());
-        left -= skip as u64;
+        let bytes = buffer.get(..read).unwrap_or_default();
+        let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(read);
+        part.update(bytes.get(skipped..).unwrap_or_default());
+        if of_all {
+            whole.update(bytes);
+        }
+        left -= skipped as u64;
     }
-    Ok((prefix.map(|_| part.finish()), whole.finish()))
+    Ok((part.finish(), of_all.then(|| whole.finish())))
 }
 
 #[cfg(test)]
