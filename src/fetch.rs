@@ -11,7 +11,7 @@
 //! a server out in the world must not send us to this machine, nor into its network ([`may_lead`]).
 
 use std::io::{self, Read, Write as _};
-use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs as _};
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -28,8 +28,6 @@ const ATTEMPTS: u32 = 4;
 const MAX_SAID: u64 = 1 << 20;
 /// Exit statuses of `curl` that another attempt may mend: names, connections, times, cut answers, HTTP/2.
 const PASSING: [i32; 11] = [5, 6, 7, 16, 18, 28, 35, 52, 55, 56, 92];
-/// An address that leads nowhere (RFC 6666): of a host that only the proxy knows, so that `curl` does not look it up.
-const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1);
 /// Exit status of `curl` where a file has more bytes than it may have.
 const TOO_LARGE: i32 = 63;
 
@@ -82,7 +80,7 @@ impl Remote {
         let asked = match (far.is_empty(), addresses.is_empty()) {
             (false, _) => &far[..],
             (true, false) => &addresses,
-            (true, true) => &[IpAddr::V6(NOWHERE)],
+            (true, true) => &[address::NOWHERE],
         };
         let pinned = authority(url).and_then(|(host, port)| pin(&host, port, asked));
         Remote { base: Mutex::new(Base { url: url.trim_end_matches('/').to_string(), addresses, pinned }), nearness }
@@ -226,33 +224,16 @@ impl Remote {
             }
             Some(_) => return Err(refused(format!("{} is nearer to this machine than the source is", shown(to)))),
             // Only the proxy knows where that host is.
-            None if is_proxied => (Vec::new(), pin(&host, port, &[NOWHERE.into()])),
+            None if is_proxied => (Vec::new(), pin(&host, port, &[address::NOWHERE])),
             None => return Err(refused(format!("the address of {host} cannot be found"))),
         };
-        let to = with_user(&base.url, to);
+        let to = address::with_user(&base.url, to);
         // Where all files are elsewhere, not each of them is asked for here first.
         if let Some(moved) = to.strip_suffix(path).and_then(|base| base.strip_suffix('/')) {
             *self.base.lock().unwrap_or_else(PoisonError::into_inner) =
                 Base { url: moved.to_string(), addresses: found, pinned: pinned.clone() };
         }
         Ok(Target { url: to, pinned })
-    }
-}
-
-/// The URL that another one leads to, with the user and password of that if it is the same server's.
-fn with_user(from: &str, to: &str) -> String {
-    let parts = |url: &str| {
-        let (scheme, rest) = url.split_once("://")?;
-        let (user, _) = rest.get(..rest.find(['/', '?', '#']).unwrap_or(rest.len()))?.rsplit_once('@').unwrap_or_default();
-        Some((scheme.to_ascii_lowercase(), user.to_string(), authority(url)?))
-    };
-    match (parts(from), parts(to), to.split_once("://")) {
-        (Some((before, user, here)), Some((after, none, there)), Some((scheme, rest)))
-            if !user.is_empty() && none.is_empty() && before == after && here == there =>
-        {
-            format!("{scheme}://{user}@{rest}")
-        }
-        _ => to.to_string(),
     }
 }
 
@@ -523,26 +504,9 @@ fn is_proxied() -> bool {
 
 /// Host and port of an http or https URL. One with anything in its host that could be read in two ways has none.
 fn authority(url: &str) -> Option<(String, u16)> {
-    let (scheme, rest) = url.split_once("://")?;
-    let usual = match scheme.to_ascii_lowercase().as_str() {
-        "http" => 80,
-        "https" => 443,
-        _ => return None,
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let all = rest.get(..end)?;
-    // Some programs take what is behind it for the path.
-    if all.contains('\\') {
-        return None;
-    }
-    let named = all.rsplit_once('@').map_or(all, |(_, host)| host);
-    let (host, port) = match named.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-        _ => (named, usual),
-    };
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
-    let is_bracketed = host.starts_with('[') && host.ends_with(']');
-    (!host.is_empty() && host.chars().all(is_plain) && (is_bracketed || !host.contains(':'))).then(|| (host.to_ascii_lowercase(), port))
+    let host = address::host(url)?;
+    let name = if host.name.contains(':') { format!("[{}]", host.name) } else { host.name.to_ascii_lowercase() };
+    Some((name, host.port))
 }
 
 #[cfg(test)]
@@ -623,23 +587,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_password_goes_to_the_server_that_it_is_for_only() {
-        assert_eq!(with_user("http://me:x@h/a", "http://H:80/b"), "http://me:x@H:80/b");
-        assert_eq!(with_user("http://me:x@h/a", "http://you@h/b?c@d"), "http://you@h/b?c@d");
-        assert_eq!(with_user("http://h/a@b", "http://h/b"), "http://h/b");
-        for other in ["https://h/b", "http://h:81/b", "http://i/b", "file:///b"] {
-            assert_eq!(with_user("http://me:x@h/a", other), other);
-        }
-        let remote = Remote::at("http://me:x@deb.invalid/debian/", vec![ip("93.184.216.34")]);
-        assert_eq!(
-            remote.follow("a.deb", "http://deb.invalid/new/a.deb", &mut 0).expect("it may").url,
-            "http://me:x@deb.invalid/new/a.deb"
-        );
-        assert_eq!(remote.base().url, "http://me:x@deb.invalid/new", "and so does all that follows");
-        assert_eq!(remote.follow("a.deb", "https://deb.invalid/a.deb", &mut 0).expect("it may").url, "https://deb.invalid/a.deb");
-    }
-
     /// What only the proxy knows is left to it, and `curl` looks nothing up.
     #[test]
     fn a_proxy_needs_no_names_of_ours() {
@@ -679,6 +626,17 @@ mod tests {
         second.join().expect("asked once");
         let lost = Remote::at("http://deb.invalid", Vec::new()).get("x", 10).unwrap_err();
         assert_eq!(lost.causes(), ["the address of deb.invalid cannot be found"]);
+    }
+
+    #[test]
+    fn a_password_goes_to_the_server_that_it_is_for_only() {
+        let remote = Remote::at("http://me:x@deb.invalid/debian/", vec![ip("93.184.216.34")]);
+        assert_eq!(
+            remote.follow("a.deb", "http://deb.invalid/new/a.deb", &mut 0).expect("it may").url,
+            "http://me:x@deb.invalid/new/a.deb"
+        );
+        assert_eq!(remote.base().url, "http://me:x@deb.invalid/new", "and so does all that follows");
+        assert_eq!(remote.follow("a.deb", "https://deb.invalid/a.deb", &mut 0).expect("it may").url, "https://deb.invalid/a.deb");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where what ADD names by a URL may be: not on this machine's own addresses, nor where a cloud tells its machines their
 //! keys. A Dockerfile is a stranger's, and what listens there is for this machine only.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use twostage_model::address;
 
 /// What a build's URLs may lead to.
@@ -53,57 +53,10 @@ fn own(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The host of a URL of http or https.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Host<'u> {
-    /// Its name or address, without brackets.
-    pub name: &'u str,
-    pub port: u16,
-    /// User and password, with the `@`.
-    pub user: &'u str,
-}
-
-/// Takes the host out of a URL; none where `curl` might read another one than we do, so that what is checked is what is
-/// asked.
-pub fn host(url: &str) -> Option<Host<'_>> {
-    let (scheme, rest) = url.split_once("://")?;
-    let usual = match () {
-        () if scheme.eq_ignore_ascii_case("http") => 80,
-        () if scheme.eq_ignore_ascii_case("https") => 443,
-        () => return None,
-    };
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    let (user, place) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
-    let strange = |c: char| c == '\\' || !c.is_ascii_graphic();
-    if user.matches('@').count() > 1 || user.contains(strange) {
-        return None;
-    }
-    let (name, port) = match place.strip_prefix('[') {
-        Some(rest) => {
-            let (name, port) = rest.split_once(']')?;
-            name.parse::<Ipv6Addr>().ok()?;
-            (name, if port.is_empty() { "" } else { port.strip_prefix(':')? })
-        }
-        None => {
-            let (name, port) = place.split_once(':').unwrap_or((place, ""));
-            let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-            if name.is_empty() || !name.bytes().all(usual) || name.starts_with(['-', '.']) || name.ends_with('.') {
-                return None;
-            }
-            (name, port)
-        }
-    };
-    let port = match port {
-        "" => usual,
-        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
-        _ => return None,
-    };
-    Some(Host { name, port, user })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
 
     #[test]
     fn this_machine_and_its_cloud_are_refused_however_they_are_written() {
@@ -149,37 +102,5 @@ mod tests {
         let here = Ipv4Addr::LOCALHOST.into();
         assert!(world.refusal(here, 8080).is_none() && world.refusal(here, 8081).is_some());
         assert!(world.refusal(Ipv6Addr::LOCALHOST.into(), 8080).is_some());
-    }
-
-    #[test]
-    fn the_host_of_a_url_is_read_as_curl_reads_it_or_not_at_all() {
-        let of = |url| host(url).map(|host| (host.name, host.port, host.user));
-        assert_eq!(of("http://h/x"), Some(("h", 80, "")));
-        assert_eq!(of("HTTPS://me:a%40b@h.example?x@y"), Some(("h.example", 443, "me:a%40b@")));
-        assert_eq!(of("http://[::1]:8080#x"), Some(("::1", 8080, "")));
-        assert_eq!(of("http://127.1:/"), Some(("127.1", 80, "")));
-        for strange in [
-            "ftp://h/",
-            "file:///etc/passwd",
-            "h/x",
-            "http://",
-            "http:///x",
-            "http://a@b@h/",
-            "http://h\\@x/",
-            "http://h x/",
-            "http://%31/",
-            "http://h./",
-            "http://-x/",
-            "http://[::1/",
-            "http://[::1]x/",
-            "http://[fe80::1%25eth0]/",
-            "http://h:x/",
-            "http://h:+80/",
-            "http://h:70000/",
-            "http://h:80:80/",
-            "http://\u{ff11}/",
-        ] {
-            assert_eq!(of(strange), None, "{strange}");
-        }
     }
 }

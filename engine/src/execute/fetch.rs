@@ -5,19 +5,20 @@
 //! A Dockerfile is a stranger's: its URLs lead to no address that is this machine's own (`address.rs`). So names are looked
 //! up here, `curl` is told the addresses that were checked, and each redirect is a request of its own.
 
-use super::address::{self, Destinations};
+use super::address::Destinations;
 use crate::blocking;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::unix::fs::FileExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::Mutex;
+use twostage_model::address;
 use twostage_model::error::OrFail as _;
 use twostage_model::url::{CURL_ARGUMENTS, curl_config, shown};
 use twostage_model::{Class, Error, HashWrite, Result, Sha256, date};
@@ -31,8 +32,6 @@ const MAX_HEAD: u64 = 1 << 20;
 const MAX_REDIRECTS: u32 = 10;
 /// What a line begins with in which `curl` tells where a URL leads.
 const MOVED: &str = "twostage-moved ";
-/// An address that leads nowhere (RFC 6666).
-const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1);
 const ELSEWHERE: &str = "put the file into the context, or serve it where containers reach it; a build on the network `host` reaches all";
 
 /// What a server said.
@@ -108,7 +107,7 @@ impl Remote {
             };
             match self.ask(&at, url, checked.as_deref()).await? {
                 Answer::File(file) => return Ok(file),
-                Answer::Moved(to) => at = with_user(&at, to),
+                Answer::Moved(to) => at = address::with_user(&at, &to),
             }
         }
         Err(failed().because(format!("Maximum ({MAX_REDIRECTS}) redirects followed")).hint("correct the URL"))
@@ -128,7 +127,7 @@ impl Remote {
         let addresses: Vec<IpAddr> = match tokio::net::lookup_host((name, port)).await {
             Ok(found) => found.map(|socket| socket.ip()).collect(),
             // It is the proxy that knows it, and curl must not ask anew.
-            Err(_) if self.has_proxy() => vec![NOWHERE.into()],
+            Err(_) if self.has_proxy() => vec![address::NOWHERE],
             Err(error) => return Err(format!("Could not resolve host: {name} ({error})")),
         };
         if let Some((refused, what)) = addresses.iter().find_map(|one| Some((one, self.destinations.refusal(*one, port)?))) {
@@ -232,17 +231,6 @@ impl Read for Reading<'_> {
     }
 }
 
-/// The URL that another one leads to, with the user and password of that, if it is the same server's.
-fn with_user(from: &str, to: String) -> String {
-    let (Some(before), Some(after)) = (address::host(from), address::host(&to)) else { return to };
-    let scheme = |url: &str| url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    let same = before.name.eq_ignore_ascii_case(after.name) && before.port == after.port && scheme(from) == scheme(&to);
-    match to.split_once("://") {
-        Some((scheme, rest)) if same && after.user.is_empty() => format!("{scheme}://{}{rest}", before.user),
-        _ => to,
-    }
-}
-
 /// What the last of several answers says of the file's time.
 fn modified(head: &str) -> Option<i64> {
     let mut found = None;
@@ -262,16 +250,6 @@ fn modified(head: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_password_goes_to_the_server_that_it_is_for_only() {
-        let of = |from, to: &str| with_user(from, to.into());
-        assert_eq!(of("http://me:x@h/a", "http://H:80/b"), "http://me:x@H:80/b");
-        assert_eq!(of("http://me:x@h/a", "http://you@h/b"), "http://you@h/b");
-        for other in ["https://h/b", "http://h:81/b", "http://i/b", "file:///b"] {
-            assert_eq!(of("http://me:x@h/a", other), other);
-        }
-    }
 
     #[test]
     fn the_time_is_that_of_the_last_answer() {
