@@ -26,11 +26,11 @@ pub(crate) struct Patch {
     pub(crate) content: Vec<u8>,
     /// What stands before the first file.
     preamble: Vec<u8>,
-    changes: Vec<Change>,
+    changes: Vec<FileChange>,
 }
 
 /// What a patch does to one file.
-struct Change {
+struct FileChange {
     /// Without its first part, as `patch -p1` takes it.
     path: String,
     text: Vec<u8>,
@@ -52,7 +52,7 @@ impl Patch {
             return (None, Some(self.content.clone()));
         }
         let part = |wanted: bool| {
-            let changes: Vec<&Change> = self.changes.iter().filter(|change| is_packaging(&change.path) == wanted).collect();
+            let changes: Vec<&FileChange> = self.changes.iter().filter(|change| is_packaging(&change.path) == wanted).collect();
             let texts = changes.iter().flat_map(|change| &change.text).copied();
             (!changes.is_empty()).then(|| self.preamble.iter().copied().chain(texts).collect::<Vec<u8>>())
         };
@@ -90,8 +90,8 @@ pub(crate) fn applied(patches: &[Patch], path: &str, text: String) -> Result<Str
 }
 
 /// Cuts a patch at the headers of its files. Within a hunk, whose header says how many lines it has, nothing is a header.
-fn cut(content: &[u8]) -> (Vec<u8>, Vec<Change>) {
-    let (mut preamble, mut changes) = (Vec::new(), Vec::<Change>::new());
+fn cut(content: &[u8]) -> (Vec<u8>, Vec<FileChange>) {
+    let (mut preamble, mut changes) = (Vec::new(), Vec::<FileChange>::new());
     let lines: Vec<&[u8]> = content.split_inclusive(|byte| *byte == b'\n').collect();
     // Lines of the hunk that are still to come, of the old file and of the new one; whether the last header has its paths.
     let (mut left, mut has_paths) = ((0_u64, 0_u64), true);
@@ -105,11 +105,11 @@ fn cut(content: &[u8]) -> (Vec<u8>, Vec<Change>) {
                 _ => left = (left.0.saturating_sub(1), left.1.saturating_sub(1)),
             }
         } else if line.starts_with(b"diff ") || line.starts_with(b"Index: ") {
-            changes.push(Change { path: named(line), text: Vec::new() });
+            changes.push(FileChange { path: named(line), text: Vec::new() });
             has_paths = false;
         } else if line.starts_with(b"--- ") && lines.get(at + 1).is_some_and(|next| next.starts_with(b"+++ ")) {
             if has_paths {
-                changes.push(Change { path: String::new(), text: Vec::new() });
+                changes.push(FileChange { path: String::new(), text: Vec::new() });
             }
             let paths = [lines.get(at + 1).copied().unwrap_or_default(), line].map(header_path);
             if let (Some(change), Some(path)) = (changes.last_mut(), paths.into_iter().flatten().next()) {

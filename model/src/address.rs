@@ -38,7 +38,7 @@ pub const NOWHERE: IpAddr = IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1)
 
 /// The host of a URL of http or https.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Host<'u> {
+pub struct UrlHost<'u> {
     /// Its name or address, without brackets.
     pub name: &'u str,
     /// As the URL says, or the usual one of its scheme.
@@ -49,7 +49,7 @@ pub struct Host<'u> {
 
 /// Takes the host out of a URL; none where `curl` might read another one than we do, so that what is checked is what is
 /// asked.
-pub fn host(url: &str) -> Option<Host<'_>> {
+pub fn host(url: &str) -> Option<UrlHost<'_>> {
     let (scheme, rest) = url.split_once("://")?;
     let usual = match () {
         () if scheme.eq_ignore_ascii_case("http") => 80,
@@ -82,7 +82,7 @@ pub fn host(url: &str) -> Option<Host<'_>> {
         digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
         _ => return None,
     };
-    Some(Host { name, port, user })
+    Some(UrlHost { name, port, user })
 }
 
 /// The URL that another one leads to, with the user and password of that, if it is the same server's.

@@ -23,7 +23,7 @@ use crate::channel::no_channel;
 use crate::snapshot::{Signed, Snapshot};
 use crate::{Kind, PoolPackage, Repository, apt, yum};
 use bytes::Bytes;
-use folder::{Place, Writer};
+use folder::{ExportFolder, ExportWriter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub struct PlainExport {
 
 /// When a file is given its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+enum PlainStep {
     /// Its name says its content, so nobody has an earlier one.
     Named,
     /// Indexes under the names that never change, and keys.
@@ -72,7 +72,7 @@ enum Step {
 }
 
 /// The bytes of a file.
-enum Content {
+enum PlainContent {
     Bytes(Bytes),
     /// An index of apt's.
     Index(String, apt::Listed),
@@ -87,16 +87,16 @@ enum Content {
 
 /// A file of an export, its path with `/` below the folder.
 struct PlainFile {
-    step: Step,
+    step: PlainStep,
     path: String,
-    content: Content,
+    content: PlainContent,
     size: u64,
     /// When it was made, in seconds since 1970.
     date: i64,
 }
 
 /// What is said of all that is exported.
-struct State {
+struct PlainState {
     name: String,
     snapshot: Arc<Snapshot>,
     signed: Signed,
@@ -128,12 +128,12 @@ impl Repository {
     ) -> Result<PlainExport> {
         let state = self.state_of(source)?;
         let files = self.plain_files(&state, url)?;
-        let place = Place::open(folder)?;
-        let mut writer = Writer::new(&place)?;
+        let place = ExportFolder::open(folder)?;
+        let mut writer = ExportWriter::new(&place)?;
         for file in &files {
             self.stage(&mut writer, &state, file)?;
         }
-        for step in [Step::Named, Step::Fixed, Step::Root] {
+        for step in [PlainStep::Named, PlainStep::Fixed, PlainStep::Root] {
             writer.give_names(step)?;
         }
         let names: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
@@ -142,7 +142,7 @@ impl Repository {
         for root in roots.iter().filter(|root| !names.contains(root.as_str())) {
             writer.remove(root)?;
         }
-        writer.give_names(Step::Last)?;
+        writer.give_names(PlainStep::Last)?;
         let withdrawn = self.withdrawals.all_withdrawn()?;
         let is_withdrawn =
             |path: &str| path.split('/').nth(2).and_then(|word| word.parse().ok()).is_some_and(|digest| withdrawn.contains(&digest));
@@ -165,7 +165,7 @@ impl Repository {
     }
 
     /// One consistent state of a channel or a snapshot.
-    fn state_of(&self, source: PlainSource<'_>) -> Result<State> {
+    fn state_of(&self, source: PlainSource<'_>) -> Result<PlainState> {
         let (name, id, signed) = match source {
             PlainSource::Channel(name) => {
                 let channel = self.channels.get(name)?.ok_or_else(|| no_channel(name))?;
@@ -176,59 +176,59 @@ impl Repository {
         let gone = || Error::new(Class::Repository, format!("the repository has no snapshot {id}"));
         let snapshot = self.snapshots.stored(&id)?.ok_or_else(gone)?;
         let signed = signed.unwrap_or_else(|| snapshot.signed.clone());
-        Ok(State { name, snapshot, signed })
+        Ok(PlainState { name, snapshot, signed })
     }
 
     /// The files of a state, in order.
-    fn plain_files(&self, state: &State, url: &str) -> Result<Vec<PlainFile>> {
+    fn plain_files(&self, state: &PlainState, url: &str) -> Result<Vec<PlainFile>> {
         let (snapshot, signed) = (&state.snapshot, &state.signed);
         let mut files = Vec::new();
         self.pool_files(snapshot, &mut files)?;
         for (path, listed) in &snapshot.files.apt {
             let (folder, _) = path.rsplit_once('/').unwrap_or(("", path));
             let by_hash = format!("{DISTS}/{folder}/by-hash/SHA256/{}", listed.sha256);
-            for (step, to) in [(Step::Named, by_hash), (Step::Fixed, format!("{DISTS}/{path}"))] {
+            for (step, to) in [(PlainStep::Named, by_hash), (PlainStep::Fixed, format!("{DISTS}/{path}"))] {
                 files.push(PlainFile {
                     step,
                     path: to,
-                    content: Content::Index(path.clone(), *listed),
+                    content: PlainContent::Index(path.clone(), *listed),
                     size: listed.size,
                     date: signed.date,
                 });
             }
         }
-        let mut put = |step: Step, path: String, bytes: Bytes| {
-            files.push(PlainFile { step, path, size: bytes.len() as u64, content: Content::Bytes(bytes), date: signed.date });
+        let mut put = |step: PlainStep, path: String, bytes: Bytes| {
+            files.push(PlainFile { step, path, size: bytes.len() as u64, content: PlainContent::Bytes(bytes), date: signed.date });
         };
         let key = self.signing.public_key()?;
-        put(Step::Fixed, "key.asc".into(), key.clone().into());
+        put(PlainStep::Fixed, "key.asc".into(), key.clone().into());
         for file in snapshot.files.yum.iter().flat_map(|yum| &yum.files) {
             let found = self.snapshots.repodata(snapshot, &file.name)?;
             let (bytes, _) = found.ok_or_else(|| Error::new(Class::Repository, format!("repodata/{} is gone", file.name)))?;
-            put(Step::Named, format!("repodata/{}", file.name), bytes);
+            put(PlainStep::Named, format!("repodata/{}", file.name), bytes);
         }
         let upstream: Vec<&str> = snapshot.files.yum.iter().flat_map(|yum| yum.keys.iter().map(String::as_str)).collect();
         for fingerprint in &upstream {
             let gone = || Error::new(Class::Repository, format!("the key {fingerprint} of those who signed rpms is gone"));
             let armored = self.signing.upstream_key(fingerprint)?.ok_or_else(gone)?;
-            put(Step::Fixed, format!("keys/{fingerprint}.asc"), armored.into());
+            put(PlainStep::Fixed, format!("keys/{fingerprint}.asc"), armored.into());
         }
         // What a client reads first comes last.
-        put(Step::Root, format!("{DISTS}/Release"), signed.release.clone().into());
-        put(Step::Root, format!("{DISTS}/Release.gpg"), signed.release_gpg.clone().into());
-        put(Step::Root, format!("{DISTS}/InRelease"), signed.inrelease.clone().into());
+        put(PlainStep::Root, format!("{DISTS}/Release"), signed.release.clone().into());
+        put(PlainStep::Root, format!("{DISTS}/Release.gpg"), signed.release_gpg.clone().into());
+        put(PlainStep::Root, format!("{DISTS}/InRelease"), signed.inrelease.clone().into());
         if let Some(repomd) = &signed.repomd {
             for (name, text) in REPOMD.into_iter().zip([&repomd.xml, &repomd.asc, &key]).rev() {
-                put(Step::Root, format!("repodata/{name}"), text.clone().into());
+                put(PlainStep::Root, format!("repodata/{name}"), text.clone().into());
             }
         }
-        put(Step::Last, "SHA256SUMS".into(), snapshot.list.clone());
+        put(PlainStep::Last, "SHA256SUMS".into(), snapshot.list.clone());
         let url = url.trim_end_matches('/');
         let has_sources = snapshot.files.apt.contains_key(apt::SOURCES);
-        put(Step::Last, format!("{}.sources", state.name), apt::sources_text(url, has_sources, &key).into());
+        put(PlainStep::Last, format!("{}.sources", state.name), apt::sources_text(url, has_sources, &key).into());
         if signed.repomd.is_some() {
             let text = yum::repo_text(url, url, &state.name, &self.settings.origin, upstream);
-            put(Step::Last, format!("{}.repo", state.name), text.into());
+            put(PlainStep::Last, format!("{}.repo", state.name), text.into());
         }
         files.sort_by_key(|file| file.step);
         Ok(files)
@@ -245,8 +245,8 @@ impl Repository {
             let package = self.pool.package_or_described(&entry.sha256)?;
             let folder = apt::pool_folder(&package.sha256);
             let mut put = |path: String, digest: Sha256, size: u64, head: Bytes, skip: u64| {
-                let content = Content::Pool { package: Arc::clone(&package), digest, head, skip };
-                files.push(PlainFile { step: Step::Named, path, content, size, date: package.date });
+                let content = PlainContent::Pool { package: Arc::clone(&package), digest, head, skip };
+                files.push(PlainFile { step: PlainStep::Named, path, content, size, date: package.date });
             };
             if package.kind.is_rpm() {
                 let ours = snapshot.files.yum.as_ref().map(|yum| yum.fingerprint.as_str());
@@ -267,20 +267,20 @@ impl Repository {
     }
 
     /// Writes a file under a name that nobody knows, unless the folder has it.
-    fn stage(&self, writer: &mut Writer, state: &State, file: &PlainFile) -> Result<()> {
+    fn stage(&self, writer: &mut ExportWriter, state: &PlainState, file: &PlainFile) -> Result<()> {
         // A name that says its content was given to it when it was whole.
-        if file.step == Step::Named && writer.has(&file.path, file.size)? {
+        if file.step == PlainStep::Named && writer.has(&file.path, file.size)? {
             return Ok(());
         }
         let bytes = match &file.content {
-            Content::Bytes(bytes) => bytes.clone(),
-            Content::Index(path, listed) => self.snapshots.index(&state.snapshot, path, listed)?,
-            Content::Pool { package, digest, head, skip } => {
+            PlainContent::Bytes(bytes) => bytes.clone(),
+            PlainContent::Index(path, listed) => self.snapshots.index(&state.snapshot, path, listed)?,
+            PlainContent::Pool { package, digest, head, skip } => {
                 let mut pool = self.pool.open_verified(package, digest)?;
                 return writer.stage_pool(file, head, &mut pool, *skip);
             }
         };
-        if file.step != Step::Named && writer.holds(&file.path, &bytes)? {
+        if file.step != PlainStep::Named && writer.holds(&file.path, &bytes)? {
             return Ok(());
         }
         writer.stage(file, &bytes)

@@ -5,7 +5,7 @@ use crate::assemble::{self, Base, Blocks, Made, Outline, Packing};
 use crate::catalog::{Entry, Rendered};
 use crate::rpms::Served;
 use crate::sign::Key;
-use crate::snapshot::{Files, Held, IndexBody, Signed, Snapshot, Snapshots};
+use crate::snapshot::{Files, HeldIndexes, IndexBody, Signed, Snapshot, Snapshots};
 use crate::{Kind, PoolPackage, disk, lock, pool, workers, yum};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -47,7 +47,7 @@ impl Snapshots {
         let key = self.signing.key(date)?;
         let texts = self.yum_texts(entries, &key)?;
         let earlier = base.and_then(|snapshot| Some(BaseSnapshot { snapshot, blocks: self.blocks_of(&snapshot.id)? }));
-        let mut held = Held::default();
+        let mut held = HeldIndexes::default();
         let apt = self.render_apt(entries, earlier.as_ref(), &mut held)?;
         let yum = self.render_yum(entries, &texts, &key, earlier.as_ref(), &mut held)?;
         let files = Files { apt, yum };
@@ -84,7 +84,12 @@ impl Snapshots {
         is_whole.then(|| fs::read(path).ok().map(Bytes::from)).flatten()
     }
 
-    fn render_apt(&self, entries: &[Arc<Entry>], earlier: Option<&BaseSnapshot<'_>>, held: &mut Held) -> Result<BTreeMap<String, Listed>> {
+    fn render_apt(
+        &self,
+        entries: &[Arc<Entry>],
+        earlier: Option<&BaseSnapshot<'_>>,
+        held: &mut HeldIndexes,
+    ) -> Result<BTreeMap<String, Listed>> {
         let outlines = apt::outlines(entries, &self.settings.architectures);
         let outlines: Vec<_> = outlines.into_iter().map(|(path, outline)| (path, outline, apt::PACKINGS.to_vec())).collect();
         let made = self.assemble_all(&outlines, earlier)?;
@@ -125,7 +130,7 @@ impl Snapshots {
         texts: &[Arc<Rendered>],
         key: &Key,
         earlier: Option<&BaseSnapshot<'_>>,
-        held: &mut Held,
+        held: &mut HeldIndexes,
     ) -> Result<Option<yum::Listing>> {
         let extras: Vec<&Arc<Entry>> = entries.iter().filter(|entry| matches!(entry.kind, Kind::Extra(_))).collect();
         if texts.is_empty() && extras.is_empty() {

@@ -135,12 +135,12 @@ pub(crate) struct Snapshot {
     pub(crate) files: Files,
     pub(crate) signed: Signed,
     /// The index files' bytes, when they are on no disk.
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<HeldIndexes>,
 }
 
 /// Index files that are on no disk yet, or in memory only.
 #[derive(Default)]
-pub(crate) struct Held {
+pub(crate) struct HeldIndexes {
     /// By path below `dists/twostage/`.
     pub(crate) apt: BTreeMap<String, IndexBody>,
     /// By name in `repodata/`.
@@ -317,7 +317,7 @@ impl Snapshots {
             }
             let mut files = snapshot.files.clone();
             if !files.is_current(&key, &self.settings) {
-                let mut held = Held::default();
+                let mut held = HeldIndexes::default();
                 files.yum = self.render_yum(entries, &texts, &key, None, &mut held)?;
                 for (name, body) in &held.yum {
                     self.write_body(&self.repodata_path(&id, name), body)?;

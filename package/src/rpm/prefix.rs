@@ -33,7 +33,7 @@ mod tag {
 
 /// One value of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Value<'a> {
+struct PrefixValue<'a> {
     tag: u32,
     kind: u32,
     count: u32,
@@ -72,7 +72,7 @@ pub fn header_signatures(prefix: &[u8]) -> Result<Vec<Vec<u8>>> {
 }
 
 /// The signatures over the header that are in one value of the signature header, as packets.
-fn over_header(value: &Value<'_>) -> Vec<Vec<u8>> {
+fn over_header(value: &PrefixValue<'_>) -> Vec<Vec<u8>> {
     match value.tag {
         tag::DSA | tag::RSA => vec![value.data.to_vec()],
         // Each string ends with a NUL, the last one too.
@@ -86,8 +86,8 @@ fn over_header(value: &Value<'_>) -> Vec<Vec<u8>> {
 
 /// The values of the signature header in a prefix. The package's reader has checked it, but the
 /// bytes come from the disk again.
-fn entries(prefix: &[u8]) -> Result<Vec<Value<'_>>> {
-    let found = || -> Option<Vec<Value<'_>>> {
+fn entries(prefix: &[u8]) -> Result<Vec<PrefixValue<'_>>> {
+    let found = || -> Option<Vec<PrefixValue<'_>>> {
         let intro = prefix.get(LEAD..LEAD + INTRO).filter(|intro| intro.starts_with(&MAGIC))?;
         let (index, rest) = prefix.get(LEAD + INTRO..)?.split_at_checked((be32(intro, 8) as usize).checked_mul(ENTRY)?)?;
         let store = rest.get(..be32(intro, 12) as usize)?;
@@ -99,7 +99,7 @@ fn entries(prefix: &[u8]) -> Result<Vec<Value<'_>>> {
                 STRING | 8 | 9 => rest.iter().enumerate().filter(|(_, byte)| **byte == 0).nth((count as usize).checked_sub(1)?)?.0 + 1,
                 _ => (count as usize).checked_mul(width(kind))?,
             };
-            values.push(Value { tag, kind, count, data: rest.get(..length)? });
+            values.push(PrefixValue { tag, kind, count, data: rest.get(..length)? });
         }
         Some(values)
     };
@@ -113,11 +113,11 @@ pub fn signed(prefix: &[u8], signatures: &Signatures<'_>, header_sha256: &Sha256
     values.retain(|value| ![tag::REGION, tag::DSA, tag::RSA].contains(&value.tag) && !tag::OTHERS.contains(&value.tag));
     let digest = format!("{header_sha256}\0");
     if !values.iter().any(|value| value.tag == tag::SHA256) {
-        values.push(Value { tag: tag::SHA256, kind: STRING, count: 1, data: digest.as_bytes() });
+        values.push(PrefixValue { tag: tag::SHA256, kind: STRING, count: 1, data: digest.as_bytes() });
     }
     let (tag, both) = if signatures.is_rsa { (tag::RSA, tag::BOTH_RSA) } else { (tag::DSA, tag::BOTH) };
     for (tag, data) in [(tag, Some(signatures.of_header)), (both, signatures.of_both)] {
-        values.extend(data.map(|data| Value { tag, kind: BIN, count: u32::try_from(data.len()).unwrap_or(u32::MAX), data }));
+        values.extend(data.map(|data| PrefixValue { tag, kind: BIN, count: u32::try_from(data.len()).unwrap_or(u32::MAX), data }));
     }
     values.sort_by_key(|value| value.tag);
     let mut made = prefix[..LEAD].to_vec();
@@ -127,7 +127,7 @@ pub fn signed(prefix: &[u8], signatures: &Signatures<'_>, header_sha256: &Sha256
 
 /// An index and a store, as rpmbuild writes them: one region over all values, its trailer behind
 /// them, padded to 8 bytes (`headerExport` in `lib/header.c`, `rpmWriteSignature` in `lib/signature.c`).
-fn signature_header(values: &[Value<'_>]) -> Vec<u8> {
+fn signature_header(values: &[PrefixValue<'_>]) -> Vec<u8> {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let (mut index, mut store) = (Vec::new(), Vec::new());
     for value in values {
@@ -210,9 +210,9 @@ mod tests {
 
     #[test]
     fn a_prefix_keeps_its_digests_and_loses_its_signatures() {
-        let sha1 = Value { tag: 269, kind: STRING, count: 1, data: b"abc\0" };
-        let old = Value { tag: 1002, kind: BIN, count: 3, data: b"old" };
-        let size = Value { tag: 1000, kind: 4, count: 1, data: &[0, 0, 1, 2] };
+        let sha1 = PrefixValue { tag: 269, kind: STRING, count: 1, data: b"abc\0" };
+        let old = PrefixValue { tag: 1002, kind: BIN, count: 3, data: b"old" };
+        let size = PrefixValue { tag: 1000, kind: 4, count: 1, data: &[0, 0, 1, 2] };
         let mut prefix = vec![7; LEAD];
         prefix.extend(signature_header(&[sha1, size, old]));
         assert_eq!(length(&prefix), Some(prefix.len() as u64));
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_prefix_that_is_cut_or_lies_is_refused() {
         let mut prefix = vec![7; LEAD];
-        prefix.extend(signature_header(&[Value { tag: 269, kind: STRING, count: 1, data: b"abc\0" }]));
+        prefix.extend(signature_header(&[PrefixValue { tag: 269, kind: STRING, count: 1, data: b"abc\0" }]));
         for end in 0..prefix.len() - 4 {
             assert!(entries(&prefix[..end]).is_err(), "{end}");
         }

@@ -1,6 +1,6 @@
 //! The folder of an export: whose it is, and how files come into it.
 
-use super::{PlainFile, Step};
+use super::{PlainFile, PlainStep};
 use crate::disk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -27,7 +27,7 @@ const UNFINISHED: &str = ".twostage-unfinished";
 const OURS: [&str; 4] = ["dists", "keys", "pool", "repodata"];
 
 /// A folder that an export is written to, and nobody else's export.
-pub(super) struct Place {
+pub(super) struct ExportFolder {
     /// Where it is written.
     root: PathBuf,
     /// Where it is to be, when that is elsewhere.
@@ -35,12 +35,12 @@ pub(super) struct Place {
     _lock: File,
 }
 
-impl Place {
+impl ExportFolder {
     /// Takes a folder. One that is not there is made under another name, beside it.
-    pub(super) fn open(folder: &Path) -> Result<Place> {
+    pub(super) fn open(folder: &Path) -> Result<ExportFolder> {
         let failed = || format!("cannot write {}", folder.display());
         if folder.is_dir() {
-            return Ok(Place { root: folder.to_path_buf(), to: None, _lock: claim(folder)? });
+            return Ok(ExportFolder { root: folder.to_path_buf(), to: None, _lock: claim(folder)? });
         }
         if fs::symlink_metadata(folder).is_ok() {
             return Err(Error::new(Class::Usage, format!("{} is there, and is no folder", folder.display())).hint("name another one"));
@@ -56,7 +56,7 @@ impl Place {
         if folder.is_dir() || !root.is_dir() {
             return Err(Error::new(Class::System, failed()).because("another export has just written it".to_string()).hint("try again"));
         }
-        Ok(Place { root, to: Some(folder.to_path_buf()), _lock: lock })
+        Ok(ExportFolder { root, to: Some(folder.to_path_buf()), _lock: lock })
     }
 
     /// Gives a new folder its name.
@@ -86,13 +86,13 @@ fn claim(folder: &Path) -> Result<File> {
 
 /// A file that is whole, and has not its name yet.
 struct Staged {
-    step: Step,
+    step: PlainStep,
     from: PathBuf,
     to: String,
 }
 
 /// Writes an export.
-pub(super) struct Writer<'a> {
+pub(super) struct ExportWriter<'a> {
     root: &'a Path,
     unfinished: PathBuf,
     staged: Vec<Staged>,
@@ -103,15 +103,15 @@ pub(super) struct Writer<'a> {
     synced: bool,
 }
 
-impl<'a> Writer<'a> {
-    pub(super) fn new(place: &'a Place) -> Result<Writer<'a>> {
+impl<'a> ExportWriter<'a> {
+    pub(super) fn new(place: &'a ExportFolder) -> Result<ExportWriter<'a>> {
         let unfinished = place.root.join(UNFINISHED);
         let failed = || format!("cannot write {}", unfinished.display());
         match fs::remove_dir_all(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::system(failed(), error)),
             _ => fs::create_dir(&unfinished).or_fail(Class::System, failed)?,
         }
-        Ok(Writer { root: &place.root, unfinished, staged: Vec::new(), folders: BTreeSet::new(), made: 0, bytes: 0, synced: true })
+        Ok(ExportWriter { root: &place.root, unfinished, staged: Vec::new(), folders: BTreeSet::new(), made: 0, bytes: 0, synced: true })
     }
 
     /// Whether a file of this size is there.
@@ -138,7 +138,14 @@ impl<'a> Writer<'a> {
         })
     }
 
-    fn stage_with(&mut self, step: Step, path: &str, size: u64, date: i64, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+    fn stage_with(
+        &mut self,
+        step: PlainStep,
+        path: &str,
+        size: u64,
+        date: i64,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<()> {
         let failed = || format!("cannot write {}", self.root.join(path).display());
         let from = self.unfinished.join(self.made.to_string());
         let mut file = File::create_new(&from).or_fail(Class::System, failed)?;
@@ -182,7 +189,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Gives the files of a step their names. All that was done before is on disk then.
-    pub(super) fn give_names(&mut self, step: Step) -> Result<()> {
+    pub(super) fn give_names(&mut self, step: PlainStep) -> Result<()> {
         if !self.staged.iter().any(|staged| staged.step == step) {
             return Ok(());
         }
@@ -214,8 +221,8 @@ impl<'a> Writer<'a> {
     pub(super) fn note_unnamed(&mut self, unnamed: &BTreeMap<String, i64>) -> Result<()> {
         let text: String = unnamed.iter().map(|(path, at)| format!("{at} {path}\n")).collect();
         let counted = (self.made, self.bytes);
-        self.stage_with(Step::Noted, UNNAMED, text.len() as u64, 0, |to| to.write_all(text.as_bytes()))?;
-        self.give_names(Step::Noted)?;
+        self.stage_with(PlainStep::Noted, UNNAMED, text.len() as u64, 0, |to| to.write_all(text.as_bytes()))?;
+        self.give_names(PlainStep::Noted)?;
         (self.made, self.bytes) = counted;
         Ok(())
     }
