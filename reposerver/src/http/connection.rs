@@ -6,6 +6,7 @@ use super::conditions::{self, Range};
 use super::crowd::{Place, Turn};
 use super::exchange::{Exchange, Response as Sent};
 use super::hot::Found;
+use super::pairs::Asker;
 use super::stream::Stream;
 use super::target;
 use hyper::body::Incoming;
@@ -127,17 +128,18 @@ fn kept(exchange: &Exchange, parts: &Parts, now: Instant) -> Option<(Arc<Found>,
 
 /// The file or the signature that goes with what a client was just given: see [`super::pairs`].
 fn next_of(exchange: &Exchange, parts: &Parts, target: &str, now: Instant) -> Option<Arc<Found>> {
-    (parts.method == Method::GET).then(|| exchange.state.pairs.next(exchange.peer, agent(parts), target, now)).flatten()
+    (parts.method == Method::GET).then(|| exchange.state.pairs.next(asker(exchange, parts), target, now)).flatten()
 }
 
-/// What a client calls itself.
-fn agent(parts: &Parts) -> &[u8] {
-    parts.headers.get(header::USER_AGENT).map_or(&[], HeaderValue::as_bytes)
+/// Who sent a request.
+fn asker<'a>(exchange: &'a Exchange, parts: &'a Parts) -> Asker<'a> {
+    let agent = parts.headers.get(header::USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
+    Asker { connection: &exchange.pairs, address: exchange.peer.ip(), agent }
 }
 
 fn gave(exchange: &Exchange, parts: &Parts, target: &str, found: &Arc<Found>, now: Instant) {
     if parts.method == Method::GET && found.other.is_some() {
-        exchange.state.pairs.gave(exchange.peer, agent(parts), target, found, now);
+        exchange.state.pairs.gave(asker(exchange, parts), target, found, now);
     }
 }
 

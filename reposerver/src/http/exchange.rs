@@ -6,6 +6,7 @@
 use super::State;
 use super::crowd::Place;
 use super::log::{self, Line};
+use super::pairs::OfConnection;
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Uri};
 use std::fs::File;
@@ -27,6 +28,7 @@ pub(crate) struct Exchange {
     peer_shown: String,
     /// The address that the client reached us on.
     pub(crate) local: SocketAddr,
+    pub(crate) pairs: OfConnection,
     now: Mutex<Now>,
 }
 
@@ -76,7 +78,15 @@ pub(crate) struct Part {
 
 impl Exchange {
     pub(crate) fn new(state: Arc<State>, place: Place, peer: SocketAddr, local: SocketAddr) -> Arc<Exchange> {
-        Arc::new(Exchange { state, place, peer, peer_shown: peer.to_string(), local, now: Mutex::default() })
+        Arc::new(Exchange {
+            state,
+            place,
+            peer,
+            peer_shown: peer.to_string(),
+            local,
+            pairs: OfConnection::default(),
+            now: Mutex::default(),
+        })
     }
 
     /// Bytes of a head came. False: all connections together keep too many that are not whole.

@@ -15,7 +15,7 @@
 
 use super::hot::Found;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const LONG: Duration = Duration::from_secs(20);
 /// How long a client usually takes, at most: who fetched a file longer ago did not want its signature.
 const SOON: Duration = Duration::from_secs(2);
-/// Clients that are remembered, at most, and signatures that may wait for one.
+/// Programs that are remembered, at most; and signatures that may wait for one, and programs of one connection.
 const MOST: usize = 4096;
 const MOST_WAITING: usize = 16;
 /// Bytes of what a program calls itself that tell it apart.
@@ -44,32 +44,39 @@ fn is_signature(target: &str) -> bool {
     ENDINGS.iter().any(|(_, more)| target.ends_with(more))
 }
 
-/// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Client {
-    /// A connection, and what the program there calls itself: behind a proxy one connection is that of many.
-    Connection(SocketAddr, Box<[u8]>),
-    /// An address, and the same.
-    Program(IpAddr, Box<[u8]>),
-}
-
-impl Client {
-    fn connection(peer: SocketAddr, agent: &[u8]) -> Client {
-        Client::Connection(peer, start(agent))
-    }
-
-    fn program(peer: SocketAddr, agent: &[u8]) -> Client {
-        Client::Program(peer.ip(), start(agent))
-    }
-}
-
-fn start(agent: &[u8]) -> Box<[u8]> {
-    agent.get(..MOST_AGENT).unwrap_or(agent).into()
-}
-
-/// What clients may ask for next, the earliest first.
+/// What the programs of one connection may ask for next: behind a proxy it is the connection of many. It ends with the
+/// connection, whose address is another client's soon after.
 #[derive(Default)]
-pub(crate) struct Pairs(Mutex<HashMap<Client, VecDeque<Next>>>);
+pub(crate) struct OfConnection(Mutex<HashMap<Box<[u8]>, Next>>);
+
+/// Who asks: on a connection, from an address, and what the program there calls itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) connection: &'a OfConnection,
+    pub(crate) address: IpAddr,
+    pub(crate) agent: &'a [u8],
+}
+
+impl Asker<'_> {
+    fn agent(&self) -> Box<[u8]> {
+        self.agent.get(..MOST_AGENT).unwrap_or(self.agent).into()
+    }
+
+    fn may_ask(&self, next: Next) {
+        let mut here = crate::lock(&self.connection.0);
+        if here.len() >= MOST_WAITING {
+            here.clear();
+        }
+        here.insert(self.agent(), next);
+    }
+}
+
+/// A program elsewhere: its address, and what it calls itself.
+type Program = (IpAddr, Box<[u8]>);
+
+/// The signatures that programs may ask for next, the earliest first.
+#[derive(Default)]
+pub(crate) struct Pairs(Mutex<HashMap<Program, VecDeque<Next>>>);
 
 #[derive(Clone)]
 struct Next {
@@ -81,38 +88,51 @@ struct Next {
 }
 
 impl Pairs {
-    /// A client that calls itself `agent` is given what is at `target`.
-    pub(crate) fn gave(&self, peer: SocketAddr, agent: &[u8], target: &str, given: &Arc<Found>, now: Instant) {
+    /// A client is given what is at `target`.
+    pub(crate) fn gave(&self, asker: Asker<'_>, target: &str, given: &Arc<Found>, now: Instant) {
         let Some((found, target)) = given.other.as_ref().zip(other(target)) else { return };
         let next = Next { since: now, target: target.into(), found: Arc::clone(found), given: Arc::clone(given) };
-        let mut all = crate::lock(&self.0);
-        if all.len() >= MOST {
-            all.retain(|_, waiting| waiting.back().is_some_and(|next| now.saturating_duration_since(next.since) < LONG));
-        }
-        if all.len() >= MOST {
-            all.clear();
-        }
         if is_signature(&next.target) {
-            let waiting = all.entry(Client::program(peer, agent)).or_default();
+            let mut all = crate::lock(&self.0);
+            if all.len() >= MOST {
+                all.retain(|_, waiting| waiting.back().is_some_and(|next| now.saturating_duration_since(next.since) < LONG));
+            }
+            if all.len() >= MOST {
+                all.clear();
+            }
+            let waiting = all.entry((asker.address, asker.agent())).or_default();
             while waiting.len() >= MOST_WAITING {
                 waiting.pop_front();
             }
             waiting.push_back(next.clone());
         }
-        all.insert(Client::connection(peer, agent), VecDeque::from([next]));
+        asker.may_ask(next);
     }
 
     /// What goes with that which a client was given, if that is what it asks for.
-    pub(crate) fn next(&self, peer: SocketAddr, agent: &[u8], target: &str, now: Instant) -> Option<Arc<Found>> {
+    pub(crate) fn next(&self, asker: Asker<'_>, target: &str, now: Instant) -> Option<Arc<Found>> {
         let other = other(target)?;
-        let mut all = crate::lock(&self.0);
         let is_it = |next: &Next| *next.target == *target && now.saturating_duration_since(next.since) < LONG;
-        let here = all.remove(&Client::connection(peer, agent)).and_then(|mut waiting| waiting.pop_front()).filter(is_it);
-        let program = Client::program(peer, agent);
-        let waiting = all.get_mut(&program).filter(|_| is_signature(target));
-        let Some(waiting) = waiting else { return here.map(|next| next.found) };
+        let here = crate::lock(&asker.connection.0).remove(&asker.agent()).filter(is_it);
+        if !is_signature(target) {
+            return here.map(|next| next.found);
+        }
+        let there = self.take_waiting((asker.address, asker.agent()), here.as_ref(), is_it, now);
+        if here.is_some() {
+            return here.map(|next| next.found);
+        }
+        // It may have been another one's there: the file that follows on this connection is of that state, too.
+        let Next { found, given, .. } = there?;
+        asker.may_ask(Next { since: now, target: other.into(), found: given, given: Arc::clone(&found) });
+        Some(found)
+    }
+
+    /// Takes a signature out of those that wait for a program: that of what its connection was given, else the earliest.
+    fn take_waiting(&self, program: Program, here: Option<&Next>, is_it: impl Fn(&Next) -> bool, now: Instant) -> Option<Next> {
+        let mut all = crate::lock(&self.0);
+        let waiting = all.get_mut(&program)?;
         waiting.retain(is_it);
-        let there = match &here {
+        let taken = match here {
             Some(here) => {
                 let at = waiting.iter().position(|next| Arc::ptr_eq(&next.given, &here.given));
                 at.and_then(|at| waiting.remove(at))
@@ -126,14 +146,7 @@ impl Pairs {
         if waiting.is_empty() {
             all.remove(&program);
         }
-        if here.is_some() {
-            return here.map(|next| next.found);
-        }
-        // It may have been another one's there: the file that follows on this connection is of that state, too.
-        let Next { found, given, .. } = there?;
-        let next = Next { since: now, target: other.into(), found: given, given: Arc::clone(&found) };
-        all.insert(Client::connection(peer, agent), VecDeque::from([next]));
-        Some(found)
+        taken
     }
 }
 

@@ -225,3 +225,34 @@ fn a_file_and_its_signature_are_of_one_state_though_a_publish_came_between() {
     }
     served.stop();
 }
+
+/// A client's port is another connection's soon. What waited for the connection that is over is not for that one.
+#[test]
+fn a_pair_ends_with_its_connection() {
+    if !has(&["curl"]) {
+        return;
+    }
+    let shop = Shop::new();
+    let rpms = ["1", "2"].map(|version| shop.repo.pool().ingest(&plain("greet", version, version)[..], "greet").unwrap());
+    let add = |number: usize| shop.publish("main", "g", &[&rpms[number]]).unwrap();
+    add(0);
+    let served = Served::new(&shop.repo);
+    let get = |port: Option<u16>, name: &str| {
+        let mut curl = Command::new("curl");
+        // The server ends the connection, so that the port is free at once.
+        curl.args(["--silent", "--fail", "--noproxy", "*", "--header", "Connection: close", "--user-agent", "one"]);
+        curl.args(port.iter().flat_map(|port| ["--local-port".to_string(), port.to_string()]));
+        let done = curl.arg("--").arg(format!("http://{}/main/repodata/{name}", served.at)).output().unwrap();
+        assert!(done.status.success(), "{port:?} {name}: {}", done.status);
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let old = get(Some(free), "repomd.xml");
+    let signature = get(None, "repomd.xml.asc");
+    add(1);
+    let new = get(None, "repomd.xml");
+    assert_ne!(old, new);
+    let newer = get(Some(free), "repomd.xml.asc");
+    assert_ne!(newer, signature, "not that of the file which the port's earlier connection fetched");
+    served.stop();
+}
