@@ -11,10 +11,16 @@ use twostage_reposerver::http::Limits;
 /// More than the sockets of both ends hold.
 const LARGE: usize = 32 << 20;
 
-/// A connection from one of the many addresses of loopback.
+/// A connection from one of the many addresses of loopback, and a port that the system chooses.
 pub fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
+    connect_from_port(&format!("{from}:0"), to)
+}
+
+/// A connection from an address and port, which may have been those of a connection that ended just now.
+pub fn connect_from_port(from: &str, to: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let from: SocketAddr = format!("{from}:0").parse().unwrap();
+    let from: SocketAddr = from.parse().unwrap();
+    socket.set_reuse_address(true).unwrap();
     socket.bind(&from.into()).unwrap();
     // Little waits unread at a client that reads nothing.
     socket.set_recv_buffer_size(4096).unwrap();

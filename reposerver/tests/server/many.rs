@@ -1,10 +1,11 @@
 //! Many publishers at once, while real apt, dnf and zypper read.
 
-use crate::common::{self, Apt, Dnf, Served, Shop, Zypper, count, has, now, settings, tell};
+use crate::common::{self, Answer, Apt, Dnf, Served, Shop, Zypper, count, has, now, settings, tell};
+use crate::connections::connect_from_port;
 use crate::yum::plain;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use twostage_reposerver::Repository;
@@ -150,7 +151,6 @@ fn publishers_lose_nothing_while_apt_dnf_and_zypper_read() {
 
 /// The body of one answer on a connection that stays open.
 fn on(stream: &mut std::net::TcpStream, path: &str) -> String {
-    use std::io::Write as _;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -167,7 +167,6 @@ fn on(stream: &mut std::net::TcpStream, path: &str) -> String {
 /// What dnf does (a connection for each file), and what zypper does (the signature first, all on one connection).
 #[test]
 fn a_file_and_its_signature_are_of_one_state_though_a_publish_came_between() {
-    use std::io::Write as _;
     let shop = Shop::new();
     let rpms = ["1", "2", "3"].map(|version| shop.repo.pool().ingest(&plain("greet", version, version)[..], "greet").unwrap());
     let add = |number: usize| shop.publish("main", "g", &[&rpms[number]]).unwrap();
@@ -229,30 +228,28 @@ fn a_file_and_its_signature_are_of_one_state_though_a_publish_came_between() {
 /// A client's port is another connection's soon. What waited for the connection that is over is not for that one.
 #[test]
 fn a_pair_ends_with_its_connection() {
-    if !has(&["curl"]) {
-        return;
-    }
+    // An address that no other test connects from, so that its ports are free.
+    const ADDRESS: &str = "127.0.7.31";
     let shop = Shop::new();
     let rpms = ["1", "2"].map(|version| shop.repo.pool().ingest(&plain("greet", version, version)[..], "greet").unwrap());
     let add = |number: usize| shop.publish("main", "g", &[&rpms[number]]).unwrap();
     add(0);
     let served = Served::new(&shop.repo);
-    let get = |port: Option<u16>, name: &str| {
-        let mut curl = Command::new("curl");
-        // The server ends the connection, so that the port is free at once.
-        curl.args(["--silent", "--fail", "--noproxy", "*", "--header", "Connection: close", "--user-agent", "one"]);
-        curl.args(port.iter().flat_map(|port| ["--local-port".to_string(), port.to_string()]));
-        let done = curl.arg("--").arg(format!("http://{}/main/repodata/{name}", served.at)).output().unwrap();
-        assert!(done.status.success(), "{port:?} {name}: {}", done.status);
-        String::from_utf8(done.stdout).unwrap()
+    let get = |port: u16, name: &str| {
+        let mut stream = connect_from_port(&format!("{ADDRESS}:{port}"), served.at);
+        let head = format!("GET /main/repodata/{name} HTTP/1.1\r\nHost: a\r\nUser-Agent: one\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let answer = Answer::read(stream);
+        assert_eq!(answer.status, 200, "{name}");
+        answer.text()
     };
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let old = get(Some(free), "repomd.xml");
-    let signature = get(None, "repomd.xml.asc");
+    let again = 4000;
+    let old = get(again, "repomd.xml");
+    let signature = get(0, "repomd.xml.asc");
     add(1);
-    let new = get(None, "repomd.xml");
+    let new = get(0, "repomd.xml");
     assert_ne!(old, new);
-    let newer = get(Some(free), "repomd.xml.asc");
+    let newer = get(again, "repomd.xml.asc");
     assert_ne!(newer, signature, "not that of the file which the port's earlier connection fetched");
     served.stop();
 }
