@@ -6,9 +6,11 @@
 //!    knows its content (rpm's does), that is what is there; or it is a folder that rpm made for such a file;
 //! 3. a rule of what packages generate takes it, and no rule of residue does.
 //!
-//! All else is residue, and named. So is what only builders need (`leaks.rs`), whatever of 2 and 3 accounts for it.
+//! All else is residue, and named. So is what only builders need (`leaks.rs`), whatever of 2 and 3 accounts for it. Programs and
+//! libraries must find what they need of each other (`linking.rs`).
 
 pub(crate) mod installed;
+mod linking;
 mod reading;
 mod words;
 
@@ -16,13 +18,15 @@ use crate::image::{Config, Entry, Image, Kind, Layer, Want};
 use crate::leaks::{Allowed, Leaks};
 use crate::page::{self, Seen};
 use crate::path::{self, join, name, parent, shown};
-use crate::report::{LayerReport, Note, PackageShare, Report, Residue, RuleShare, Share};
+use crate::report::{LayerReport, LinkingReport, Note, PackageShare, Report, Residue, RuleShare, Share, Unlinked};
 use crate::rules::{self, Check, RESIDUE, Rule, WHITEOUTS_ALLOWED};
 use crate::tree::{Node, Tree};
 use crate::waste::Waste;
 use installed::{Installed, Package};
+use linking::Links;
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use twostage_linking::Fault;
 use twostage_model::names::{BASE_LABEL, REPLACES_LABEL};
 use twostage_model::shown::{count, size};
 use twostage_model::{Class, Error, Format, Result, Sha256};
@@ -53,13 +57,15 @@ pub struct Known {
     pub labels: BTreeSet<String>,
     /// What only its builders need.
     pub leaks: Leaks,
+    /// Patterns of paths that may lack libraries, versions and symbols, as [`crate::rules::matches`] reads them.
+    pub unlinked: Vec<String>,
 }
 
 pub use reading::audit_store;
 
 /// The files whose contents an audit looks into: for [`crate::read_archive`]'s `keep`.
 pub fn wanted(path: &str) -> Want {
-    if looked_into(path) { Want::Content } else { Want::Checksum }
+    if looked_into(path) { Want::Content } else { Want::Facts }
 }
 
 fn looked_into(path: &str) -> bool {
@@ -73,6 +79,7 @@ fn looked_into(path: &str) -> bool {
         None => {
             installed::wanted(path)
                 || path == "etc/passwd"
+                || linking::is_configuration(path)
                 || path == "var/lib/ucf/registry"
                 || (path.starts_with("usr/lib/tmpfiles.d/") && path.ends_with(".conf"))
         }
@@ -95,7 +102,7 @@ pub fn audit(image: &Image, base: Base) -> Result<Report> {
 pub fn audit_with(image: &Image, base: Base, known: &Known) -> Result<Report> {
     let base_layers = find_base(&image.config, base)?;
     let states = States::of(image, base_layers)?;
-    report(image, base_layers, known, &states)
+    report(image, base_layers, known, &states, Links::of(image, base_layers))
 }
 
 /// What is installed in the base, and after each layer above it that changes that.
@@ -139,7 +146,7 @@ impl States {
     }
 }
 
-fn report(image: &Image, base_layers: usize, known: &Known, states: &States) -> Result<Report> {
+fn report(image: &Image, base_layers: usize, known: &Known, states: &States, links: Links) -> Result<Report> {
     let (below, above) = image.layers.split_at(base_layers);
     let base_tree = Tree::new(below);
     let mut tree = base_tree.clone();
@@ -165,6 +172,7 @@ fn report(image: &Image, base_layers: usize, known: &Known, states: &States) -> 
         layers,
         replaces: image.config.labels.get(REPLACES_LABEL).into_iter().flat_map(|names| names.split(' ')).map(String::from).collect(),
         looked_for: known.leaks.looked_for(),
+        linking: view.linking(links, &known.unlinked),
         config_residue: words::residue(&image.config, base_layers, known),
         waste,
         unseen,
@@ -358,6 +366,17 @@ impl<'v, 'a> View<'v, 'a> {
             ucf,
             leaks: Leaks::default(),
         }
+    }
+
+    /// What is missing for programs and libraries, but for those that may lack something.
+    fn linking(&self, links: Links, unlinked: &[String]) -> LinkingReport {
+        let (allowed, faults): (Vec<Fault>, Vec<Fault>) = links
+            .faults
+            .into_iter()
+            .partition(|fault| unlinked.iter().any(|pattern| rules::matches(pattern.trim_start_matches('/'), &fault.file)));
+        let owner = |path: &str| self.owners.get(path).map(|owner| self.packages[owner.package].name.to_string());
+        let faults = faults.into_iter().map(|fault| Unlinked::of(owner(&fault.file), fault)).collect();
+        LinkingReport { files: links.judged, faults, allowed: allowed.len() }
     }
 
     fn layer(&self, layer: &'a Layer, number: usize, lower: &Tree<'a>, keys: Vec<Residue>) -> LayerReport {

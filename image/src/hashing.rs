@@ -43,6 +43,12 @@ struct Job {
 }
 
 impl Store {
+    /// The blobs of plain layers. One layer that stands in the image twice is read from its own blob each time.
+    pub(crate) fn plain_blobs(&self) -> Result<Vec<Option<Part>>> {
+        let plain = |(blob, _, packed)| (packed == Compression::None).then_some(blob);
+        (0..self.layers()).map(|layer| Ok(plain(self.blob(layer)?))).collect()
+    }
+
     /// Hashes what `wish` wants of files of plain layers and is not known yet. Files that are looked into have no MD5.
     pub(crate) fn hash(&self, layers: &mut [Layer], wish: &dyn Fn(usize, &Entry) -> Wish) -> Result<()> {
         let mut jobs = Vec::new();
@@ -60,31 +66,15 @@ impl Store {
         if jobs.is_empty() {
             return Ok(());
         }
-        // One layer that stands in the image twice is read from its own blob each time.
-        let blobs: Vec<Option<Part>> = (0..layers.len())
-            .map(|layer| Ok(Some(self.blob(layer)?).filter(|(_, _, packed)| *packed == Compression::None).map(|(blob, ..)| blob)))
-            .collect::<Result<_>>()?;
+        let blobs = self.plain_blobs()?;
         jobs.retain(|job| blobs[job.layer].is_some());
         jobs.sort_by_key(|job| (job.layer, job.at));
-        let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(jobs.len())));
-        let work = || {
-            let mut buffer = vec![0; BUFFER];
-            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let known =
-                    blobs[job.layer].as_ref().and_then(|blob| blob.within(job.at, job.size)).map(|part| hash(part, job.wish, &mut buffer));
-                if let Ok(mut done) = done.lock() {
-                    done.push((job, known));
-                }
-            }
-        };
         let all: u64 = jobs.iter().map(|job| job.size).sum();
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS).min(jobs.len());
-        if workers < 2 || all < 4 * BUFFER as u64 {
-            work();
-        } else {
-            thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
-        }
-        for (job, known) in done.into_inner().unwrap_or_default() {
+        let done = on_all_cores(&jobs, all < 4 * BUFFER as u64, &|job, buffer| {
+            buffer.resize(BUFFER, 0);
+            blobs[job.layer].as_ref().and_then(|blob| blob.within(job.at, job.size)).map(|part| hash(part, job.wish, buffer))
+        });
+        for (job, known) in done {
             let entry = &mut layers[job.layer].entries[job.entry];
             let fail = || format!("{}: cannot read it again", path::shown(&entry.path));
             let (sha256, md5) = known.ok_or_else(|| broken(fail()))?.or_fail(Class::Runtime, fail)?;
@@ -95,6 +85,31 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Does jobs on all cores, or in this thread if they are small. Each worker has a buffer of its own.
+pub(crate) fn on_all_cores<'j, J: Sync, T: Send>(
+    jobs: &'j [J],
+    are_small: bool,
+    work: &(dyn Fn(&J, &mut Vec<u8>) -> T + Sync),
+) -> Vec<(&'j J, T)> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(jobs.len())));
+    let worker = || {
+        let mut buffer = Vec::new();
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let made = work(job, &mut buffer);
+            if let Ok(mut done) = done.lock() {
+                done.push((job, made));
+            }
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS).min(jobs.len());
+    if workers < 2 || are_small {
+        worker();
+    } else {
+        thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(worker))));
+    }
+    done.into_inner().unwrap_or_default()
 }
 
 fn hash(mut part: Part, wish: Wish, buffer: &mut [u8]) -> io::Result<Known> {

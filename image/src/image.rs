@@ -1,6 +1,7 @@
 //! An image as it was read: its configuration and its layers' entries, in their order.
 
 use std::collections::BTreeMap;
+use twostage_linking::Look;
 use twostage_model::Sha256;
 
 /// One image.
@@ -118,6 +119,8 @@ pub struct Entry {
     pub content: Option<Vec<u8>>,
     /// The MD5 of a file's bytes, where it was asked for: dpkg knows no better one.
     pub md5: Option<[u8; 16]>,
+    /// How a program or library is linked, where it was asked for.
+    pub linkage: Look,
     /// Which member of its layer's tar it is, from 0.
     pub number: u64,
     /// Its path as the tar has it, where that is another one.
@@ -131,8 +134,8 @@ pub enum Want {
     Nothing,
     /// Only that.
     Digest,
-    /// Its MD5.
-    Checksum,
+    /// Its MD5, and how it is linked.
+    Facts,
     /// Its bytes.
     Content,
 }
@@ -257,6 +260,7 @@ impl Entry {
             xattrs: BTreeMap::new(),
             content: None,
             md5: None,
+            linkage: Look::default(),
             number: 0,
             written: None,
         }

@@ -2,12 +2,14 @@
 
 use crate::image::{Entry, FileDigest, Ignored, Kind, Layer, Want, Wanted};
 use crate::limits::Budget;
+use crate::linked::Program;
 use crate::settle::{self, Settled};
 use crate::tarball::{Header, Tarball};
 use crate::{ahead, broken, path};
 use md5::Digest as _;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use twostage_linking::Look;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Hasher, Result, Sha256};
 
@@ -157,7 +159,7 @@ fn entry(header: Header, data: &mut Tarball<&mut ahead::Ahead>, keep: Wanted<'_>
     for (name, value) in header.xattrs {
         xattrs.insert(path::from_bytes(&name), value);
     }
-    let (mut content, mut checksum) = (None, None);
+    let (mut content, mut checksum, mut linkage) = (None, None, Look::default());
     let (folder, name) = (path::parent(&path), path::name(&path));
     // (What aufs kept in a folder at the root is in that folder: hard links may lead there.)
     let below = match folder.split_once('/') {
@@ -187,7 +189,8 @@ fn entry(header: Header, data: &mut Tarball<&mut ahead::Ahead>, keep: Wanted<'_>
         match kind {
             b'0' => {
                 let want = keep(&path);
-                let mut md5 = (want == Want::Checksum).then(md5::Md5::default);
+                let mut md5 = (want == Want::Facts).then(md5::Md5::default);
+                let mut program = Program::default();
                 if want == Want::Content {
                     budget.keep(&path, size)?;
                     content = Some(Vec::with_capacity(usize::try_from(size).unwrap_or(0).min(1 << 20)));
@@ -207,10 +210,16 @@ fn entry(header: Header, data: &mut Tarball<&mut ahead::Ahead>, keep: Wanted<'_>
                     if let Some(md5) = &mut md5 {
                         md5.update(bytes);
                     }
+                    if want == Want::Facts {
+                        program.push(bytes);
+                    }
                     if let Some(content) = &mut content {
                         content.extend_from_slice(bytes);
                     }
                     data.consume(n);
+                }
+                if want == Want::Facts {
+                    linkage = program.look();
                 }
                 checksum = md5.map(|md5| md5.finalize().into());
                 let sha256 = match (hasher, begins) {
@@ -236,5 +245,5 @@ fn entry(header: Header, data: &mut Tarball<&mut ahead::Ahead>, keep: Wanted<'_>
     if path.is_empty() && !matches!(kind, Kind::Dir | Kind::OpaqueWhiteout) {
         return Err(broken("a member without a name is no folder"));
     }
-    Ok(Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content, md5: checksum, number: 0, written: None }))
+    Ok(Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content, md5: checksum, linkage, number: 0, written: None }))
 }

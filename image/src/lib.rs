@@ -24,6 +24,7 @@ mod layer;
 mod layout;
 pub mod leaks;
 pub mod limits;
+mod linked;
 pub mod oci;
 mod pack;
 mod page;
@@ -47,7 +48,7 @@ pub use image::{Config, Duplicate, Entry, FileDigest, History, Ignored, Image, K
 pub use leaks::Leaks;
 pub use limits::Limits;
 pub use pack::{TarWriter, pax_record};
-pub use report::{LayerReport, Note, Report, Residue};
+pub use report::{LayerReport, LinkingReport, Note, Report, Residue, Unlinked};
 pub use store::{Compression, Remember, Remembered, Store};
 pub use tarball::{Header, Tarball};
 pub use tree::Tree;

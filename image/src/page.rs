@@ -53,6 +53,7 @@ struct Page {
     clean: bool,
     verdict: String,
     layers: Vec<LayerMap>,
+    linking: Vec<(String, String)>,
     config: Vec<(String, String)>,
 }
 
@@ -139,21 +140,18 @@ impl Report {
                     .unwrap_or_default(),
             });
         }
-        let residue = self.residue().count() as u64;
         let wasted = self.waste.total();
-        let verdict = if residue == 0 {
-            "clean: everything above the base is accounted for".to_string()
-        } else {
-            format!("residue: {}, {}", count(residue, "entry"), size(self.residue().map(|r| r.bytes).sum()))
-        };
-        let verdict =
-            if wasted.bytes > 0 { format!("{verdict} \u{b7} {} shipped that nobody can see", size(wasted.bytes)) } else { verdict };
+        let mut verdict = self.verdict();
+        if wasted.bytes > 0 {
+            verdict = format!("{verdict} \u{b7} {} shipped that nobody can see", size(wasted.bytes));
+        }
         let page = Page {
             image: self.image.clone(),
             tags: self.tags.clone(),
             clean: self.is_clean(),
             verdict,
             layers,
+            linking: self.linking.faults.iter().take(ROWS).map(|fault| (shown(&fault.at), fault.reason.clone())).collect(),
             config: self.config_residue.iter().map(|r| (r.at.clone(), r.reason.clone())).collect(),
         };
         let json = serde_json::to_string(&page).or_fail(twostage_model::Class::System, || "cannot write the page".into())?;

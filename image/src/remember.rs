@@ -1,18 +1,20 @@
 //! What is in a layer, as a file that can be thrown away: so that the layers of a base are walked once.
 //!
 //! ```text
-//! "twostage layer 1\n" │ diff_id │ size │ notes, trailing, folders again │ duplicates │ entries │ SHA-256 of all before
+//! "twostage layer 2\n" │ diff_id │ size │ notes, trailing, folders again │ duplicates │ entries │ SHA-256 of all before
 //! ```
 //!
 //! Numbers are LEB128, texts and bytes have their length before them. A file that is cut off, changed, of another version or
-//! of another layer is as none. What of digests is not known stays so: the layer's tar has the bytes.
+//! of another layer is as none. What of digests is not known stays so: the layer's tar has the bytes. How files are linked
+//! is not in it, for the same reason.
 
 use crate::image::{Duplicate, Entry, FileDigest, Ignored, Kind, Layer};
 use std::collections::BTreeMap;
+use twostage_linking::Look;
 use twostage_model::Sha256;
 
 /// The format. Any change in what a layer is read as is a new one.
-const MAGIC: &[u8] = b"twostage layer 1\n";
+const MAGIC: &[u8] = b"twostage layer 2\n";
 /// Bytes of a digest.
 const DIGEST: usize = 32;
 
@@ -83,7 +85,7 @@ impl Out {
     }
 
     fn entry(&mut self, entry: &Entry) {
-        let Entry { path, kind, mode, uid, gid, mtime, xattrs, content, md5, number, written } = entry;
+        let Entry { path, kind, mode, uid, gid, mtime, xattrs, content, md5, number, written, linkage: _ } = entry;
         self.bytes(path.as_bytes());
         let what = match kind {
             Kind::File { .. } => b'0',
@@ -207,7 +209,7 @@ impl<'a> In<'a> {
             Some(path) => Some(String::from_utf8(path.to_vec()).ok()?.into_boxed_str()),
             None => None,
         };
-        Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content, md5, number, written })
+        Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content, md5, number, written, linkage: Look::Unread })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::path::shown;
 use crate::waste::{Unseen, Waste};
 use serde::Serialize;
 use std::fmt::Write as _;
+use twostage_linking::{Fault, Lack};
 use twostage_model::Format;
 use twostage_model::shown::{count, size};
 
@@ -37,6 +38,8 @@ pub struct Report {
     pub looked_for: Option<LookedFor>,
     /// Residue in history and configuration.
     pub config_residue: Vec<Residue>,
+    /// Whether programs and libraries find what they need.
+    pub linking: LinkingReport,
     /// What all layers, the base's too, ship and nobody can see.
     pub waste: Waste,
     /// Every file of that, for the page.
@@ -171,15 +174,73 @@ pub struct Residue {
     pub reason: String,
 }
 
+/// Whether the programs and libraries above the base find what they need of each other.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LinkingReport {
+    /// How many were judged.
+    pub files: usize,
+    /// What is missing.
+    pub faults: Vec<Unlinked>,
+    /// What is missing and may be.
+    pub allowed: usize,
+}
+
+/// A program or library, and what it asks for that is not there.
+#[derive(Debug, Clone, Serialize)]
+pub struct Unlinked {
+    /// Its path, with its slash.
+    pub at: String,
+    /// The package that owns it.
+    pub package: Option<String>,
+    /// The program that loads it, if it is another one.
+    pub program: Option<String>,
+    /// `interpreter`, `library`, `version` or `symbols`.
+    pub lacks: &'static str,
+    /// The names of what is missing.
+    pub names: Vec<String>,
+    /// A sentence for people.
+    pub reason: String,
+}
+
+impl Unlinked {
+    pub(crate) fn of(package: Option<String>, fault: Fault) -> Unlinked {
+        let (lacks, names, reason) = match fault.lacks {
+            Lack::Interpreter(path) => ("interpreter", vec![path.clone()], format!("its dynamic linker {path} is not there")),
+            Lack::Library { name, elsewhere: Some(path) } => {
+                let reason = format!("it needs {name}, which is only at /{path}, where the linker does not look");
+                ("library", vec![name], reason)
+            }
+            Lack::Library { name, elsewhere: None } => ("library", vec![name.clone()], format!("it needs {name}, which is not there")),
+            Lack::Version { library, version } => {
+                ("version", vec![version.clone()], format!("it needs version {version} of {library}, which that does not have"))
+            }
+            Lack::Symbols(names) => {
+                let (some, rest) = names.split_at(names.len().min(TOP));
+                let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+                let all = count(names.len() as u64, "symbol");
+                let reason = format!("nothing that it loads has {all} that it needs: {}{more}", some.join(", "));
+                ("symbols", names, reason)
+            }
+        };
+        Unlinked { at: format!("/{}", fault.file), package, program: fault.program.map(|path| format!("/{path}")), lacks, names, reason }
+    }
+
+    fn write(&self, text: &mut String) {
+        let package = self.package.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        let program = self.program.as_ref().map(|path| format!(", which {path} loads")).unwrap_or_default();
+        let _ = writeln!(text, "    {}{}{}: {}", shown(&self.at), shown(&package), shown(&program), shown(&self.reason));
+    }
+}
+
 impl Report {
     /// All residue: layer by layer in order of path, then history and configuration.
     pub fn residue(&self) -> impl Iterator<Item = &Residue> {
         self.layers.iter().flat_map(|layer| &layer.residue).chain(&self.config_residue)
     }
 
-    /// Whether there is none.
+    /// Whether there is none, and nothing is missing for a program or library.
     pub fn is_clean(&self) -> bool {
-        self.residue().next().is_none()
+        self.residue().next().is_none() && self.linking.faults.is_empty()
     }
 
     /// A table for people, without colours.
@@ -205,7 +266,6 @@ impl Report {
             self.config_residue.iter().for_each(|residue| residue.write(&mut text, 0));
         }
         self.write_waste(&mut text);
-        let residue = self.residue().count() as u64;
         text.push('\n');
         if let Some(LookedFor { packages, by_name, files }) = self.looked_for {
             let found = self.residue().filter(|residue| residue.rule == "build-dependency").count() as u64;
@@ -217,17 +277,42 @@ impl Report {
             };
             let _ = writeln!(text, "build dependencies: {found} of {packages} with {files} that only builders need{unread}");
         }
-        if residue == 0 {
-            text.push_str("clean: everything above the base is accounted for\n");
-        } else {
-            let bytes = self.residue().map(|r| r.bytes).sum();
-            let _ = writeln!(text, "residue: {}, {}", count(residue, "entry"), size(bytes));
-        }
+        self.write_linking(&mut text);
+        let _ = writeln!(text, "{}", self.verdict());
         text
+    }
+
+    /// What it comes to, in a line.
+    pub(crate) fn verdict(&self) -> String {
+        match self.residue().count() as u64 {
+            0 if self.is_clean() => "clean: everything above the base is accounted for".into(),
+            0 => "no residue, but a program or library lacks what it needs".into(),
+            residue => format!("residue: {}, {}", count(residue, "entry"), size(self.residue().map(|r| r.bytes).sum())),
+        }
     }
 }
 
 impl Report {
+    fn write_linking(&self, text: &mut String) {
+        let LinkingReport { files, faults, allowed } = &self.linking;
+        if *files == 0 {
+            return;
+        }
+        let files = if *files == 1 { "1 program or library".to_string() } else { format!("{files} programs and libraries") };
+        let allowed =
+            if *allowed == 0 { String::new() } else { format!("; {} of what may be missing is", count(*allowed as u64, "piece")) };
+        if faults.is_empty() {
+            let _ = writeln!(text, "linking: {files}, nothing is missing{allowed}");
+            return;
+        }
+        let _ = writeln!(text, "linking: {files}, {}{allowed}", count(faults.len() as u64, "fault"));
+        let (named, rest) = faults.split_at(faults.len().min(MOST_RESIDUE));
+        named.iter().for_each(|fault| fault.write(text));
+        if !rest.is_empty() {
+            let _ = writeln!(text, "    … and {} more (--json names all)", rest.len());
+        }
+    }
+
     fn write_waste(&self, text: &mut String) {
         let total = self.waste.total();
         if total.files == 0 {

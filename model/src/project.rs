@@ -233,6 +233,8 @@ pub struct RuntimeImage {
     pub slim: bool,
     /// Names of packages that must not be installed above the base; `*` and `?` stand for any characters.
     pub forbid: Vec<At<String>>,
+    /// Patterns of absolute paths of programs and libraries that may lack libraries and symbols.
+    pub unlinked: Vec<String>,
     /// Languages whose translations `slim` keeps, as gettext names them: `de`, `pt_BR`.
     pub locales: Vec<String>,
     /// WORKDIR: an absolute folder that a package has.

@@ -8,7 +8,7 @@ use crate::replaced;
 use crate::session::{Session, is_project, write_atomically};
 use twostage_builder::Context;
 use twostage_engine::{Engine, Kind};
-use twostage_image::{Base, Image, Known, Leaks, Report, audit};
+use twostage_image::{Base, Image, Known, Report, audit};
 use twostage_model::{Class, Error, Result};
 
 pub async fn run(arguments: &Audit, project: &ProjectArgs, output: &Output) -> Result<()> {
@@ -18,8 +18,12 @@ pub async fn run(arguments: &Audit, project: &ProjectArgs, output: &Output) -> R
         Place::Engine(_, name) => Some(name.strip_suffix(":latest").unwrap_or(name)),
         _ => None,
     };
-    let leaks = if is_project(&project.path) { leaks::of(&Session::open_shared(project, output)?, name)? } else { Leaks::default() };
-    let known = Known { leaks, ..Known::default() };
+    let mut known = Known::default();
+    if is_project(&project.path) {
+        let session = Session::open_shared(project, output)?;
+        known.leaks = leaks::of(&session, name)?;
+        known.unlinked = name.and_then(|name| session.project.images.get(name)).map(|image| image.unlinked.clone()).unwrap_or_default();
+    }
     let base = arguments.base_layers.map_or(Base::Label, Base::Layers);
     let engine = arguments.image.engine(&arguments.engine).await?;
     let html = arguments.html.is_some();
@@ -38,8 +42,11 @@ pub async fn run(arguments: &Audit, project: &ProjectArgs, output: &Output) -> R
     if report.is_clean() {
         Ok(())
     } else {
-        Err(Error::new(Class::Verdict, format!("{} has residue", arguments.image))
-            .hint("remove it in the RUN that makes it: a later RUN only hides it"))
+        let (what, hint) = match report.residue().next() {
+            Some(_) => ("has residue", "remove it in the RUN that makes it: a later RUN only hides it"),
+            None => ("has a program or library that lacks what it needs", "install what has it in the RUN that installs the program"),
+        };
+        Err(Error::new(Class::Verdict, format!("{} {what}", arguments.image)).hint(hint))
     }
 }
 

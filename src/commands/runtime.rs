@@ -31,6 +31,8 @@ use twostage_runtime_templates as templates;
 struct Made {
     dockerfile: Sha256,
     check: Vec<String>,
+    #[serde(default)]
+    unlinked: Vec<String>,
     image: String,
     above_base: u64,
 }
@@ -98,7 +100,7 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
     let no_cache = arguments.no_cache || arguments.check_reproducible;
     if !no_cache {
         let made: Option<Made> = std::fs::read(&made_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        if let Some(made) = made.filter(|made| made.dockerfile == digest && made.check == image.check)
+        if let Some(made) = made.filter(|made| made.dockerfile == digest && made.check == image.check && made.unlinked == image.unlinked)
             && context.engine.image(name).await?.is_some_and(|found| found.id == made.image)
         {
             keep(session, context, name).await?;
@@ -130,7 +132,7 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
         Ok(above_base)
     };
     let made = match examined.await {
-        Ok(above_base) => Made { dockerfile: digest, check: image.check.clone(), image: id, above_base },
+        Ok(above_base) => Made { dockerfile: digest, check: image.check.clone(), unlinked: image.unlinked.clone(), image: id, above_base },
         Err(error) => {
             discard(context, name, &unexamined).await;
             return Err(error);
@@ -382,12 +384,20 @@ async fn examine(session: &Session, context: &Arc<Context>, image: &RuntimeImage
     context.events.started(name, "auditing");
     // What the project file itself puts into the config is no residue.
     let (env, labels) = (image.env.keys().cloned().collect(), image.labels.keys().cloned().collect());
-    let known = Known { env, labels, leaks: leaks::of(session, Some(name))? };
+    let known = Known { env, labels, leaks: leaks::of(session, Some(name))?, unlinked: image.unlinked.clone() };
     let report = audit_engine_image(&context.engine, id, twostage_image::Base::Label, known).await?;
     if !report.is_clean() {
-        return Err(Error::new(Class::Verdict, format!("{name}: the audit found residue; nothing is tagged"))
-            .because(report.to_text())
-            .hint("a package's script leaves it: let the package own the file, or the script remove it"));
+        let (what, hint) = match report.linking.faults.first() {
+            Some(first) if report.residue().next().is_none() => (
+                "a program or library lacks what it needs",
+                format!(
+                    "name the package that has it in `packages`, or rebuild what needs it; unlinked = [\"{}\"] in [runtime.{name}] lets it be",
+                    first.at
+                ),
+            ),
+            _ => ("the audit found residue", "a package's script leaves it: let the package own the file, or the script remove it".into()),
+        };
+        return Err(Error::new(Class::Verdict, format!("{name}: {what}; nothing is tagged")).because(report.to_text()).hint(hint));
     }
     if !image.check.is_empty() {
         context.events.started(name, "running its check");

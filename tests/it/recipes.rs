@@ -263,7 +263,14 @@ fn write_libyaml(project: &Project) {
     };
     project.write("libyaml/debian/control", &control("libyaml", "", "libyaml-0-2"));
     project.write("libyaml/debian/libyaml-0-2.install", "debian/changelog usr/share/ours\n");
-    project.write("libyaml/debian/rules", "#!/usr/bin/make -f\n%:\n\tdh $@\n");
+    // It has the distribution's name, and lost nearly every function.
+    project.write("libyaml/yaml.c", "int yaml_parser_initialize(void) { return 0; }\n");
+    let folder = "debian/libyaml-0-2/usr/lib/$(DEB_HOST_MULTIARCH)";
+    let library = format!(
+        "include /usr/share/dpkg/architecture.mk\noverride_dh_auto_install:\n\tmkdir -p {folder}\n\
+         \t$(CC) -shared -fPIC -Wl,-soname,libyaml-0.so.2 -o {folder}/libyaml-0.so.2 yaml.c\n"
+    );
+    project.write("libyaml/debian/rules", &format!("#!/usr/bin/make -f\n%:\n\tdh $@\n{library}"));
     project.write("reader/debian/control", &control("reader", ", python3-yaml", "reader"));
     let build = "override_dh_auto_build:\n\tpython3 -c 'import yaml'\n\ttest -e /usr/share/ours/changelog\n";
     project.write("reader/debian/rules", &format!("#!/usr/bin/make -f\n%:\n\tdh $@\n{build}"));
@@ -298,6 +305,19 @@ fn a_package_of_the_distribution_that_needs_one_of_ours_is_there_when_another_co
         .says("greet needs libyaml-0-2");
     image_of(&project, "packages = [\"greet\"]\nforbid = [\"systemd\"]");
     project.run(&["repo"]).ok();
+    // An image whose program cannot start gets no name, unless the project says that this may be.
+    project
+        .run(&["runtime"])
+        .fails_with(1)
+        .says("a program or library lacks what it needs; nothing is tagged")
+        .says("/usr/bin/greet (greet): nothing that it loads has 6 symbols that it needs: yaml_document_delete, ")
+        .says("hint: name the package that has it in `packages`, or rebuild what needs it; unlinked = [\"/usr/bin/greet\"]");
+    image_of(&project, "packages = [\"greet\"]\nunlinked = [\"/usr/bin/gr*t\"]");
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok();
+    project.run(&["audit", &project.image]).ok().says("1 piece of what may be missing is");
+    image_of(&project, "packages = [\"greet\"]");
+    project.run(&["runtime"]).fails_with(1);
     // A change of the library makes no other builder image.
     project.edit("libyaml/debian/changelog", |text| text.replace("Made.", "Made again."));
     let again = project.run(&["repo"]).ok();

@@ -5,6 +5,7 @@
 //! layers above: walked ────────┴─► what do packages say of files? ─► those files are hashed ─► Image
 //! ```
 
+use super::linking::Links;
 use super::{Base, Known, NOT_YET, States, find_base, looked_into, report, wanted};
 use crate::hashing::{Alike, Names, Wish};
 use crate::image::{Entry, Image, Kind, Want};
@@ -26,7 +27,8 @@ pub fn audit_store(store: &Store, base: Base, known: &Known) -> Result<(Image, R
     let mut image = store.read_as(&plain, &wanted, base)?;
     let states = States::of(&image, base)?;
     hash(store, &mut image, base, known, &Said::of(&states))?;
-    let report = report(&image, base, known, &states)?;
+    let links = Links::read(store, &mut image, base)?;
+    let report = report(&image, base, known, &states, links)?;
     Ok((image, report))
 }
 

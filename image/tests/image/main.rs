@@ -6,6 +6,7 @@ mod audits;
 mod flattens;
 mod hostile;
 mod leaks;
+mod linking;
 mod mutants;
 mod plans;
 mod rpms;

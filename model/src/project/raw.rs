@@ -145,6 +145,8 @@ struct RuntimeTable {
     #[serde(default)]
     forbid: Vec<Spanned<String>>,
     #[serde(default)]
+    unlinked: Vec<Spanned<String>>,
+    #[serde(default)]
     locales: Vec<Spanned<String>>,
     workdir: Option<Spanned<String>>,
     #[serde(default)]

@@ -89,6 +89,7 @@ impl Reader<'_> {
             files: files.into_iter().map(|(path, file)| (path.value, file)).collect(),
             slim: raw.slim,
             forbid: self.forbidden(raw.forbid)?,
+            unlinked: self.unlinked(raw.unlinked)?,
             locales: self.locales(raw.locales, raw.slim)?,
             workdir: raw.workdir.map(|path| self.image_folder("workdir", path)).transpose()?.map(|path| path.value),
             volumes: self.volumes(raw.volumes)?,
@@ -99,7 +100,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Languages by gettext's names: `de`, `pt_BR`, `sr@latin`.
+    /// Patterns of packages' names.
     fn forbidden(&self, raw: Vec<Spanned<String>>) -> Result<Vec<At<String>>> {
         let patterns: Vec<At<String>> = raw.into_iter().map(|pattern| self.at(pattern)).collect();
         let plain = |c: char| c.is_ascii_alphanumeric() || "+-._*?".contains(c);
@@ -112,6 +113,21 @@ impl Reader<'_> {
         Ok(patterns)
     }
 
+    /// Patterns of absolute paths.
+    fn unlinked(&self, raw: Vec<Spanned<String>>) -> Result<Vec<String>> {
+        let patterns: Vec<At<String>> = raw.into_iter().map(|pattern| self.at(pattern)).collect();
+        for pattern in &patterns {
+            if absolute(&pattern.value).is_none_or(|parts| parts.is_empty()) {
+                return Err(self
+                    .error(pattern.line, format!("`{}` is not an absolute path of the image", shown(&pattern.value)))
+                    .hint("write it like \"/usr/lib/app/plugins/*.so\""));
+            }
+        }
+        self.check_once("unlinked", &patterns)?;
+        Ok(patterns.into_iter().map(|pattern| pattern.value).collect())
+    }
+
+    /// Languages by gettext's names: `de`, `pt_BR`, `sr@latin`.
     pub(super) fn locales(&self, raw: Vec<Spanned<String>>, slim: bool) -> Result<Vec<String>> {
         let mut locales = Vec::new();
         for locale in raw {

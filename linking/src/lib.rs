@@ -1,0 +1,14 @@
+//! Programs and libraries: what they need of each other, and what of that is not there.
+//!
+//! ```text
+//! bytes of a file ─► Linkage ─┐
+//! files of a root ────────────┴─► as the dynamic linker looks for them ─► faults
+//! ```
+
+mod check;
+mod elf;
+mod folders;
+
+pub use check::{Checked, Fault, Lack, Look, Root, Search, check};
+pub use elf::{Import, Linkage, MAGIC, MAX_FILE, Machine};
+pub use folders::configured;
