@@ -52,6 +52,8 @@ async fn run(cli: Cli, output: &Output) -> twostage_model::Result<ExitCode> {
         Command::Outdated(arguments) => commands::outdated::run(&arguments, project, output).await,
         Command::Update(arguments) => commands::update::run(&arguments, project, output).await,
         Command::Repo(arguments) => commands::repo::run(&arguments, project, output).await,
+        Command::Build(arguments) => commands::build::run(&arguments, project, output).await,
+        Command::Shell(arguments) => commands::shell::run(&arguments, project, output).await.map(|ended| status = ended),
         Command::Publish(arguments) => commands::publish::run(&arguments, project, output),
         Command::Channel(arguments) => commands::channel::run(&arguments, project, output),
         Command::List(arguments) => commands::list::run(&arguments, project, output),

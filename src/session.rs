@@ -36,6 +36,15 @@ pub const LOCK_FILE: &str = "twostage.lock";
 /// Bytes of a project file or a lock, at most.
 const MAX_TEXT: u64 = 64 << 20;
 
+/// What work on a project may do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Allowed {
+    /// It may change the lock.
+    pub lock: bool,
+    /// It keeps the containers of builds that fail.
+    pub keep_failed: bool,
+}
+
 /// A project that is being worked on.
 pub struct Session {
     pub project: Project,
@@ -116,6 +125,18 @@ impl Session {
         Ok(())
     }
 
+    /// Does work that may extend the lock, and writes that: what was locked stays locked, also when a later step failed. A
+    /// failure that has learnt nothing leaves no file.
+    pub async fn locking<T>(&self, context: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let before = context.lock().clone();
+        let result = work.await;
+        let lock = context.lock().clone();
+        if context.may_lock && (result.is_ok() || lock != before) {
+            self.write_lock(&lock)?;
+        }
+        result
+    }
+
     /// A file that becomes `path` when it is whole. Until then it is in the state, where leftovers are swept, and not among
     /// the files of others; where that is another disk, beside `path`.
     pub fn unfinished(&self, path: &Path) -> Result<NamedTempFile> {
@@ -126,7 +147,7 @@ impl Session {
     }
 
     /// Connects to the engine and starts the repository's server beside it, on loopback.
-    pub async fn context(&self, engine: &EngineArgs, may_lock: bool) -> Result<Arc<Context>> {
+    pub async fn context(&self, engine: &EngineArgs, allowed: Allowed) -> Result<Arc<Context>> {
         let label = ("twostage.project".to_string(), self.id()?);
         let engine = engine.connect().await?.labelled(BTreeMap::from([label.clone()]));
         tell_cost(&engine, &self.output.sink());
@@ -157,7 +178,9 @@ impl Session {
             cache: crate::remembered::cache(),
             records: self.repository.root().join("builds"),
             lock: Mutex::new(self.read_lock()?),
-            may_lock,
+            id: self.id()?,
+            keep_failed: allowed.keep_failed,
+            may_lock: allowed.lock,
             now: self.now,
         }))
     }

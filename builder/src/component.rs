@@ -8,7 +8,7 @@ use crate::patches::{self, CONTROL, Patch};
 use crate::record::{Record, Records};
 use crate::source::{Packing, Tree, add_file, file_date, folder_of, packed, packing};
 use crate::tools::{self, Tools, exact_locked};
-use crate::{Context, ROOT, Stored, rebuilt};
+use crate::{Context, ROOT, Stored, entered, rebuilt};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -71,6 +71,7 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     let records = Records::of(&context.records, name);
     if let Some(built) = earlier(context, &records, &inputs.key)? {
         records.make_current(&inputs.key)?;
+        entered::forget(context, name).await?;
         context.events.finished(name, Outcome::Unchanged, describe(&built.packages), start);
         return Ok(built);
     }
@@ -113,8 +114,32 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     }
     records.put(&inputs.key, &record)?;
     records.make_current(&inputs.key)?;
+    entered::forget(context, name).await?;
     context.events.finished(name, built.outcome, describe(&built.packages), start);
     Ok(built)
+}
+
+/// Makes the container of a component's build, up to where the build begins, and keeps it as an image ([`entered::image`]).
+///
+/// # Errors
+/// It is built by its own Dockerfile; or as [`build`]. What was made until then is kept.
+pub async fn prepare(context: &Arc<Context>, component: &Component, needs: &[Stored]) -> Result<()> {
+    let name = component.name.value.as_str();
+    if component.recipe != Recipe::Native {
+        return Err(context
+            .project
+            .error_at(component.name.line, format!("component `{name}` is built by its own Dockerfile"))
+            .hint("`twostage compile` builds one, and so does the engine"));
+    }
+    let base = ensure(context, &context.project.base.value, false).await?;
+    let inputs = read_inputs(context, component, needs, &base).await?;
+    let mut log = Log::create(context, name)?;
+    let date = rebuilt::date(inputs.tree.as_ref().map(|tree| tree.date(&context.state)), None, None);
+    let container = run_native(context, component, needs, &base, &inputs, date, true, &mut log).await?;
+    let is_made = container.exit_code == 0;
+    entered::keep(context, name, &container).await?;
+    container.remove().await?;
+    if is_made { Ok(()) } else { Err(log.failure(name, "its build cannot begin")) }
 }
 
 /// Finds and locks what a component's build needs, without building it.
@@ -405,12 +430,38 @@ async fn build_native(
     log: &mut Log,
 ) -> Result<Collected> {
     let name = component.name.value.as_str();
+    let container = run_native(context, component, needs, base, inputs, date, false, log).await?;
+    if container.exit_code != 0 {
+        let memory = if container.oom_killed { ": it ran out of memory" } else { "" };
+        let failure = log.failure(name, &format!("the build failed (exit status {}{memory})", container.exit_code));
+        return Err(entered::keep_failed(context, name, container, failure).await);
+    }
+    let stream = container.copy_out("/build/out").await?;
+    let into = folder.to_path_buf();
+    let collected = Context::blocking(move || collect(stream, &into)).await;
+    container.remove().await?;
+    collected.map_err(|cause| log.not_taken(format!("{name}: what it left is not taken"), cause))
+}
+
+/// Runs the build in its container, or only what comes before it.
+#[allow(clippy::too_many_arguments, reason = "everything that decides one build, once")]
+async fn run_native(
+    context: &Arc<Context>,
+    component: &Component,
+    needs: &[Stored],
+    base: &BaseImage,
+    inputs: &Inputs,
+    date: i64,
+    only_prepare: bool,
+    log: &mut Log,
+) -> Result<twostage_engine::Container> {
+    let name = component.name.value.as_str();
     let closure = inputs.closure.as_ref().filter(|_| inputs.control.is_some());
     let closure = closure.ok_or_else(|| Error::new(Class::Build, format!("{name}: its build dependencies are unknown")))?;
     let in_image = independent(context.packages.as_ref(), context.project.format, &closure.packages, needs)?;
     let image = builder_image(context, name, base, &in_image, log).await?;
 
-    context.events.started(name, "building");
+    context.events.started(name, if only_prepare { "preparing its build" } else { "building" });
     let tools = Tools::of(context.project.format);
     let mut input = packing(context)?;
     if let Some(tree) = &inputs.tree {
@@ -467,19 +518,11 @@ async fn build_native(
     if !settings.profiles.is_empty() {
         env.push(("DEB_BUILD_PROFILES".to_string(), settings.profiles.join(" ")));
     }
-    let cmd = tools.command(tools.native, []);
-    let container = run_logged(context, name, &image, &cmd, &env, input, log).await?;
-    if container.exit_code != 0 {
-        let (status, killed) = (container.exit_code, container.oom_killed);
-        container.remove().await?;
-        let memory = if killed { ": it ran out of memory" } else { "" };
-        return Err(log.failure(name, &format!("the build failed (exit status {status}{memory})")));
+    if only_prepare {
+        env.push(("ONLY_PREPARE".to_string(), "1".to_string()));
     }
-    let stream = container.copy_out("/build/out").await?;
-    let into = folder.to_path_buf();
-    let collected = Context::blocking(move || collect(stream, &into)).await;
-    container.remove().await?;
-    collected.map_err(|cause| log.not_taken(format!("{name}: what it left is not taken"), cause))
+    let cmd = tools.command(tools.native, []);
+    run_logged(context, name, &image, &cmd, &env, input, log).await
 }
 
 /// The Broadway way: the team's own builder Dockerfile, run as it is.

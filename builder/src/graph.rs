@@ -9,18 +9,27 @@ use twostage_engine::Pending;
 use twostage_model::event::Outcome;
 use twostage_model::{Class, Error, Project, Result};
 
-/// Builds what is new and returns every component's packages.
+/// Builds what is new and returns the packages of every component, or of those that are wanted, and what they need.
 ///
 /// # Errors
 /// The first component that failed. Others that were being built are finished first, so that
 /// their work is not lost.
-pub fn build_all<'a>(context: &'a Arc<Context>, jobs: usize) -> Pending<'a, Result<BTreeMap<String, Built>>> {
-    Box::pin(build_all_now(context, jobs))
+pub fn build<'a>(
+    context: &'a Arc<Context>,
+    jobs: usize,
+    wanted: Option<&'a BTreeSet<&str>>,
+) -> Pending<'a, Result<BTreeMap<String, Built>>> {
+    Box::pin(build_now(context, jobs, wanted))
 }
 
-async fn build_all_now(context: &Arc<Context>, jobs: usize) -> Result<BTreeMap<String, Built>> {
+async fn build_now(context: &Arc<Context>, jobs: usize, wanted: Option<&BTreeSet<&str>>) -> Result<BTreeMap<String, Built>> {
     let mut done: BTreeMap<String, Built> = BTreeMap::new();
     let mut waiting: BTreeSet<String> = context.project.components.iter().map(|c| c.name.value.clone()).collect();
+    if let Some(wanted) = wanted {
+        let mut names = wanted.clone();
+        wanted.iter().for_each(|name| collect_needs(&context.project, name, &mut names));
+        waiting.retain(|name| names.contains(name.as_str()));
+    }
     let mut running = JoinSet::new();
     let mut failure: Option<Error> = None;
     loop {

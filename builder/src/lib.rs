@@ -19,6 +19,7 @@ pub mod closure;
 pub mod collect;
 pub mod component;
 mod dnf;
+pub mod entered;
 mod git;
 pub mod graph;
 mod independent;
@@ -120,6 +121,10 @@ pub struct Context {
     pub records: PathBuf,
     /// The lock as it is now; stages extend it.
     pub lock: Mutex<Lock>,
+    /// What tells this project from others on the same engine.
+    pub id: String,
+    /// Whether the container of a build that failed is kept as an image.
+    pub keep_failed: bool,
     /// Whether the lock may change: `false` under `--locked`.
     pub may_lock: bool,
     /// Now, in seconds since 1970.

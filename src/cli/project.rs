@@ -1,6 +1,6 @@
 //! The commands of a project, from its folder to its images.
 
-use super::engine::EngineArgs;
+use super::engine::{EngineArgs, NetworkKind};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use std::path::PathBuf;
@@ -38,8 +38,68 @@ pub struct Repo {
     /// How many components to build at the same time
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Keep the container of a build that fails: `twostage shell COMPONENT` enters it
+    #[arg(long)]
+    pub keep_failed: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "What is built is in the repository, and in no channel: the next `repo` publishes it without building it again.")]
+pub struct Build {
+    /// The components; what they need is built, too
+    #[arg(value_name = "COMPONENT", required = true, value_parser = NonEmptyStringValueParser::new())]
+    pub components: Vec<String>,
+    /// Fail instead of changing twostage.lock
+    #[arg(long)]
+    pub locked: bool,
+    /// How many components to build at the same time
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Keep the container of a build that fails: `twostage shell COMPONENT` enters it
+    #[arg(long)]
+    pub keep_failed: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+#[command(override_usage = "twostage shell [OPTIONS] COMPONENT [COMMAND]...")]
+#[command(
+    after_help = "It is the container in which a build with --keep-failed stopped, or, where none is kept, one with the source and\n\
+    all that the build needs, in which nothing is built yet. The variables are those of the build. Nothing that is changed\n\
+    there is kept: what mends the build belongs into the source.\n\n  \
+    twostage build gtk --keep-failed\n  \
+    twostage shell gtk                             a shell where it stopped\n  \
+    twostage shell gtk tail config.log             a command instead of a shell"
+)]
+pub struct Shell {
+    /// Begin with the source as it is now, although a container is kept
+    #[arg(long)]
+    pub anew: bool,
+    /// What it can reach
+    #[arg(long, value_enum, value_name = "NETWORK", default_value = "none")]
+    pub network: NetworkKind,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// The component; all behind it is a command
+    // (One list, so that what looks like an option of ours behind the component is none.)
+    #[arg(value_name = "COMPONENT", required = true, num_args = 1.., trailing_var_arg = true)]
+    pub words: Vec<String>,
+}
+
+impl Shell {
+    /// The component.
+    pub fn component(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// What is run there; nothing for a shell.
+    pub fn command(&self) -> &[String] {
+        let command = self.words.get(1..).unwrap_or_default();
+        command.strip_prefix(&["--".to_string()]).unwrap_or(command)
+    }
 }
 
 #[derive(Args)]

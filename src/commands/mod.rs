@@ -1,6 +1,7 @@
 //! One file a verb.
 
 pub mod audit;
+pub mod build;
 pub mod channel;
 pub mod compile;
 pub mod completions;
@@ -33,6 +34,7 @@ pub mod run;
 pub mod runtime;
 pub mod search;
 pub mod serve;
+pub mod shell;
 pub mod show;
 pub mod tag;
 pub mod update;

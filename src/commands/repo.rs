@@ -4,7 +4,7 @@ use crate::cli::{ProjectArgs, Repo};
 use crate::commands::channel::word;
 use crate::commands::publish;
 use crate::output::Output;
-use crate::session::{Session, stored};
+use crate::session::{Allowed, Session, stored};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use twostage_builder::closure::{Freshness, Question, closure};
@@ -27,16 +27,10 @@ const CONFIG_DATE: i64 = 315_532_800;
 
 pub async fn run(arguments: &Repo, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
-    let context = session.context(&arguments.engine, !arguments.locked).await?;
-    let before = context.lock().clone();
+    let context = session.context(&arguments.engine, Allowed { lock: !arguments.locked, keep_failed: arguments.keep_failed }).await?;
     let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let result = work(&session, &context, jobs, output).await;
+    let result = session.locking(&context, work(&session, &context, jobs, output)).await;
     context.engine.settle().await;
-    // What was locked stays locked, also when a later step failed. A failure that has learnt nothing leaves no file.
-    let lock = context.lock().clone();
-    if context.may_lock && (result.is_ok() || lock != before) {
-        session.write_lock(&lock)?;
-    }
     result
 }
 
@@ -45,7 +39,7 @@ async fn work(session: &Session, context: &Arc<Context>, jobs: usize, output: &O
     for base in session.bases() {
         twostage_builder::base::ensure(context, &base, false).await?;
     }
-    let built = claims::settle(&session.project, graph::build_all(context, jobs).await?)?;
+    let built = claims::settle(&session.project, graph::build(context, jobs, None).await?)?;
     let configs = lock_images(session, context, &built, Freshness::Keep).await?;
     let replacing = check_claims(session, context, &built).await?;
 

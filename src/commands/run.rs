@@ -47,7 +47,7 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
     }
     let mounts = mounts(&arguments.volumes)?;
     let terminal = Terminal::open(arguments.interactive, arguments.tty)?;
-    let run = twostage_engine::Run {
+    let request = twostage_engine::Run {
         env: &env,
         user: arguments.user.as_deref(),
         workdir: arguments.workdir.as_deref(),
@@ -55,9 +55,25 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
         hostname: arguments.hostname.as_deref(),
         ports: &ports,
         mounts: &mounts,
-        attached: (engine.kind() == Kind::Embedded).then_some(&terminal.attached),
         ..twostage_engine::Run::new(arguments.image(), &command)
     };
+    let looks = format!("what is in it shows `twostage run --entrypoint ls {} -l /usr/bin`", arguments.image());
+    let status = pass_through(&engine, request, terminal, &looks, output).await;
+    engine.settle().await;
+    // (No program ends with more than a byte.)
+    Ok(ExitCode::from(u8::try_from(status?).unwrap_or(u8::MAX)))
+}
+
+/// Runs a command as if it ran here: what it is told and what it says pass through. The container is removed. Gives its exit
+/// status. `looks` says how to look into an image that has no such program.
+pub async fn pass_through(
+    engine: &Engine,
+    request: twostage_engine::Run<'_>,
+    terminal: Terminal,
+    looks: &str,
+    output: &Output,
+) -> Result<i64> {
+    let run = twostage_engine::Run { attached: (engine.kind() == Kind::Embedded).then_some(&terminal.attached), ..request };
     // As it comes. A reader that has gone away is no reason to end the command: it may do more than write.
     let mut pass_on = |piece: Piece<'_>| match piece {
         Piece::Out(bytes) => {
@@ -78,7 +94,7 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
         }
     };
     drop(terminal);
-    let removed = match ended {
+    match ended {
         Ok(container) => {
             let status = container.exit_code;
             container.remove().await.map(|()| status)
@@ -91,15 +107,11 @@ pub async fn run(arguments: &Run, output: &Output) -> Result<ExitCode> {
             }
             // A daemon's image has no such program, as a rule.
             None if engine.kind() != Kind::Embedded && error.class() == Class::Engine && error.hint_text().is_none() => {
-                Err(error.hint(format!("what is in it shows `twostage run --entrypoint ls {} -l /usr/bin`", arguments.image())))
+                Err(error.hint(looks))
             }
             None => Err(error),
         },
-    };
-    engine.settle().await;
-    let status = removed?;
-    // (No program ends with more than a byte.)
-    Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
+    }
 }
 
 /// What a daemon is not asked for here.

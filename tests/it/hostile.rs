@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Every command that opens a project. `{HOME}` is a folder that is the user's.
-const COMMANDS: [&[&str]; 35] = [
+const COMMANDS: [&[&str]; 37] = [
     &["channel"],
     &["repo"],
     &["runtime"],
@@ -38,6 +38,8 @@ const COMMANDS: [&[&str]; 35] = [
     &["search", "demo"],
     &["show", "demo"],
     &["why", "demo"],
+    &["build", "demo"],
+    &["shell", "demo", "true"],
     &["remove", "demo"],
     &["promote", "main", "testing"],
     &["rollback"],

@@ -18,6 +18,7 @@ mod damage;
 mod differential;
 mod embedded;
 mod engines;
+mod entered;
 mod errors;
 mod failures;
 mod faults;

@@ -10,11 +10,27 @@ const SPEC: &str = "Name: words\nVersion: 1.0\nRelease: 3\nSummary: Words\nLicen
                     %install\ninstall -D -m 755 words %{buildroot}%{_bindir}/words\ninstall -D -m 644 data %{buildroot}/usr/share/words/data\n\
                     %files\n%{_bindir}/words\n/usr/share/words\n";
 
+/// Takes one build dependency of that away, and adds another.
+const SPEC_PATCH: &str = "--- a/words.spec\n+++ b/words.spec\n@@ -4,5 +4,5 @@\n Summary: Words\n License: MIT\n\
+                          -BuildRequires: gcc, inih-devel >= 50\n+BuildRequires: gcc, inih\n\
+                          \x20Source0: words-1.0.tar.gz\n %description\n";
+
+/// A package of the distribution that needs the one that the project makes.
+const HELPER_SPEC: &str = "Name: helper\nVersion: 1.0\nRelease: 1\nSummary: Helper\nLicense: MIT\nBuildArch: noarch\nRequires: words >= 1.0\n\
+                           %description\nHelper.\n%files\n";
+
+/// Built with that.
+const READER_SPEC: &str = "Name: reader\nVersion: 1.0\nRelease: 1\nSummary: Reader\nLicense: MIT\nBuildArch: noarch\n\
+                           BuildRequires: helper\n%description\nReader.\n%install\nrpm -q helper\n\
+                           mkdir -p %{buildroot}/usr/share/reader\ncp /usr/share/words/data %{buildroot}/usr/share/reader\n\
+                           %files\n/usr/share/reader\n";
+
 /// The stand-in's mirror, with one source package more.
-const DOCKERFILE: &str = "FROM {base}\nCOPY words.spec words.c /src/\n\
+const DOCKERFILE: &str = "FROM {base}\nCOPY words.spec words.c helper.spec /src/\n\
     RUN mkdir -p /src/words-1.0 /root/rpmbuild/SOURCES && cd /src && cp words.c words-1.0 && echo hello > words-1.0/data && \
-    tar -czf /root/rpmbuild/SOURCES/words-1.0.tar.gz words-1.0 && rpmbuild -bs words.spec && cp -a /usr/share/distribution /d && \
-    rm -rf /usr/share/distribution /d/repodata && mv /d /usr/share/distribution && mv /root/rpmbuild/SRPMS/*.src.rpm /usr/share/distribution && \
+    tar -czf /root/rpmbuild/SOURCES/words-1.0.tar.gz words-1.0 && rpmbuild -ba --nodeps words.spec && rpmbuild -bb helper.spec && cp -a /usr/share/distribution /d && \
+    rm -rf /usr/share/distribution /d/repodata && mv /d /usr/share/distribution && \
+    mv /root/rpmbuild/SRPMS/*.src.rpm /root/rpmbuild/RPMS/*/words-1.0*.rpm /root/rpmbuild/RPMS/*/helper*.rpm /usr/share/distribution && \
     createrepo_c --no-database /usr/share/distribution && rm -rf /root/rpmbuild /src\n";
 
 const OWN_SPEC: &str = "Name: own\nVersion: 1.0\nRelease: 1\nSummary: Own\nLicense: MIT\nBuildArch: noarch\n%description\nOwn.\n%install\n\
@@ -24,7 +40,7 @@ const OWN_DOCKERFILE: &str = "ARG TWOSTAGE_BASE\nFROM ${TWOSTAGE_BASE}\nCOPY own
     RUN rpmbuild -bb --define '_rpmdir /packages' --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' /own.spec\n";
 
 #[test]
-fn a_source_rpm_is_patched_and_built_and_a_dockerfile_leaves_rpms() {
+fn a_source_rpm_is_patched_and_built_and_a_dockerfile_leaves_rpms_and_the_distributions_may_need_one() {
     uses(Used::Engine);
     uses(Used::Dnf);
     let project = Project::built(Family::Rpm, "rpm-recipes");
@@ -35,6 +51,7 @@ fn a_source_rpm_is_patched_and_built_and_a_dockerfile_leaves_rpms() {
     let context = project.join("mirror");
     fs::create_dir(&context).expect("a folder");
     fs::write(context.join("words.spec"), SPEC).expect("a file");
+    fs::write(context.join("helper.spec"), HELPER_SPEC).expect("a file");
     fs::write(context.join("words.c"), "int main(void) { return 0; }\n").expect("a file");
     fs::write(context.join("Dockerfile"), DOCKERFILE.replace("{base}", &format!("twostage-base:{builder}"))).expect("a file");
     docker(&["build", "--tag", mirror, &context.to_string_lossy()]).ok();
@@ -42,29 +59,44 @@ fn a_source_rpm_is_patched_and_built_and_a_dockerfile_leaves_rpms() {
     fs::create_dir(project.join("own")).expect("a folder");
     project.write("own/own.spec", OWN_SPEC);
     project.write("own/Dockerfile", OWN_DOCKERFILE);
+    fs::create_dir(project.join("reader")).expect("a folder");
+    project.write("reader/reader.spec", READER_SPEC);
+    project.write("spec.patch", SPEC_PATCH);
     project.write("polite.patch", "--- a/data\n+++ b/data\n@@ -1 +1 @@\n-hello\n+good day\n");
     project.write(
         "twostage.toml",
         &format!(
             "[project]\nname = \"recipes\"\nformat = \"rpm\"\n[base]\nimage = \"{mirror}\"\n\
-             [[component]]\nname = \"words\"\nsource = {{ distribution = \"words\" }}\npatches = [\"polite.patch\"]\n\
+             [[component]]\nname = \"words\"\nsource = {{ distribution = \"words\" }}\npatches = [\"polite.patch\", \"spec.patch\"]\n\
+             replaces = [\"words\"]\n\
+             [[component]]\nname = \"reader\"\nsource = \"reader\"\nneeds = [\"words\"]\n\
              [[component]]\nname = \"own\"\nsource = \"own\"\ndockerfile = \"Dockerfile\"\npackages = \"/packages\"\n\
-             [runtime.{}]\nbase = {{ image = \"twostage-base:{base}\" }}\npackages = [\"words\", \"own\"]\n",
+             [runtime.{}]\nbase = {{ image = \"twostage-base:{base}\" }}\npackages = [\"words\", \"own\", \"reader\"]\n",
             project.image
         ),
     );
     project.run(&["repo"]).ok();
     let locked = project.read("twostage.lock");
-    assert!(locked.contains("words-1.0-3.src.rpm ") && locked.contains("\"inih-devel 55-1 x86_64 "), "{locked}");
+    assert!(locked.contains("words-1.0-3.src.rpm "), "{locked}");
+    assert_eq!(closure(&project, "build:words"), ["inih x86_64 distribution"], "as the patched spec file asks");
+    assert_eq!(closure(&project, "build:reader"), ["helper noarch distribution"], "and the words that it needs are ours");
     let channel = fs::read_to_string(project.join(&format!(".twostage/repository/snapshots/{}/SHA256SUMS", project.snapshot())));
     let names: Vec<String> = channel.expect("the list").lines().filter_map(|line| Some(line.split_once("  ")?.1.to_string())).collect();
     for part in [".src.rpm", "words-debuginfo-1.0-3.ts", "words-debugsource-1.0-3.ts", "own-1.0-1.noarch.rpm"] {
         assert!(names.iter().any(|name| name.contains(part)), "{part} is published: {names:?}");
     }
     project.run(&["runtime"]).ok();
-    let said =
-        docker(&["run", "--rm", &project.image, "sh", "-c", "words && cat /usr/share/words/data /usr/share/own/data; rpm -qa"]).ok().out;
-    assert!(said.starts_with("good day\nown\n"), "{said}");
+    let said = docker(&[
+        "run",
+        "--rm",
+        &project.image,
+        "sh",
+        "-c",
+        "words && cat /usr/share/words/data /usr/share/own/data /usr/share/reader/data; rpm -qa",
+    ])
+    .ok()
+    .out;
+    assert!(said.starts_with("good day\nown\ngood day\n"), "{said}");
     for never in ["debuginfo", "debugsource", "devel"] {
         assert!(!said.contains(never), "{never} is not installed: {said}");
     }

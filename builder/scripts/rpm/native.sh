@@ -72,6 +72,8 @@ if [ -e /build/needs ]; then
     HOME=$T with_build_requires "$spec" add
 fi
 cd /build
+with_environment sh -c 'export -p' > /build/environment
+if [ -n "${ONLY_PREPARE:-}" ]; then exit 0; fi
 set -f
 # shellcheck disable=SC2086 # options are words, and no patterns
 build -ba $RPM_BUILD_OPTIONS -- "$spec"

@@ -1,0 +1,61 @@
+//! The container of a component's build as an image, so that somebody can enter it: where a build failed, or before it began.
+
+use crate::Context;
+use std::sync::Arc;
+use twostage_engine::Container;
+use twostage_model::{Error, Format, Result, Sha256};
+
+/// What is run in such an image.
+const SHELL: &str = include_str!("../scripts/shell.sh");
+
+/// The image of a component.
+pub fn image(context: &Context, name: &str) -> String {
+    format!("twostage-entered:{}-{}", context.id, Sha256::of(name.as_bytes()).short())
+}
+
+/// How a build goes on in there.
+pub fn resume(format: Format) -> &'static str {
+    match format {
+        Format::Deb => "dpkg-buildpackage --no-pre-clean --unsigned-changes --build=binary",
+        Format::Rpm => "rpmbuild --define '_topdir /build/rpm' -bi --noprep SPEC",
+    }
+}
+
+/// What is run there: a command with the build's environment in its folder, or a shell.
+pub fn command(command: &[String]) -> Vec<String> {
+    let shell = ["/bin/sh".to_string(), "-c".to_string(), SHELL.to_string(), "twostage".to_string()];
+    shell.into_iter().chain(command.iter().cloned()).collect()
+}
+
+/// Keeps a container.
+pub(crate) async fn keep(context: &Context, name: &str, container: &Container) -> Result<()> {
+    container.commit(&image(context, name), &["LABEL twostage.entered=true".to_string()]).await.map(drop)
+}
+
+/// Keeps the container in which a build failed, if that is wanted. Gives the build's error, which tells of it.
+pub(crate) async fn keep_failed(context: &Context, name: &str, container: Container, error: Error) -> Error {
+    let log = error.hint_text().unwrap_or_default().to_string();
+    let hint = if context.keep_failed {
+        match keep(context, name, &container).await {
+            Ok(()) => format!("`twostage shell {name}` enters the container where it stopped; {log}"),
+            Err(cause) => format!("{log}; its container could not be kept: {cause}"),
+        }
+    } else {
+        format!("{log}; with --keep-failed, `twostage shell {name}` enters the container where it stopped")
+    };
+    // What failed is said, not what could not be removed.
+    let _ = container.remove().await;
+    error.hint(hint)
+}
+
+/// Removes what is kept of a component, if there is anything.
+///
+/// # Errors
+/// The engine does not answer, or a container uses it.
+pub async fn forget(context: &Arc<Context>, name: &str) -> Result<()> {
+    let image = image(context, name);
+    if context.engine.image(&image).await?.is_some() {
+        context.engine.remove_image(&image).await?;
+    }
+    Ok(())
+}
