@@ -19,7 +19,9 @@ packages=""
 need() { # need PROGRAM PACKAGE...: the packages, unless the program is there
     program=$1
     shift
-    command -v "$program" > /dev/null 2>&1 && return
+    command -v "$program" > /dev/null 2>&1 || add "$@"
+}
+add() { # add PACKAGE...
     for package in "$@"; do
         case " $packages " in
         *" $package "*) ;;
@@ -143,6 +145,10 @@ for what in "$@"; do
         need podman podman
         # Podman's own choice, crun, refuses some kernels' control groups.
         need runc runc
+        need chromium chromium
+        need chromedriver chromium-driver
+        # (Debian's python has the modules of Debian's packages, whichever other one comes first in the path.)
+        /usr/bin/python3 -c 'import selenium' 2> /dev/null || add python3-selenium
         # The packages that tests compare are chosen from apt's lists.
         [ -n "$(apt-get indextargets 2> /dev/null)" ] || fetch_lists=true
         ;;
