@@ -8,6 +8,7 @@
 mod apt;
 mod attached;
 mod bases;
+mod browser;
 mod claims;
 mod cli;
 mod clients;

@@ -258,9 +258,27 @@ impl Project {
     }
 
     fn example_on(on: On, family: Family, test: &str) -> Project {
+        Project::copy_of(family.example(), on, family, test)
+    }
+
+    /// A copy of `examples/broadway`, without a daemon. Nothing is built, unless the variable names a folder of an earlier build.
+    pub fn broadway(test: &str) -> Project {
+        let project = Project::copy_of("broadway", crate::on::EMBEDDED, Family::Deb, test);
+        if let Some(built) = std::env::var_os("TWOSTAGE_TEST_BROADWAY").map(PathBuf::from) {
+            let lock = fs::read_to_string(built.join("twostage.lock")).expect("its lock");
+            project.write("twostage.lock", &lock.replace("runtime:broadway", &format!("runtime:{}", project.image)));
+            fs::remove_dir_all(project.join(".twostage/repository")).expect("it is replaced");
+            let from = built.join(".twostage/repository").to_string_lossy().into_owned();
+            tool("cp", &["-a", &from, &project.join(".twostage").to_string_lossy()]).ok();
+        }
+        project
+    }
+
+    fn copy_of(example: &str, on: On, family: Family, test: &str) -> Project {
         let folder = tempfile::Builder::new().prefix(test).tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let project = Project { folder, family, on, image: image_name(test) };
-        let example = root().join("examples").join(family.example());
+        let runtime = [format!("[runtime.{example}]"), format!("[runtime.{}]", project.image)];
+        let example = root().join("examples").join(example);
         for entry in fs::read_dir(example).expect("the example").flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name != ".twostage" && name != "twostage.lock" && !name.ends_with(".tar") {
@@ -272,8 +290,7 @@ impl Project {
                 fs::hard_link(rpm_bases().join(tar), project.join(tar)).expect("a link");
             }
         }
-        let runtime = format!("[runtime.{}]", project.image);
-        project.edit("twostage.toml", |text| text.replace(&format!("[runtime.{}]", family.example()), &runtime));
+        project.edit("twostage.toml", |text| text.replace(&runtime[0], &runtime[1]));
         give_key(project.path());
         project
     }

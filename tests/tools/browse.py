@@ -2,7 +2,8 @@
 """Looks at a Broadway display with headless Chromium, and uses it: browse.py URL STEP...
 
 A window is a canvas of the page; steps go to the topmost one. They wait until what is seen no longer changes, and print
-what changed, as a line of JSON: {"step": …, "windows": N, "changed": PIXELS, "box": [left, top, right, bottom]}.
+what changed, as a line of JSON: {"step": …, "windows": N, "places": [[left, top, width, height], …], "changed": PIXELS,
+"box": [left, top, right, bottom], "ended": whether the display went away}.
 
     windows=N          waits until there are N windows
     click=X,Y          presses and releases the button at this place of the window; less than 0 is from its right or bottom
@@ -83,6 +84,8 @@ class Display:
         self.driver = driver
         # The size of the page, not of the window around it.
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False})
+        # A display that ends says so in a dialog, for which the browser would wait.
+        driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": "window.alert = () => { window.ended = true; }"})
         driver.get(url)
         self.seen = None
 
@@ -148,7 +151,9 @@ class Display:
         if name == "shot":
             with open(value, "wb") as file:
                 file.write(base64.b64decode(now))
-        said = {"step": word, "windows": len(self.windows())}
+        windows = self.windows()
+        said = {"step": word, "windows": len(windows), "places": [[w[k] for k in ("left", "top", "width", "height")] for w in windows]}
+        said["ended"] = self.driver.execute_script("return window.ended === true")
         if self.seen is not None:
             said.update(self.difference(self.seen, now))
         self.seen = now

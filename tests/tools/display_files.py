@@ -3,7 +3,7 @@
 
     display_files.py IMAGE [--base-layers N] [--packages]
 
-IMAGE is the folder of an OCI layout, or an archive (`docker save`, or an OCI archive). Every member of every layer is
+IMAGE is the folder of an OCI layout, FOLDER:NAME for one of several, or an archive (`docker save`, or an OCI archive). Every member of every layer is
 looked at, whatever a layer above hides or deletes; a layer is a tar, packed with gzip, zstd (by the program) or not at all.
 
     file LAYER PATH               a library, header, protocol or setting of X11, xcb or Wayland, by its name
@@ -58,6 +58,11 @@ def members(archive):
 
 def image_layers(place):
     """The layers of an image, unpacked, lowest first."""
+    folder, _, wanted = place.rpartition(":")
+    if os.path.isdir(folder):
+        place = folder
+    else:
+        wanted = ""
     if os.path.isdir(place):
         read = lambda name: open(os.path.join(place, name), "rb").read()
     else:
@@ -70,7 +75,11 @@ def image_layers(place):
     manifest = json.loads(read("index.json"))
     # (An index may lead to another one.)
     while "manifests" in manifest:
-        manifest = json.loads(blob(manifest["manifests"][0]))
+        named = lambda of: of.get("annotations", {}).get("org.opencontainers.image.ref.name", "")
+        found = [of for of in manifest["manifests"] if wanted in ("", named(of), named(of).removesuffix(":latest"))]
+        if len(found) != 1:
+            sys.exit(f"{place} has {len(found)} such images: {[named(of) for of in manifest['manifests']]}")
+        manifest, wanted = json.loads(blob(found[0])), ""
     return [unpacked(blob(layer)) for layer in manifest["layers"]]
 
 

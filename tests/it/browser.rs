@@ -1,0 +1,131 @@
+//! GTK in a browser: what somebody sees who opens the port of an image, and what comes of a click and of a typed word.
+
+use crate::on::EMBEDDED;
+use crate::support::{Family, Project, Used, long, root, run, tell, tool, uses, wait_until};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// A display that `twostage run -p` publishes, and the lines that its programs write.
+struct Display {
+    child: Child,
+    port: u16,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Display {
+    fn of(project: &Project, words: &[&str]) -> Display {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its own").port();
+        let publish = format!("{port}:8080");
+        let mut command = project.command(&[&["run", "-p", &publish, &project.image], words].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let outputs: [Box<dyn std::io::Read + Send>; 2] =
+            [Box::new(child.stdout.take().expect("a pipe")), Box::new(child.stderr.take().expect("a pipe"))];
+        for output in outputs {
+            let seen = Arc::clone(&lines);
+            std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    seen.lock().expect("the lines").push(line);
+                }
+            });
+        }
+        let display = Display { child, port, lines };
+        wait_until("the display's port is open", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        display
+    }
+
+    /// What a person does there; how many pixels each step changed.
+    fn browse(&self, steps: &[&str]) -> Vec<u64> {
+        let tool = root().join("tests/tools/browse.py");
+        let done = run(Command::new(tool).arg(format!("http://127.0.0.1:{}/", self.port)).args(steps)).ok();
+        println!("{}", done.out);
+        let steps = done.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        steps.map(|step| step["changed"].as_u64().unwrap_or(0)).collect()
+    }
+
+    #[track_caller]
+    fn says(&self, line: &str) {
+        let said = || self.lines.lock().expect("the lines").iter().any(|said| said == line);
+        wait_until(&format!("the program says {line:?}: {:?}", self.lines.lock().expect("the lines")), said);
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// A PNG of some colours.
+fn is_picture(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|picture| picture.starts_with(b"\x89PNG") && picture.len() > 4000)
+}
+
+/// What an image has of X11, xcb and Wayland, by a reader of layers that shares no code with us.
+fn display_files(project: &Project) -> (bool, String) {
+    let image = format!("{}:{}", project.join(".twostage/images").display(), project.image);
+    let checker = root().join("tests/tools/display_files.py").to_string_lossy().into_owned();
+    let done = tool("python3", &[&checker, &image, "--packages"]);
+    assert!(done.status <= 1 && done.out.contains(" finding(s)"), "{}{}", done.out, done.err);
+    (done.status == 0, done.out)
+}
+
+/// The distribution's own GTK has a Broadway, too. Its image has X11 and Wayland as well, which the checker must see.
+#[test]
+fn a_browser_shows_a_gtk_program_which_gets_what_is_clicked_and_typed_there() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_on(EMBEDDED, Family::Deb, "browser");
+    let start = root().join("examples/broadway/start-broadway");
+    fs::copy(start, project.join("start-broadway")).expect("the example's");
+    project.edit("twostage.toml", |text| {
+        let (components, _) = text.split_once("[runtime.").expect("an image");
+        format!(
+            "{components}[runtime.{}]\npackages = [\"libgtk-3-bin\", \"yad\", \"tini\", \"fonts-dejavu-core\"]\nslim = true\n\
+             user = {{ name = \"app\", uid = 1000 }}\nenv = {{ LANG = \"C.UTF-8\", GDK_BACKEND = \"broadway\" }}\n\
+             files = {{ \"/usr/bin/start-broadway\" = {{ source = \"start-broadway\", mode = \"0755\" }} }}\n\
+             entrypoint = [\"tini\", \"--\", \"start-broadway\"]\nexpose = [8080]\n\
+             check = [\"start-broadway\", \"gtk-query-settings\", \"gtk-theme-name\"]\n",
+            project.image
+        )
+    });
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok();
+    let (clean, told) = display_files(&project);
+    assert!(
+        !clean && told.contains("/libX11.so.6") && told.contains(": libwayland-client.so.0") && told.contains("package libxcb1 "),
+        "{told}"
+    );
+
+    // A form with an entry and a box to tick; what was entered is printed when its second button is clicked.
+    let form = "yad --form --width=400 --height=200 --title=Form --field=Text --field=Tick:CHK; exec sleep 600";
+    let display = Display::of(&project, &["sh", "-c", form]);
+    let shot = project.join("browser.png");
+    let shoot = format!("shot={}", shot.display());
+    let changed = display.browse(&["windows=1", "click=200,78", "type=hello", "click=40,112", &shoot, "click=-65,-60"]);
+    assert!(is_picture(&shot));
+    let [_, focused, typed, ticked, rested, _] = changed[..] else { panic!("{changed:?}") };
+    assert!(focused > 100 && typed > 50 && ticked > 20 && rested < 100, "{changed:?}");
+    display.says("hello|TRUE|");
+}
+
+#[test]
+fn the_example_of_a_desktop_in_a_browser_has_no_x11_and_works() {
+    if !long() {
+        return;
+    }
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::broadway("desktop");
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok();
+    let (clean, told) = display_files(&project);
+    assert!(clean, "{told}");
+    let size = told.lines().find(|line| line.starts_with("above the base")).expect("the sum");
+    tell(&format!("the image of examples/broadway, {size}"));
+}
