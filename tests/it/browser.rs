@@ -16,6 +16,16 @@ struct Display {
     lines: Arc<Mutex<Vec<String>>>,
 }
 
+#[derive(serde::Deserialize)]
+struct Seen {
+    windows: usize,
+    /// Pixels that changed; none is known before the first step.
+    #[serde(default)]
+    changed: u64,
+    /// Whether the display went away.
+    ended: bool,
+}
+
 impl Display {
     fn of(project: &Project, words: &[&str]) -> Display {
         let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its own").port();
@@ -38,13 +48,12 @@ impl Display {
         display
     }
 
-    /// What a person does there; how many pixels each step changed.
-    fn browse(&self, steps: &[&str]) -> Vec<u64> {
+    /// What a person does there, and what the page tells after each step.
+    fn browse(&self, steps: &[&str]) -> Vec<Seen> {
         let tool = root().join("tests/tools/browse.py");
         let done = run(Command::new(tool).arg(format!("http://127.0.0.1:{}/", self.port)).args(steps)).ok();
         println!("{}", done.out);
-        let steps = done.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
-        steps.map(|step| step["changed"].as_u64().unwrap_or(0)).collect()
+        done.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
     #[track_caller]
@@ -107,8 +116,9 @@ fn a_browser_shows_a_gtk_program_which_gets_what_is_clicked_and_typed_there() {
     let display = Display::of(&project, &["sh", "-c", form]);
     let shot = project.join("browser.png");
     let shoot = format!("shot={}", shot.display());
-    let changed = display.browse(&["windows=1", "click=200,78", "type=hello", "click=40,112", &shoot, "click=-65,-60"]);
+    let seen = display.browse(&["windows=1", "click=200,78", "type=hello", "click=40,112", &shoot, "click=-65,-60"]);
     assert!(is_picture(&shot));
+    let changed: Vec<u64> = seen.iter().map(|seen| seen.changed).collect();
     let [_, focused, typed, ticked, rested, _] = changed[..] else { panic!("{changed:?}") };
     assert!(focused > 100 && typed > 50 && ticked > 20 && rested < 100, "{changed:?}");
     display.says("hello|TRUE|");
@@ -128,4 +138,22 @@ fn the_example_of_a_desktop_in_a_browser_has_no_x11_and_works() {
     assert!(clean, "{told}");
     let size = told.lines().find(|line| line.starts_with("above the base")).expect("the sum");
     tell(&format!("the image of examples/broadway, {size}"));
+
+    let display = Display::of(&project, &[]);
+    display.says("ready");
+    // Its third button starts a calculator, whose buttons are 6, *, 7, = and the one that closes it.
+    let shot = format!("shot={}", project.join("browser.png").display());
+    let buttons = ["click=191,299", "click=255,299", "click=61,259", "click=321,358"];
+    let seen = display.browse(&[&["windows=1", "click=300,90", "windows=2"], &buttons[..], &[&shot, "click=-45,40"]].concat());
+    display.says("started galculator.desktop");
+    assert!(is_picture(&project.join("browser.png")));
+    let [_, _, opened, six, _, seven, product, _, closed] = &seen[..] else { panic!("{} steps", seen.len()) };
+    assert_eq!((opened.windows, product.windows, closed.windows), (2, 2, 1));
+    assert!([six, seven, product].iter().all(|seen| seen.changed > 100), "the calculator shows what is pressed");
+    // The display is there when a program has ended, and for the next browser.
+    let seen = display.browse(&["windows=1", "click=200,165", "type=hello", "press=ENTER"]);
+    display.says("said hello");
+    assert!(seen[2].changed > 50 && seen[3].changed > 50 && !closed.ended && !seen[3].ended);
+    let desktop = run(&mut project.command(&["run", &project.image, "id", "-u"])).ok();
+    assert_eq!(desktop.out, "1000\n");
 }

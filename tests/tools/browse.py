@@ -5,6 +5,8 @@ A window is a canvas of the page; steps go to the topmost one. They wait until w
 what changed, as a line of JSON: {"step": …, "windows": N, "places": [[left, top, width, height], …], "changed": PIXELS,
 "box": [left, top, right, bottom], "ended": whether the display went away}.
 
+    size=W,H           makes the page so large
+    moving=1           from here on steps wait three seconds instead, as some windows are never at rest
     windows=N          waits until there are N windows
     click=X,Y          presses and releases the button at this place of the window; less than 0 is from its right or bottom
     type=TEXT          types
@@ -36,9 +38,9 @@ except ImportError:
 SECONDS = 60
 WIDTH, HEIGHT = 1120, 700
 
-# The windows, in the order in which they were opened.
+# The windows, in the order in which they were opened. (Tooltips and menus are none.)
 WINDOWS = """
-return [...document.querySelectorAll('canvas')].filter(c => c.style.visibility === 'visible' && c.width > 40 && c.height > 20)
+return [...document.querySelectorAll('canvas')].filter(c => c.style.visibility === 'visible' && !c.surface.isTemp)
     .map(c => ({left: c.offsetLeft, top: c.offsetTop, width: c.width, height: c.height, z: +c.style.zIndex || 0}));
 """
 # How many pixels of two pictures of the page differ, and between which sides.
@@ -81,12 +83,16 @@ def browser(folder):
 
 class Display:
     def __init__(self, driver, url):
-        self.driver = driver
-        # The size of the page, not of the window around it.
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False})
+        self.driver, self.moving = driver, False
+        self.resize(WIDTH, HEIGHT)
         # A display that ends says so in a dialog, for which the browser would wait.
         driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": "window.alert = () => { window.ended = true; }"})
         driver.get(url)
+
+    def resize(self, width, height):
+        """The size of the page, not of the window around it."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.seen = None
 
     def windows(self):
@@ -102,6 +108,12 @@ class Display:
         return self.driver.execute_async_script(DIFFERENCE, before, after)
 
     def quiet(self):
+        if self.moving:
+            time.sleep(3)
+            return self.picture()
+        return self.at_rest()
+
+    def at_rest(self):
         """A picture of the page once it has stayed as it is for a while; a text cursor may blink."""
         end, last, since = time.monotonic() + SECONDS, self.picture(), time.monotonic()
         while time.monotonic() < end:
@@ -124,7 +136,11 @@ class Display:
 
     def step(self, word):
         name, _, value = word.partition("=")
-        if name == "windows":
+        if name == "size":
+            self.resize(*(int(number) for number in value.split(",")))
+        elif name == "moving":
+            self.moving = True
+        elif name == "windows":
             end = time.monotonic() + SECONDS
             while len(self.windows()) < int(value):
                 if time.monotonic() > end:
@@ -137,8 +153,8 @@ class Display:
         elif name in ("raise", "move"):
             number, *place = (int(number) for number in value.split(","))
             window = self.windows()[number - 1]
-            # The title is in the upper part, behind a shadow that is part of the window.
-            x, y = window["left"] + window["width"] // 2, window["top"] + 40
+            # The title is in the upper part, behind a shadow that is part of the window; what is in its middle may be buttons.
+            x, y = window["left"] + min(90, window["width"] // 3), window["top"] + 40
             self.click(x, y, (x + place[0] - window["left"], y + place[1] - window["top"]) if place else None)
         elif name == "type":
             for key in value:
