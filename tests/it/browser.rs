@@ -1,6 +1,6 @@
 //! GTK in a browser: what somebody sees who opens the port of an image, and what comes of a click and of a typed word.
 
-use crate::on::EMBEDDED;
+use crate::on::{EMBEDDED, On};
 use crate::support::{Family, Project, Used, long, root, run, tell, tool, uses, wait_until};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -75,11 +75,17 @@ fn is_picture(path: &Path) -> bool {
     fs::read(path).is_ok_and(|picture| picture.starts_with(b"\x89PNG") && picture.len() > 4000)
 }
 
-/// What an image has of X11, xcb and Wayland, by a reader of layers that shares no code with us.
+/// What the project's image has of X11, xcb and Wayland, by a reader of layers that shares no code with us.
 fn display_files(project: &Project) -> (bool, String) {
-    let image = format!("{}:{}", project.join(".twostage/images").display(), project.image);
+    let image = match project.on {
+        On::Docker => project.join("saved.tar"),
+        On::Embedded(_) => project.join(&format!(".twostage/images:{}", project.image)),
+    };
+    if project.on == On::Docker {
+        project.on.save(&project.image, &image);
+    }
     let checker = root().join("tests/tools/display_files.py").to_string_lossy().into_owned();
-    let done = tool("python3", &[&checker, &image, "--packages"]);
+    let done = tool("python3", &[&checker, &image.to_string_lossy(), "--packages"]);
     assert!(done.status <= 1 && done.out.contains(" finding(s)"), "{}{}", done.out, done.err);
     (done.status == 0, done.out)
 }
@@ -131,7 +137,7 @@ fn the_example_of_a_desktop_in_a_browser_has_no_x11_and_works() {
     }
     uses(Used::Engine);
     uses(Used::Apt);
-    let project = Project::broadway("desktop");
+    let mut project = Project::broadway("desktop");
     project.run(&["repo"]).ok();
     project.run(&["runtime"]).ok();
     let (clean, told) = display_files(&project);
@@ -156,4 +162,10 @@ fn the_example_of_a_desktop_in_a_browser_has_no_x11_and_works() {
     assert!(seen[2].changed > 50 && seen[3].changed > 50 && !closed.ended && !seen[3].ended);
     let desktop = run(&mut project.command(&["run", &project.image, "id", "-u"])).ok();
     assert_eq!(desktop.out, "1000\n");
+
+    // The same packages become an image on Docker, with the same files.
+    project.on = On::Docker;
+    project.run(&["runtime"]).ok();
+    let (clean, by_docker) = display_files(&project);
+    assert!(clean && by_docker.contains(size), "{by_docker}");
 }
