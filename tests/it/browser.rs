@@ -130,6 +130,14 @@ fn a_browser_shows_a_gtk_program_which_gets_what_is_clicked_and_typed_there() {
     display.says("hello|TRUE|");
 }
 
+/// A missing browser fails the tests above, and is no reason to leave them out.
+#[test]
+fn without_a_browser_the_tool_says_what_to_install() {
+    let tool = root().join("tests/tools/browse.py");
+    let done = run(Command::new("/usr/bin/python3").arg(tool).arg("http://127.0.0.1:1/").env("PATH", "/nowhere")).fails_with(1);
+    done.says("there is no chromium: apt-get install").says("chromium-driver python3-selenium");
+}
+
 #[test]
 fn the_example_of_a_desktop_in_a_browser_has_no_x11_and_works() {
     if !long() {

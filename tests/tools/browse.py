@@ -36,6 +36,8 @@ except ImportError:
     sys.exit(f"browse.py: there is no selenium for {sys.executable}: {INSTALL}")
 
 SECONDS = 60
+# Pixels of a text cursor that blinks.
+CURSOR = 40
 WIDTH, HEIGHT = 1120, 700
 
 # The windows, in the order in which they were opened. (Tooltips and menus are none.)
@@ -107,10 +109,16 @@ class Display:
     def difference(self, before, after):
         return self.driver.execute_async_script(DIFFERENCE, before, after)
 
-    def quiet(self):
+    def quiet(self, answers):
+        """A picture of the page after a step; `answers`: the program should show something for it, but it may be slow."""
         if self.moving:
             time.sleep(3)
             return self.picture()
+        end = time.monotonic() + SECONDS / 4
+        while answers and self.seen and time.monotonic() < end:
+            if self.difference(self.seen, self.picture())["changed"] > CURSOR:
+                break
+            time.sleep(0.1)
         return self.at_rest()
 
     def at_rest(self):
@@ -119,7 +127,7 @@ class Display:
         while time.monotonic() < end:
             time.sleep(0.2)
             now = self.picture()
-            if self.difference(last, now)["changed"] > 100:
+            if self.difference(last, now)["changed"] > CURSOR:
                 since = time.monotonic()
             elif time.monotonic() - since >= 1:
                 return now
@@ -163,7 +171,7 @@ class Display:
             ActionChains(self.driver).send_keys(getattr(Keys, value)).perform()
         elif name != "shot":
             sys.exit(f"browse.py: {word} is no step")
-        now = self.quiet()
+        now = self.quiet(answers=name in ("click", "type", "press", "move"))
         if name == "shot":
             with open(value, "wb") as file:
                 file.write(base64.b64decode(now))
