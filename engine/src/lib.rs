@@ -23,6 +23,7 @@ mod lines;
 pub mod reach;
 mod reference;
 mod stream;
+mod until;
 
 pub use attached::{Attached, Size, Told};
 pub use container::{Container, Refusal};
@@ -35,6 +36,7 @@ pub use lines::{LastLines, Piece};
 pub use reach::{Probe, Reach};
 pub use reference::Reference;
 pub use stream::{ByteStream, PipeWriter, TarReader, file_stream, pipe};
+pub use until::{Tried, Until};
 
 use docker::debian_architecture;
 use std::collections::BTreeMap;
@@ -683,6 +685,31 @@ impl Engine {
             Within::Docker(session) => Box::pin(async move { session.run(run, on_piece).instrument(span).await.map(Container::from) }),
             Within::Embedded(session) => Box::pin(async move { session.run(run, on_piece).instrument(span).await.map(Container::from) }),
         }
+    }
+
+    /// Runs a server until it answers; then it is told to end, and killed if it does not. `on_line` gets each line that it
+    /// writes. `run` has no network, ports, mounts or time limit of its own. Dropping the future removes the container.
+    ///
+    /// # Errors
+    /// The container could not be made or started.
+    pub fn try_server<'a>(
+        &'a self,
+        run: Run<'a>,
+        until: Until<'a>,
+        on_line: &'a mut (dyn FnMut(&str) + Send),
+    ) -> Pending<'a, Result<Tried>> {
+        let span = debug_span!("try", image = run.image);
+        let run = Run { network: Network::None, ..run };
+        Box::pin(async move {
+            let mut lines = BothLines::new(on_line);
+            let mut on_piece = |piece: Piece<'_>| lines.push(piece);
+            let tried = match &self.0 {
+                Within::Docker(session) => session.try_server(run, until, &mut on_piece).instrument(span).await,
+                Within::Embedded(session) => session.try_server(run, until, &mut on_piece).instrument(span).await,
+            };
+            lines.finish();
+            tried
+        })
     }
 
     /// A container that is never started, to copy files out of an image.

@@ -102,6 +102,7 @@ fn job(root: &Root) -> Job<'_> {
         network: Network::None,
         doors: &[],
         ports: &[],
+        inward: None,
         attached: None,
         script: None,
         mounts: &[],

@@ -14,6 +14,7 @@ pub use release::Release;
 use crate::{Class, Error, Format, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// A value and the line of the project file that it stands in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -247,6 +248,21 @@ pub struct RuntimeImage {
     pub stop_signal: Option<String>,
     /// A command that must succeed in a container of the image before it is tagged.
     pub check: Vec<String>,
+    /// The `check` is a server, and this is what it must answer; without words it is what the image itself runs.
+    pub until: Option<Until>,
+}
+
+/// An address in a container of an image that must answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Until {
+    /// As it is written: `http://127.0.0.1:8080/`.
+    pub address: String,
+    /// Its port, on the container's loopback address.
+    pub port: u16,
+    /// What is asked for by HTTP, `/`; none where a connection is enough.
+    pub path: Option<String>,
+    /// How long it has, from 1 second to 10 minutes.
+    pub timeout: Duration,
 }
 
 /// The user an image runs as. It is made when the packages have not made it.

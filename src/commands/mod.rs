@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod build;
 pub mod channel;
+pub mod check;
 pub mod compile;
 pub mod completions;
 pub mod diff;

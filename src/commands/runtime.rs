@@ -2,6 +2,7 @@
 
 use crate::cli::{ProjectArgs, Runtime};
 use crate::commands::audit::audit_engine_image;
+use crate::commands::check::check;
 use crate::commands::repo::{REPLACING, asked, check_forbidden, closure_name, config_name, not_published, own_packages};
 use crate::layout::Layout;
 use crate::leaks;
@@ -14,13 +15,13 @@ use std::time::Instant;
 use twostage_builder::base::BaseImage;
 use twostage_builder::component::Built;
 use twostage_builder::{Context, Stored};
-use twostage_engine::{Build, Kind, Network, Run};
+use twostage_engine::{Build, Kind};
 use twostage_image::diff::{Unlike, first_difference};
 use twostage_image::path::shown;
 use twostage_image::{Known, Want, read_archive};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
-use twostage_model::project::RuntimeImage;
+use twostage_model::project::{RuntimeImage, Until};
 use twostage_model::shown::size;
 use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
 use twostage_reposerver::Channel;
@@ -33,8 +34,17 @@ struct Made {
     check: Vec<String>,
     #[serde(default)]
     unlinked: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<Until>,
     image: String,
     above_base: u64,
+}
+
+impl Made {
+    /// Whether it was examined by what the project file says now.
+    fn is_examined_as(&self, image: &RuntimeImage) -> bool {
+        self.check == image.check && self.until == image.until && self.unlinked == image.unlinked
+    }
 }
 
 /// What an image is installed from, worked out before any container starts.
@@ -100,7 +110,7 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
     let no_cache = arguments.no_cache || arguments.check_reproducible;
     if !no_cache {
         let made: Option<Made> = std::fs::read(&made_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        if let Some(made) = made.filter(|made| made.dockerfile == digest && made.check == image.check && made.unlinked == image.unlinked)
+        if let Some(made) = made.filter(|made| made.dockerfile == digest && made.is_examined_as(image))
             && context.engine.image(name).await?.is_some_and(|found| found.id == made.image)
         {
             keep(session, context, name).await?;
@@ -132,7 +142,7 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
         Ok(above_base)
     };
     let made = match examined.await {
-        Ok(above_base) => Made { dockerfile: digest, check: image.check.clone(), unlinked: image.unlinked.clone(), image: id, above_base },
+        Ok(above_base) => Made { dockerfile: digest, check: image.check.clone(), until: image.until.clone(), unlinked: image.unlinked.clone(), image: id, above_base },
         Err(error) => {
             discard(context, name, &unexamined).await;
             return Err(error);
@@ -399,28 +409,6 @@ async fn examine(session: &Session, context: &Arc<Context>, image: &RuntimeImage
         };
         return Err(Error::new(Class::Verdict, format!("{name}: {what}; nothing is tagged")).because(report.to_text()).hint(hint));
     }
-    if !image.check.is_empty() {
-        context.events.started(name, "running its check");
-        let mut last = twostage_engine::LastLines::default();
-        let run = Run { network: Network::None, ..Run::new(id, &image.check) };
-        let container = context
-            .engine
-            .run(run, &mut |line| {
-                last.push(line);
-                context.events.log(name, line);
-            })
-            .await;
-        let hint = "correct `check` in the project file, or what it tests; it runs without a network, as the image's user";
-        let failed = |why: String| {
-            Error::new(Class::Verdict, format!("{name}: its check `{}` {why}; nothing is tagged", image.check.join(" "))).hint(hint)
-        };
-        let container = container.map_err(|cause| failed("could not run".into()).because(cause))?;
-        let status = container.exit_code;
-        container.remove().await?;
-        if status != 0 {
-            return Err(failed(format!("failed (exit status {status})")).because(last.text(20)));
-        }
-        context.events.note(name, format!("check: {}", last.text(3).replace('\n', " / ")));
-    }
+    check(context, image, id).await?;
     Ok(report.layers.iter().map(|layer| layer.file_bytes).sum())
 }

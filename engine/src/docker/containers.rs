@@ -2,20 +2,22 @@
 
 use super::Session;
 use super::fault::{fault, is_missing};
-use crate::Run;
 use crate::lines::Piece;
 use crate::reference::Reference;
 use crate::stream::{TarReader, file_stream, from_start, read_tar};
+use crate::{Run, Tried, Until};
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
 use bollard::models::{ContainerConfig, ContainerCreateBody, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig};
 use bollard::query_parameters::{
     AttachContainerOptions, CommitContainerOptions, CreateContainerOptions, DownloadFromContainerOptions, InspectContainerOptions,
-    InspectNetworkOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions, WaitContainerOptions,
+    InspectNetworkOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions,
+    WaitContainerOptions,
 };
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
 use std::time::Duration;
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Error, Result};
@@ -25,6 +27,9 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// How long an engine may take to clean up after a container that has ended.
 const CLEANUP: Duration = Duration::from_secs(60);
+
+/// What a container writes, as it comes.
+type Output = Pin<Box<dyn Stream<Item = std::result::Result<LogOutput, ApiError>> + Send>>;
 
 /// A container of Docker's or Podman's, for [`crate::Container`]. Dropping it removes it in the background.
 #[derive(Debug)]
@@ -86,9 +91,37 @@ impl Drop for Container {
 
 impl Session {
     pub(crate) async fn run(&self, mut run: Run<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<Container> {
-        let Some(program) = run.cmd.first() else {
-            return Err(Error::new(Class::Engine, format!("cannot run a container of {}: no command is given", run.image)));
+        let mut container = self.prepare(&mut run).await?;
+        let output = self.start(&container, &run).await?;
+        let (exit_code, oom_killed) = self.wait(&container, output, &run, on_piece).await?;
+        (container.exit_code, container.oom_killed) = (exit_code, oom_killed);
+        Ok(container)
+    }
+
+    /// Runs a server until it answers, and ends it.
+    pub(crate) async fn try_server(
+        &self,
+        mut run: Run<'_>,
+        until: Until<'_>,
+        on_piece: &mut (dyn FnMut(Piece<'_>) + Send),
+    ) -> Result<Tried> {
+        let container = self.prepare(&mut run).await?;
+        let output = self.start(&container, &run).await?;
+        let running = async { self.wait(&container, output, &run, on_piece).await.map(|(exit_code, _)| exit_code) };
+        let end = async {
+            // One that has ended hears nothing.
+            let signal = KillContainerOptions { signal: "SIGTERM".into() };
+            let _ = self.quick().kill_container(&container.id, Some(signal)).await;
         };
+        let tried = until.watch(running, || container.ask(until), end).await;
+        container.remove().await?;
+        tried
+    }
+
+    async fn prepare(&self, run: &mut Run<'_>) -> Result<Container> {
+        if run.cmd.is_empty() {
+            return Err(Error::new(Class::Engine, format!("cannot run a container of {}: no command is given", run.image)));
+        }
         let body = ContainerCreateBody {
             image: Some(Reference::check(run.image)?.to_string()),
             // One empty word is Docker's way to say: not the image's own entrypoint.
@@ -109,14 +142,13 @@ impl Session {
             }),
             ..Default::default()
         };
-        let mut container = self.create_container(body).await?;
+        let container = self.create_container(body).await?;
         if let Some(input) = run.input.take() {
             let what = format!("cannot copy files into a container of {}", run.image);
             let input = from_start(input).or_fail(Class::System, || what.clone())?;
             let put = container.put(file_stream(tokio::fs::File::from_std(input)), true).await;
             put.map_err(|error| Error::new(error.class(), what).because(error))?;
         }
-        self.start_and_wait(&mut container, &run, program, on_piece).await?;
         Ok(container)
     }
 
@@ -153,20 +185,27 @@ impl Session {
         }
     }
 
-    async fn start_and_wait(
-        &self,
-        container: &mut Container,
-        run: &Run<'_>,
-        program: &str,
-        on_piece: &mut (dyn FnMut(Piece<'_>) + Send),
-    ) -> Result<()> {
-        let id = container.id.clone();
-        let lost = |error| fault(format!("lost sight of a container of {}", run.image), error);
+    /// Starts a container; gives what it writes.
+    async fn start(&self, container: &Container, run: &Run<'_>) -> Result<Output> {
+        let (id, program) = (&container.id, run.cmd.first().map_or("", String::as_str));
         let attach = AttachContainerOptions { stream: true, stdout: true, stderr: true, ..Default::default() };
-        let mut output = self.quick().attach_container(&id, Some(attach)).await.map_err(lost)?.output;
-        let started = self.patient().start_container(&id, None::<StartContainerOptions>).await;
+        let attached = self.quick().attach_container(id, Some(attach)).await;
+        let output = attached.map_err(|error| fault(format!("lost sight of a container of {}", run.image), error))?.output;
+        let started = self.patient().start_container(id, None::<StartContainerOptions>).await;
         started.map_err(|error| fault(format!("cannot start {program} in a container of {}", run.image), error))?;
+        Ok(output)
+    }
 
+    /// Waits for a container's end; gives its exit status, and whether the kernel killed something in it for want of memory.
+    async fn wait(
+        &self,
+        container: &Container,
+        mut output: Output,
+        run: &Run<'_>,
+        on_piece: &mut (dyn FnMut(Piece<'_>) + Send),
+    ) -> Result<(i64, bool)> {
+        let (id, program) = (container.id.clone(), run.cmd.first().map_or("", String::as_str));
+        let lost = |error| fault(format!("lost sight of a container of {}", run.image), error);
         let waiting = self.until_ended(&id);
         tokio::pin!(waiting);
         let (mut talking, mut running) = (true, true);
@@ -207,9 +246,7 @@ impl Session {
             return Err(Error::new(Class::Engine, format!("a container of {} was stopped or removed before it had ended", run.image))
                 .hint("leave the engine's containers alone while this runs, and try again"));
         }
-        container.exit_code = state.exit_code.unwrap_or_default();
-        container.oom_killed = state.oom_killed.unwrap_or_default();
-        Ok(())
+        Ok((state.exit_code.unwrap_or_default(), state.oom_killed.unwrap_or_default()))
     }
 
     pub(super) async fn until_ended(&self, id: &str) -> std::result::Result<(), ApiError> {

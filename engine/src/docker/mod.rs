@@ -22,6 +22,7 @@ mod fault;
 pub(crate) use fault::shorten;
 mod images;
 mod stage;
+mod until;
 
 pub(crate) use address::is_named;
 pub(crate) use containers::Container;

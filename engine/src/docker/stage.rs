@@ -122,7 +122,7 @@ impl Container {
     }
 
     /// `last`: nothing else is run before the container ends.
-    async fn command(&self, exec: &Exec<'_>, last: bool, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
+    pub(super) async fn command(&self, exec: &Exec<'_>, last: bool, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
         let Some(program) = exec.cmd.first() else {
             return Err(Error::new(Class::Engine, "cannot run a command: there is none"));
         };

@@ -4,14 +4,15 @@
 //! while [`Session::run`] or [`Container::exec`] waits.
 
 use super::agent::Forward;
-use super::sandbox::{Ended, Job, Mount, Root, Upper};
+use super::sandbox::{Ended, Inward, Job, Mount, Root, Upper};
 use super::store::{self, Place, Store};
 use super::{Inner, Session, about, blocking, cache, changes, collect, images, shown, stream, times};
 use crate::dockerfile::config::{DEFAULT_PATH, History, ImageConfig};
 use crate::execute::layered::Times;
 use crate::lines::{BothLines, Piece};
 use crate::stream::{ByteStream, TarReader, feed, from_start};
-use crate::{Attach, Exec, Found, Hold, Network, Refusal, Run};
+use crate::until::{TERMINATE, asked};
+use crate::{Attach, Attached, Exec, Found, Hold, Network, Refusal, Run, Told, Tried, Until};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,9 +84,60 @@ fn write_record(path: &Path, record: &Record) -> Result<()> {
 
 impl Session {
     pub(crate) async fn run(&self, mut run: Run<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<Container> {
-        let Some(program) = run.cmd.first() else {
-            return Err(Error::new(Class::Engine, format!("cannot run a container of {}: no command is given", run.image)));
+        let mut container = self.prepare(&mut run).await?;
+        let (user, workdir) = (container.config.config.user.clone(), container.config.config.working_dir.clone());
+        let exec = Exec {
+            cmd: run.cmd,
+            env: &[],
+            user: &user,
+            workdir: &workdir,
+            ports: run.ports,
+            mounts: run.mounts,
+            attached: run.attached,
+            ..Exec::default()
         };
+        let running = container.command(exec, None, on_piece);
+        let ended = match run.timeout {
+            None => running.await,
+            // Whoever waits no longer ends it.
+            Some(limit) => tokio::time::timeout(limit, running).await.unwrap_or_else(|_| {
+                let program = run.cmd.first().map_or("", String::as_str);
+                Err(Error::new(Class::Build, format!("{program} did not end within {limit:?} and was killed"))
+                    .hint("see its last lines for what it waited for"))
+            }),
+        };
+        container.exit_code = started(&run, ended?)?;
+        Ok(container)
+    }
+
+    /// Runs a server until it answers, and ends it.
+    pub(crate) async fn try_server(
+        &self,
+        mut run: Run<'_>,
+        until: Until<'_>,
+        on_piece: &mut (dyn FnMut(Piece<'_>) + Send),
+    ) -> Result<Tried> {
+        let container = self.prepare(&mut run).await?;
+        let (user, workdir) = (container.config.config.user.clone(), container.config.config.working_dir.clone());
+        let (attached, tell) = Attached::new(None, None);
+        let exec = Exec { cmd: run.cmd, user: &user, workdir: &workdir, attached: Some(&attached), ..Exec::default() };
+        let (inward, request) = (Inward::default(), until.request());
+        let running = async { started(&run, container.command(exec, Some(&inward), on_piece).await?) };
+        let ask = || async { asked(inward.connect(until.port).await, request.as_deref()).await };
+        let end = async {
+            // One that has ended hears nothing.
+            let _ = tell.send(Told::Signal(TERMINATE));
+        };
+        let tried = until.watch(running, ask, end).await;
+        container.remove().await?;
+        tried
+    }
+
+    /// A container that is ready for a run's command.
+    async fn prepare(&self, run: &mut Run<'_>) -> Result<Container> {
+        if run.cmd.is_empty() {
+            return Err(Error::new(Class::Engine, format!("cannot run a container of {}: no command is given", run.image)));
+        }
         let mut container = self.make(run.image, run.labels, run.hostname, run.network).await?;
         if let Some(input) = run.input.take() {
             let what = format!("cannot copy files into a container of {}", run.image);
@@ -98,37 +150,7 @@ impl Session {
         config.cmd = run.cmd.to_vec();
         config.user = run.user.map_or(std::mem::take(&mut config.user), str::to_string);
         config.working_dir = run.workdir.map_or(std::mem::take(&mut config.working_dir), str::to_string);
-        let (user, workdir) = (config.user.clone(), config.working_dir.clone());
-        let exec = Exec {
-            cmd: run.cmd,
-            env: &[],
-            user: &user,
-            workdir: &workdir,
-            ports: run.ports,
-            mounts: run.mounts,
-            attached: run.attached,
-            ..Exec::default()
-        };
-        let ended = match run.timeout {
-            None => container.command(exec, on_piece).await,
-            // Whoever waits no longer ends it.
-            Some(limit) => tokio::time::timeout(limit, container.command(exec, on_piece)).await.unwrap_or_else(|_| {
-                Err(Error::new(Class::Build, format!("{program} did not end within {limit:?} and was killed"))
-                    .hint("see its last lines for what it waited for"))
-            }),
-        };
-        let ended = ended?;
-        container.exit_code = ended.code;
-        match ended.refusal {
-            None => Ok(container),
-            Some((why, hint)) => {
-                let status = u8::try_from(ended.code).unwrap_or(u8::MAX);
-                let refusal = Refusal { why, status };
-                Err(Error::new(Class::Engine, format!("cannot start {program} in a container of {}", run.image))
-                    .because(refusal)
-                    .hint(hint))
-            }
-        }
+        Ok(container)
     }
 
     /// A container in which nothing runs.
@@ -218,6 +240,14 @@ impl Session {
         })
         .await
     }
+}
+
+/// The exit status of a run's command, if it was started.
+fn started(run: &Run<'_>, ended: Ended) -> Result<i64> {
+    let Some((why, hint)) = ended.refusal else { return Ok(ended.code) };
+    let refusal = Refusal { why, status: u8::try_from(ended.code).unwrap_or(u8::MAX) };
+    let program = run.cmd.first().map_or("", String::as_str);
+    Err(Error::new(Class::Engine, format!("cannot start {program} in a container of {}", run.image)).because(refusal).hint(hint))
 }
 
 /// Asks whoever runs something in a container to end it, and waits for that.
@@ -340,7 +370,7 @@ impl Container {
 
     pub(crate) async fn exec(&self, exec: Exec<'_>, on_line: &mut (dyn FnMut(&str) + Send)) -> Result<i64> {
         let mut lines = BothLines::new(on_line);
-        let ended = self.command(exec, &mut |piece| lines.push(piece)).await;
+        let ended = self.command(exec, None, &mut |piece| lines.push(piece)).await;
         if let Ok(Ended { refusal: Some((why, _)), .. }) = &ended {
             lines.push(Piece::Err(why.as_bytes()));
         }
@@ -385,7 +415,7 @@ impl Container {
     }
 
     /// Runs a command to its end, and ends whatever it left running.
-    async fn command(&self, exec: Exec<'_>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<Ended> {
+    async fn command(&self, exec: Exec<'_>, inward: Option<&Inward>, on_piece: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<Ended> {
         let Some(program) = exec.cmd.first() else {
             return Err(Error::new(Class::Engine, "cannot run a command: there is none"));
         };
@@ -413,6 +443,7 @@ impl Container {
             network: exec.network.unwrap_or(self.network),
             doors: &self.session.doors(),
             ports: exec.ports,
+            inward,
             attached: exec.attached,
             script: exec.script,
             mounts: &mounts,

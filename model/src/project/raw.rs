@@ -2,6 +2,7 @@
 //! and refuse what has no meaning there.
 
 mod base;
+mod check;
 mod component;
 mod image;
 mod repository;
@@ -10,8 +11,9 @@ mod text;
 
 use super::{Algorithm, At, BuildSettings, Project, Release, YumCompression, error_at, near_miss};
 use crate::{Format, Result};
-use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
-use serde::{Deserialize, de::value::MapAccessDeserializer};
+use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_spanned::Spanned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -153,8 +155,22 @@ struct RuntimeTable {
     volumes: Vec<Spanned<String>>,
     healthcheck: Option<Spanned<HealthCheckTable>>,
     stop_signal: Option<Spanned<String>>,
+    check: Option<Spanned<CheckValue>>,
+}
+
+/// A command, or a server and the address that must answer.
+enum CheckValue {
+    Words(Vec<Spanned<String>>),
+    Table(Box<CheckTable>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckTable {
     #[serde(default)]
-    check: Vec<Spanned<String>>,
+    run: Vec<Spanned<String>>,
+    until: Option<Spanned<String>>,
+    timeout: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -237,6 +253,25 @@ macro_rules! string_or_table {
 string_or_table!(SourceValue, Folder, SourceTable, "a folder, or a table such as { distribution = \"hello\" }");
 string_or_table!(UserValue, Name, UserTable, "a user name, or a table such as { name = \"app\", uid = 1000 }");
 string_or_table!(FileValue, Source, FileTable, "a file, or a table such as { source = \"run.sh\", mode = \"0755\" }");
+
+impl<'de> Deserialize<'de> for CheckValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = CheckValue;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence, or a table such as { until = \"http://127.0.0.1:8080/\" }")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<CheckValue, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(CheckValue::Words)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CheckValue, A::Error> {
+                CheckTable::deserialize(MapAccessDeserializer::new(map)).map(|table| CheckValue::Table(Box::new(table)))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
 
 impl<'de> Deserialize<'de> for KeepValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

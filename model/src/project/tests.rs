@@ -412,6 +412,29 @@ fn settings_of_an_image_are_read_by_what_they_mean() {
         ("entrypoint = [\" \"]", "the program in `entrypoint` has no name"),
         ("cmd = [\"\"]", "the program in `cmd` has no name"),
         ("check = [\"\", \"x\"]", "the program in `check` has no name"),
+        ("check = \"x\"", "expected a sequence, or a table"),
+        ("check = { run = [\"x\"] }", "the `check` has no `until`"),
+        ("check = { run = [\"\"], until = \"tcp://localhost:1\" }", "the program in `run` has no name"),
+        ("check = { until = \"127.0.0.1:8080\" }", "it has no scheme"),
+        ("check = { until = \"ftp://127.0.0.1:21/\" }", "only http and tcp are asked"),
+        ("check = { until = \"https://127.0.0.1:8443/\" }", "https cannot be asked there"),
+        ("check = { until = \"http://example.org/\" }", "only the container itself is asked"),
+        ("check = { until = \"http://127.0.0.1@example.org/\" }", "only the container itself is asked"),
+        ("check = { until = \"http://127.0.0.1:80@example.org/\" }", "its port is not a number"),
+        ("check = { until = \"http://127.0.0.1.:80/\" }", "only the container itself is asked"),
+        ("check = { until = \"http://[::1]:80/\" }", "only the container itself is asked"),
+        ("check = { until = \"http://127.0.0.1:0/\" }", "its port is not a number from 1 to 65535"),
+        ("check = { until = \"http://127.0.0.1:65536/\" }", "its port is not a number"),
+        ("check = { until = \"http://127.0.0.1:080/\" }", "its port is not a number"),
+        ("check = { until = \"http://127.0.0.1:80/a b\" }", "it has a character that no URL has"),
+        ("check = { until = \"http://127.0.0.1:80/\\r\\nX: y\" }", "it has a character that no URL has"),
+        ("check = { until = \"http://127.0.0.1:80/#top\" }", "a part after # is never sent"),
+        ("check = { until = \"tcp://127.0.0.1\" }", "it has no port"),
+        ("check = { until = \"tcp://127.0.0.1:80/\" }", "nothing follows the port"),
+        ("check = { until = \"tcp://localhost:1\", timeout = \"999ms\" }", "`999ms` is not a time that a check may take"),
+        ("check = { until = \"tcp://localhost:1\", timeout = \"10m1ms\" }", "is not a time that a check may take"),
+        ("check = { until = \"tcp://localhost:1\", timeout = \"20\" }", "is not a time that a check may take"),
+        ("check = { until = \"tcp://localhost:1\", every = \"1s\" }", "unknown key `every`"),
         ("expose = [\"0080\"]", "`0080` is not a port"),
         ("expose = [0]", "`0` is not a port"),
         ("expose = [-1]", "`-1` is not a port"),
@@ -569,4 +592,24 @@ fn a_component_has_the_builds_settings_but_for_what_it_says_itself() {
     let env = |b: &str| BTreeMap::from([("A".to_string(), "1".to_string()), ("B".to_string(), b.to_string())]);
     assert_eq!((one.options, one.profiles, one.env, one.parallel), (vec!["nocheck".into()], vec!["nodoc".into()], env("2"), Some(2)));
     assert_eq!((two.options, two.profiles, two.env, two.parallel), (vec![], vec!["nodoc".into()], env("3"), Some(4)));
+}
+
+#[test]
+fn a_check_is_a_command_or_a_server_that_answers() {
+    let of = |check: &str| {
+        let text = format!("{HEAD}[runtime.app]\npackages = [\"app\"]\n{check}\n");
+        let project = Project::parse(&text, "twostage.toml", &noble).expect("it is right");
+        let image = &project.images["app"];
+        let until = image.until.as_ref().map(|until| (until.port, until.path.clone().unwrap_or_default(), until.timeout.as_millis()));
+        (image.check.join(" "), until)
+    };
+    assert_eq!(of(""), (String::new(), None));
+    assert_eq!(of("check = [\"app\", \"-x\"]"), ("app -x".into(), None));
+    assert_eq!(of("check = { until = \"http://127.0.0.1\" }"), (String::new(), Some((80, "/".into(), 20_000))));
+    let whole = "check = { run = [\"app\"], until = \"http://localhost:8080/a?b=%20\", timeout = \"1m30s\" }";
+    assert_eq!(of(whole), ("app".into(), Some((8080, "/a?b=%20".into(), 90_000))));
+    assert_eq!(of("check = { until = \"http://127.0.0.1:1?b\" }").1, Some((1, "/?b".into(), 20_000)));
+    assert_eq!(of("check = { until = \"tcp://127.0.0.1:65535\" }").1, Some((65535, String::new(), 20_000)));
+    let table = "[runtime.app.check]\nuntil = \"tcp://127.0.0.1:5432\"\ntimeout = \"10m\"";
+    assert_eq!(of(table).1, Some((5432, String::new(), 600_000)));
 }

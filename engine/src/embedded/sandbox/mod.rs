@@ -38,6 +38,7 @@ mod wire;
 pub(super) use disk::{Watch, WatchedFile};
 pub use enter::enter;
 pub use limits::Limits;
+pub use network::Inward;
 
 use crate::lines::{BothLines, Piece};
 use crate::{Attached, Found, Network};
@@ -106,6 +107,8 @@ pub struct Job<'a> {
     pub doors: &'a [u16],
     /// Sockets of this machine, each with the port of the container that its connections lead to.
     pub ports: &'a [(std::net::TcpListener, u16)],
+    /// Who is given connections to its 127.0.0.1, on a network of its own.
+    pub inward: Option<&'a Inward>,
     /// Somebody who is attached to it.
     pub attached: Option<&'a Attached>,
     /// Path below `/dev` and text of a program that only this command sees.
@@ -273,6 +276,7 @@ impl Sandbox {
         for (listener, port) in job.ports {
             ports.push((listener.try_clone().or_fail(Class::System, failed)?, *port));
         }
+        let inward = job.inward.and_then(Inward::askers);
         let (stdout, out) = io::pipe().or_fail(Class::System, failed)?;
         let (stderr, err) = io::pipe().or_fail(Class::System, failed)?;
         if let Some((uid, gid)) = self.host.ids.root() {
@@ -326,7 +330,7 @@ impl Sandbox {
         let (tell_end, is_over) = tokio::sync::watch::channel(false);
         let serving = async {
             match opened.await {
-                Ok(opened) => network::serve(opened, ports, &mounts::resolv(), is_over).await,
+                Ok(opened) => network::serve(opened, ports, inward, &mounts::resolv(), is_over).await,
                 Err(_) => {
                     network::end_of(is_over).await;
                     Ok(())
@@ -362,7 +366,7 @@ impl Sandbox {
 
     /// What network a command gets; none means the machine's.
     async fn wanted(&self, job: &Job<'_>) -> Result<Option<Wanted>> {
-        let ports = !job.ports.is_empty();
+        let ports = !job.ports.is_empty() || job.inward.is_some();
         let own = match job.network {
             Network::None => return Ok(Some(Wanted { ports, ..Wanted::default() })),
             Network::Host => false,

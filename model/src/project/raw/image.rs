@@ -74,7 +74,7 @@ impl Reader<'_> {
         }
         let entrypoint = self.command("entrypoint", raw.entrypoint, true)?;
         let cmd = self.command("cmd", raw.cmd, entrypoint.is_empty())?;
-        let check = self.command("check", raw.check, true)?;
+        let (check, until) = self.check(raw.check)?;
         let files = raw.files.into_iter().map(|(path, file)| self.file(path, file)).collect::<Result<Vec<_>>>()?;
         self.check_files(&files)?;
         Ok(RuntimeImage {
@@ -96,6 +96,7 @@ impl Reader<'_> {
             healthcheck: raw.healthcheck.map(|check| self.healthcheck(check)).transpose()?,
             stop_signal: raw.stop_signal.map(|signal| self.stop_signal(signal)).transpose()?,
             check,
+            until,
             name,
         })
     }

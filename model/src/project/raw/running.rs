@@ -93,7 +93,7 @@ impl Reader<'_> {
         let mut options = Vec::new();
         for (option, value) in [("interval", table.interval), ("timeout", table.timeout), ("start-period", table.start_period)] {
             let Some(value) = value else { continue };
-            if !is_duration(&value) {
+            if milliseconds(&value).is_none() {
                 return Err(self
                     .error(line, format!("`{}` is not a time for the healthcheck's {option}", shown(&value)))
                     .hint("write it like \"30s\", \"1m30s\" or \"2h\""));
@@ -140,19 +140,18 @@ impl Reader<'_> {
 const MAX_MILLISECONDS: u64 = i64::MAX as u64 / 1_000_000;
 
 /// A time as Dockerfiles write it: numbers with units, `1m30s`, the largest first, and not none at all.
-fn is_duration(text: &str) -> bool {
-    let units = ["h", "m", "s", "ms"];
-    let milliseconds = [3_600_000, 60_000, 1000, 1];
+pub(super) fn milliseconds(text: &str) -> Option<u64> {
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
     let (mut rest, mut next, mut sum) = (text, 0, 0u64);
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |end| digits + end);
-        let Some(place) = units.iter().position(|unit| *unit == &rest[digits..unit_end]) else { return false };
+        let place = units.iter().position(|(unit, _)| *unit == &rest[digits..unit_end])?;
         if digits == 0 || digits > 9 || place < next {
-            return false;
+            return None;
         }
-        sum += rest[..digits].parse::<u64>().unwrap_or(0) * milliseconds[place];
+        sum += rest[..digits].parse::<u64>().ok()? * units[place].1;
         (rest, next) = (&rest[unit_end..], place + 1);
     }
-    (1..=MAX_MILLISECONDS).contains(&sum)
+    (1..=MAX_MILLISECONDS).contains(&sum).then_some(sum)
 }

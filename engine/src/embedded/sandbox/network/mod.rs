@@ -6,6 +6,7 @@
 //! helper.rs   else: pasta or slirp4netns, ended with us
 //! within.rs   the inner side: interfaces, routes, sysctls, and the sockets that it hands out
 //! serve.rs    the outer side: what answers on those sockets
+//! inward.rs   connections to what listens inside
 //! ```
 //!
 //! A door is a port of this machine's 127.0.0.1 that containers reach at the same address. The socket that listens is
@@ -14,12 +15,14 @@
 //! answer, too.
 
 mod helper;
+mod inward;
 mod nat;
 mod netlink;
 mod serve;
 mod within;
 
 pub(super) use helper::{KEEPER, keep};
+pub use inward::Inward;
 pub(super) use serve::{LAST_WORDS, Opened, end_of, serve};
 pub(super) use within::{Go, Wanted, give_sockets, prepare, wait};
 

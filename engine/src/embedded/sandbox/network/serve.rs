@@ -1,6 +1,7 @@
 //! What answers on the sockets of a container's network, in this program, for as long as the container runs.
 
 use super::super::wire;
+use super::inward::Askers;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -82,7 +83,7 @@ pub(in super::super) async fn end_of(mut ended: Ended) {
 ///
 /// # Errors
 /// A socket cannot be used.
-pub(in super::super) async fn serve(opened: Opened, ports: Ports, resolv: &[u8], ended: Ended) -> io::Result<()> {
+pub(in super::super) async fn serve(opened: Opened, ports: Ports, inward: Option<Askers>, resolv: &[u8], ended: Ended) -> io::Result<()> {
     let mut all = JoinSet::new();
     let listeners = opened.doors.len() + if opened.names.is_some() { 2 } else { 0 } + ports.len();
     let open = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -115,6 +116,15 @@ pub(in super::super) async fn serve(opened: Opened, ports: Ports, resolv: &[u8],
     }
     if let Some(sockets) = opened.sockets {
         let sockets = Arc::new(Mutex::new(sockets));
+        if let Some(askers) = inward {
+            let (answering, until) = (answer(askers, Arc::clone(&sockets)), end_of(ended.clone()));
+            all.spawn(async move {
+                tokio::select! {
+                    () = answering => {}
+                    () = until => {}
+                }
+            });
+        }
         for (listener, port) in ports {
             let (sockets, to) = (Arc::clone(&sockets), SocketAddr::new(opened.address, port));
             all.spawn(accept(listening(listener)?, share, ended.clone(), move |stream, ended| {
@@ -222,6 +232,16 @@ async fn within(sockets: Arc<Mutex<UnixStream>>, to: SocketAddr) -> io::Result<T
     });
     let socket = given.await??;
     connected(TcpSocket::from_std_stream(socket.into()).connect(to)).await
+}
+
+/// Gives those who ask their connections, one after the other.
+async fn answer(mut askers: Askers, sockets: Arc<Mutex<UnixStream>>) {
+    while let Some((port, reply)) = askers.0.recv().await {
+        // Whoever had no more patience has gone.
+        if !reply.is_closed() {
+            let _ = reply.send(within(Arc::clone(&sockets), SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await);
+        }
+    }
 }
 
 /// The name servers of a resolv.conf, as resolver(5) reads it: three at most.
