@@ -36,6 +36,8 @@ pub enum Question {
         packages: Vec<String>,
         /// What an image that this is installed above has taken: it stays as it is.
         above: Vec<LockedPackage>,
+        /// What stands for packages that are installed with them and made later: what they provide is there.
+        assumed: Vec<Stored>,
     },
 }
 
@@ -117,8 +119,12 @@ async fn solve(
     earlier: &[LockedPackage],
 ) -> Result<(Vec<LockedPackage>, Vec<String>)> {
     let mut input = packing(context)?;
-    let pooled = pooled(context, own)?;
-    let mut offered: Vec<Sha256> = own.iter().map(|package| package.sha256).collect();
+    let assumed = match question {
+        Question::Install { assumed, .. } => assumed.as_slice(),
+        Question::Build { .. } => &[],
+    };
+    let pooled = pooled(context, own.iter().chain(assumed))?;
+    let mut offered: Vec<Sha256> = own.iter().chain(assumed).map(|package| package.sha256).collect();
     offered.extend(earlier.iter().map(|package| package.sha256).filter(|digest| pooled.contains_key(digest)));
     let tools = Tools::of(context.project.format);
     if !offered.is_empty() {
@@ -136,7 +142,10 @@ async fn solve(
             }
             tools.question.map(String::from).to_vec()
         }
-        Question::Install { packages, .. } => std::iter::once("install".to_string()).chain(packages.iter().cloned()).collect(),
+        Question::Install { packages, .. } => {
+            let assumed = assumed.iter().map(|package| exact(context.project.format, &package.id.name, &package.id.version));
+            std::iter::once("install".to_string()).chain(packages.iter().cloned()).chain(assumed).collect()
+        }
     };
     // The lists of the distribution are there: whose names the project's packages have is asked in the same breath.
     let mut names = Answers::to(claims::unanswered(context.project.format, &context.lock(), &base.digest, own));
@@ -160,7 +169,7 @@ async fn solve(
     if let Some(reason) = answer.objection(of, own, matches!(question, Question::Install { .. })) {
         return Err(told(reason));
     }
-    let own_digests: BTreeSet<Sha256> = own.iter().map(|package| package.sha256).collect();
+    let own_digests: BTreeSet<Sha256> = own.iter().chain(assumed).map(|package| package.sha256).collect();
     let mut packages: Vec<LockedPackage> = stored
         .into_iter()
         .filter(|package| !own_digests.contains(&package.sha256))
@@ -172,7 +181,7 @@ async fn solve(
         })
         .collect();
     packages.sort();
-    let is_own = |(name, version): &(String, String)| own.iter().any(|p| p.id.name == *name && p.id.version == *version);
+    let is_own = |(name, version): &(String, String)| own.iter().chain(assumed).any(|p| p.id.name == *name && p.id.version == *version);
     let (chosen, expected): (BTreeSet<_>, BTreeSet<_>) = answer.chosen().keys().cloned().partition(is_own);
     let found: BTreeSet<_> = packages.iter().map(|p| (p.id.name.clone(), p.id.version.clone())).collect();
     if expected != found {
@@ -183,13 +192,14 @@ async fn solve(
         )
         .hint("run the command again: the mirror may have changed while it was asked"));
     }
-    Ok((packages, chosen.into_iter().map(|(name, _)| name).collect()))
+    let is_assumed = |name: &String| assumed.iter().any(|package| package.id.name == *name);
+    Ok((packages, chosen.into_iter().map(|(name, _)| name).filter(|name| !is_assumed(name)).collect()))
 }
 
 /// What is in the pool already of all that the lock names, and the project's own, by digest: no package manager has to
 /// download it.
-fn pooled(context: &Context, own: &[Stored]) -> Result<BTreeMap<Sha256, Stored>> {
-    let mut pooled: BTreeMap<Sha256, Stored> = own.iter().map(|package| (package.sha256, package.clone())).collect();
+fn pooled<'a>(context: &Context, own: impl Iterator<Item = &'a Stored>) -> Result<BTreeMap<Sha256, Stored>> {
+    let mut pooled: BTreeMap<Sha256, Stored> = own.map(|package| (package.sha256, package.clone())).collect();
     let locked: Vec<Sha256> = context.lock().packages().into_keys().collect();
     for digest in locked {
         if let Some(package) = context.packages.get(&digest)? {

@@ -232,6 +232,8 @@ pub struct RuntimeImage {
     pub files: BTreeMap<String, ImageFile>,
     /// Leaves out documentation and translations of what is installed.
     pub slim: bool,
+    /// Names of virtual packages that the `<image>-config` package provides: they count as installed.
+    pub provides: Vec<At<String>>,
     /// Names of packages that must not be installed above the base; `*` and `?` stand for any characters.
     pub forbid: Vec<At<String>>,
     /// Patterns of absolute paths of programs and libraries that may lack libraries and symbols.
@@ -263,6 +265,13 @@ pub struct Until {
     pub path: Option<String>,
     /// How long it has, from 1 second to 10 minutes.
     pub timeout: Duration,
+}
+
+impl RuntimeImage {
+    /// Whether there is a `<image>-config` package.
+    pub fn has_config(&self) -> bool {
+        !self.files.is_empty() || !self.provides.is_empty()
+    }
 }
 
 /// The user an image runs as. It is made when the packages have not made it.

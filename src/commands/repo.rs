@@ -89,12 +89,14 @@ pub const REPLACING: &str = "replaces";
 /// place of the distribution's.
 pub async fn check_claims(session: &Session, context: &Arc<Context>, built: &BTreeMap<String, Built>) -> Result<BTreeSet<Sha256>> {
     let project = &session.project;
-    for image in project.images.values().filter(|image| !image.files.is_empty()) {
+    for image in project.images.values().filter(|image| image.has_config()) {
         let config = config_name(&image.name.value);
         let maker = built.iter().find(|(_, built)| built.packages.iter().any(|package| package.id.name == config));
         if let Some(component) = maker.and_then(|(name, _)| project.component(name)) {
-            let what =
-                format!("component `{}` leaves {config}, the package of the files of image `{}`", component.name.value, image.name.value);
+            let what = format!(
+                "component `{}` leaves {config}, the package of the files and `provides` of image `{}`",
+                component.name.value, image.name.value
+            );
             return Err(project.error_at(component.name.line, what).hint("rename the package, or the image"));
         }
     }
@@ -137,7 +139,11 @@ pub async fn lock_images(
         let above =
             session.project.parent(image).and_then(|parent| context.lock().closures.get(&closure_name(&parent.name.value)).cloned());
         let above = above.map(|closure| closure.packages).unwrap_or_default();
-        let question = Question::Install { packages: words.collect(), above };
+        let mut assumed = Vec::new();
+        for image in session.project.with_parents(image).into_iter().filter(|image| !image.provides.is_empty()) {
+            assumed.push(stand_in(session, image)?);
+        }
+        let question = Question::Install { packages: words.collect(), above, assumed };
         let closure = closure(context, &closure_name(&image.name.value), &base, &question, asked, &own, freshness).await?;
         check_forbidden(session, image, &closure, &own)?;
         // What only a package of ours provides is no question to the package manager, so it says nothing.
@@ -149,7 +155,7 @@ pub async fn lock_images(
                 return Err(session.project.error_at(package.line, what).hint("name the one that is meant"));
             }
         }
-        if !image.files.is_empty() {
+        if image.has_config() {
             let replaced = closure.own.iter().cloned().chain(closure.packages.iter().map(|package| package.id.name.clone())).collect();
             configs.insert(image.name.value.clone(), config_package(session, image, replaced)?);
         }
@@ -192,6 +198,9 @@ pub fn asked(session: &Session, context: &Context, image: &RuntimeImage, own: &[
         let list: String = packages.iter().map(|package| format!("{package}\n")).collect();
         asked.push(format!("above {} {}", parent.name.value, Sha256::of(list.as_bytes()).short()));
     }
+    let provided: BTreeSet<&str> =
+        session.project.with_parents(image).into_iter().flat_map(|image| &image.provides).map(|name| name.value.as_str()).collect();
+    asked.extend(provided.into_iter().map(|name| format!("provided {name}")));
     asked
 }
 
@@ -243,9 +252,8 @@ pub fn config_name(image: &str) -> String {
 }
 
 /// `<image>-config`: the image's `files` as a package, so that they need no layer of their own and
-/// the package database knows them. Its version is the digest of its content.
+/// the package database knows them; and what the image `provides`. Its version is the digest of its content.
 fn config_package(session: &Session, image: &RuntimeImage, replaced: BTreeSet<String>) -> Result<Stored> {
-    let name = config_name(&image.name.value);
     let mut files = Vec::new();
     let mut conffiles = Vec::new();
     for (path, file) in &image.files {
@@ -256,9 +264,27 @@ fn config_package(session: &Session, image: &RuntimeImage, replaced: BTreeSet<St
         }
         files.push(FileEntry { path: path.clone(), mode: file.mode, content });
     }
+    // (Without files it takes nobody's place.)
+    let replaced = if files.is_empty() { BTreeSet::new() } else { replaced };
+    write_config(session, image, &files, &conffiles, &replaced)
+}
+
+/// The same without files: what it provides has to be known before it is known what its files replace.
+fn stand_in(session: &Session, image: &RuntimeImage) -> Result<Stored> {
+    write_config(session, image, &[], &[], &BTreeSet::new())
+}
+
+fn write_config(
+    session: &Session,
+    image: &RuntimeImage,
+    files: &[FileEntry],
+    conffiles: &[String],
+    replaced: &BTreeSet<String>,
+) -> Result<Stored> {
+    let name = config_name(&image.name.value);
     let write = |version: &str| match session.project.format {
-        Format::Deb => config_deb(session, image, version, &files, &conffiles, &replaced),
-        Format::Rpm => config_rpm(session, image, version, &files),
+        Format::Deb => config_deb(session, image, version, files, conffiles, replaced),
+        Format::Rpm => config_rpm(session, image, version, files),
     };
     let version = format!("1+{}", Sha256::of(&write("0")?).short());
     let bytes = write(&version)?;
@@ -281,6 +307,10 @@ fn config_deb(
         config_name(&image.name.value),
         image.name.value
     ))?;
+    let provides: Vec<&str> = image.provides.iter().map(|name| name.value.as_str()).collect();
+    if !provides.is_empty() {
+        control.set("Provides", &provides.join(", "));
+    }
     // The project's word counts: its file takes the place of a package's own.
     if !replaced.is_empty() {
         control.set("Replaces", &replaced.iter().cloned().collect::<Vec<_>>().join(", "));
@@ -298,6 +328,7 @@ fn config_rpm(session: &Session, image: &RuntimeImage, version: &str, files: &[F
         license: "unspecified".into(),
         description: format!("Written by twostage from the project file of {}.", session.project.name),
         requires: Vec::new(),
+        provides: image.provides.iter().map(|name| name.value.clone()).collect(),
     };
     write_rpm(&new, files, CONFIG_DATE)
 }

@@ -142,7 +142,14 @@ async fn make(session: &Session, context: &Arc<Context>, image: &RuntimeImage, a
         Ok(above_base)
     };
     let made = match examined.await {
-        Ok(above_base) => Made { dockerfile: digest, check: image.check.clone(), until: image.until.clone(), unlinked: image.unlinked.clone(), image: id, above_base },
+        Ok(above_base) => Made {
+            dockerfile: digest,
+            check: image.check.clone(),
+            until: image.until.clone(),
+            unlinked: image.unlinked.clone(),
+            image: id,
+            above_base,
+        },
         Err(error) => {
             discard(context, name, &unexamined).await;
             return Err(error);
@@ -251,7 +258,7 @@ async fn plan(session: &Session, context: &Arc<Context>, image: &RuntimeImage) -
         Some(parent) => twostage_builder::base::made(context, &parent.name.value).await?,
         None => base,
     };
-    if !image.files.is_empty() {
+    if image.has_config() {
         wanted.push(config_name(name));
         own_names.push(config_name(name));
     }

@@ -1,6 +1,7 @@
 //! Every kind of source and recipe, and what the distribution has newer.
 
-use crate::support::{Project, Serving, Used, docker, long, tool, uses};
+use crate::on::EMBEDDED;
+use crate::support::{Family, Project, Serving, Used, docker, long, tool, uses};
 use std::fs;
 
 /// Puts a component before the images of the project file.
@@ -26,6 +27,36 @@ fn published(project: &Project) -> Vec<String> {
 fn installed(project: &Project) -> Vec<String> {
     let out = docker(&["run", "--rm", &project.image, "dpkg-query", "--show", "--showformat", "${Package}\\n"]).ok().out;
     out.lines().map(String::from).collect()
+}
+
+#[test]
+fn what_an_image_provides_settles_a_dependency_without_the_distributions_choice() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_on(EMBEDDED, Family::Deb, "provides");
+    image_of(&project, "packages = [\"bsd-mailx\"]\nforbid = [\"exim4-*\"]");
+    project.run(&["repo"]).fails_with(3).says("would have exim4-").says("bsd-mailx needs");
+    image_of(&project, "packages = [\"bsd-mailx\"]\nforbid = [\"exim4-*\"]\nprovides = [\"mail-transport-agent\", \"imap-client\"]");
+    project.run(&["runtime"]).fails_with(7).says("does not know provided ");
+    project.run(&["repo"]).ok();
+    let lock = project.read("twostage.lock");
+    let closure = lock.split("[[closure]]").find(|closure| closure.contains("\"runtime:")).expect("a closure");
+    assert!(closure.contains("  \"bsd-mailx ") && !closure.contains("exim4") && closure.contains("own = []"), "{closure}");
+    project.run(&["runtime"]).ok().says("audited clean");
+    let config = format!("{}-config", project.image);
+    let query = ["dpkg-query", "--show", "--showformat", "${Package} ${Status} ${Provides}\\n", &config, "bsd-mailx"];
+    let installed = EMBEDDED.run(&project.image, &query);
+    let line = format!("{config} install ok installed mail-transport-agent, imap-client\n");
+    assert!(installed.contains(&line) && installed.contains("bsd-mailx install ok installed"), "{installed}");
+    project.run(&["repo", "--locked"]).ok();
+
+    // An image above it has it, too, and files of its own.
+    project.edit("twostage.toml", |text| {
+        format!("{text}\n[runtime.{0}-above]\nbase = {{ image = \"{0}\" }}\npackages = [\"greet\", \"bsd-mailx\"]\nfiles = {{ \"/etc/above\" = \"twostage.toml\" }}\n", project.image)
+    });
+    project.run(&["repo"]).ok();
+    assert!(!project.read("twostage.lock").contains("exim4"));
+    project.run(&["runtime"]).ok();
 }
 
 const GREETING: &str = r#"Another greeting; the one test that knows the old one goes with it.
@@ -244,39 +275,34 @@ RUN set -eu; mkdir -p /packages /deb/usr/share/by-hand; \
     dpkg-deb --root-owner-group --build /deb /packages
 "#;
 
+/// A component with one package, built with debhelper and what it needs besides.
+fn write_small(project: &Project, name: &str, needs: &str, package: &str, build: &str) {
+    fs::create_dir_all(project.join(&format!("{name}/debian"))).expect("a folder");
+    let changelog = "(0.2.9) unstable; urgency=medium\n\n  * Made.\n\n -- T <t@example.invalid>  Mon, 05 Jan 2026 10:00:00 +0000\n";
+    project.write(&format!("{name}/debian/changelog"), &format!("{name} {changelog}"));
+    let control = format!(
+        "Source: {name}\nMaintainer: T <t@example.invalid>\nStandards-Version: 4.6.2\nBuild-Depends: debhelper-compat (= 13){needs}\n\n\
+         Package: {package}\nArchitecture: any\nDepends: ${{misc:Depends}}\nDescription: made by the project\n Nothing.\n"
+    );
+    project.write(&format!("{name}/debian/control"), &control);
+    project.write(&format!("{name}/debian/{package}.install"), "debian/changelog usr/share/ours\n");
+    project.write(&format!("{name}/debian/rules"), &format!("#!/usr/bin/make -f\n%:\n\tdh $@\n{build}"));
+    tool("chmod", &["755", &project.join(&format!("{name}/debian/rules")).to_string_lossy()]).ok();
+}
+
 /// A library of the distribution's, made by the project under its name.
 fn write_libyaml(project: &Project) {
-    for folder in ["libyaml/debian", "reader/debian"] {
-        fs::create_dir_all(project.join(folder)).expect("a folder");
-    }
-    let changelog = |name: &str| {
-        format!("{name} (0.2.9) unstable; urgency=medium\n\n  * Made.\n\n -- T <t@example.invalid>  Mon, 05 Jan 2026 10:00:00 +0000\n")
-    };
-    for name in ["libyaml", "reader"] {
-        project.write(&format!("{name}/debian/changelog"), &changelog(name));
-    }
-    let control = |source: &str, needs: &str, package: &str| {
-        format!(
-            "Source: {source}\nMaintainer: T <t@example.invalid>\nStandards-Version: 4.6.2\nBuild-Depends: debhelper-compat (= 13){needs}\n\n\
-             Package: {package}\nArchitecture: any\nDepends: ${{misc:Depends}}\nDescription: made by the project\n Nothing.\n"
-        )
-    };
-    project.write("libyaml/debian/control", &control("libyaml", "", "libyaml-0-2"));
-    project.write("libyaml/debian/libyaml-0-2.install", "debian/changelog usr/share/ours\n");
     // It has the distribution's name, and lost nearly every function.
-    project.write("libyaml/yaml.c", "int yaml_parser_initialize(void) { return 0; }\n");
     let folder = "debian/libyaml-0-2/usr/lib/$(DEB_HOST_MULTIARCH)";
     let library = format!(
         "include /usr/share/dpkg/architecture.mk\noverride_dh_auto_install:\n\tmkdir -p {folder}\n\
          \t$(CC) -shared -fPIC -Wl,-soname,libyaml-0.so.2 -o {folder}/libyaml-0.so.2 yaml.c\n"
     );
-    project.write("libyaml/debian/rules", &format!("#!/usr/bin/make -f\n%:\n\tdh $@\n{library}"));
-    project.write("reader/debian/control", &control("reader", ", python3-yaml", "reader"));
+    write_small(project, "libyaml", "", "libyaml-0-2", &library);
+    project.write("libyaml/yaml.c", "int yaml_parser_initialize(void) { return 0; }\n");
     let build = "override_dh_auto_build:\n\tpython3 -c 'import yaml'\n\ttest -e /usr/share/ours/changelog\n";
-    project.write("reader/debian/rules", &format!("#!/usr/bin/make -f\n%:\n\tdh $@\n{build}"));
-    for rules in ["libyaml/debian/rules", "reader/debian/rules"] {
-        tool("chmod", &["755", &project.join(rules).to_string_lossy()]).ok();
-    }
+    write_small(project, "reader", ", python3-yaml", "reader", build);
+    fs::remove_file(project.join("reader/debian/reader.install")).expect("it was written");
 }
 
 /// The founding case: one part of a stack is rebuilt, and what the distribution has above it is used as it is.

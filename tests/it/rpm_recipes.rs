@@ -1,5 +1,6 @@
 //! Other ways to an rpm: the distribution's own source package, and a team's own Dockerfile.
 
+use crate::on::EMBEDDED;
 use crate::rpm_clients::Manager;
 use crate::support::{Family, Project, Used, docker, uses};
 use std::fs;
@@ -163,4 +164,21 @@ fn the_run_takes_back_each_history_that_the_audit_refuses() {
         })
         .collect();
     assert!(left.is_empty(), "the audit refuses what no RUN takes back: {left:?}");
+}
+
+#[test]
+fn what_an_image_of_rpms_provides_settles_a_requirement() {
+    uses(Used::Engine);
+    uses(Used::Dnf);
+    let project = Project::quick_on(EMBEDDED, Family::Rpm, "rpm-provides", "sender");
+    project
+        .edit("sender/sender.spec", |spec| spec.replace("License: MIT\n", "License: MIT\nRequires: (sendmail-of-none or smtp-of-none)\n"));
+    project.run(&["repo"]).fails_with(3).says("smtp-of-none");
+    project.edit("twostage.toml", |text| format!("{text}provides = [\"smtp-of-none\"]\n"));
+    project.run(&["repo"]).ok();
+    project.run(&["runtime"]).ok().says("audited clean");
+    let config = format!("{}-config", project.image);
+    let provides = EMBEDDED.run(&project.image, &["rpm", "-q", "--provides", &config]);
+    assert!(provides.lines().any(|line| line == "smtp-of-none"), "{provides}");
+    assert_eq!(EMBEDDED.run(&project.image, &["rpm", "-V", "sender", &config]), "");
 }

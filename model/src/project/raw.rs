@@ -145,6 +145,8 @@ struct RuntimeTable {
     #[serde(default)]
     slim: bool,
     #[serde(default)]
+    provides: Vec<Spanned<String>>,
+    #[serde(default)]
     forbid: Vec<Spanned<String>>,
     #[serde(default)]
     unlinked: Vec<Spanned<String>>,

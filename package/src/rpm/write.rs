@@ -28,6 +28,8 @@ pub struct NewRpm {
     pub description: String,
     /// What it needs: `name`, or `name >= version` with one of `<`, `<=`, `=`, `>=`, `>`.
     pub requires: Vec<String>,
+    /// Names that it provides besides its own.
+    pub provides: Vec<String>,
 }
 
 /// Writes an rpm of files that belong to root:root; it owns none of their folders. `date` (seconds
@@ -67,6 +69,10 @@ fn write(control: &NewRpm, files: &[FileEntry], date: i64) -> Check<Vec<u8>> {
     builder.using_config(config).release(&control.release).description(&control.description).build_host("twostage.invalid");
     for line in &control.requires {
         builder.requires(requirement(line)?);
+    }
+    for name in &control.provides {
+        PackageId::rpm(name, &evr, &control.arch).map_err(|error| error.to_string())?;
+        builder.provides(Dependency::any(name.as_str()));
     }
     for (path, (mode, content)) in sorted {
         let options = FileOptions::new(path).permissions(mode).user("root").group("root");

@@ -77,6 +77,7 @@ impl Reader<'_> {
         let (check, until) = self.check(raw.check)?;
         let files = raw.files.into_iter().map(|(path, file)| self.file(path, file)).collect::<Result<Vec<_>>>()?;
         self.check_files(&files)?;
+        let provides = self.provided(&name.value, &packages, raw.provides)?;
         Ok(RuntimeImage {
             base: raw.base.map(|base| self.base(base)).transpose()?,
             packages,
@@ -88,6 +89,7 @@ impl Reader<'_> {
             labels,
             files: files.into_iter().map(|(path, file)| (path.value, file)).collect(),
             slim: raw.slim,
+            provides,
             forbid: self.forbidden(raw.forbid)?,
             unlinked: self.unlinked(raw.unlinked)?,
             locales: self.locales(raw.locales, raw.slim)?,
@@ -99,6 +101,23 @@ impl Reader<'_> {
             until,
             name,
         })
+    }
+
+    /// Names that are nobody's in the image: what is installed there is not provided besides.
+    fn provided(&self, image: &str, packages: &[At<String>], raw: Vec<Spanned<String>>) -> Result<Vec<At<String>>> {
+        let names: Vec<At<String>> = raw.into_iter().map(|name| self.at(name)).collect();
+        for name in &names {
+            self.format.check_name(&name.value, None).map_err(|cause| {
+                self.error(name.line, cause).hint("write the bare name of a virtual package, such as \"mail-transport-agent\"")
+            })?;
+            if packages.iter().any(|package| package.value == name.value) || name.value == format!("{image}-config") {
+                return Err(self
+                    .error(name.line, format!("`{}` is installed, and `provides` is for what is not", name.value))
+                    .hint("remove it from `packages` or from `provides`"));
+            }
+        }
+        self.check_once("provides", &names)?;
+        Ok(names)
     }
 
     /// Patterns of packages' names.

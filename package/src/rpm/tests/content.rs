@@ -123,6 +123,7 @@ fn config() -> (NewRpm, Vec<FileEntry>) {
         license: "MIT".into(),
         description: "Settings of app\nin two lines.".into(),
         requires: vec!["app >= 1:2.0-3".into(), "bash".into()],
+        provides: Vec::new(),
     };
     let file = |path: &str, mode, content: &[u8]| FileEntry { path: path.into(), mode, content: content.to_vec() };
     (control, vec![file("/etc/app/b.conf", 0o640, b"b\n"), file("/etc/app/a.conf", 0o644, b""), file("/usr/bin/x", 0o4755, b"#!")])
@@ -145,6 +146,17 @@ fn a_written_package_reads_back() -> Result<()> {
     turned.reverse();
     assert_eq!(write_rpm(&control, &turned, 1_767_322_985)?, bytes, "the order of files does not count");
     content_digest(bytes.as_slice(), "")?;
+    Ok(())
+}
+
+#[test]
+fn a_package_of_no_files_may_provide_names() -> Result<()> {
+    let control = NewRpm { provides: vec!["mta".into()], ..config().0 };
+    let rpm = read(write_rpm(&control, &[], 1)?.as_slice(), "app-config.rpm")?;
+    let provides = dependencies(&rpm.header, Kind::Provides);
+    let names: Vec<(&str, &str)> = provides.iter().map(|provided| (provided.name.as_str(), provided.version.as_str())).collect();
+    assert!(names.contains(&("app-config", "1.0")) && names.contains(&("mta", "")), "{names:?}");
+    assert!(files(&rpm.header).is_empty());
     Ok(())
 }
 
@@ -173,6 +185,7 @@ fn what_cannot_be_written_is_refused() {
     refused(|control, _| control.summary = "a\nb".into(), 1, "summary");
     refused(|control, _| control.requires.push("a b".into()), 1, "requires");
     refused(|control, _| control.requires.push("a >> 1".into()), 1, "requires");
+    refused(|control, _| control.provides.push("a b".into()), 1, "package name");
     refused(|_, files| files[0].path = "/etc/../x".into(), 1, "plain path");
     refused(|_, files| files[0].mode = 0o10_000, 1, "mode");
     refused(|_, files| files.push(files[0].clone()), 1, "twice");

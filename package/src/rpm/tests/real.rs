@@ -130,6 +130,7 @@ fn rpm_takes_what_we_write() -> Result<()> {
         license: "MIT".into(),
         description: "Settings.".into(),
         requires: vec!["app >= 1:2.0-3".into()],
+        provides: Vec::new(),
     };
     let files = [crate::write::FileEntry { path: "/etc/app.conf".into(), mode: 0o640, content: b"x\n".to_vec() }];
     let bytes = write::write_rpm(&control, &files, 1_767_322_985)?;
