@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::NamedTempFile;
 use tokio::sync::OnceCell;
 use twostage_beneath::{EntryKind, Folder, FolderEntry};
+use twostage_builder::makers::Makers;
 use twostage_builder::record::Records;
 use twostage_builder::taken::KnownNames;
 use twostage_builder::{Context, PackageSink, Reaching, Stored, graph, tools};
@@ -217,6 +218,17 @@ impl Session {
             }
         }
         twostage_builder::claims::settle(&self.project, built)
+    }
+
+    /// Builds what is new of all components, or of those that are wanted and what they need. Gives their packages.
+    pub async fn build(
+        &self,
+        context: &Arc<Context>,
+        jobs: usize,
+        wanted: Option<&BTreeSet<&str>>,
+    ) -> Result<BTreeMap<String, twostage_builder::component::Built>> {
+        let makers = Makers::known(context, &self.built(context)?).await?;
+        graph::build(context, jobs, wanted, makers).await
     }
 
     /// Every base that the project names, once.

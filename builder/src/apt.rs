@@ -112,6 +112,27 @@ pub(crate) fn build_question(control: &str) -> Result<(Vec<String>, String)> {
     Ok((roots, control_for_apt(&stanza)))
 }
 
+/// The packages of a `debian/control`, one a stanza, or of a `.dsc`, which lists them.
+pub(crate) fn made(control: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut listed = false;
+    for line in control.lines() {
+        if !line.starts_with([' ', '\t']) {
+            listed = false;
+        }
+        let (field, value) = line.split_once(':').unwrap_or(("", ""));
+        if field.eq_ignore_ascii_case("Package") {
+            names.push(value.trim().to_string());
+        } else if field.eq_ignore_ascii_case("Binary") {
+            listed = true;
+            names.extend(value.split(',').map(|name| name.trim().to_string()));
+        } else if listed {
+            names.extend(line.split(',').map(|name| name.trim().to_string()));
+        }
+    }
+    names
+}
+
 /// The first stanza of a `debian/control`, which may have comments, or of a `.dsc`.
 fn source_stanza(control: &str) -> Result<Control> {
     let lines: String = control.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();

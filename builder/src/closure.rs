@@ -93,7 +93,9 @@ async fn closure_now(
     if let Some(locked) = locked.filter(|locked| locked.base == base.digest && freshness == Freshness::Keep) {
         let others =
             |package: &LockedPackage| earlier.iter().all(|known| (&known.id.name, &known.id.arch) != (&package.id.name, &package.id.arch));
-        let others: Vec<LockedPackage> = locked.packages.into_iter().filter(others).collect();
+        // What the project makes now is not the distribution's any more, however new that is.
+        let ours = |package: &LockedPackage| own.iter().any(|own| own.id.name == package.id.name);
+        let others: Vec<LockedPackage> = locked.packages.into_iter().filter(|package| others(package) && !ours(package)).collect();
         earlier.extend(others);
     }
     let (packages, own) = solve(context, of, base, question, own, &earlier).await?;

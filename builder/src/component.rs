@@ -4,6 +4,7 @@ use crate::base::{BaseImage, ensure};
 use crate::closure::{self, Freshness, Question, closure};
 use crate::collect::{Collected, collect};
 use crate::independent::independent;
+use crate::makers::Makers;
 use crate::patches::{self, CONTROL, Patch};
 use crate::record::{Record, Records};
 use crate::source::{Packing, Tree, add_file, file_date, folder_of, packed, packing};
@@ -55,19 +56,22 @@ struct Inputs {
 }
 
 /// Builds a component if its inputs are new. `needs` are the packages of all components that it
-/// needs, theirs included.
+/// needs, theirs included; `makers` says what each component makes.
 ///
 /// # Errors
-/// Class `Build`, with the last lines of the log and where the rest is.
-pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Stored]) -> Result<Built> {
-    build_now(context, component, needs).instrument(tracing::debug_span!("component", name = component.name.value)).await
+/// Class `Build`, with the last lines of the log and where the rest is; class `Project` for what it is not built against.
+pub async fn build(context: &Arc<Context>, component: &Component, needs: &[Stored], makers: &Makers) -> Result<Built> {
+    build_now(context, component, needs, makers).instrument(tracing::debug_span!("component", name = component.name.value)).await
 }
 
-async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Stored]) -> Result<Built> {
+async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Stored], makers: &Makers) -> Result<Built> {
     let start = Instant::now();
     let name = component.name.value.as_str();
     let base = ensure(context, &context.project.base.value, false).await?;
     let inputs = read_inputs(context, component, needs, &base).await?;
+    if let Some(closure) = &inputs.closure {
+        makers.check(&context.project, component, closure)?;
+    }
     let records = Records::of(&context.records, name);
     if let Some(built) = earlier(context, &records, &inputs.key)? {
         records.make_current(&inputs.key)?;
@@ -145,12 +149,18 @@ pub async fn prepare(context: &Arc<Context>, component: &Component, needs: &[Sto
 /// Finds and locks what a component's build needs, without building it.
 ///
 /// # Errors
-/// As [`closure`].
-pub fn lock<'a>(context: &'a Arc<Context>, component: &'a Component, needs: &'a [Stored], freshness: Freshness) -> Pending<'a, Result<()>> {
-    Box::pin(lock_now(context, component, needs, freshness))
+/// As [`closure`] and [`Makers::check`].
+pub fn lock<'a>(
+    context: &'a Arc<Context>,
+    component: &'a Component,
+    needs: &'a [Stored],
+    makers: &'a Makers,
+    freshness: Freshness,
+) -> Pending<'a, Result<()>> {
+    Box::pin(lock_now(context, component, needs, makers, freshness))
 }
 
-async fn lock_now(context: &Arc<Context>, component: &Component, needs: &[Stored], freshness: Freshness) -> Result<()> {
+async fn lock_now(context: &Arc<Context>, component: &Component, needs: &[Stored], makers: &Makers, freshness: Freshness) -> Result<()> {
     let base = ensure(context, &context.project.base.value, false).await?;
     let name = component.name.value.as_str();
     if let Source::Distribution { name: source, version } = &component.source.value {
@@ -159,7 +169,8 @@ async fn lock_now(context: &Arc<Context>, component: &Component, needs: &[Stored
     if component.recipe == Recipe::Native {
         let (_, _, control) = read_source(context, component, &base, &read_patches(context, component)?).await?;
         if let Some(control) = control {
-            build_closure(context, component, &base, &control, needs, freshness).await?;
+            let closure = build_closure(context, component, &base, &control, needs, freshness).await?;
+            makers.check(&context.project, component, &closure)?;
         }
     }
     Ok(())
@@ -235,7 +246,7 @@ async fn read_source(
     Ok((Some(tree), None, control))
 }
 
-fn read_patches(context: &Context, component: &Component) -> Result<Vec<Patch>> {
+pub(crate) fn read_patches(context: &Context, component: &Component) -> Result<Vec<Patch>> {
     let mut patches = Vec::new();
     for patch in &component.patches {
         let content = context.files.read(&patch.value, MAX_PATCH).map_err(|cause| context.project.refused(patch.line, &cause))?;

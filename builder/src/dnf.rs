@@ -36,6 +36,30 @@ pub(crate) fn build_question(spec: &str) -> (Vec<String>, String) {
     (roots, spec.to_string())
 }
 
+/// The packages of a spec file, but for those whose names are made of other macros than `%{name}`: only rpm knows these.
+pub(crate) fn made(spec: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for line in spec.lines().map(str::trim) {
+        let name = names.first().cloned();
+        if let Some((tag, value)) = line.split_once(':')
+            && tag.trim().eq_ignore_ascii_case("Name")
+            && name.is_none()
+        {
+            names.push(value.trim().to_string());
+        } else if let (Some(name), Some(words)) = (name, line.strip_prefix("%package ")) {
+            let words: Vec<&str> = words.split_whitespace().collect();
+            let full = match words.as_slice() {
+                ["-n", full, ..] => (*full).to_string(),
+                [part, ..] => format!("{name}-{part}"),
+                [] => continue,
+            };
+            names.push(full.replace("%{name}", &name).replace("%{NAME}", &name));
+        }
+    }
+    names.retain(|name| !name.contains('%'));
+    names
+}
+
 /// `a`, `b >= 1` and `(c or d)` of `a, b >= 1 (c or d)`.
 pub(crate) fn clauses(value: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();

@@ -86,13 +86,9 @@ impl Tree {
     /// # Errors
     /// There is none, or more than one.
     pub fn spec(&self) -> Result<&str> {
-        let mut specs = self.nodes.iter().map(|node| node.path.as_str()).filter(|path| !path.contains('/') && path.ends_with(".spec"));
-        match (specs.next(), specs.next()) {
-            (Some(spec), None) => Ok(spec),
-            (None, _) => Err(Error::new(Class::Project, "there is no *.spec at its top").hint("put the spec file there")),
-            (Some(_), Some(_)) => Err(Error::new(Class::Project, "there is more than one *.spec at its top")
-                .hint("make each of them a component of its own, with a folder of its own")),
-        }
+        let paths = self.nodes.iter().map(|node| node.path.as_str());
+        let specs: Vec<&str> = paths.filter(|path| !path.contains('/') && path.ends_with(".spec")).collect();
+        one_spec(&specs)
     }
 
     /// The digest of its content.
@@ -320,6 +316,42 @@ pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Op
             }
             Ok(Some((fetched.folder(&name)?, Made::Elsewhere)))
         }
+    }
+}
+
+/// The folder of a source, if it has one and that is here; nothing is fetched.
+///
+/// # Errors
+/// It leads out of where it must be, or cannot be opened.
+pub(crate) fn folder_here(context: &Context, source: &Source) -> Result<Option<Folder>> {
+    let name = match source {
+        Source::Folder(folder) => return context.files.folder(folder).map(Some),
+        Source::Distribution { .. } => return Ok(None),
+        Source::Tarball { sha256, .. } => sha256.to_string(),
+        Source::Git { revision, .. } => format!("git-{revision}"),
+    };
+    let path = Path::new("sources").join(name);
+    let state = Folder::open(&context.state)?;
+    if state.kind(&path)?.is_some() { state.folder(&path).map(Some) } else { Ok(None) }
+}
+
+/// The path of the one spec file at the top of a folder.
+///
+/// # Errors
+/// There is none, or more than one.
+pub(crate) fn spec_of(folder: &Folder) -> Result<String> {
+    let entries = folder.entries()?;
+    let names = entries.iter().filter_map(|entry| entry.name.to_str());
+    let specs: Vec<&str> = names.filter(|name| name.ends_with(".spec")).collect();
+    one_spec(&specs).map(str::to_string)
+}
+
+fn one_spec<'a>(specs: &[&'a str]) -> Result<&'a str> {
+    match specs {
+        [spec] => Ok(spec),
+        [] => Err(Error::new(Class::Project, "there is no *.spec at its top").hint("put the spec file there")),
+        _ => Err(Error::new(Class::Project, "there is more than one *.spec at its top")
+            .hint("make each of them a component of its own, with a folder of its own")),
     }
 }
 

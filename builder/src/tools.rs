@@ -121,6 +121,23 @@ pub fn is_symbols(format: Format, name: &str) -> bool {
     }
 }
 
+/// Whether a package of that name is what others are built against.
+pub(crate) fn is_development(format: Format, name: &str) -> bool {
+    match format {
+        Format::Deb => name.ends_with("-dev"),
+        Format::Rpm => name.ends_with("-devel"),
+    }
+}
+
+/// The names of the packages that a source makes, as its `debian/control`, `.dsc` or spec file says them.
+pub(crate) fn made(format: Format, control: &str) -> BTreeSet<String> {
+    let names = match format {
+        Format::Deb => apt::made(control),
+        Format::Rpm => dnf::made(control),
+    };
+    names.into_iter().filter(|name| format.check_name(name, None).is_ok()).collect()
+}
+
 /// What a build needs by the words of its `debian/control` or spec file, and the text that asks the
 /// package manager for it.
 ///

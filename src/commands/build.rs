@@ -24,7 +24,7 @@ async fn build(session: &Session, context: &Arc<Context>, arguments: &Build, out
     twostage_builder::base::ensure(context, &session.project.base.value, false).await?;
     let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let wanted: BTreeSet<&str> = arguments.components.iter().map(String::as_str).collect();
-    let built = graph::build(context, jobs, Some(&wanted)).await?;
+    let built = session.build(context, jobs, Some(&wanted)).await?;
     for name in wanted {
         let Some(built) = built.get(name) else { continue };
         for package in &built.packages {
@@ -52,6 +52,6 @@ pub fn component<'p>(project: &'p Project, name: &str) -> Result<&'p Component> 
 pub async fn with_needs(session: &Session, context: &Arc<Context>, name: &str) -> Result<Vec<Stored>> {
     let needs: BTreeSet<&str> = component(&session.project, name)?.needs.iter().map(|need| need.value.as_str()).collect();
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let built = session.locking(context, graph::build(context, jobs, Some(&needs))).await?;
+    let built = session.locking(context, session.build(context, jobs, Some(&needs))).await?;
     Ok(graph::packages_needed(&session.project, name, &built))
 }

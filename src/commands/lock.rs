@@ -6,6 +6,7 @@ use crate::output::Output;
 use crate::session::{Allowed, Session};
 use std::sync::Arc;
 use twostage_builder::closure::Freshness;
+use twostage_builder::makers::Makers;
 use twostage_builder::{Context, component};
 use twostage_model::Result;
 use twostage_model::shown::count;
@@ -26,6 +27,7 @@ pub async fn relock(context: &Arc<Context>, session: &Session, freshness: Freshn
         twostage_builder::base::ensure(context, &base, new_base).await?;
     }
     let built = session.built(context)?;
+    let makers = Makers::known(context, &built).await?;
     let mut all = true;
     for name in session.in_order() {
         let Some(component) = session.project.component(&name) else { continue };
@@ -34,7 +36,7 @@ pub async fn relock(context: &Arc<Context>, session: &Session, freshness: Freshn
             context.events.note(&name, "what it needs has not been built yet: `twostage repo` will lock its build dependencies");
             continue;
         }
-        component::lock(context, component, &session.packages_needed(&name, &built), freshness).await?;
+        component::lock(context, component, &session.packages_needed(&name, &built), &makers, freshness).await?;
     }
     if all && session.project.components.iter().all(|component| built.contains_key(&component.name.value)) {
         lock_images(session, context, &built, freshness).await?;

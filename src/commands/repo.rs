@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use twostage_builder::closure::{Freshness, Question, closure};
 use twostage_builder::component::Built;
-use twostage_builder::{Context, Stored, claims, graph, tools, why};
+use twostage_builder::{Context, Stored, claims, tools, why};
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::Closure;
 use twostage_model::names::fits;
@@ -39,7 +39,7 @@ async fn work(session: &Session, context: &Arc<Context>, jobs: usize, output: &O
     for base in session.bases() {
         twostage_builder::base::ensure(context, &base, false).await?;
     }
-    let built = claims::settle(&session.project, graph::build(context, jobs, None).await?)?;
+    let built = claims::settle(&session.project, session.build(context, jobs, None).await?)?;
     let configs = lock_images(session, context, &built, Freshness::Keep).await?;
     let replacing = check_claims(session, context, &built).await?;
 

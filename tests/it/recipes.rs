@@ -30,6 +30,42 @@ fn installed(project: &Project) -> Vec<String> {
 }
 
 #[test]
+fn a_component_that_is_built_against_the_distributions_package_where_another_makes_it_is_told() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_on(EMBEDDED, Family::Deb, "missing-need");
+    write_small(&project, "letters", "", "figlet", "");
+    let build = "override_dh_auto_build:\n\ttest -e /usr/share/ours/changelog\n\t! test -e /usr/share/figlet\n";
+    write_small(&project, "writer", ", libgreet-dev, figlet", "writer", build);
+    add_component(&project, "name = \"letters\"\nsource = \"letters\"\nreplaces = [\"figlet\"]\n");
+    add_component(&project, "name = \"writer\"\nsource = \"writer\"\nneeds = [\"libgreet\"]\n");
+    let line = project.read("twostage.toml").lines().position(|line| line == "name = \"writer\"").expect("it is there") + 3;
+    project
+        .run(&["repo"])
+        .fails_with(3)
+        .says(&format!(":{line}: component `writer` is built against the distribution's figlet, and component `letters` makes that"))
+        .says("hint: write needs = [\"libgreet\", \"letters\"] in component `writer`");
+    assert!(!project.join(".twostage/logs/writer.log").exists(), "it was not built");
+    project.run(&["lock"]).fails_with(3).says("component `letters` makes that");
+
+    project.edit("twostage.toml", |text| {
+        text.replace("\nneeds = [\"libgreet\"]\n\n[runtime", "\nneeds = [\"libgreet\", \"letters\"]\n\n[runtime")
+    });
+    project.run(&["repo"]).ok();
+    let lock = project.read("twostage.lock");
+    let closure = lock.split("[[closure]]").find(|closure| closure.contains("\"build:writer\"")).expect("a closure");
+    assert!(closure.contains("\"own figlet\"") && !closure.contains("  \"figlet "), "{closure}");
+
+    // Where it would be a circle, the distribution's is what the first one is built with.
+    project.edit("twostage.toml", |text| {
+        let text = text.replace("needs = [\"libgreet\", \"letters\"]", "needs = [\"libgreet\"]");
+        text.replace("replaces = [\"figlet\"]", "replaces = [\"figlet\"]\nneeds = [\"writer\"]")
+    });
+    project.write("writer/debian/rules", "#!/usr/bin/make -f\n%:\n\tdh $@\n");
+    project.run(&["repo"]).ok();
+}
+
+#[test]
 fn what_an_image_provides_settles_a_dependency_without_the_distributions_choice() {
     uses(Used::Engine);
     uses(Used::Apt);

@@ -167,6 +167,25 @@ fn the_run_takes_back_each_history_that_the_audit_refuses() {
 }
 
 #[test]
+fn an_rpm_that_the_distribution_and_a_component_make_is_the_components_for_whoever_says_so() {
+    uses(Used::Engine);
+    uses(Used::Dnf);
+    let project = Project::built_on(EMBEDDED, Family::Rpm, "rpm-missing-need");
+    project.add_quick("inih-devel");
+    project
+        .run(&["repo"])
+        .fails_with(3)
+        .says("component `greet` is built against the distribution's inih-devel, and component `inih-devel` makes that")
+        .says("hint: write needs = [\"libgreet\", \"inih-devel\"] in component `greet`");
+    project.edit("twostage.toml", |text| text.replace("needs = [\"libgreet\"]", "needs = [\"libgreet\", \"inih-devel\"]"));
+    // It is built against ours now, which has no header.
+    project.run(&["repo"]).fails_with(4);
+    let lock = project.read("twostage.lock");
+    let closure = lock.split("[[closure]]").find(|closure| closure.contains("\"build:greet\"")).expect("a closure");
+    assert!(closure.contains("\"own inih-devel\"") && !closure.contains("  \"inih-devel "), "{closure}");
+}
+
+#[test]
 fn what_an_image_of_rpms_provides_settles_a_requirement() {
     uses(Used::Engine);
     uses(Used::Dnf);
