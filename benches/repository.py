@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Measures the repository against createrepo_c, apt-ftparchive, reprepro and aptly: benches/repository.py [--number 2000] [--pairs 5]
+[--rpms FOLDER] [--debs FOLDER]
 
 Each row is a pair: ours with every fsync and signature, and the peer's with `sync -f` behind it, one after the other,
 in alternating order; the medians of the pairs. Packages are small (reposerver/examples/corpus.rs), so that what is
-measured is the work for a package. The limits of the machine are printed below. A peer that is not installed is named
+measured is the work for a package; or they are those of a folder, such as tests/tools/real_packages.py makes.
+"Each unpacked" is what a careful reader does besides: every payload read, every rpm signed, all of it copied. The limits of the machine are printed below. A peer that is not installed is named
 with what installs it. Nothing here fails for being slow.
 """
 import argparse
@@ -45,11 +47,12 @@ def run(*words, **more):
 
 
 class Bench:
-    def __init__(self, folder, number, pairs):
-        self.folder, self.number, self.pairs, self.made = folder, number, pairs, number
-        self.rows = []
+    def __init__(self, folder, number, pairs, real):
+        self.folder, self.pairs, self.made = folder, pairs, number
+        self.real = real
         for kind in ("rpms", "debs"):
-            self.corpus(kind, number, kind, 0)
+            if not real[kind]:
+                self.corpus(kind, number, kind, 0)
 
     def at(self, *names):
         return os.path.join(self.folder, *names)
@@ -57,6 +60,22 @@ class Bench:
     def corpus(self, kind, count, name, first):
         run(os.path.join(RELEASE, "examples/corpus"), kind, str(count), self.at(name), str(first))
         return sorted(os.path.join(self.at(name), file) for file in os.listdir(self.at(name)))
+
+    def files(self, kind):
+        """The packages of a kind, and how many, for people."""
+        folder = self.real[kind] or self.at(kind)
+        files = sorted(os.path.join(folder, file) for file in os.listdir(folder) if file.endswith(f".{kind[:3]}"))
+        size = sum(os.path.getsize(file) for file in files) / 1e6
+        return files, f"{len(files)} {'real ' if self.real[kind] else ''}{kind}, {size:.0f} MB"
+
+    def linked(self, files, name):
+        """The same packages for a peer, in a folder that it writes into."""
+        os.mkdir(self.at(name))
+        for file in files:
+            try:
+                os.link(file, self.at(name, os.path.basename(file)))
+            except OSError:
+                shutil.copy2(file, self.at(name))
 
     def one_more(self, kind):
         """A package that was not there before."""
@@ -110,18 +129,19 @@ class Bench:
 
     def rpms(self):
         name = self.project("ours-rpms")
-        files = self.corpus("rpms", 0, "rpms", 0)
-        os.mkdir(self.at("peer-rpms"))
-        for file in files:
-            os.link(file, self.at("peer-rpms", os.path.basename(file)))
+        files, number = self.files("rpms")
+        self.linked(files, "peer-rpms")
         create = ["createrepo_c", "-q", "--no-database", "--workers=2", self.at("peer-rpms")]
-        self.pair(f"{self.number} rpms, all new", lambda: lambda: self.publish(name, files), "createrepo_c", lambda: lambda: run(*create), 1)
+        if self.real["rpms"]:
+            self.pair(f"{number}, all new", lambda: lambda: self.publish(name, files), "createrepo_c, rpmsign, each unpacked, cp", lambda: self.careful_rpms(files, create), 1)
+            name = self.project("ours-rpms-again")
+        self.pair(f"{number}, all new", lambda: lambda: self.publish(name, files), "createrepo_c", lambda: lambda: run(*create), 1)
 
         def from_nothing_peer():
             shutil.rmtree(self.at("peer-rpms/repodata"))
             return lambda: run(*create)
 
-        self.pair(f"metadata of {self.number} rpms in the pool, from nothing", lambda: self.from_nothing(name, files), "createrepo_c", from_nothing_peer)
+        self.pair(f"metadata of {number} in the pool, from nothing", lambda: self.from_nothing(name, files), "createrepo_c", from_nothing_peer)
 
         def one_more():
             file = self.one_more("rpms")
@@ -132,24 +152,52 @@ class Bench:
             os.link(file, self.at("peer-rpms", os.path.basename(file)))
             return lambda: run(*create, "--update")
 
-        self.pair(f"one more rpm at {self.number}", one_more, "createrepo_c --update", one_more_peer)
-        self.alone(f"nothing new, one rpm named, at {self.number}", lambda: lambda: self.publish(name, files[:1]))
+        self.pair(f"one more rpm at {len(files)}", one_more, "createrepo_c --update", one_more_peer)
+        self.alone(f"nothing new, one rpm named, at {len(files)}", lambda: lambda: self.publish(name, files[:1]))
+
+    def careful_rpms(self, files, create):
+        """Makes a key, and gives the action of the tools that do together what ours does."""
+        home = self.at("gnupg")
+        os.makedirs(home, mode=0o700, exist_ok=True)
+        gpg = ["gpg", "--homedir", home, "--batch", "--quiet", "--passphrase", ""]
+        run(*gpg, "--quick-generate-key", "bench", "rsa3072", "sign", "never")
+
+        def action():
+            copies = self.at("copies")
+            shutil.rmtree(copies, ignore_errors=True)
+            os.mkdir(copies)
+            run("cp", "--", *files, copies)
+            copied = [os.path.join(copies, file) for file in os.listdir(copies)]
+            # In portions, or the list of words is too long.
+            for at in range(0, len(copied), 500):
+                run("rpmsign", "--define", "_gpg_name bench", "--define", f"_gpg_path {home}", "--addsign", *copied[at : at + 500])
+            for file in copied:
+                subprocess.run(["rpm2cpio", file], stdout=subprocess.DEVNULL, check=True)
+            run(*create)
+            shutil.rmtree(self.at("peer-rpms/repodata"))
+
+        return action
 
     def debs(self):
         name = self.project("ours-debs")
-        files = self.corpus("debs", 0, "debs", 0)
-        os.mkdir(self.at("peer-debs"))
-        for file in files:
-            os.link(file, self.at("peer-debs", os.path.basename(file)))
+        files, number = self.files("debs")
+        self.linked(files, "peer-debs")
         hashes = [word for hash in ("MD5", "SHA1", "SHA512") for word in ("-o", f"APT::FTPArchive::{hash}=false")]
 
         def ftparchive(*database):
             with open(self.at("Packages"), "w", encoding="utf-8") as file:
                 subprocess.run(["apt-ftparchive", *hashes, *database, "packages", self.at("peer-debs")], stdout=file, check=True)
 
-        self.pair(f"{self.number} debs, all new", lambda: lambda: self.publish(name, files), "apt-ftparchive", lambda: ftparchive, 1)
+        def unpacked():
+            for file in files:
+                subprocess.run(["dpkg-deb", "--fsys-tarfile", file], stdout=subprocess.DEVNULL, check=True)
 
-        self.pair(f"metadata of {self.number} debs in the pool, from nothing", lambda: self.from_nothing(name, files), "apt-ftparchive", lambda: ftparchive)
+        if self.real["debs"]:
+            self.pair(f"{number}, all new", lambda: lambda: self.publish(name, files), "each unpacked by dpkg-deb", lambda: unpacked, 1)
+            name = self.project("ours-debs-again")
+        self.pair(f"{number}, all new", lambda: lambda: self.publish(name, files), "apt-ftparchive", lambda: ftparchive, 1)
+
+        self.pair(f"metadata of {number} in the pool, from nothing", lambda: self.from_nothing(name, files), "apt-ftparchive", lambda: ftparchive)
         database = ["--db", self.at("ftparchive.db")]
         ftparchive(*database)
 
@@ -162,7 +210,7 @@ class Bench:
             os.link(file, self.at("peer-debs", os.path.basename(file)))
             return lambda: ftparchive(*database)
 
-        self.pair(f"one more deb at {self.number}", one_more, "apt-ftparchive, warm database", one_more_peer)
+        self.pair(f"one more deb at {len(files)}", one_more, "apt-ftparchive, warm database", one_more_peer)
         if shutil.which("reprepro"):
             os.makedirs(self.at("reprepro/conf"))
             with open(self.at("reprepro/conf/distributions"), "w", encoding="utf-8") as file:
@@ -174,8 +222,8 @@ class Bench:
                 file = self.one_more("debs")
                 return lambda: run(*include, file)
 
-            self.pair(f"one more deb at {self.number}", one_more, "reprepro, unsigned", one_more_reprepro)
-        self.alone(f"nothing new, one deb named, at {self.number}", lambda: lambda: self.publish(name, files[:1]))
+            self.pair(f"one more deb at {len(files)}", one_more, "reprepro, unsigned", one_more_reprepro)
+        self.alone(f"nothing new, one deb named, at {len(files)}", lambda: lambda: self.publish(name, files[:1]))
 
     def limits(self):
         path = self.at("limit")
@@ -201,6 +249,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--number", type=int, default=2000, help="packages of each kind")
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--rpms", help="a folder of rpms, instead of those that are made")
+    parser.add_argument("--debs", help="the same of debs")
     arguments = parser.parse_args()
     if not os.path.exists(TWOSTAGE) or not os.path.exists(os.path.join(RELEASE, "examples/corpus")):
         sys.exit("first: cargo build --release && cargo build --release -p twostage-reposerver --example corpus")
@@ -212,7 +262,7 @@ def main():
     print("\n| work | ours | peer | theirs | ratio |\n|---|---|---|---|---|")
     # Not where memory is the disk: durability is a part of it.
     with tempfile.TemporaryDirectory(prefix="twostage-bench-", dir="/var/tmp") as folder:
-        bench = Bench(folder, arguments.number, arguments.pairs)
+        bench = Bench(folder, arguments.number, arguments.pairs, {"rpms": arguments.rpms, "debs": arguments.debs})
         if shutil.which("createrepo_c"):
             bench.rpms()
         if shutil.which("apt-ftparchive"):

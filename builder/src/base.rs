@@ -305,6 +305,9 @@ const SLIM: [&str; 7] = [
 /// that its users read.
 const KEPT_OPTIONS: &str = "etc/dpkg/dpkg.cfg.d/99mmdebstrap";
 
+/// Counts up when what we make of a bootstrap changes.
+const RECIPE: &str = "2";
+
 /// Bytes of a root file system's tar, at most: more than any engine imports.
 const MAX_ROOTFS: u64 = 64 << 30;
 
@@ -325,7 +328,7 @@ fn bootstrap(
     let day = (context.now - context.now.rem_euclid(86_400)).to_string();
     let merged_usr = Path::new(MERGED_USR).is_dir().then(|| format!("--hook-dir={MERGED_USR}"));
     let kept = context.cache.as_deref().map(|cache| {
-        let decides = [context.engine.architecture(), suite.as_str(), day.as_str(), merged_usr.as_deref().unwrap_or_default()];
+        let decides = [RECIPE, context.engine.architecture(), suite.as_str(), day.as_str(), merged_usr.as_deref().unwrap_or_default()];
         Kept::at(cache, &decides.into_iter().chain(SLIM).chain(sources.iter().map(String::as_str)).collect::<Vec<_>>())
     });
     let found = kept.as_ref().filter(|_| !fresh).and_then(Kept::find);
@@ -390,7 +393,7 @@ fn bootstrap(
 }
 
 /// Copies a root file system's tar without the host's name, resolver and device nodes, without the options that it was
-/// made with, and without caches that the package tools keep for themselves.
+/// made with, and without caches and copies of earlier states that the package tools keep for themselves.
 fn without_host(input: impl Read, out: &mut dyn Write) -> Result<()> {
     let what = || "cannot read the bootstrapped base".to_string();
     let mut archive = tar::Archive::new(input);
@@ -402,7 +405,9 @@ fn without_host(input: impl Read, out: &mut dyn Write) -> Result<()> {
         let plain = text.trim_start_matches("./").trim_end_matches('/');
         let of_host = matches!(plain, "etc/hostname" | "etc/resolv.conf" | "var/cache/ldconfig/aux-cache" | KEPT_OPTIONS)
             || plain.starts_with("dev/");
-        if of_host {
+        // An image that has such a copy ships it again, whole, with each layer that installs something.
+        let earlier_state = ["var/lib/dpkg/", "var/cache/debconf/"].iter().any(|folder| plain.starts_with(folder)) && plain.ends_with("-old");
+        if of_host || earlier_state {
             continue;
         }
         let mut header = entry.header().clone();
@@ -610,11 +615,18 @@ mod tests {
     }
 
     #[test]
-    fn a_bootstrapped_tar_loses_what_belongs_to_the_host() {
+    fn a_bootstrapped_tar_loses_what_belongs_to_the_host_and_copies_of_earlier_states() {
         let mut tar = tar::Builder::new(Vec::new());
-        for name in
-            ["./etc/hostname", "./etc/passwd", "./etc/resolv.conf", "./var/cache/ldconfig/aux-cache", "./etc/dpkg/dpkg.cfg.d/99mmdebstrap"]
-        {
+        for name in [
+            "./etc/hostname",
+            "./etc/passwd",
+            "./etc/resolv.conf",
+            "./var/cache/ldconfig/aux-cache",
+            "./etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+            "./var/lib/dpkg/status-old",
+            "./var/lib/dpkg/status",
+            "./var/cache/debconf/config.dat-old",
+        ] {
             crate::source::add_file(&mut tar, name, 0o644, 7, b"x").expect("add");
         }
         let mut header = crate::source::header(7);
@@ -629,6 +641,6 @@ mod tests {
         let mut archive = tar::Archive::new(&out[..]);
         let names: Vec<String> =
             archive.entries().expect("a tar").map(|e| e.expect("entry").path().expect("path").display().to_string()).collect();
-        assert_eq!(names, ["etc/passwd"]);
+        assert_eq!(names, ["etc/passwd", "var/lib/dpkg/status"]);
     }
 }
