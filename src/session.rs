@@ -227,7 +227,7 @@ impl Session {
         jobs: usize,
         wanted: Option<&BTreeSet<&str>>,
     ) -> Result<BTreeMap<String, twostage_builder::component::Built>> {
-        let makers = Makers::known(context, &self.built(context)?).await?;
+        let makers = Makers::known(context).await?;
         graph::build(context, jobs, wanted, makers).await
     }
 

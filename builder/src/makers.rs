@@ -3,9 +3,10 @@
 //! It is known as soon as possible: before anything is built by the sources that are here, `debian/control` and spec files
 //! as the patches leave them, else by the last build; then by what was built.
 
-use crate::component::{Built, read_patches};
+use crate::component::{read_patches, stored};
 use crate::graph::all_needs;
 use crate::patches::{CONTROL, Patch, applied, source_package_control};
+use crate::record::Records;
 use crate::source::{folder_here, spec_of};
 use crate::tools::{clause_names, is_development, made, source_control};
 use crate::{Context, Stored};
@@ -23,22 +24,21 @@ const MAX_TEXT: u64 = 16 << 20;
 pub struct Makers(BTreeMap<String, BTreeSet<String>>);
 
 impl Makers {
-    /// What is known before anything is built. Nothing is fetched for it; `built` are the last builds.
+    /// What is known before anything is built. Nothing is fetched for it.
     ///
     /// # Errors
     /// A thread ended early.
-    pub async fn known(context: &Arc<Context>, built: &BTreeMap<String, Built>) -> Result<Makers> {
-        let mut makers = Makers::default();
-        built.iter().for_each(|(component, built)| makers.learn(component, &built.packages));
+    pub async fn known(context: &Arc<Context>) -> Result<Makers> {
         let context = context.clone();
-        let by_source = move || {
+        Context::blocking(move || {
+            let names = |component: &Component| {
+                // (What cannot be read is told by whoever builds it.)
+                by_source(&context, component).ok().flatten().or_else(|| by_last_build(&context, component).ok().flatten())
+            };
             let components = context.project.components.iter();
-            // (What cannot be read is told by whoever builds it.)
-            Ok(components.filter_map(|component| Some((component.name.value.clone(), by_source(&context, component).ok()??))).collect())
-        };
-        let by_source: BTreeMap<String, BTreeSet<String>> = Context::blocking(by_source).await?;
-        makers.0.extend(by_source);
-        Ok(makers)
+            Ok(Makers(components.filter_map(|component| Some((component.name.value.clone(), names(component)?))).collect()))
+        })
+        .await
     }
 
     /// Takes what a component has left.
@@ -81,6 +81,13 @@ impl Makers {
             .error_at(line, format!("component `{name}` is built against the distribution's {package}, and component `{maker}` makes that"))
             .hint(format!("write needs = [{}] in component `{name}`: then it is built after it, against its packages", needs.join(", "))))
     }
+}
+
+/// The names of what the last build left.
+fn by_last_build(context: &Context, component: &Component) -> Result<Option<BTreeSet<String>>> {
+    let Some(record) = Records::of(&context.records, &component.name.value).current() else { return Ok(None) };
+    let built = stored(context, &record)?;
+    Ok(built.map(|built| built.packages.into_iter().map(|package| package.id.name).collect()))
 }
 
 /// The names that a component's source tells, if it is here and tells them.

@@ -27,7 +27,7 @@ pub async fn relock(context: &Arc<Context>, session: &Session, freshness: Freshn
         twostage_builder::base::ensure(context, &base, new_base).await?;
     }
     let built = session.built(context)?;
-    let makers = Makers::known(context, &built).await?;
+    let makers = Makers::known(context).await?;
     let mut all = true;
     for name in session.in_order() {
         let Some(component) = session.project.component(&name) else { continue };

@@ -149,6 +149,11 @@ fn two_components_that_leave_one_package_are_refused() {
     refused.says("component `second` leaves first, which component `first` makes, too").says("replaces = [\"first\"]");
     project.edit("twostage.toml", |text| text.replacen("source = \"second\"", "source = \"second\"\nreplaces = [\"first\"]", 1));
     project.run(&["repo"]).ok();
+    // What they left last time is no obstacle, once one of them is renamed.
+    project.edit("twostage.toml", |text| text.replace("\nreplaces = [\"first\"]", ""));
+    project.run(&["repo"]).fails_with(PROJECT);
+    project.edit("second/debian/control", |text| text.replace("Package: first", "Package: second"));
+    project.run(&["repo"]).ok();
 }
 
 /// A list of apt's that cannot be read is no list of fewer names.
