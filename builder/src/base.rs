@@ -406,7 +406,8 @@ fn without_host(input: impl Read, out: &mut dyn Write) -> Result<()> {
         let of_host = matches!(plain, "etc/hostname" | "etc/resolv.conf" | "var/cache/ldconfig/aux-cache" | KEPT_OPTIONS)
             || plain.starts_with("dev/");
         // An image that has such a copy ships it again, whole, with each layer that installs something.
-        let earlier_state = ["var/lib/dpkg/", "var/cache/debconf/"].iter().any(|folder| plain.starts_with(folder)) && plain.ends_with("-old");
+        let earlier_state =
+            ["var/lib/dpkg/", "var/cache/debconf/"].iter().any(|folder| plain.starts_with(folder)) && plain.ends_with("-old");
         if of_host || earlier_state {
             continue;
         }

@@ -4,6 +4,7 @@ use crate::base::{BaseImage, ensure};
 use crate::closure::{self, Freshness, Question, closure};
 use crate::collect::{Collected, collect};
 use crate::independent::independent;
+use crate::log::{Log, Phase};
 use crate::makers::Makers;
 use crate::patches::{self, CONTROL, Patch};
 use crate::record::{Record, Records};
@@ -12,13 +13,11 @@ use crate::tools::{self, Tools, exact_locked};
 use crate::{Context, ROOT, Stored, entered, rebuilt};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument as _;
-use twostage_beneath::Folder;
-use twostage_engine::{Build, LastLines, Pending, Run};
+use twostage_engine::{Build, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::lock::{Closure, LockedPackage, LockedSource};
@@ -84,7 +83,7 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
         .prefix(COLLECTED)
         .tempdir_in(&context.state)
         .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
-    let mut log = Log::create(context, name)?;
+    let mut log = Log::create(context, name, start)?;
     let before = records.current();
     let patch = component.patches.iter().map(|patch| file_date(&context.files, &patch.value, &context.state)).max();
     let date = rebuilt::date(inputs.tree.as_ref().map(|tree| tree.date(&context.state)), patch, before.as_ref());
@@ -99,6 +98,7 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
         return Err(log.failure(name, "the build left no package"));
     }
 
+    log.begin(Phase::Collect);
     context.events.started(name, "publishing its packages");
     let (sink, format, key) = (context.packages.clone(), context.project.format, inputs.key);
     let stored_build = Context::blocking(move || store(sink.as_ref(), &collected, format, &key)).await;
@@ -119,7 +119,7 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     records.put(&inputs.key, &record)?;
     records.make_current(&inputs.key)?;
     entered::forget(context, name).await?;
-    context.events.finished(name, built.outcome, describe(&built.packages), start);
+    context.events.finished(name, built.outcome, format!("{}: {}", describe(&built.packages), log.summary()), start);
     Ok(built)
 }
 
@@ -137,7 +137,7 @@ pub async fn prepare(context: &Arc<Context>, component: &Component, needs: &[Sto
     }
     let base = ensure(context, &context.project.base.value, false).await?;
     let inputs = read_inputs(context, component, needs, &base).await?;
-    let mut log = Log::create(context, name)?;
+    let mut log = Log::create(context, name, Instant::now())?;
     let date = rebuilt::date(inputs.tree.as_ref().map(|tree| tree.date(&context.state)), None, None);
     let container = run_native(context, component, needs, &base, &inputs, date, true, &mut log).await?;
     let is_made = container.exit_code == 0;
@@ -447,6 +447,7 @@ async fn build_native(
         let failure = log.failure(name, &format!("the build failed (exit status {}{memory})", container.exit_code));
         return Err(entered::keep_failed(context, name, container, failure).await);
     }
+    log.begin(Phase::Collect);
     let stream = container.copy_out("/build/out").await?;
     let into = folder.to_path_buf();
     let collected = Context::blocking(move || collect(stream, &into)).await;
@@ -472,6 +473,7 @@ async fn run_native(
     let in_image = independent(context.packages.as_ref(), context.project.format, &closure.packages, needs)?;
     let image = builder_image(context, name, base, &in_image, log).await?;
 
+    log.begin(Phase::Unpack);
     context.events.started(name, if only_prepare { "preparing its build" } else { "building" });
     let tools = Tools::of(context.project.format);
     let mut input = packing(context)?;
@@ -551,6 +553,7 @@ async fn build_dockerfile(
 ) -> Result<Collected> {
     let name = component.name.value.as_str();
     context.events.started(name, "building its Dockerfile");
+    log.begin(Phase::Build);
     let mut tar = tar::Builder::new(Vec::new());
     if let Some(tree) = &inputs.tree {
         // The engine's cache compares files with their times, so these are all the same.
@@ -578,6 +581,7 @@ async fn build_dockerfile(
         .await;
     // By its id: a project of the same name may give the tag to another image meanwhile.
     let id = result.map_err(|cause| if cause.class() == Class::Engine { cause } else { log.failure(name, &cause.to_string()) })?;
+    log.begin(Phase::Collect);
     let container = context.engine.create(&id).await?;
     let into = folder.to_path_buf();
     let collected = match container.copy_out(packages).await {
@@ -588,73 +592,9 @@ async fn build_dockerfile(
     collected.map_err(|cause| log.not_taken(format!("{name}: what it left in {packages} is not taken"), cause))
 }
 
-/// An empty file for a log. What had its name is not written to: it could be a link that somebody else made.
-fn log_file(folder: &Folder, name: &str) -> std::io::Result<fs::File> {
-    use rustix::fs::{AtFlags, Mode, OFlags};
-    let name = format!("{name}.log");
-    match rustix::fs::unlinkat(folder, &name, AtFlags::empty()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-        Err(cause) => return Err(cause.into()),
-    }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(folder, &name, flags, Mode::from_raw_mode(0o644)).map(fs::File::from)?)
-}
-
-/// A component's log: a file for whoever wants all of it, the last lines for the error.
-struct Log {
-    shown: PathBuf,
-    file: fs::File,
-    last: LastLines,
-}
-
-impl Log {
-    fn create(context: &Context, name: &str) -> Result<Log> {
-        let folder = Folder::open(&context.state)?.make_folder("logs")?;
-        let path = folder.path().join(format!("{name}.log"));
-        let file = log_file(&folder, name).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
-        let shown = path.strip_prefix(&context.folder).unwrap_or(&path).to_path_buf();
-        Ok(Log { shown, file, last: LastLines::default() })
-    }
-
-    fn line(&mut self, line: &str) {
-        // A full disk must not end the build that a larger one could still finish.
-        let _ = writeln!(self.file, "{line}");
-        self.last.push(line);
-    }
-
-    fn failure(&self, name: &str, what: &str) -> Error {
-        Error::new(Class::Build, format!("{name}: {what}")).because(self.last.text(20)).hint(self.hint())
-    }
-
-    fn not_taken(&self, what: String, cause: Error) -> Error {
-        let hint = cause.hint_text().map_or_else(|| self.hint(), String::from);
-        Error::new(Class::Build, what).because(cause).hint(hint)
-    }
-
-    fn hint(&self) -> String {
-        format!("the whole log is in {}", self.shown.display())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_log_is_a_new_file_whatever_had_its_name() {
-        let place = tempfile::tempdir().expect("a folder");
-        let path = |name: &str| place.path().join(name);
-        fs::create_dir(path("logs")).expect("a folder");
-        fs::write(path("precious"), "kept").expect("a file");
-        let logs = Folder::open(&path("logs")).expect("a folder");
-        for _ in 0..2 {
-            std::os::unix::fs::symlink("../precious", path("logs/demo.log")).expect("a link");
-            log_file(&logs, "demo").and_then(|mut log| log.write_all(b"log")).expect("a log");
-            assert_eq!(fs::read_to_string(path("precious")).expect("it is there"), "kept");
-            assert_eq!(fs::read_to_string(path("logs/demo.log")).expect("the log"), "log");
-            fs::remove_file(path("logs/demo.log")).expect("it goes");
-        }
-    }
 
     #[test]
     fn the_name_of_a_patch_is_one_plain_word() {

@@ -23,6 +23,7 @@ pub mod entered;
 mod git;
 pub mod graph;
 mod independent;
+mod log;
 pub mod makers;
 pub mod members;
 pub mod parallel;

@@ -51,7 +51,12 @@ fn a_component_that_is_built_against_the_distributions_package_where_another_mak
     project.edit("twostage.toml", |text| {
         text.replace("\nneeds = [\"libgreet\"]\n\n[runtime", "\nneeds = [\"libgreet\", \"letters\"]\n\n[runtime")
     });
-    project.run(&["repo"]).ok();
+    let built = project.run(&["repo"]).ok();
+    // Its log tells when each line came, and the line of its end where the time went.
+    let log = project.read(".twostage/logs/writer.log");
+    assert!(log.lines().all(|line| line.starts_with("T+0")) && log.contains(" twostage: phase build\n"), "{log}");
+    let done = built.err.lines().find(|line| line.starts_with("writer: done, 1 package ")).expect("it was built");
+    assert!(done.contains(": dependencies ") && done.contains(" s, build ") && done.ends_with(" s)"), "{done}");
     let lock = project.read("twostage.lock");
     let closure = lock.split("[[closure]]").find(|closure| closure.contains("\"build:writer\"")).expect("a closure");
     assert!(closure.contains("\"own figlet\"") && !closure.contains("  \"figlet "), "{closure}");

@@ -24,9 +24,11 @@ for patch in /build/patches/*; do
     esac
 done
 if [ -e /build/needs ]; then
+    echo 'twostage: phase dependencies'
     only_snapshot
     apt-get update
     apt-get --no-install-recommends build-dep /build/src
+    echo 'twostage: phase unpack'
 fi
 # The distribution's own source has the date of its changelog, unless a patch is newer. So has a tree whose files
 # have no date: tar and zip write one before 1980 for none.
@@ -68,6 +70,7 @@ export HOME=/build/home LC_ALL=C.UTF-8
 unset APT_CONFIG
 with_environment sh -c 'export -p' > /build/environment
 if [ -n "${ONLY_PREPARE:-}" ]; then exit 0; fi
+echo 'twostage: phase build'
 if [ -d /build/source ] && [ ! -e /build/patches ] && [ ! -e /build/packaging ]; then
     # The distribution's own source, as it is: it is published as it is, and each package says that it comes from
     # it, as Debian's binary rebuilds do (deb-src-control(5), "Source: name (version)").

@@ -69,8 +69,10 @@ touch -d "@$SOURCE_DATE_EPOCH" /build/rpm/SOURCES/*
 suffix=$VERSION_MARK$(date --utc --date="@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$VERSION_KEY
 sed -i "s/^\(Release:[[:space:]]*[^[:space:]]*\)/\1$suffix/I" "$spec"
 if [ -e /build/needs ]; then
+    echo 'twostage: phase dependencies'
     HOME=$T with_build_requires "$spec" add
 fi
+echo 'twostage: phase build'
 cd /build
 with_environment sh -c 'export -p' > /build/environment
 if [ -n "${ONLY_PREPARE:-}" ]; then exit 0; fi
