@@ -121,10 +121,14 @@ pub(crate) async fn asked(connection: io::Result<TcpStream>, request: Option<&st
 async fn exchange(connection: io::Result<TcpStream>, request: Option<&str>) -> io::Result<Asked> {
     let mut stream = connection?;
     let Some(request) = request else { return Ok(Ok(())) };
-    stream.write_all(request.as_bytes()).await?;
+    // (One that answers without listening may be gone already.)
+    let written = stream.write_all(request.as_bytes()).await;
     let mut answer = BufReader::new(stream);
     let mut line = Vec::new();
-    (&mut answer).take(MAX_LINE).read_until(b'\n', &mut line).await?;
+    let read = (&mut answer).take(MAX_LINE).read_until(b'\n', &mut line).await;
+    if line.is_empty() {
+        written.and(read.map(drop))?;
+    }
     // (Whatever becomes of the rest.)
     let _ = timeout(REST, tokio::io::copy(&mut answer.take(MAX_ANSWER), &mut tokio::io::sink())).await;
     Ok(judged(&line))

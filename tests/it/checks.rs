@@ -67,7 +67,7 @@ fn server(on: On, test: &str) {
     here.set_nonblocking(true).expect("a socket");
     let port = here.local_addr().expect("its own").port();
     let answer = format!("printf \"HTTP/1.1 302 Found\\r\\nLocation: http://127.0.0.1:{port}/\\r\\n\\r\\n\"");
-    let script = format!("busybox nc -l -p 8080 -e sh -c '{answer}'; sleep 60");
+    let script = format!("while :; do busybox nc -l -p 8080 -e sh -c '{answer}'; done");
     check(&format!("{{ run = [\"sh\", \"-c\", '''{script}'''], until = \"http://127.0.0.1:8080/\", timeout = \"20s\" }}")).ok();
     run("sleep 60", &format!("tcp://127.0.0.1:{port}")).says("refused");
     assert!(here.accept().is_err(), "nobody connected");
