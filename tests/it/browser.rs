@@ -102,6 +102,7 @@ fn a_browser_shows_a_gtk_program_which_gets_what_is_clicked_and_typed_there() {
         let (components, _) = text.split_once("[runtime.").expect("an image");
         format!(
             "{components}[runtime.{}]\npackages = [\"libgtk-3-bin\", \"yad\", \"tini\", \"fonts-dejavu-core\"]\nslim = true\n\
+             provides = [\"gsettings-backend\"]\n\
              user = {{ name = \"app\", uid = 1000 }}\nenv = {{ LANG = \"C.UTF-8\", GDK_BACKEND = \"broadway\" }}\n\
              files = {{ \"/usr/bin/start-broadway\" = {{ source = \"start-broadway\", mode = \"0755\" }} }}\n\
              entrypoint = [\"tini\", \"--\", \"start-broadway\"]\nexpose = [8080]\n\
