@@ -26,7 +26,6 @@ use installed::{Installed, Package};
 use linking::Links;
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use twostage_linking::Fault;
 use twostage_model::names::{BASE_LABEL, REPLACES_LABEL};
 use twostage_model::shown::{count, size};
 use twostage_model::{Class, Error, Format, Result, Sha256};
@@ -57,6 +56,8 @@ pub struct Known {
     pub labels: BTreeSet<String>,
     /// What only its builders need.
     pub leaks: Leaks,
+    /// Names of packages that the project makes: their plugins must find what they need, and so must those that load theirs.
+    pub own: BTreeSet<String>,
     /// Patterns of paths that may lack libraries, versions and symbols, as [`crate::rules::matches`] reads them.
     pub unlinked: Vec<String>,
 }
@@ -172,7 +173,7 @@ fn report(image: &Image, base_layers: usize, known: &Known, states: &States, lin
         layers,
         replaces: image.config.labels.get(REPLACES_LABEL).into_iter().flat_map(|names| names.split(' ')).map(String::from).collect(),
         looked_for: known.leaks.looked_for(),
-        linking: view.linking(links, &known.unlinked),
+        linking: view.linking(links, known),
         config_residue: words::residue(&image.config, base_layers, known),
         waste,
         unseen,
@@ -369,14 +370,21 @@ impl<'v, 'a> View<'v, 'a> {
     }
 
     /// What is missing for programs and libraries, but for those that may lack something.
-    fn linking(&self, links: Links, unlinked: &[String]) -> LinkingReport {
-        let (allowed, faults): (Vec<Fault>, Vec<Fault>) = links
-            .faults
-            .into_iter()
-            .partition(|fault| unlinked.iter().any(|pattern| rules::matches(pattern.trim_start_matches('/'), &fault.file)));
-        let owner = |path: &str| self.owners.get(path).map(|owner| self.packages[owner.package].name.to_string());
-        let faults = faults.into_iter().map(|fault| Unlinked::of(owner(&fault.file), fault)).collect();
-        LinkingReport { files: links.judged, faults, allowed: allowed.len() }
+    fn linking(&self, links: Links, known: &Known) -> LinkingReport {
+        let owner = |path: &str| self.owners.get(path).map(|owner| self.packages[owner.package].name);
+        let is_own = |path: &String| owner(path).is_some_and(|name| known.own.contains(name));
+        let mut report = LinkingReport { files: links.judged, ..LinkingReport::default() };
+        for fault in links.faults {
+            let is_allowed = known.unlinked.iter().any(|pattern| rules::matches(pattern.trim_start_matches('/'), &fault.file));
+            let is_others = !fault.plugin.is_empty() && !fault.plugin.iter().any(is_own);
+            let unlinked = Unlinked::of(owner(&fault.file).map(String::from), fault);
+            match (is_allowed, is_others) {
+                (true, _) => report.allowed += 1,
+                (false, true) => report.plugins.push(unlinked),
+                (false, false) => report.faults.push(unlinked),
+            }
+        }
+        report
     }
 
     fn layer(&self, layer: &'a Layer, number: usize, lower: &Tree<'a>, keys: Vec<Residue>) -> LayerReport {

@@ -5,6 +5,7 @@ use crate::page::Seen;
 use crate::path::shown;
 use crate::waste::{Unseen, Waste};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use twostage_linking::{Fault, Lack};
 use twostage_model::Format;
@@ -181,6 +182,9 @@ pub struct LinkingReport {
     pub files: usize,
     /// What is missing.
     pub faults: Vec<Unlinked>,
+    /// What is missing for plugins of others' packages. A package has plugins for what it only recommends: they are not
+    /// loaded then.
+    pub plugins: Vec<Unlinked>,
     /// What is missing and may be.
     pub allowed: usize,
 }
@@ -294,18 +298,24 @@ impl Report {
 
 impl Report {
     fn write_linking(&self, text: &mut String) {
-        let LinkingReport { files, faults, allowed } = &self.linking;
+        let LinkingReport { files, faults, plugins, allowed } = &self.linking;
         if *files == 0 {
             return;
         }
         let files = if *files == 1 { "1 program or library".to_string() } else { format!("{files} programs and libraries") };
-        let allowed =
-            if *allowed == 0 { String::new() } else { format!("; {} of what may be missing is", count(*allowed as u64, "piece")) };
+        let mut more = String::new();
+        if *allowed > 0 {
+            let _ = write!(more, "; {} of what may be missing is", count(*allowed as u64, "piece"));
+        }
+        if !plugins.is_empty() {
+            let names: BTreeSet<&String> = plugins.iter().map(|plugin| &plugin.at).collect();
+            let _ = write!(more, "; {} cannot be loaded (--json says why)", count(names.len() as u64, "plugin"));
+        }
         if faults.is_empty() {
-            let _ = writeln!(text, "linking: {files}, nothing is missing{allowed}");
+            let _ = writeln!(text, "linking: {files}, nothing is missing{more}");
             return;
         }
-        let _ = writeln!(text, "linking: {files}, {}{allowed}", count(faults.len() as u64, "fault"));
+        let _ = writeln!(text, "linking: {files}, {}{more}", count(faults.len() as u64, "fault"));
         let (named, rest) = faults.split_at(faults.len().min(MOST_RESIDUE));
         named.iter().for_each(|fault| fault.write(text));
         if !rest.is_empty() {

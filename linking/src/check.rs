@@ -50,6 +50,9 @@ pub struct Fault {
     pub file: String,
     /// The program that loads the file, if it is another one.
     pub program: Option<String>,
+    /// Of a plugin, what it loads by itself, in the linker's order, itself first: whoever makes none of these is not to
+    /// blame. Packages have plugins for what they only recommend. Empty for what a program loads.
+    pub plugin: Vec<String>,
     /// What is not there.
     pub lacks: Lack,
 }
@@ -108,7 +111,7 @@ pub fn check(root: &dyn Root, search: &Search, files: &BTreeSet<String>) -> Chec
     let mut loaded = HashSet::new();
     for (file, linkage) in known.iter().filter(|(_, linkage)| linkage.is_program()) {
         let scope = check.load(file, linkage);
-        check.program(file, &scope, &mut loaded);
+        check.program(&scope, &mut loaded);
     }
     for (file, linkage) in &known {
         if !linkage.is_program() && !loaded.contains(*file) {
@@ -119,16 +122,15 @@ pub fn check(root: &dyn Root, search: &Search, files: &BTreeSet<String>) -> Chec
     if !check.unread.is_empty() {
         return Checked::Read(check.unread);
     }
-    let fault = |((file, lacks), program): ((String, Lack), Option<String>)| Fault { file, program, lacks };
-    Checked::Faults(check.faults.into_iter().map(fault).collect())
+    Checked::Faults(check.faults.into_values().collect())
 }
 
 struct Check<'r> {
     root: &'r dyn Root,
     search: &'r Search,
     unread: BTreeSet<String>,
-    /// With the first program for which it is so.
-    faults: BTreeMap<(String, Lack), Option<String>>,
+    /// Each once, with the first program for which it is so.
+    faults: BTreeMap<(String, Lack), Fault>,
     /// Imports of files that what they load by themselves does not have.
     own: HashMap<String, Arc<Vec<Import>>>,
     /// Libraries in the folders where those of all files are looked for.
@@ -260,12 +262,19 @@ impl Check<'_> {
         (linkage.machine == machine).then(|| Found { origin: folder(&path).to_string(), real, linkage })
     }
 
-    fn fault(&mut self, file: &str, program: Option<&str>, lacks: Lack) {
-        let program = program.filter(|program| *program != file).map(String::from);
-        self.faults.entry((file.to_string(), lacks)).or_insert(program);
+    /// A file of a process lacks something.
+    fn fault(&mut self, file: &str, scope: &Scope, lacks: Lack) {
+        let first = &scope.loaded[0].found;
+        let (program, plugin) = if first.linkage.is_program() {
+            (Some(first.real.clone()).filter(|program| program != file), Vec::new())
+        } else {
+            (None, scope.loaded.iter().map(|there| there.found.real.clone()).collect())
+        };
+        let fault = Fault { file: file.to_string(), program, plugin, lacks: lacks.clone() };
+        self.faults.entry((file.to_string(), lacks)).or_insert(fault);
     }
 
-    fn program(&mut self, file: &str, scope: &Scope, loaded: &mut HashSet<String>) {
+    fn program(&mut self, scope: &Scope, loaded: &mut HashSet<String>) {
         let linkage = &scope.loaded[0].found.linkage;
         let interpreter = linkage.interpreter.clone();
         let is_foreign = self.search.machine.is_some_and(|machine| machine != linkage.machine);
@@ -280,11 +289,11 @@ impl Check<'_> {
                 let machine = scope.loaded[*by].found.linkage.machine;
                 Lack::Library { name: name.clone(), elsewhere: self.elsewhere(name, machine) }
             };
-            self.fault(asks, Some(file), lacks);
+            self.fault(asks, scope, lacks);
         }
         // What is missing has the symbols that would be missing, too.
         let whole = scope.missing.is_empty();
-        self.versions(file, scope);
+        self.versions(scope);
         for Loaded { found: of, .. } in &scope.loaded {
             loaded.insert(of.real.clone());
             if !whole {
@@ -293,7 +302,7 @@ impl Check<'_> {
             let left = self.left(&of.real, &of.linkage);
             let names: Vec<String> = left.iter().filter(|import| !scope.has(import)).map(Import::to_string).collect();
             if !names.is_empty() {
-                self.fault(&of.real, Some(file), Lack::Symbols(names));
+                self.fault(&of.real, scope, Lack::Symbols(names));
             }
         }
     }
@@ -304,11 +313,11 @@ impl Check<'_> {
             let asks = &scope.loaded[*by].found;
             let machine = asks.linkage.machine;
             if self.elsewhere(name, machine).is_none() && !self.is_called(name, machine) {
-                self.fault(&asks.real, None, Lack::Library { name: name.clone(), elsewhere: None });
+                self.fault(&asks.real, scope, Lack::Library { name: name.clone(), elsewhere: None });
                 whole = false;
             }
         }
-        self.versions(file, scope);
+        self.versions(scope);
         if !whole {
             return;
         }
@@ -328,12 +337,12 @@ impl Check<'_> {
             }
         }
         let names = lacks.into_iter().map(Import::to_string).collect();
-        self.fault(file, None, Lack::Symbols(names));
+        self.fault(file, scope, Lack::Symbols(names));
     }
 
     /// Versions that one asks of another, which does not have them. (Where that has no version at all, glibc warns, and ends
     /// the program when it comes to the symbol. musl knows no versions.)
-    fn versions(&mut self, file: &str, scope: &Scope) {
+    fn versions(&mut self, scope: &Scope) {
         if scope.names.keys().any(|name| name.starts_with("libc.musl-")) {
             return;
         }
@@ -342,7 +351,7 @@ impl Check<'_> {
                 let Some(there) = scope.names.get(library).map(|at| &scope.loaded[*at].found) else { continue };
                 if !there.linkage.versions.contains(version) {
                     let lacks = Lack::Version { library: library.clone(), version: version.clone() };
-                    self.fault(&of.real, Some(file), lacks);
+                    self.fault(&of.real, scope, lacks);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! `twostage audit IMAGE`: every file above the base, accounted for or named.
 
 use crate::cli::{Audit, ProjectArgs};
+use crate::commands::runtime::own_names;
 use crate::images::Place;
 use crate::leaks;
 use crate::output::Output;
@@ -22,7 +23,10 @@ pub async fn run(arguments: &Audit, project: &ProjectArgs, output: &Output) -> R
     if is_project(&project.path) {
         let session = Session::open_shared(project, output)?;
         known.leaks = leaks::of(&session, name)?;
-        known.unlinked = name.and_then(|name| session.project.images.get(name)).map(|image| image.unlinked.clone()).unwrap_or_default();
+        if let Some(image) = name.and_then(|name| session.project.images.get(name)) {
+            known.own = own_names(&session, &image.name.value)?;
+            known.unlinked.clone_from(&image.unlinked);
+        }
     }
     let base = arguments.base_layers.map_or(Base::Label, Base::Layers);
     let engine = arguments.image.engine(&arguments.engine).await?;

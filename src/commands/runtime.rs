@@ -395,13 +395,21 @@ async fn compare(context: &Arc<Context>, name: &str, first: &str, second: &str) 
     }))
 }
 
+/// The names of the project's packages that an image installs.
+pub fn own_names(session: &Session, image: &str) -> Result<BTreeSet<String>> {
+    let lock = session.read_lock()?;
+    let own = lock.closures.get(&closure_name(image)).map(|closure| closure.own.clone()).unwrap_or_default();
+    Ok(own.into_iter().chain([config_name(image)]).collect())
+}
+
 /// Audits a built image and runs its check. Gives the bytes above the base.
 async fn examine(session: &Session, context: &Arc<Context>, image: &RuntimeImage, id: &str) -> Result<u64> {
     let name = image.name.value.as_str();
     context.events.started(name, "auditing");
     // What the project file itself puts into the config is no residue.
     let (env, labels) = (image.env.keys().cloned().collect(), image.labels.keys().cloned().collect());
-    let known = Known { env, labels, leaks: leaks::of(session, Some(name))?, unlinked: image.unlinked.clone() };
+    let own = own_names(session, name)?;
+    let known = Known { env, labels, leaks: leaks::of(session, Some(name))?, own, unlinked: image.unlinked.clone() };
     let report = audit_engine_image(&context.engine, id, twostage_image::Base::Label, known).await?;
     if !report.is_clean() {
         let (what, hint) = match report.linking.faults.first() {

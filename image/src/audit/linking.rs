@@ -71,7 +71,9 @@ fn look(image: &Image, base: usize, is_all_read: bool) -> Looked {
     // What the base lacked before is nothing that a layer above it did.
     if links.faults.iter().any(|fault| base_tree.get(&fault.file).is_some()) {
         match judge(image, &base_tree, is_all_read, &|_| true) {
-            Looked::Done(before) => links.faults.retain(|fault| !before.faults.contains(fault)),
+            Looked::Done(before) => {
+                links.faults.retain(|fault| !before.faults.iter().any(|there| there.file == fault.file && there.lacks == fault.lacks))
+            }
             read => return read,
         }
     }

@@ -23,6 +23,7 @@ fn compiled(name: &str) -> &'static [u8] {
         cc("ld.so", "int linker(void) { return 0; }", &["-shared", "-Wl,-soname,ld.so"]);
         cc("libx.so", "int one(void) { return 1; } int two(void) { return 2; }", &["-shared", "-Wl,-soname,libx.so.1"]);
         cc("libx-one.so", "int one(void) { return 1; }", &["-shared", "-Wl,-soname,libx.so.1"]);
+        cc("plugin.so", "int one(void), two(void); int plugin(void) { return one() + two(); }", &["-shared", "libx.so"]);
         cc("program", "int one(void), two(void); void _start(void) { one(); two(); }", &["-Wl,--dynamic-linker=/lib/ld.so", "libx.so"]);
         made
     });
@@ -99,6 +100,37 @@ fn what_the_base_lacks_is_not_said_of_the_layer_above_it_but_what_that_takes_awa
     assert_eq!(faults(whole(), Tar::new().file("usr/lib/libx.so.1", compiled("libx-one.so"))), lost);
     let gone = fault("/usr/bin/program", "it needs libx.so.1, which is not there");
     assert_eq!(faults(whole(), Tar::new().file("usr/lib/.wh.libx.so.1", "")), gone);
+}
+
+/// Packages have plugins for what they only recommend. Only those that the project makes, or that load what it makes, are to
+/// find what they need.
+#[test]
+fn a_plugin_of_others_may_lack_what_it_needs_but_not_one_of_the_project() {
+    let status = |name: &str| format!("Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n");
+    let list = |paths: &[&str]| paths.iter().map(|path| format!("/{path}\n")).collect::<String>();
+    let top = || {
+        Tar::new()
+            .file("var/lib/dpkg/status", status("libx") + &status("plug"))
+            .file("var/lib/dpkg/info/libx.list", list(&["usr/lib/libx.so.1"]))
+            .file("var/lib/dpkg/info/plug.list", list(&["usr/lib/plug/plugin.so"]))
+            .file("usr/lib/libx.so.1", compiled("libx-one.so"))
+            .file("usr/lib/plug/plugin.so", compiled("plugin.so"))
+    };
+    let report = |own: &[&str]| {
+        let layers = [linker().done(), top().done()];
+        let known = Known { own: own.iter().map(ToString::to_string).collect(), ..Known::default() };
+        audited(&docker_old_with(&layers, &config_with(&layers, "")), Base::Layers(1), &known).unwrap_or_else(|e| panic!("{e}"))
+    };
+    for own in [&[][..], &["another"]] {
+        let report = report(own);
+        assert_eq!(listed(&report), [], "{own:?}");
+        assert_eq!(report.linking.plugins[0].at, "/usr/lib/plug/plugin.so");
+        let text = report.to_text();
+        assert!(text.contains("nothing is missing; 1 plugin cannot be loaded (--json says why)\n"), "{text}");
+    }
+    for own in ["libx", "plug"] {
+        assert_eq!(listed(&report(&[own])), fault("/usr/lib/plug/plugin.so", LACKS_TWO), "{own} is ours");
+    }
 }
 
 #[test]
