@@ -103,7 +103,15 @@ pub struct Search {
 
 /// Checks files of a root, by their real paths.
 pub fn check(root: &dyn Root, search: &Search, files: &BTreeSet<String>) -> Checked {
-    let mut check = Check { root, search, unread: BTreeSet::new(), faults: BTreeMap::new(), own: HashMap::new(), usual: HashMap::new() };
+    let mut check = Check {
+        root,
+        search,
+        unread: BTreeSet::new(),
+        faults: BTreeMap::new(),
+        own: HashMap::new(),
+        all: Arc::default(),
+        usual: HashMap::new(),
+    };
     let known: Vec<(&String, Arc<Linkage>)> = files.iter().filter_map(|file| Some((file, check.look(file)?))).collect();
     if !check.unread.is_empty() {
         return Checked::Read(check.unread);
@@ -133,6 +141,8 @@ struct Check<'r> {
     faults: BTreeMap<(String, Lack), Fault>,
     /// Imports of files that what they load by themselves does not have.
     own: HashMap<String, Arc<Vec<Import>>>,
+    /// All programs and libraries, once somebody has asked for them.
+    all: Arc<Vec<Arc<Linkage>>>,
     /// Libraries in the folders where those of all files are looked for.
     usual: HashMap<(String, Machine), Option<Found>>,
 }
@@ -328,10 +338,8 @@ impl Check<'_> {
         if lacks.is_empty() {
             return;
         }
-        for real in self.root.files() {
-            if let Some(linkage) = self.look(&real) {
-                lacks.retain(|import| !linkage.has(import));
-            }
+        for linkage in self.all().iter() {
+            lacks.retain(|import| !linkage.has(import));
             if lacks.is_empty() {
                 return;
             }
@@ -371,10 +379,16 @@ impl Check<'_> {
 
     /// Whether any file wants to be called so. Who loads a plugin may have loaded that one before.
     fn is_called(&mut self, name: &str, machine: Machine) -> bool {
-        self.root
-            .files()
-            .iter()
-            .any(|real| self.look(real).is_some_and(|linkage| linkage.machine == machine && linkage.soname.as_deref() == Some(name)))
+        self.all().iter().any(|linkage| linkage.machine == machine && linkage.soname.as_deref() == Some(name))
+    }
+
+    /// All programs and libraries of the root.
+    fn all(&mut self) -> Arc<Vec<Arc<Linkage>>> {
+        if self.all.is_empty() {
+            let files = self.root.files();
+            self.all = Arc::new(files.iter().filter_map(|real| self.look(real)).collect());
+        }
+        Arc::clone(&self.all)
     }
 
     /// Where a library of a name is for a machine.
