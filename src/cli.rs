@@ -140,7 +140,7 @@ pub enum Command {
     Prune(Prune),
     /// Take images of an archive or a layout into those that are kept here without a daemon
     ImportImage(ImportImage),
-    /// Account for every file of an image's layers above its base
+    /// Account for every file of an image's layers above its base, and find what its programs lack
     Audit(Audit),
     /// Execute a Dockerfile in one pass, into one layer above its base
     Compile(Compile),
