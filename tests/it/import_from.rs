@@ -142,6 +142,12 @@ fn listed(shop: &Shop) -> Vec<String> {
     packages.map(|one| format!("{} {} {}", text(&one["name"]), text(&one["version"]), text(&one["arch"]))).collect()
 }
 
+/// How many files the pool has.
+fn pooled(shop: &Shop) -> usize {
+    let folders = fs::read_dir(shop.path().join(".twostage/repository/pool")).into_iter().flatten().flatten();
+    folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).map(Iterator::count).sum()
+}
+
 /// Real apt reads the channel, and downloads each package as it was.
 fn read_by_apt(shop: &Shop, originals: &Path) {
     uses(Used::Apt);
@@ -450,6 +456,8 @@ fn a_killed_import_goes_on_where_it_stopped() {
     let mut child =
         shop.command(&["import-from"]).args(words("hang3")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process");
     wait_until("the server was asked for the fourth package", || asked(&server).len() == 4);
+    // (One is fetched while the one before it is taken in.)
+    wait_until("three packages are in the pool", || pooled(&shop) == 3);
     child.kill().expect("it is killed");
     child.wait().expect("it ends");
     let before = asked(&server).len();

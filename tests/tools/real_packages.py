@@ -6,11 +6,13 @@
 Chooses COUNT small packages, always the same ones while the mirror has the same: some with every kind
 of field and version that is rare, the others in the order of their names' digests. They are downloaded
 by `apt-get download` into FOLDER/cache, which is kept; those that FOLDER/cache has are not fetched
-again. FOLDER/debs is made anew from it: every tenth package is packed again, by dpkg-deb, with gzip,
-zstd or nothing, because Debian's own are all xz.
+again. FOLDER/debs is made of it: every tenth package is packed again, by dpkg-deb, with gzip,
+zstd or nothing, because Debian's own are all xz. Tests of several programs read it at the same time, so
+that it is made by one of them, and stays as long as it would be made of the same packages.
 
 Prints one line of JSON. Exits 77 if the mirror cannot be reached and the cache is not enough.
 """
+import fcntl
 import hashlib
 import json
 import os
@@ -69,6 +71,8 @@ def choose():
 def main():
     cache, debs = os.path.join(FOLDER, "cache"), os.path.join(FOLDER, "debs")
     os.makedirs(cache, exist_ok=True)
+    turn = open(os.path.join(FOLDER, "lock"), "w", encoding="utf-8")
+    fcntl.flock(turn, fcntl.LOCK_EX)
     there = sorted(os.listdir(cache))
     fetched = 0
     if len(there) < COUNT:
@@ -82,6 +86,18 @@ def main():
             print(f"only {len(there)} of {COUNT} packages can be had: {done.stderr if done else 'apt knows no more'}", file=sys.stderr)
             sys.exit(77)
     there = there[:COUNT]
+    # What is there, and what was said of it: written when all of it is there.
+    stamp = os.path.join(FOLDER, "made.json")
+    try:
+        with open(stamp, encoding="utf-8") as file:
+            made = json.load(file)
+    except (OSError, ValueError):
+        made = {}
+    if made.get("files") == there and sorted(os.listdir(debs)) == there:
+        print(json.dumps(made["said"] | {"fetched": fetched}))
+        return
+    if os.path.exists(stamp):
+        os.unlink(stamp)
     shutil.rmtree(debs, ignore_errors=True)
     os.makedirs(debs)
     packed = {"xz": 0, "gzip": 0, "zstd": 0, "none": 0}
@@ -98,7 +114,10 @@ def main():
             command = ["dpkg-deb", f"-Z{how}", "-z1", "-b", tree, target]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"SOURCE_DATE_EPOCH": "1700000000"})
     total = sum(os.path.getsize(os.path.join(debs, name)) for name in there)
-    print(json.dumps({"packages": len(there), "fetched": fetched, "bytes": total, "packed": packed}))
+    said = {"packages": len(there), "fetched": fetched, "bytes": total, "packed": packed}
+    with open(stamp, "w", encoding="utf-8") as file:
+        json.dump({"files": there, "said": said}, file)
+    print(json.dumps(said))
 
 
 main()
