@@ -39,7 +39,7 @@ const MAX_TEXT: u64 = 64 << 20;
 
 /// What work on a project may do.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Allowed {
+pub struct WorkOptions {
     /// It may change the lock.
     pub lock: bool,
     /// It keeps the containers of builds that fail.
@@ -148,7 +148,7 @@ impl Session {
     }
 
     /// Connects to the engine and starts the repository's server beside it, on loopback.
-    pub async fn context(&self, engine: &EngineArgs, allowed: Allowed) -> Result<Arc<Context>> {
+    pub async fn context(&self, engine: &EngineArgs, allowed: WorkOptions) -> Result<Arc<Context>> {
         let label = ("twostage.project".to_string(), self.id()?);
         let engine = engine.connect().await?.labelled(BTreeMap::from([label.clone()]));
         tell_cost(&engine, &self.output.sink());

@@ -49,19 +49,19 @@ pub(crate) struct Log {
     file: fs::File,
     last: LastLines,
     start: Instant,
-    times: Times,
+    times: PhaseTimes,
 }
 
 /// How long each phase took until now.
-struct Times {
+struct PhaseTimes {
     spent: [Duration; Phase::ALL.len()],
     phase: Phase,
     since: Duration,
 }
 
-impl Times {
-    fn new() -> Times {
-        Times { spent: Default::default(), phase: Phase::Dependencies, since: Duration::ZERO }
+impl PhaseTimes {
+    fn new() -> PhaseTimes {
+        PhaseTimes { spent: Default::default(), phase: Phase::Dependencies, since: Duration::ZERO }
     }
 
     /// `now`: since the start.
@@ -88,7 +88,7 @@ impl Log {
         let path = folder.path().join(format!("{name}.log"));
         let file = log_file(&folder, name).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
         let shown = path.strip_prefix(&context.folder).unwrap_or(&path).to_path_buf();
-        Ok(Log { shown, file, last: LastLines::default(), start, times: Times::new() })
+        Ok(Log { shown, file, last: LastLines::default(), start, times: PhaseTimes::new() })
     }
 
     pub(crate) fn line(&mut self, line: &str) {
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_time_of_a_phase_is_told_whenever_it_comes() {
-        let mut times = Times::new();
+        let mut times = PhaseTimes::new();
         let at = Duration::from_millis;
         for (phase, now) in [(Phase::Unpack, 1500), (Phase::Dependencies, 1540), (Phase::Build, 2540), (Phase::Collect, 62_540)] {
             times.begin(phase, at(now));
@@ -183,7 +183,7 @@ mod tests {
         let place = tempfile::tempdir().expect("a folder");
         let folder = Folder::open(place.path()).expect("a folder");
         let file = log_file(&folder, "demo").expect("a log");
-        let mut log = Log { shown: "demo.log".into(), file, last: LastLines::default(), start: Instant::now(), times: Times::new() };
+        let mut log = Log { shown: "demo.log".into(), file, last: LastLines::default(), start: Instant::now(), times: PhaseTimes::new() };
         ["one", "twostage: phase build", "twostage: phase nothing"].iter().for_each(|line| log.line(line));
         assert_eq!(log.times.phase, Phase::Build);
         let error = log.failure("demo", "failed");

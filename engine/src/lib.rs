@@ -36,7 +36,7 @@ pub use lines::{LastLines, Piece};
 pub use reach::{Probe, Reach};
 pub use reference::Reference;
 pub use stream::{ByteStream, PipeWriter, TarReader, file_stream, pipe};
-pub use until::{Tried, Until};
+pub use until::{ServerTrial, Tried};
 
 use docker::debian_architecture;
 use std::collections::BTreeMap;
@@ -695,7 +695,7 @@ impl Engine {
     pub fn try_server<'a>(
         &'a self,
         run: Run<'a>,
-        until: Until<'a>,
+        until: ServerTrial<'a>,
         on_line: &'a mut (dyn FnMut(&str) + Send),
     ) -> Pending<'a, Result<Tried>> {
         let span = debug_span!("try", image = run.image);

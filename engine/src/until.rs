@@ -33,7 +33,7 @@ pub(crate) const TERMINATE: i32 = 15;
 
 /// What a server in a container must answer.
 #[derive(Debug, Clone, Copy)]
-pub struct Until<'a> {
+pub struct ServerTrial<'a> {
     /// Its port, on the container's 127.0.0.1.
     pub port: u16,
     /// What is asked for by HTTP, `/`: the answer must have a status of 2xx or 3xx, and no redirect is followed. None:
@@ -60,9 +60,9 @@ pub enum Tried {
 }
 
 /// What one try came to: nothing, or why it is no answer.
-pub(crate) type Asked = std::result::Result<(), String>;
+pub(crate) type TryResult = std::result::Result<(), String>;
 
-impl Until<'_> {
+impl ServerTrial<'_> {
     /// The whole request.
     pub(crate) fn request(&self) -> Option<String> {
         let path = self.path?;
@@ -74,7 +74,7 @@ impl Until<'_> {
     ///
     /// # Errors
     /// That of `running`.
-    pub(crate) async fn watch<A: Future<Output = Asked>>(
+    pub(crate) async fn watch<A: Future<Output = TryResult>>(
         &self,
         running: impl Future<Output = Result<i64>>,
         ask: impl Fn() -> A,
@@ -114,11 +114,11 @@ impl Until<'_> {
 }
 
 /// Asks over a connection, which is enough where there is no request.
-pub(crate) async fn asked(connection: io::Result<TcpStream>, request: Option<&str>) -> Asked {
+pub(crate) async fn asked(connection: io::Result<TcpStream>, request: Option<&str>) -> TryResult {
     exchange(connection, request).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-async fn exchange(connection: io::Result<TcpStream>, request: Option<&str>) -> io::Result<Asked> {
+async fn exchange(connection: io::Result<TcpStream>, request: Option<&str>) -> io::Result<TryResult> {
     let mut stream = connection?;
     let Some(request) = request else { return Ok(Ok(())) };
     // (One that answers without listening may be gone already.)
@@ -135,7 +135,7 @@ async fn exchange(connection: io::Result<TcpStream>, request: Option<&str>) -> i
 }
 
 /// Judges the first line of an answer.
-pub(crate) fn judged(line: &[u8]) -> Asked {
+pub(crate) fn judged(line: &[u8]) -> TryResult {
     let status = line.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|status| std::str::from_utf8(status).ok());
     let status = status.and_then(|status| status.parse::<u16>().ok()).filter(|status| (100..1000).contains(status));
     match status {
@@ -187,7 +187,7 @@ mod tests {
             let asked = asked(TcpStream::connect(at).await, request).await;
             (asked, serving.await.expect("no panic"))
         };
-        let until = Until { port: 8080, path: Some("/a?b"), timeout: Duration::from_secs(1) };
+        let until = ServerTrial { port: 8080, path: Some("/a?b"), timeout: Duration::from_secs(1) };
         let request = until.request().expect("a request");
         assert!(request.starts_with("GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n") && request.ends_with("\r\n\r\n"), "{request}");
         let (ok, heard) = served(b"HTTP/1.1 200 OK\r\n\r\nhello".to_vec(), Some("GET / HTTP/1.1\r\n\r\n")).await;
@@ -203,7 +203,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_is_asked_until_it_answers_ends_or_has_no_more_time() {
-        let until = Until { port: 1, path: None, timeout: Duration::from_secs(20) };
+        let until = ServerTrial { port: 1, path: None, timeout: Duration::from_secs(20) };
         let tries = std::cell::Cell::new(0);
         let third = || {
             tries.set(tries.get() + 1);

@@ -375,7 +375,7 @@ mod tests {
             content: None,
             md5: None,
             number: 0,
-            linkage: twostage_linking::Look::default(),
+            linkage: twostage_linking::LinkageState::default(),
             written: None,
         }
     }

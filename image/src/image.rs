@@ -1,7 +1,7 @@
 //! An image as it was read: its configuration and its layers' entries, in their order.
 
 use std::collections::BTreeMap;
-use twostage_linking::Look;
+use twostage_linking::LinkageState;
 use twostage_model::Sha256;
 
 /// One image.
@@ -120,7 +120,7 @@ pub struct Entry {
     /// The MD5 of a file's bytes, where it was asked for: dpkg knows no better one.
     pub md5: Option<[u8; 16]>,
     /// How a program or library is linked, where it was asked for.
-    pub linkage: Look,
+    pub linkage: LinkageState,
     /// Which member of its layer's tar it is, from 0.
     pub number: u64,
     /// Its path as the tar has it, where that is another one.
@@ -260,7 +260,7 @@ impl Entry {
             xattrs: BTreeMap::new(),
             content: None,
             md5: None,
-            linkage: Look::default(),
+            linkage: LinkageState::default(),
             number: 0,
             written: None,
         }

@@ -2,14 +2,14 @@
 
 use crate::image::{Entry, FileDigest, Ignored, Kind, Layer, Want, Wanted};
 use crate::limits::Budget;
-use crate::linked::Program;
+use crate::linked::ProgramBytes;
 use crate::settle::{self, Settled};
 use crate::tarball::{Header, Tarball};
 use crate::{ahead, broken, path};
 use md5::Digest as _;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use twostage_linking::Look;
+use twostage_linking::LinkageState;
 use twostage_model::error::OrFail;
 use twostage_model::{Class, Hasher, Result, Sha256};
 
@@ -159,7 +159,7 @@ fn entry(header: Header, data: &mut Tarball<&mut ahead::Ahead>, keep: Wanted<'_>
     for (name, value) in header.xattrs {
         xattrs.insert(path::from_bytes(&name), value);
     }
-    let (mut content, mut checksum, mut linkage) = (None, None, Look::default());
+    let (mut content, mut checksum, mut linkage) = (None, None, LinkageState::default());
     let (folder, name) = (path::parent(&path), path::name(&path));
     // (What aufs kept in a folder at the root is in that folder: hard links may lead there.)
     let below = match folder.split_once('/') {
@@ -190,7 +190,7 @@ fn entry(header: Header, data: &mut Tarball<&mut ahead::Ahead>, keep: Wanted<'_>
             b'0' => {
                 let want = keep(&path);
                 let mut md5 = (want == Want::Facts).then(md5::Md5::default);
-                let mut program = Program::default();
+                let mut program = ProgramBytes::default();
                 if want == Want::Content {
                     budget.keep(&path, size)?;
                     content = Some(Vec::with_capacity(usize::try_from(size).unwrap_or(0).min(1 << 20)));

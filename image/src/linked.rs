@@ -6,18 +6,18 @@ use crate::store::Store;
 use crate::{broken, path};
 use std::io::Read as _;
 use std::sync::Arc;
-use twostage_linking::{Linkage, Look, MAGIC, MAX_FILE};
+use twostage_linking::{Linkage, LinkageState, MAGIC, MAX_FILE};
 use twostage_model::error::OrFail as _;
 use twostage_model::{Class, Result};
 
 /// A file that streams by, kept if it begins as programs and libraries do.
 #[derive(Default)]
-pub(crate) struct Program {
+pub(crate) struct ProgramBytes {
     bytes: Vec<u8>,
     is_other: bool,
 }
 
-impl Program {
+impl ProgramBytes {
     pub fn push(&mut self, bytes: &[u8]) {
         if self.is_other {
             return;
@@ -26,23 +26,23 @@ impl Program {
         let (head, rest) = bytes.split_at(missing);
         self.bytes.extend_from_slice(head);
         if !MAGIC.starts_with(&self.bytes[..self.bytes.len().min(MAGIC.len())]) || (self.bytes.len() + rest.len()) as u64 > MAX_FILE {
-            *self = Program { bytes: Vec::new(), is_other: true };
+            *self = ProgramBytes { bytes: Vec::new(), is_other: true };
             return;
         }
         self.bytes.extend_from_slice(rest);
     }
 
-    pub fn look(&self) -> Look {
+    pub fn look(&self) -> LinkageState {
         look(&self.bytes)
     }
 }
 
-fn look(bytes: &[u8]) -> Look {
-    Linkage::read(bytes).map_or(Look::Nothing, |linkage| Look::Is(Arc::new(linkage)))
+fn look(bytes: &[u8]) -> LinkageState {
+    Linkage::read(bytes).map_or(LinkageState::Nothing, |linkage| LinkageState::Is(Arc::new(linkage)))
 }
 
 /// A file that is to be looked into.
-struct Job {
+struct LinkageJob {
     layer: usize,
     entry: usize,
     at: u64,
@@ -57,12 +57,12 @@ impl Store {
         for (layer, there) in layers.iter_mut().enumerate() {
             for (entry, file) in there.entries.iter_mut().enumerate() {
                 let Kind::File { size, sha256 } = &file.kind else { continue };
-                if file.linkage != Look::Unread || !wanted(layer, file.number) {
+                if file.linkage != LinkageState::Unread || !wanted(layer, file.number) {
                     continue;
                 }
-                file.linkage = Look::Nothing;
+                file.linkage = LinkageState::Nothing;
                 if let Some(at) = sha256.at().filter(|_| file.content.is_none() && *size <= MAX_FILE) {
-                    jobs.push(Job { layer, entry, at, size: *size });
+                    jobs.push(LinkageJob { layer, entry, at, size: *size });
                 }
             }
         }
@@ -92,12 +92,12 @@ mod tests {
     #[test]
     fn a_file_is_kept_only_if_it_begins_as_a_program() {
         for cut in 0..=6 {
-            let mut program = Program::default();
+            let mut program = ProgramBytes::default();
             let whole = b"\x7fELFab";
             program.push(&whole[..cut]);
             program.push(&whole[cut..]);
             assert_eq!(program.bytes, whole, "cut at {cut}");
-            let mut other = Program::default();
+            let mut other = ProgramBytes::default();
             let whole = b"\x7fELGab";
             other.push(&whole[..cut]);
             other.push(&whole[cut..]);

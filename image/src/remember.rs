@@ -10,7 +10,7 @@
 
 use crate::image::{Duplicate, Entry, FileDigest, Ignored, Kind, Layer};
 use std::collections::BTreeMap;
-use twostage_linking::Look;
+use twostage_linking::LinkageState;
 use twostage_model::Sha256;
 
 /// The format. Any change in what a layer is read as is a new one.
@@ -209,7 +209,7 @@ impl<'a> In<'a> {
             Some(path) => Some(String::from_utf8(path.to_vec()).ok()?.into_boxed_str()),
             None => None,
         };
-        Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content, md5, number, written, linkage: Look::Unread })
+        Some(Entry { path, kind, mode, uid, gid, mtime, xattrs, content, md5, number, written, linkage: LinkageState::Unread })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::waste::{Unseen, Waste};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use twostage_linking::{Fault, Lack};
+use twostage_linking::{Lack, LinkFault};
 use twostage_model::Format;
 use twostage_model::shown::{count, size};
 
@@ -207,7 +207,7 @@ pub struct Unlinked {
 }
 
 impl Unlinked {
-    pub(crate) fn of(package: Option<String>, fault: Fault) -> Unlinked {
+    pub(crate) fn of(package: Option<String>, fault: LinkFault) -> Unlinked {
         let (lacks, names, reason) = match fault.lacks {
             Lack::Interpreter(path) => ("interpreter", vec![path.clone()], format!("its dynamic linker {path} is not there")),
             Lack::Library { name, elsewhere: Some(path) } => {

@@ -8,7 +8,7 @@
 //! A library that no program loads is a plugin: who loads it brings more with it. So what such a one needs may be
 //! anywhere in the root.
 
-use crate::elf::{Import, Linkage, Machine};
+use crate::elf::{ImportedSymbol, Linkage, Machine};
 use crate::folders::{LIBRARY_FOLDERS, folder, within};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const OF_DEBUGGERS: (&str, &str) = ("libthread_db.so.", "ps_");
 
 /// What is known of a file.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub enum Look {
+pub enum LinkageState {
     /// The dynamic linker has no use for it, or it is not there.
     Nothing,
     /// Nobody has read it yet.
@@ -32,11 +32,11 @@ pub enum Look {
 }
 
 /// The files of a root. Paths have no slash at either end.
-pub trait Root {
+pub trait LibraryRoot {
     /// Where a path leads, all links followed, if a file is there.
     fn real(&self, path: &str) -> Option<String>;
     /// What the file at a real path says.
-    fn look(&self, real: &str) -> Look;
+    fn look(&self, real: &str) -> LinkageState;
     /// The real paths of all files.
     fn files(&self) -> Vec<String>;
     /// The paths of all files and links with this name, in order.
@@ -45,7 +45,7 @@ pub trait Root {
 
 /// Something that is not there for a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fault {
+pub struct LinkFault {
     /// The file that asks for it.
     pub file: String,
     /// The program that loads the file, if it is another one.
@@ -82,16 +82,16 @@ pub enum Lack {
 
 /// What a check found, or what it has to know first.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Checked {
+pub enum LinkCheckResult {
     /// What is not there, in order.
-    Faults(Vec<Fault>),
+    Faults(Vec<LinkFault>),
     /// Files that must be read, by their real paths.
     Read(BTreeSet<String>),
 }
 
 /// How the linker of a root looks for libraries.
 #[derive(Debug, Clone, Default)]
-pub struct Search {
+pub struct LibrarySearch {
     /// The folders of `LD_LIBRARY_PATH`.
     pub environment: Vec<String>,
     /// The folders of `ld.so.conf`, as [`crate::configured`] reads them.
@@ -102,8 +102,8 @@ pub struct Search {
 }
 
 /// Checks files of a root, by their real paths.
-pub fn check(root: &dyn Root, search: &Search, files: &BTreeSet<String>) -> Checked {
-    let mut check = Check {
+pub fn check(root: &dyn LibraryRoot, search: &LibrarySearch, files: &BTreeSet<String>) -> LinkCheckResult {
+    let mut check = LinkCheck {
         root,
         search,
         unread: BTreeSet::new(),
@@ -114,7 +114,7 @@ pub fn check(root: &dyn Root, search: &Search, files: &BTreeSet<String>) -> Chec
     };
     let known: Vec<(&String, Arc<Linkage>)> = files.iter().filter_map(|file| Some((file, check.look(file)?))).collect();
     if !check.unread.is_empty() {
-        return Checked::Read(check.unread);
+        return LinkCheckResult::Read(check.unread);
     }
     let mut loaded = HashSet::new();
     for (file, linkage) in known.iter().filter(|(_, linkage)| linkage.is_program()) {
@@ -128,60 +128,60 @@ pub fn check(root: &dyn Root, search: &Search, files: &BTreeSet<String>) -> Chec
         }
     }
     if !check.unread.is_empty() {
-        return Checked::Read(check.unread);
+        return LinkCheckResult::Read(check.unread);
     }
-    Checked::Faults(check.faults.into_values().collect())
+    LinkCheckResult::Faults(check.faults.into_values().collect())
 }
 
-struct Check<'r> {
-    root: &'r dyn Root,
-    search: &'r Search,
+struct LinkCheck<'r> {
+    root: &'r dyn LibraryRoot,
+    search: &'r LibrarySearch,
     unread: BTreeSet<String>,
     /// Each once, with the first program for which it is so.
-    faults: BTreeMap<(String, Lack), Fault>,
+    faults: BTreeMap<(String, Lack), LinkFault>,
     /// Imports of files that what they load by themselves does not have.
-    own: HashMap<String, Arc<Vec<Import>>>,
+    own: HashMap<String, Arc<Vec<ImportedSymbol>>>,
     /// All programs and libraries, once somebody has asked for them.
     all: Arc<Vec<Arc<Linkage>>>,
     /// Libraries in the folders where those of all files are looked for.
-    usual: HashMap<(String, Machine), Option<Found>>,
+    usual: HashMap<(String, Machine), Option<LibraryFile>>,
 }
 
 /// Where a library is: the folder in which it was found, and its real path.
 #[derive(Clone)]
-struct Found {
+struct LibraryFile {
     origin: String,
     real: String,
     linkage: Arc<Linkage>,
 }
 
 /// A file in a process.
-struct Loaded {
-    found: Found,
+struct LoadedFile {
+    found: LibraryFile,
     /// Who asked for it first, by number.
     by: Option<usize>,
 }
 
 /// All files of a process, the program first, and which libraries are not there: who asks, and for what.
-struct Scope {
-    loaded: Vec<Loaded>,
+struct LoadedFiles {
+    loaded: Vec<LoadedFile>,
     /// Which of them has a name.
     names: HashMap<String, usize>,
     missing: Vec<(usize, String)>,
 }
 
-impl Scope {
-    fn has(&self, import: &Import) -> bool {
+impl LoadedFiles {
+    fn has(&self, import: &ImportedSymbol) -> bool {
         self.loaded.iter().any(|there| there.found.linkage.has(import))
     }
 }
 
-impl Check<'_> {
+impl LinkCheck<'_> {
     fn look(&mut self, real: &str) -> Option<Arc<Linkage>> {
         match self.root.look(real) {
-            Look::Is(linkage) => Some(linkage),
-            Look::Nothing => None,
-            Look::Unread => {
+            LinkageState::Is(linkage) => Some(linkage),
+            LinkageState::Nothing => None,
+            LinkageState::Unread => {
                 self.unread.insert(real.to_string());
                 None
             }
@@ -189,10 +189,10 @@ impl Check<'_> {
     }
 
     /// What a process has that begins with a file, in the linker's order.
-    fn load(&mut self, file: &str, linkage: &Arc<Linkage>) -> Scope {
-        let found = Found { origin: folder(file).to_string(), real: file.to_string(), linkage: Arc::clone(linkage) };
-        let first = Loaded { found, by: None };
-        let mut scope = Scope { loaded: vec![first], names: HashMap::new(), missing: Vec::new() };
+    fn load(&mut self, file: &str, linkage: &Arc<Linkage>) -> LoadedFiles {
+        let found = LibraryFile { origin: folder(file).to_string(), real: file.to_string(), linkage: Arc::clone(linkage) };
+        let first = LoadedFile { found, by: None };
+        let mut scope = LoadedFiles { loaded: vec![first], names: HashMap::new(), missing: Vec::new() };
         scope.names.extend(linkage.soname.clone().map(|name| (name, 0)));
         let mut next = 0;
         while next < scope.loaded.len() {
@@ -206,7 +206,7 @@ impl Check<'_> {
                     Some(found) => {
                         let at = scope.loaded.iter().position(|there| there.found.real == found.real);
                         let at = at.unwrap_or_else(|| {
-                            scope.loaded.push(Loaded { found, by: Some(next) });
+                            scope.loaded.push(LoadedFile { found, by: Some(next) });
                             scope.loaded.len() - 1
                         });
                         let soname = scope.loaded[at].found.linkage.soname.clone();
@@ -223,14 +223,14 @@ impl Check<'_> {
     }
 
     /// A library that a file of a process asks for.
-    fn find(&mut self, scope: &Scope, by: usize, name: &str) -> Option<Found> {
+    fn find(&mut self, scope: &LoadedFiles, by: usize, name: &str) -> Option<LibraryFile> {
         let asks = &scope.loaded[by].found;
         let machine = asks.linkage.machine;
         if name.contains('/') {
             return LIBRARY_FOLDERS.iter().find_map(|library| self.found(expanded(name, &asks.origin, library)?, machine));
         }
         let mut folders: Vec<String> = Vec::new();
-        let mut expand = |of: &Found, list: &[String]| {
+        let mut expand = |of: &LibraryFile, list: &[String]| {
             for written in list {
                 LIBRARY_FOLDERS.iter().for_each(|library| folders.extend(expanded(written, &of.origin, library)));
             }
@@ -253,7 +253,7 @@ impl Check<'_> {
     }
 
     /// A library in the folders of `ld.so.conf` and the linker's own.
-    fn usual(&mut self, name: &str, machine: Machine) -> Option<Found> {
+    fn usual(&mut self, name: &str, machine: Machine) -> Option<LibraryFile> {
         let key = (name.to_string(), machine);
         if let Some(known) = self.usual.get(&key) {
             return known.clone();
@@ -266,25 +266,25 @@ impl Check<'_> {
     }
 
     /// What is at a path, if it can be in one process with files of that machine.
-    fn found(&mut self, path: String, machine: Machine) -> Option<Found> {
+    fn found(&mut self, path: String, machine: Machine) -> Option<LibraryFile> {
         let real = self.root.real(&path)?;
         let linkage = self.look(&real)?;
-        (linkage.machine == machine).then(|| Found { origin: folder(&path).to_string(), real, linkage })
+        (linkage.machine == machine).then(|| LibraryFile { origin: folder(&path).to_string(), real, linkage })
     }
 
     /// A file of a process lacks something.
-    fn fault(&mut self, file: &str, scope: &Scope, lacks: Lack) {
+    fn fault(&mut self, file: &str, scope: &LoadedFiles, lacks: Lack) {
         let first = &scope.loaded[0].found;
         let (program, plugin) = if first.linkage.is_program() {
             (Some(first.real.clone()).filter(|program| program != file), Vec::new())
         } else {
             (None, scope.loaded.iter().map(|there| there.found.real.clone()).collect())
         };
-        let fault = Fault { file: file.to_string(), program, plugin, lacks: lacks.clone() };
+        let fault = LinkFault { file: file.to_string(), program, plugin, lacks: lacks.clone() };
         self.faults.entry((file.to_string(), lacks)).or_insert(fault);
     }
 
-    fn program(&mut self, scope: &Scope, loaded: &mut HashSet<String>) {
+    fn program(&mut self, scope: &LoadedFiles, loaded: &mut HashSet<String>) {
         let linkage = &scope.loaded[0].found.linkage;
         let interpreter = linkage.interpreter.clone();
         let is_foreign = self.search.machine.is_some_and(|machine| machine != linkage.machine);
@@ -304,20 +304,20 @@ impl Check<'_> {
         // What is missing has the symbols that would be missing, too.
         let whole = scope.missing.is_empty();
         self.versions(scope);
-        for Loaded { found: of, .. } in &scope.loaded {
+        for LoadedFile { found: of, .. } in &scope.loaded {
             loaded.insert(of.real.clone());
             if !whole {
                 continue;
             }
             let left = self.left(&of.real, &of.linkage);
-            let names: Vec<String> = left.iter().filter(|import| !scope.has(import)).map(Import::to_string).collect();
+            let names: Vec<String> = left.iter().filter(|import| !scope.has(import)).map(ImportedSymbol::to_string).collect();
             if !names.is_empty() {
                 self.fault(&of.real, scope, Lack::Symbols(names));
             }
         }
     }
 
-    fn plugin(&mut self, file: &str, scope: &Scope) {
+    fn plugin(&mut self, file: &str, scope: &LoadedFiles) {
         let mut whole = true;
         for (by, name) in &scope.missing {
             let asks = &scope.loaded[*by].found;
@@ -334,7 +334,7 @@ impl Check<'_> {
         let left = self.left(file, &scope.loaded[0].found.linkage);
         let (library, prefix) = OF_DEBUGGERS;
         let is_of_debuggers = file.rsplit('/').next().is_some_and(|name| name.starts_with(library));
-        let mut lacks: Vec<&Import> = left.iter().filter(|import| !is_of_debuggers || !import.name.starts_with(prefix)).collect();
+        let mut lacks: Vec<&ImportedSymbol> = left.iter().filter(|import| !is_of_debuggers || !import.name.starts_with(prefix)).collect();
         if lacks.is_empty() {
             return;
         }
@@ -344,17 +344,17 @@ impl Check<'_> {
                 return;
             }
         }
-        let names = lacks.into_iter().map(Import::to_string).collect();
+        let names = lacks.into_iter().map(ImportedSymbol::to_string).collect();
         self.fault(file, scope, Lack::Symbols(names));
     }
 
     /// Versions that one asks of another, which does not have them. (Where that has no version at all, glibc warns, and ends
     /// the program when it comes to the symbol. musl knows no versions.)
-    fn versions(&mut self, scope: &Scope) {
+    fn versions(&mut self, scope: &LoadedFiles) {
         if scope.names.keys().any(|name| name.starts_with("libc.musl-")) {
             return;
         }
-        for Loaded { found: of, .. } in &scope.loaded {
+        for LoadedFile { found: of, .. } in &scope.loaded {
             for (library, version) in &of.linkage.versions_needed {
                 let Some(there) = scope.names.get(library).map(|at| &scope.loaded[*at].found) else { continue };
                 if !there.linkage.versions.contains(version) {
@@ -366,7 +366,7 @@ impl Check<'_> {
     }
 
     /// A file's imports that neither it nor what it loads by itself has.
-    fn left(&mut self, file: &str, linkage: &Arc<Linkage>) -> Arc<Vec<Import>> {
+    fn left(&mut self, file: &str, linkage: &Arc<Linkage>) -> Arc<Vec<ImportedSymbol>> {
         if let Some(left) = self.own.get(file) {
             return Arc::clone(left);
         }

@@ -76,13 +76,13 @@ pub struct Linkage {
     /// Versions that it has.
     pub versions: BTreeSet<String>,
     /// Symbols that must be found somewhere.
-    pub imports: BTreeSet<Import>,
-    exports: Exports,
+    pub imports: BTreeSet<ImportedSymbol>,
+    exports: ExportedSymbols,
 }
 
 /// A symbol that must be found somewhere.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Import {
+pub struct ImportedSymbol {
     /// Its name.
     pub name: String,
     /// The version of it that is asked for.
@@ -90,14 +90,14 @@ pub struct Import {
     hash: u32,
 }
 
-impl Import {
+impl ImportedSymbol {
     /// A symbol, with or without a version.
-    pub fn new(name: &str, version: Option<&str>) -> Import {
-        Import { name: name.into(), version: version.map(String::from), hash: hash(name.as_bytes()) }
+    pub fn new(name: &str, version: Option<&str>) -> ImportedSymbol {
+        ImportedSymbol { name: name.into(), version: version.map(String::from), hash: hash(name.as_bytes()) }
     }
 }
 
-impl std::fmt::Display for Import {
+impl std::fmt::Display for ImportedSymbol {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.version {
             Some(version) => write!(f, "{}@{version}", self.name),
@@ -113,15 +113,15 @@ fn hash(name: &[u8]) -> u32 {
 
 /// Symbols with versions, in order of their hashes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Exports {
+struct ExportedSymbols {
     /// All names, one after the other.
     names: Vec<u8>,
     versions: Vec<String>,
-    symbols: Vec<Export>,
+    symbols: Vec<ExportedSymbol>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Export {
+struct ExportedSymbol {
     hash: u32,
     /// Where its name is.
     at: u32,
@@ -130,19 +130,19 @@ struct Export {
     version: u32,
 }
 
-impl Exports {
+impl ExportedSymbols {
     /// The versions of a symbol.
-    fn of(&self, import: &Import) -> impl Iterator<Item = Option<&str>> {
+    fn of(&self, import: &ImportedSymbol) -> impl Iterator<Item = Option<&str>> {
         let first = self.symbols.partition_point(|export| export.hash < import.hash);
         let alike = self.symbols[first..].iter().take_while(|export| export.hash == import.hash);
         alike.filter(|export| self.name(export) == import.name.as_bytes()).map(|export| self.version(export))
     }
 
-    fn name(&self, export: &Export) -> &[u8] {
+    fn name(&self, export: &ExportedSymbol) -> &[u8] {
         self.names.get(export.at as usize..).and_then(|rest| rest.get(..export.length as usize)).unwrap_or_default()
     }
 
-    fn version(&self, export: &Export) -> Option<&str> {
+    fn version(&self, export: &ExportedSymbol) -> Option<&str> {
         self.versions.get((export.version as usize).checked_sub(1)?).map(String::as_str)
     }
 }
@@ -168,14 +168,14 @@ impl Linkage {
 
     /// Whether a symbol that is asked for is one of its own. Where it says no version, it has every one, and who asks for
     /// none takes any: so does glibc (`check_match` in `elf/dl-lookup.c`).
-    pub fn has(&self, import: &Import) -> bool {
+    pub fn has(&self, import: &ImportedSymbol) -> bool {
         self.exports.of(import).any(|there| import.version.is_none() || there.is_none() || there == import.version.as_deref())
     }
 
     /// The symbols that it has, each once, in order of their names.
-    pub fn exports(&self) -> BTreeSet<Import> {
-        let name = |export: &Export| String::from_utf8_lossy(self.exports.name(export)).into_owned();
-        self.exports.symbols.iter().map(|export| Import::new(&name(export), self.exports.version(export))).collect()
+    pub fn exports(&self) -> BTreeSet<ImportedSymbol> {
+        let name = |export: &ExportedSymbol| String::from_utf8_lossy(self.exports.name(export)).into_owned();
+        self.exports.symbols.iter().map(|export| ImportedSymbol::new(&name(export), self.exports.version(export))).collect()
     }
 }
 
@@ -212,7 +212,7 @@ fn read<Elf: FileHeader<Endian = Endianness>>(header: &Elf, bytes: &[u8]) -> Opt
         versions_needed: BTreeSet::new(),
         versions: BTreeSet::new(),
         imports: BTreeSet::new(),
-        exports: Exports::default(),
+        exports: ExportedSymbols::default(),
     };
     for entry in &dynamic {
         let value = || dynamic.string(entry).ok().map(text);
@@ -282,7 +282,7 @@ fn symbols<Elf: FileHeader<Endian = Endianness>>(header: &Elf, endian: Endiannes
         };
         if symbol.st_shndx(endian) == SHN_UNDEF {
             if binding != STB_WEAK {
-                linkage.imports.insert(Import::new(&text(name), version.map(|version| text(version.name())).as_deref()));
+                linkage.imports.insert(ImportedSymbol::new(&text(name), version.map(|version| text(version.name())).as_deref()));
             }
             continue;
         }
@@ -294,7 +294,7 @@ fn symbols<Elf: FileHeader<Endian = Endianness>>(header: &Elf, endian: Endiannes
             }),
         };
         let (at, length) = (u32::try_from(exports.names.len()).ok()?, u32::try_from(name.len()).ok()?);
-        exports.symbols.push(Export { hash: hash(name), at, length, version });
+        exports.symbols.push(ExportedSymbol { hash: hash(name), at, length, version });
         exports.names.extend_from_slice(name);
     }
     let mut sorted = std::mem::take(&mut exports.symbols);

@@ -9,6 +9,6 @@ mod check;
 mod elf;
 mod folders;
 
-pub use check::{Checked, Fault, Lack, Look, Root, Search, check};
-pub use elf::{Import, Linkage, MAGIC, MAX_FILE, Machine};
+pub use check::{Lack, LibraryRoot, LibrarySearch, LinkCheckResult, LinkFault, LinkageState, check};
+pub use elf::{ImportedSymbol, Linkage, MAGIC, MAX_FILE, Machine};
 pub use folders::configured;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use tempfile::TempDir;
-use twostage_linking::{Checked, Fault, Lack, Linkage, Look, Machine, Root, Search, check};
+use twostage_linking::{Lack, LibraryRoot, LibrarySearch, LinkCheckResult, LinkFault, Linkage, LinkageState, Machine, check};
 
 /// This machine, of which only the files of a folder are searched for names.
 struct Here {
@@ -32,15 +32,15 @@ fn relative(path: &Path) -> String {
     path.strip_prefix("/").unwrap().to_str().unwrap().to_string()
 }
 
-impl Root for Here {
+impl LibraryRoot for Here {
     fn real(&self, path: &str) -> Option<String> {
         let real = fs::canonicalize(Path::new("/").join(path)).ok()?;
         real.is_file().then(|| relative(&real))
     }
 
-    fn look(&self, real: &str) -> Look {
+    fn look(&self, real: &str) -> LinkageState {
         let linkage = fs::read(Path::new("/").join(real)).ok().and_then(|bytes| Linkage::read(&bytes));
-        linkage.map_or(Look::Nothing, |linkage| Look::Is(Arc::new(linkage)))
+        linkage.map_or(LinkageState::Nothing, |linkage| LinkageState::Is(Arc::new(linkage)))
     }
 
     fn files(&self) -> Vec<String> {
@@ -93,14 +93,17 @@ impl Workshop {
     /// Every fault of what is in the folder: which file, and what it lacks.
     fn faults(&self) -> Vec<(String, Lack)> {
         let here = Here { folder: self.dir.path().to_path_buf() };
-        let search = Search { machine: Machine::of(if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }), ..Search::default() };
+        let search = LibrarySearch {
+            machine: Machine::of(if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }),
+            ..LibrarySearch::default()
+        };
         let files: BTreeSet<String> = here.files().into_iter().collect();
         match check(&here, &search, &files) {
-            Checked::Faults(faults) => faults
+            LinkCheckResult::Faults(faults) => faults
                 .into_iter()
-                .map(|Fault { file, lacks, .. }| (file.rsplit('/').next().unwrap().to_string(), self.without_folder(lacks)))
+                .map(|LinkFault { file, lacks, .. }| (file.rsplit('/').next().unwrap().to_string(), self.without_folder(lacks)))
                 .collect(),
-            Checked::Read(files) => panic!("all is read: {files:?}"),
+            LinkCheckResult::Read(files) => panic!("all is read: {files:?}"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::cli::{Build, ProjectArgs};
 use crate::output::Output;
-use crate::session::{Allowed, Session};
+use crate::session::{Session, WorkOptions};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use twostage_builder::{Context, Stored, graph};
@@ -14,7 +14,7 @@ pub async fn run(arguments: &Build, project: &ProjectArgs, output: &Output) -> R
     for name in &arguments.components {
         component(&session.project, name)?;
     }
-    let context = session.context(&arguments.engine, Allowed { lock: !arguments.locked, keep_failed: arguments.keep_failed }).await?;
+    let context = session.context(&arguments.engine, WorkOptions { lock: !arguments.locked, keep_failed: arguments.keep_failed }).await?;
     let result = session.locking(&context, build(&session, &context, arguments, output)).await;
     context.engine.settle().await;
     result

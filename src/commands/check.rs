@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 use twostage_builder::Context;
-use twostage_engine::{LastLines, Network, Run, Tried};
+use twostage_engine::{LastLines, Network, Run, ServerTrial, Tried};
 use twostage_model::project::{RuntimeImage, Until};
 use twostage_model::{Class, Error, Result};
 
@@ -57,7 +57,7 @@ async fn server(context: &Arc<Context>, image: &RuntimeImage, id: &str, until: &
     }
     context.events.started(name, &format!("waiting for {address}"));
     let mut last = LastLines::default();
-    let asked = twostage_engine::Until { port: until.port, path: until.path.as_deref(), timeout: until.timeout };
+    let asked = ServerTrial { port: until.port, path: until.path.as_deref(), timeout: until.timeout };
     let tried = context
         .engine
         .try_server(Run::new(id, &command), asked, &mut |line| {

@@ -3,7 +3,7 @@
 use crate::cli::{Lock, ProjectArgs};
 use crate::commands::repo::{check_claims, lock_images};
 use crate::output::Output;
-use crate::session::{Allowed, Session};
+use crate::session::{Session, WorkOptions};
 use std::sync::Arc;
 use twostage_builder::closure::Freshness;
 use twostage_builder::makers::Makers;
@@ -13,7 +13,7 @@ use twostage_model::shown::count;
 
 pub async fn run(arguments: &Lock, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
-    let context = session.context(&arguments.engine, Allowed { lock: true, ..Allowed::default() }).await?;
+    let context = session.context(&arguments.engine, WorkOptions { lock: true, ..WorkOptions::default() }).await?;
     let result = relock(&context, &session, Freshness::Keep, false).await;
     context.engine.settle().await;
     result?;

@@ -3,7 +3,7 @@
 use crate::cli::{Outdated, ProjectArgs};
 use crate::commands::lock::relock;
 use crate::output::Output;
-use crate::session::{Allowed, Session};
+use crate::session::{Session, WorkOptions};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,7 +51,7 @@ impl fmt::Display for Change {
 
 pub async fn run(arguments: &Outdated, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
-    let context = session.context(&arguments.engine, Allowed { lock: true, ..Allowed::default() }).await?;
+    let context = session.context(&arguments.engine, WorkOptions { lock: true, ..WorkOptions::default() }).await?;
     let before = context.lock().clone();
     if before.bases.is_empty() {
         return Err(Error::new(Class::Project, "there is no lock that could be outdated").hint("run `twostage lock` first"));

@@ -7,7 +7,7 @@ use crate::commands::repo::{REPLACING, asked, check_forbidden, closure_name, con
 use crate::layout::Layout;
 use crate::leaks;
 use crate::output::Output;
-use crate::session::{Allowed, Session, stored, write_atomically};
+use crate::session::{Session, WorkOptions, stored, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -57,7 +57,7 @@ struct Plan {
 pub async fn run(arguments: &Runtime, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
     let images = chosen(&session, &arguments.images)?;
-    let context = session.context(&arguments.engine, Allowed::default()).await?;
+    let context = session.context(&arguments.engine, WorkOptions::default()).await?;
     let mut result = Ok(());
     for image in images {
         result = make(&session, &context, image, arguments, output).await;

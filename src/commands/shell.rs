@@ -4,7 +4,7 @@ use crate::cli::{ProjectArgs, Shell};
 use crate::commands::build::{component, with_needs};
 use crate::commands::run::pass_through;
 use crate::output::Output;
-use crate::session::{Allowed, Session};
+use crate::session::{Session, WorkOptions};
 use crate::terminal::Terminal;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use twostage_model::{Class, Error, Result};
 /// Gives the exit status of the command, or of the shell.
 pub async fn run(arguments: &Shell, project: &ProjectArgs, output: &Output) -> Result<ExitCode> {
     let session = Session::open(project, output)?;
-    let context = session.context(&arguments.engine, Allowed { lock: true, ..Allowed::default() }).await?;
+    let context = session.context(&arguments.engine, WorkOptions { lock: true, ..WorkOptions::default() }).await?;
     let entered = enter(&session, &context, arguments, output).await;
     context.engine.settle().await;
     // (No program ends with more than a byte.)

@@ -3,13 +3,13 @@
 use crate::cli::{ProjectArgs, Update};
 use crate::commands::lock::{relock, report};
 use crate::output::Output;
-use crate::session::{Allowed, Session};
+use crate::session::{Session, WorkOptions};
 use twostage_builder::closure::Freshness;
 use twostage_model::Result;
 
 pub async fn run(arguments: &Update, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
-    let context = session.context(&arguments.engine, Allowed { lock: true, ..Allowed::default() }).await?;
+    let context = session.context(&arguments.engine, WorkOptions { lock: true, ..WorkOptions::default() }).await?;
     let before = context.lock().clone();
     let result = relock(&context, &session, Freshness::Newest, true).await;
     context.engine.settle().await;

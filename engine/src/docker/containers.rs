@@ -5,7 +5,7 @@ use super::fault::{fault, is_missing};
 use crate::lines::Piece;
 use crate::reference::Reference;
 use crate::stream::{TarReader, file_stream, from_start, read_tar};
-use crate::{Run, Tried, Until};
+use crate::{Run, ServerTrial, Tried};
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
 use bollard::models::{ContainerConfig, ContainerCreateBody, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig};
@@ -29,7 +29,7 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 const CLEANUP: Duration = Duration::from_secs(60);
 
 /// What a container writes, as it comes.
-type Output = Pin<Box<dyn Stream<Item = std::result::Result<LogOutput, ApiError>> + Send>>;
+type ContainerOutput = Pin<Box<dyn Stream<Item = std::result::Result<LogOutput, ApiError>> + Send>>;
 
 /// A container of Docker's or Podman's, for [`crate::Container`]. Dropping it removes it in the background.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Session {
     pub(crate) async fn try_server(
         &self,
         mut run: Run<'_>,
-        until: Until<'_>,
+        until: ServerTrial<'_>,
         on_piece: &mut (dyn FnMut(Piece<'_>) + Send),
     ) -> Result<Tried> {
         let container = self.prepare(&mut run).await?;
@@ -186,7 +186,7 @@ impl Session {
     }
 
     /// Starts a container; gives what it writes.
-    async fn start(&self, container: &Container, run: &Run<'_>) -> Result<Output> {
+    async fn start(&self, container: &Container, run: &Run<'_>) -> Result<ContainerOutput> {
         let (id, program) = (&container.id, run.cmd.first().map_or("", String::as_str));
         let attach = AttachContainerOptions { stream: true, stdout: true, stderr: true, ..Default::default() };
         let attached = self.quick().attach_container(id, Some(attach)).await;
@@ -200,7 +200,7 @@ impl Session {
     async fn wait(
         &self,
         container: &Container,
-        mut output: Output,
+        mut output: ContainerOutput,
         run: &Run<'_>,
         on_piece: &mut (dyn FnMut(Piece<'_>) + Send),
     ) -> Result<(i64, bool)> {

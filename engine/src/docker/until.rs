@@ -1,8 +1,8 @@
 //! How a server in a container is asked: by a process of its own there.
 
 use super::Container;
-use crate::until::{Asked, judged};
-use crate::{Exec, Until};
+use crate::until::{TryResult, judged};
+use crate::{Exec, ServerTrial};
 
 /// Connects to `$1`; says there what is in `$2`, if anything is, and tells the first line of the answer. What follows is
 /// heard to its end, within bounds: some servers complain of whoever leaves early. One that answers without listening is heard, too.
@@ -18,7 +18,7 @@ exit 0"#;
 
 impl Container {
     /// Asks once. The shell of the image is the only one that a container without a network has: it speaks TCP, if it is bash.
-    pub(super) async fn ask(&self, until: Until<'_>) -> Asked {
+    pub(super) async fn ask(&self, until: ServerTrial<'_>) -> TryResult {
         let (port, request) = (until.port.to_string(), until.request());
         let cmd = ["/bin/bash", "-c", ASK, "ask", &port, request.as_deref().unwrap_or_default()].map(String::from);
         let (mut answer, mut last) = (None, String::new());

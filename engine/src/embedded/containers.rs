@@ -12,7 +12,7 @@ use crate::execute::layered::Times;
 use crate::lines::{BothLines, Piece};
 use crate::stream::{ByteStream, TarReader, feed, from_start};
 use crate::until::{TERMINATE, asked};
-use crate::{Attach, Attached, Exec, Found, Hold, Network, Refusal, Run, Told, Tried, Until};
+use crate::{Attach, Attached, Exec, Found, Hold, Network, Refusal, Run, ServerTrial, Told, Tried};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,7 +114,7 @@ impl Session {
     pub(crate) async fn try_server(
         &self,
         mut run: Run<'_>,
-        until: Until<'_>,
+        until: ServerTrial<'_>,
         on_piece: &mut (dyn FnMut(Piece<'_>) + Send),
     ) -> Result<Tried> {
         let container = self.prepare(&mut run).await?;

@@ -7,7 +7,7 @@ use crate::path::{self, name};
 use crate::store::Store;
 use crate::tree::Tree;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use twostage_linking::{Checked, Fault, Look, Machine, Root, Search, check, configured};
+use twostage_linking::{LibraryRoot, LibrarySearch, LinkCheckResult, LinkFault, LinkageState, Machine, check, configured};
 use twostage_model::Result;
 
 /// The variable with folders in which every program of the image looks for libraries.
@@ -26,7 +26,7 @@ pub(super) struct Links {
     /// Programs and libraries that were judged.
     pub judged: usize,
     /// What is missing.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<LinkFault>,
 }
 
 impl Links {
@@ -95,17 +95,17 @@ fn judge(image: &Image, tree: &Tree<'_>, is_all_read: bool, wanted: &dyn Fn(&str
     };
     let names = |folder: &str| tree.names(&tree.canonical(folder)).into_iter().map(String::from).collect();
     let variable = image.config.env.iter().find_map(|variable| variable.strip_prefix(VARIABLE));
-    let search = Search {
+    let search = LibrarySearch {
         environment: variable.into_iter().flat_map(|folders| folders.split(':')).map(String::from).collect(),
         configured: configured(&read, &names),
         machine: Machine::of(&image.config.architecture),
     };
     match check(&root, &search, &files) {
-        Checked::Faults(faults) => {
-            let judged = files.iter().filter(|path| matches!(root.look(path), Look::Is(_))).count();
+        LinkCheckResult::Faults(faults) => {
+            let judged = files.iter().filter(|path| matches!(root.look(path), LinkageState::Is(_))).count();
             Looked::Done(Links { judged, faults })
         }
-        Checked::Read(paths) => {
+        LinkCheckResult::Read(paths) => {
             Looked::Read(paths.iter().filter_map(|path| tree.get(path)).filter_map(|node| Some((node.home, node.entry?.number))).collect())
         }
     }
@@ -140,16 +140,16 @@ fn is_file(entry: Option<&Entry>) -> bool {
     entry.is_some_and(|entry| matches!(entry.kind, Kind::File { .. }))
 }
 
-impl Root for ImageRoot<'_, '_> {
+impl LibraryRoot for ImageRoot<'_, '_> {
     fn real(&self, path: &str) -> Option<String> {
         self.tree.resolve(path).filter(|(_, node)| is_file(node.entry)).map(|(real, _)| real)
     }
 
-    fn look(&self, real: &str) -> Look {
+    fn look(&self, real: &str) -> LinkageState {
         match self.tree.get(real).and_then(|node| node.entry) {
-            Some(entry) if entry.linkage == Look::Unread && self.is_all_read => Look::Nothing,
+            Some(entry) if entry.linkage == LinkageState::Unread && self.is_all_read => LinkageState::Nothing,
             Some(entry) => entry.linkage.clone(),
-            None => Look::Nothing,
+            None => LinkageState::Nothing,
         }
     }
 

@@ -72,11 +72,11 @@ impl Asker<'_> {
 }
 
 /// A program elsewhere: its address, and what it calls itself.
-type Program = (IpAddr, Box<[u8]>);
+type ClientProgram = (IpAddr, Box<[u8]>);
 
 /// The signatures that programs may ask for next, the earliest first.
 #[derive(Default)]
-pub(crate) struct Pairs(Mutex<HashMap<Program, VecDeque<Next>>>);
+pub(crate) struct Pairs(Mutex<HashMap<ClientProgram, VecDeque<Next>>>);
 
 #[derive(Clone)]
 struct Next {
@@ -128,7 +128,7 @@ impl Pairs {
     }
 
     /// Takes a signature out of those that wait for a program: that of what its connection was given, else the earliest.
-    fn take_waiting(&self, program: Program, here: Option<&Next>, is_it: impl Fn(&Next) -> bool, now: Instant) -> Option<Next> {
+    fn take_waiting(&self, program: ClientProgram, here: Option<&Next>, is_it: impl Fn(&Next) -> bool, now: Instant) -> Option<Next> {
         let mut all = crate::lock(&self.0);
         let waiting = all.get_mut(&program)?;
         waiting.retain(is_it);

@@ -6,13 +6,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 /// Who wants a connection, and to which port.
-pub(super) type Asker = (u16, oneshot::Sender<io::Result<TcpStream>>);
+pub(super) type InwardRequest = (u16, oneshot::Sender<io::Result<TcpStream>>);
 
 /// Gives connections to a container's own 127.0.0.1, for as long as a command runs there that has this.
 #[derive(Debug)]
 pub struct Inward {
-    ask: mpsc::UnboundedSender<Asker>,
-    askers: Mutex<Option<mpsc::UnboundedReceiver<Asker>>>,
+    ask: mpsc::UnboundedSender<InwardRequest>,
+    askers: Mutex<Option<mpsc::UnboundedReceiver<InwardRequest>>>,
 }
 
 impl Default for Inward {
@@ -35,10 +35,10 @@ impl Inward {
     }
 
     /// Who asks, for the first command that has this.
-    pub(in super::super) fn askers(&self) -> Option<Askers> {
-        self.askers.lock().unwrap_or_else(PoisonError::into_inner).take().map(Askers)
+    pub(in super::super) fn askers(&self) -> Option<InwardRequests> {
+        self.askers.lock().unwrap_or_else(PoisonError::into_inner).take().map(InwardRequests)
     }
 }
 
 /// Those who ask.
-pub(in super::super) struct Askers(pub(super) mpsc::UnboundedReceiver<Asker>);
+pub(in super::super) struct InwardRequests(pub(super) mpsc::UnboundedReceiver<InwardRequest>);

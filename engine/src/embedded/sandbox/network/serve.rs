@@ -1,7 +1,7 @@
 //! What answers on the sockets of a container's network, in this program, for as long as the container runs.
 
 use super::super::wire;
-use super::inward::Askers;
+use super::inward::InwardRequests;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -83,7 +83,13 @@ pub(in super::super) async fn end_of(mut ended: Ended) {
 ///
 /// # Errors
 /// A socket cannot be used.
-pub(in super::super) async fn serve(opened: Opened, ports: Ports, inward: Option<Askers>, resolv: &[u8], ended: Ended) -> io::Result<()> {
+pub(in super::super) async fn serve(
+    opened: Opened,
+    ports: Ports,
+    inward: Option<InwardRequests>,
+    resolv: &[u8],
+    ended: Ended,
+) -> io::Result<()> {
     let mut all = JoinSet::new();
     let listeners = opened.doors.len() + if opened.names.is_some() { 2 } else { 0 } + ports.len();
     let open = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -235,7 +241,7 @@ async fn within(sockets: Arc<Mutex<UnixStream>>, to: SocketAddr) -> io::Result<T
 }
 
 /// Gives those who ask their connections, one after the other.
-async fn answer(mut askers: Askers, sockets: Arc<Mutex<UnixStream>>) {
+async fn answer(mut askers: InwardRequests, sockets: Arc<Mutex<UnixStream>>) {
     while let Some((port, reply)) = askers.0.recv().await {
         // Whoever had no more patience has gone.
         if !reply.is_closed() {
