@@ -54,6 +54,19 @@ struct Inputs {
     key: Sha256,
 }
 
+/// One build of a component: all that decides it.
+#[derive(Clone, Copy)]
+struct ComponentBuild<'a> {
+    context: &'a Arc<Context>,
+    component: &'a Component,
+    /// The packages of all components that it needs.
+    needs: &'a [Stored],
+    base: &'a BaseImage,
+    inputs: &'a Inputs,
+    /// Of what it makes.
+    date: i64,
+}
+
 /// Builds a component if its inputs are new. `needs` are the packages of all components that it
 /// needs, theirs included; `makers` says what each component makes.
 ///
@@ -85,14 +98,11 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
         .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
     let mut log = Log::create(context, name, start)?;
     let before = records.current();
-    let patch = component.patches.iter().map(|patch| file_date(&context.files, &patch.value, &context.state)).max();
-    let date = rebuilt::date(inputs.tree.as_ref().map(|tree| tree.date(&context.state)), patch, before.as_ref());
-    let patched = before.map_or(0, |record| record.patched).max(patch.unwrap_or(0));
+    let (date, patched) = dates(context, component, &inputs, before.as_ref());
+    let build = ComponentBuild { context, component, needs, base: &base, inputs: &inputs, date };
     let collected = match &component.recipe {
-        Recipe::Native => build_native(context, component, needs, &base, &inputs, date, folder.path(), &mut log).await?,
-        Recipe::Dockerfile { dockerfile, packages } => {
-            build_dockerfile(context, component, needs, &base, &inputs, dockerfile, packages, folder.path(), &mut log).await?
-        }
+        Recipe::Native => build_native(build, folder.path(), &mut log).await?,
+        Recipe::Dockerfile { dockerfile, packages } => build_dockerfile(build, dockerfile, packages, folder.path(), &mut log).await?,
     };
     if collected.packages.is_empty() {
         return Err(log.failure(name, "the build left no package"));
@@ -123,6 +133,13 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     Ok(built)
 }
 
+/// The date of what a build makes, and that of the newest patch that its source ever had.
+fn dates(context: &Context, component: &Component, inputs: &Inputs, before: Option<&Record>) -> (i64, i64) {
+    let patch = component.patches.iter().map(|patch| file_date(&context.files, &patch.value, &context.state)).max();
+    let date = rebuilt::date(inputs.tree.as_ref().map(|tree| tree.date(&context.state)), patch, before);
+    (date, before.map_or(0, |record| record.patched).max(patch.unwrap_or(0)))
+}
+
 /// Makes the container of a component's build, up to where the build begins, and keeps it as an image ([`entered::image`]).
 ///
 /// # Errors
@@ -138,8 +155,9 @@ pub async fn prepare(context: &Arc<Context>, component: &Component, needs: &[Sto
     let base = ensure(context, &context.project.base.value, false).await?;
     let inputs = read_inputs(context, component, needs, &base).await?;
     let mut log = Log::create(context, name, Instant::now())?;
-    let date = rebuilt::date(inputs.tree.as_ref().map(|tree| tree.date(&context.state)), None, None);
-    let container = run_native(context, component, needs, &base, &inputs, date, true, &mut log).await?;
+    let (date, _) = dates(context, component, &inputs, Records::of(&context.records, name).current().as_ref());
+    let build = ComponentBuild { context, component, needs, base: &base, inputs: &inputs, date };
+    let container = run_native(build, true, &mut log).await?;
     let is_made = container.exit_code == 0;
     entered::keep(context, name, &container).await?;
     container.remove().await?;
@@ -429,19 +447,9 @@ async fn run_logged(
         .await
 }
 
-#[allow(clippy::too_many_arguments, reason = "everything that decides one build, once")]
-async fn build_native(
-    context: &Arc<Context>,
-    component: &Component,
-    needs: &[Stored],
-    base: &BaseImage,
-    inputs: &Inputs,
-    date: i64,
-    folder: &Path,
-    log: &mut Log,
-) -> Result<Collected> {
-    let name = component.name.value.as_str();
-    let container = run_native(context, component, needs, base, inputs, date, false, log).await?;
+async fn build_native(build: ComponentBuild<'_>, folder: &Path, log: &mut Log) -> Result<Collected> {
+    let (context, name) = (build.context, build.component.name.value.as_str());
+    let container = run_native(build, false, log).await?;
     if container.exit_code != 0 {
         let memory = if container.oom_killed { ": it ran out of memory" } else { "" };
         let failure = log.failure(name, &format!("the build failed (exit status {}{memory})", container.exit_code));
@@ -456,17 +464,8 @@ async fn build_native(
 }
 
 /// Runs the build in its container, or only what comes before it.
-#[allow(clippy::too_many_arguments, reason = "everything that decides one build, once")]
-async fn run_native(
-    context: &Arc<Context>,
-    component: &Component,
-    needs: &[Stored],
-    base: &BaseImage,
-    inputs: &Inputs,
-    date: i64,
-    only_prepare: bool,
-    log: &mut Log,
-) -> Result<twostage_engine::Container> {
+async fn run_native(build: ComponentBuild<'_>, only_prepare: bool, log: &mut Log) -> Result<twostage_engine::Container> {
+    let ComponentBuild { context, component, needs, base, inputs, date } = build;
     let name = component.name.value.as_str();
     let closure = inputs.closure.as_ref().filter(|_| inputs.control.is_some());
     let closure = closure.ok_or_else(|| Error::new(Class::Build, format!("{name}: its build dependencies are unknown")))?;
@@ -539,18 +538,8 @@ async fn run_native(
 }
 
 /// The Broadway way: the team's own builder Dockerfile, run as it is.
-#[allow(clippy::too_many_arguments, reason = "everything that decides one build, once")]
-async fn build_dockerfile(
-    context: &Arc<Context>,
-    component: &Component,
-    needs: &[Stored],
-    base: &BaseImage,
-    inputs: &Inputs,
-    dockerfile: &str,
-    packages: &str,
-    folder: &Path,
-    log: &mut Log,
-) -> Result<Collected> {
+async fn build_dockerfile(build: ComponentBuild<'_>, dockerfile: &str, packages: &str, folder: &Path, log: &mut Log) -> Result<Collected> {
+    let ComponentBuild { context, component, needs, base, inputs, .. } = build;
     let name = component.name.value.as_str();
     context.events.started(name, "building its Dockerfile");
     log.begin(Phase::Build);
