@@ -264,7 +264,8 @@ fn symbols<Elf: FileHeader<Endian = Endianness>>(header: &Elf, endian: Endiannes
     }
     let versions = sections.versions(endian, bytes).ok()?;
     let exports = &mut linkage.exports;
-    let mut left = MAX_NAMES;
+    // Each name is copied, and hostile ones may all be the same place of a file.
+    let mut left = MAX_NAMES.min(bytes.len());
     let mut numbers = std::collections::HashMap::new();
     for (number, symbol) in table.iter().enumerate() {
         let binding = symbol.st_bind();
