@@ -112,7 +112,8 @@ pub(crate) fn build_question(control: &str) -> Result<(Vec<String>, String)> {
     Ok((roots, control_for_apt(&stanza)))
 }
 
-/// The packages of a `debian/control`, one a stanza, or of a `.dsc`, which lists them.
+/// The packages of a `debian/control`, one a stanza, or of a `.dsc`, which lists them. (Line by line: `Control` refuses what
+/// dpkg takes in other fields, and no name is to be missed for that.)
 pub(crate) fn made(control: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut listed = false;

@@ -72,10 +72,10 @@ if [ -e /build/needs ]; then
     echo 'twostage: phase dependencies'
     HOME=$T with_build_requires "$spec" add
 fi
-echo 'twostage: phase build'
 cd /build
 with_environment sh -c 'export -p' > /build/environment
 if [ -n "${ONLY_PREPARE:-}" ]; then exit 0; fi
+echo 'twostage: phase build'
 set -f
 # shellcheck disable=SC2086 # options are words, and no patterns
 build -ba $RPM_BUILD_OPTIONS -- "$spec"
