@@ -11,7 +11,9 @@ pub use engine::{Daemon, EngineArgs, EngineKind};
 pub use images::{Audit, Compile, Diff, Flatten, Images, ImportImage, Load, Plan, Prune, Push, Rm, Tag};
 pub use life::{Fsck, Gc, Pin, Unpin, Withdraw};
 pub use packages::{List, Promote, Remove, Rollback, Search, Show, Why};
-pub use project::{Build, Channel, Export, Import, ImportFrom, Init, Lock, Outdated, Publish, Repo, Runtime, Serve, Shell, Update};
+pub use project::{
+    BuildOnly, BuildOptions, Channel, Export, Import, ImportFrom, Init, Lock, Outdated, Publish, Repo, Runtime, Serve, Shell, Update, cores,
+};
 pub use run::{Run, Volume};
 
 use crate::log::LogFormat;
@@ -88,7 +90,7 @@ pub enum Command {
     /// Build the components that changed and publish one snapshot of everything
     Repo(Repo),
     /// Build some components and what they need, without publishing
-    Build(Build),
+    Build(BuildOnly),
     /// Enter the container in which a component is built, or in which its build failed
     Shell(Shell),
     /// Add packages that someone else built to the channel

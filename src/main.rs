@@ -3,6 +3,7 @@
 //! The arms below are the flow. Each is one file in `commands/`.
 
 mod changes;
+mod check;
 mod cli;
 mod commands;
 mod fetch;

@@ -1,7 +1,7 @@
 //! What every command of a project works with: the project, its lock, its repository, and, where
 //! containers are needed, the engine with the repository's server beside it.
 
-use crate::cli::{EngineArgs, ProjectArgs};
+use crate::cli::{BuildOptions, EngineArgs, ProjectArgs};
 use crate::output::Output;
 use rustix::fs::{FlockOperation, flock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -184,6 +184,11 @@ impl Session {
             may_lock: allowed.lock,
             now: self.now,
         }))
+    }
+
+    /// [`Session::context`] to build components.
+    pub async fn building(&self, how: &BuildOptions) -> Result<Arc<Context>> {
+        self.context(&how.engine, WorkOptions { lock: !how.locked, keep_failed: how.keep_failed }).await
     }
 
     /// What tells this project's containers from those of others on the same engine. Kept in its

@@ -87,7 +87,7 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     let records = Records::of(&context.records, name);
     if let Some(built) = earlier(context, &records, &inputs.key)? {
         records.make_current(&inputs.key)?;
-        entered::forget(context, name).await?;
+        entered::forget(context, &entered::failed(context, name)).await?;
         context.events.finished(name, Outcome::Unchanged, describe(&built.packages), start);
         return Ok(built);
     }
@@ -128,7 +128,7 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     }
     records.put(&inputs.key, &record)?;
     records.make_current(&inputs.key)?;
-    entered::forget(context, name).await?;
+    entered::forget(context, &entered::failed(context, name)).await?;
     context.events.finished(name, built.outcome, format!("{}: {}", describe(&built.packages), log.summary()), start);
     Ok(built)
 }
@@ -140,11 +140,12 @@ fn dates(context: &Context, component: &Component, inputs: &Inputs, before: Opti
     (date, before.map_or(0, |record| record.patched).max(patch.unwrap_or(0)))
 }
 
-/// Makes the container of a component's build, up to where the build begins, and keeps it as an image ([`entered::image`]).
+/// Makes the container of a component's build, up to where the build begins. Gives the image of it.
 ///
 /// # Errors
-/// It is built by its own Dockerfile; or as [`build`]. What was made until then is kept.
-pub async fn prepare(context: &Arc<Context>, component: &Component, needs: &[Stored]) -> Result<()> {
+/// It is built by its own Dockerfile; or as [`build`]. Where that is a step before the build, the container is kept as the
+/// one in which the build failed.
+pub async fn prepare(context: &Arc<Context>, component: &Component, needs: &[Stored]) -> Result<String> {
     let name = component.name.value.as_str();
     if component.recipe != Recipe::Native {
         return Err(context
@@ -159,9 +160,10 @@ pub async fn prepare(context: &Arc<Context>, component: &Component, needs: &[Sto
     let build = ComponentBuild { context, component, needs, base: &base, inputs: &inputs, date };
     let container = run_native(build, true, &mut log).await?;
     let is_made = container.exit_code == 0;
-    entered::keep(context, name, &container).await?;
+    let image = if is_made { entered::prepared(context, name) } else { entered::failed(context, name) };
+    entered::keep(&container, &image).await?;
     container.remove().await?;
-    if is_made { Ok(()) } else { Err(log.failure(name, "its build cannot begin")) }
+    if is_made { Ok(image) } else { Err(log.failure(name, "its build cannot begin")) }
 }
 
 /// Finds and locks what a component's build needs, without building it.

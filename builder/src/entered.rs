@@ -8,9 +8,14 @@ use twostage_model::{Error, Format, Result, Sha256};
 /// What is run in such an image.
 const SHELL: &str = include_str!("../scripts/shell.sh");
 
-/// The image of a component.
-pub fn image(context: &Context, name: &str) -> String {
+/// The image of the container in which a component's build failed.
+pub fn failed(context: &Context, name: &str) -> String {
     format!("twostage-entered:{}-{}", context.id, Sha256::of(name.as_bytes()).short())
+}
+
+/// That of one in which its build has not begun.
+pub fn prepared(context: &Context, name: &str) -> String {
+    format!("{}-prepared", failed(context, name))
 }
 
 /// How a build goes on in there.
@@ -27,16 +32,16 @@ pub fn command(command: &[String]) -> Vec<String> {
     shell.into_iter().chain(command.iter().cloned()).collect()
 }
 
-/// Keeps a container.
-pub(crate) async fn keep(context: &Context, name: &str, container: &Container) -> Result<()> {
-    container.commit(&image(context, name), &["LABEL twostage.entered=true".to_string()]).await.map(drop)
+/// Keeps a container as an image.
+pub(crate) async fn keep(container: &Container, image: &str) -> Result<()> {
+    container.commit(image, &["LABEL twostage.entered=true".to_string()]).await.map(drop)
 }
 
 /// Keeps the container in which a build failed, if that is wanted. Gives the build's error, which tells of it.
 pub(crate) async fn keep_failed(context: &Context, name: &str, container: Container, error: Error) -> Error {
     let log = error.hint_text().unwrap_or_default().to_string();
     let hint = if context.keep_failed {
-        match keep(context, name, &container).await {
+        match keep(&container, &failed(context, name)).await {
             Ok(()) => format!("`twostage shell {name}` enters the container where it stopped; {log}"),
             Err(cause) => format!("{log}; its container could not be kept: {cause}"),
         }
@@ -48,14 +53,14 @@ pub(crate) async fn keep_failed(context: &Context, name: &str, container: Contai
     error.hint(hint)
 }
 
-/// Removes what is kept of a component, if there is anything.
+/// Removes an image, if it is there.
 ///
 /// # Errors
 /// The engine does not answer, or a container uses it.
-pub async fn forget(context: &Arc<Context>, name: &str) -> Result<()> {
-    let image = image(context, name);
-    if context.engine.image(&image).await?.is_some() {
-        context.engine.remove_image(&image).await?;
+pub async fn forget(context: &Arc<Context>, image: &str) -> Result<()> {
+    // (To look costs less than to change something, and as a rule nothing is there.)
+    if context.engine.image(image).await?.is_some() {
+        context.engine.remove_image(image).await?;
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ use twostage_model::package::PackageId;
 use twostage_model::{Lock, Project, Result, Sha256, Sink, SnapshotId};
 
 /// Who installs and builds packages, whatever user the base's containers run as.
-pub(crate) const ROOT: &str = "0:0";
+pub const ROOT: &str = "0:0";
 
 /// A package that the repository holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -556,5 +556,12 @@ pub fn near_miss<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> O
         .map(|(_, candidate)| format!("write `{candidate}`"))
 }
 
+/// That the project file has no component, or image, of a name that somebody asked for; the hint has one near it, or all.
+pub fn no_such<'a>(file: &str, kind: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Error {
+    let names: Vec<&str> = names.collect();
+    let hint = near_miss(name, names.iter().copied()).unwrap_or_else(|| format!("its {kind}s are: {}", names.join(", ")));
+    Error::new(Class::Usage, format!("{file} names no {kind} {name}")).hint(hint)
+}
+
 #[cfg(test)]
 mod tests;

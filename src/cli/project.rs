@@ -30,14 +30,15 @@ pub struct Update {
     pub engine: EngineArgs,
 }
 
+/// How components are built.
 #[derive(Args)]
-pub struct Repo {
+pub struct BuildOptions {
     /// Fail instead of changing twostage.lock
     #[arg(long)]
     pub locked: bool,
     /// How many components to build at the same time
     #[arg(short, long, value_name = "N")]
-    pub jobs: Option<usize>,
+    jobs: Option<usize>,
     /// Keep the container of a build that fails: `twostage shell COMPONENT` enters it
     #[arg(long)]
     pub keep_failed: bool,
@@ -45,23 +46,32 @@ pub struct Repo {
     pub engine: EngineArgs,
 }
 
+impl BuildOptions {
+    /// How many components are built at the same time.
+    pub fn jobs(&self) -> usize {
+        self.jobs.unwrap_or_else(cores)
+    }
+}
+
+/// How many builds this machine has cores for.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[derive(Args)]
+pub struct Repo {
+    #[command(flatten)]
+    pub building: BuildOptions,
+}
+
 #[derive(Args)]
 #[command(after_help = "What is built is in the repository, and in no channel: the next `repo` publishes it without building it again.")]
-pub struct Build {
+pub struct BuildOnly {
     /// The components; what they need is built, too
     #[arg(value_name = "COMPONENT", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub components: Vec<String>,
-    /// Fail instead of changing twostage.lock
-    #[arg(long)]
-    pub locked: bool,
-    /// How many components to build at the same time
-    #[arg(short, long, value_name = "N")]
-    pub jobs: Option<usize>,
-    /// Keep the container of a build that fails: `twostage shell COMPONENT` enters it
-    #[arg(long)]
-    pub keep_failed: bool,
     #[command(flatten)]
-    pub engine: EngineArgs,
+    pub building: BuildOptions,
 }
 
 #[derive(Args)]

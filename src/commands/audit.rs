@@ -24,7 +24,7 @@ pub async fn run(arguments: &Audit, project: &ProjectArgs, output: &Output) -> R
         let session = Session::open_shared(project, output)?;
         known.leaks = leaks::of(&session, name)?;
         if let Some(image) = name.and_then(|name| session.project.images.get(name)) {
-            known.own = own_names(&session, &image.name.value)?;
+            known.own = own_names(&session.read_lock()?, &image.name.value);
             known.unlinked.clone_from(&image.unlinked);
         }
     }

@@ -3,7 +3,6 @@
 pub mod audit;
 pub mod build;
 pub mod channel;
-pub mod check;
 pub mod compile;
 pub mod completions;
 pub mod diff;

@@ -4,7 +4,7 @@ use crate::cli::{ProjectArgs, Repo};
 use crate::commands::channel::word;
 use crate::commands::publish;
 use crate::output::Output;
-use crate::session::{Session, WorkOptions, stored};
+use crate::session::{Session, stored};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use twostage_builder::closure::{Freshness, Question, closure};
@@ -27,9 +27,8 @@ const CONFIG_DATE: i64 = 315_532_800;
 
 pub async fn run(arguments: &Repo, project: &ProjectArgs, output: &Output) -> Result<()> {
     let session = Session::open(project, output)?;
-    let context = session.context(&arguments.engine, WorkOptions { lock: !arguments.locked, keep_failed: arguments.keep_failed }).await?;
-    let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let result = session.locking(&context, work(&session, &context, jobs, output)).await;
+    let context = session.building(&arguments.building).await?;
+    let result = session.locking(&context, work(&session, &context, arguments.building.jobs(), output)).await;
     context.engine.settle().await;
     result
 }

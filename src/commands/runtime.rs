@@ -1,8 +1,8 @@
 //! `twostage runtime`: snapshot → Dockerfile → one RUN → image → audit → tag.
 
+use crate::check::check;
 use crate::cli::{ProjectArgs, Runtime};
 use crate::commands::audit::audit_engine_image;
-use crate::commands::check::check;
 use crate::commands::repo::{REPLACING, asked, check_forbidden, closure_name, config_name, not_published, own_packages};
 use crate::layout::Layout;
 use crate::leaks;
@@ -21,9 +21,9 @@ use twostage_image::path::shown;
 use twostage_image::{Known, Want, read_archive};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
-use twostage_model::project::{RuntimeImage, Until};
+use twostage_model::project::{RuntimeImage, Until, no_such};
 use twostage_model::shown::size;
-use twostage_model::{Class, Error, Result, Sha256, SnapshotId};
+use twostage_model::{Class, Error, Lock, Result, Sha256, SnapshotId};
 use twostage_reposerver::Channel;
 use twostage_runtime_templates as templates;
 
@@ -80,11 +80,8 @@ fn chosen<'a>(session: &'a Session, names: &[String]) -> Result<Vec<&'a RuntimeI
     let named: Vec<&RuntimeImage> = names
         .iter()
         .map(|name| {
-            images.get(name).ok_or_else(|| {
-                let hint = twostage_model::project::near_miss(name, images.keys().map(String::as_str));
-                Error::new(Class::Usage, format!("{} names no image {name}", session.project.file))
-                    .hint(hint.unwrap_or_else(|| format!("its images are: {}", images.keys().cloned().collect::<Vec<_>>().join(", "))))
-            })
+            let names = || images.keys().map(String::as_str);
+            images.get(name).ok_or_else(|| no_such(&session.project.file, "image", name, names()))
         })
         .collect::<Result<_>>()?;
     // An image is made after those that it is above.
@@ -396,10 +393,9 @@ async fn compare(context: &Arc<Context>, name: &str, first: &str, second: &str) 
 }
 
 /// The names of the project's packages that an image installs.
-pub fn own_names(session: &Session, image: &str) -> Result<BTreeSet<String>> {
-    let lock = session.read_lock()?;
+pub fn own_names(lock: &Lock, image: &str) -> BTreeSet<String> {
     let own = lock.closures.get(&closure_name(image)).map(|closure| closure.own.clone()).unwrap_or_default();
-    Ok(own.into_iter().chain([config_name(image)]).collect())
+    own.into_iter().chain([config_name(image)]).collect()
 }
 
 /// Audits a built image and runs its check. Gives the bytes above the base.
@@ -408,7 +404,7 @@ async fn examine(session: &Session, context: &Arc<Context>, image: &RuntimeImage
     context.events.started(name, "auditing");
     // What the project file itself puts into the config is no residue.
     let (env, labels) = (image.env.keys().cloned().collect(), image.labels.keys().cloned().collect());
-    let own = own_names(session, name)?;
+    let own = own_names(&context.lock(), name);
     let known = Known { env, labels, leaks: leaks::of(session, Some(name))?, own, unlinked: image.unlinked.clone() };
     let report = audit_engine_image(&context.engine, id, twostage_image::Base::Label, known).await?;
     if !report.is_clean() {

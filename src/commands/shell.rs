@@ -32,28 +32,31 @@ async fn enter(session: &Session, context: &std::sync::Arc<twostage_builder::Con
         return Err(Error::new(Class::Usage, "a shell in a terminal is for the engine that needs no daemon")
             .hint(format!("use --engine embedded, or name a command: `twostage shell {name} COMMAND`")));
     }
-    let image = entered::image(context, name);
-    let kept = engine.image(&image).await?.is_some();
-    let is_kept = kept && !arguments.anew;
-    if is_kept {
+    let failed = entered::failed(context, name);
+    let prepared = if engine.image(&failed).await?.is_some() && !arguments.anew {
         context.events.note(name, "this is where its build failed; the next one that succeeds removes it".to_string());
+        None
     } else {
-        let needs = with_needs(session, context, &component.name.value).await?;
-        twostage_builder::component::prepare(context, component, &needs).await?;
+        let preparing = async {
+            let needs = with_needs(session, context, component).await?;
+            twostage_builder::component::prepare(context, component, &needs).await
+        };
+        let image = session.locking(context, preparing).await?;
         context.events.note(name, "this is all that its build begins with".to_string());
-    }
+        Some(image)
+    };
     context.events.note(name, format!("what is changed here is lost; the build goes on with: {}", entered::resume(session.project.format)));
     let terminal = Terminal::open(command.is_empty() || !at_a_terminal, command.is_empty() && at_a_terminal)?;
     let cmd = entered::command(command);
     let request = twostage_engine::Run {
-        user: Some("0:0"),
+        user: Some(twostage_builder::ROOT),
         hostname: Some("builder"),
         network: Network::from(arguments.network),
-        ..twostage_engine::Run::new(&image, &cmd)
+        ..twostage_engine::Run::new(prepared.as_ref().unwrap_or(&failed), &cmd)
     };
     let ended = pass_through(engine, request, terminal, "name a program that its builder image has", output).await;
-    if !is_kept {
-        entered::forget(context, name).await?;
+    if let Some(image) = &prepared {
+        entered::forget(context, image).await?;
     }
     ended
 }

@@ -18,10 +18,6 @@ fn break_build(project: &Project, family: Family) {
     }
 }
 
-fn mend_build(project: &Project, family: Family, text: &str) {
-    project.write(if family == Family::Deb { "entered/debian/rules" } else { "entered/entered.spec" }, text);
-}
-
 fn entering(on: On, family: Family, test: &str) {
     let project = Project::quick_on(on, family, test, "entered");
     project.edit("twostage.toml", |text| text.replace("source = \"entered\"\n", "source = \"entered\"\nenv = { TEAM = \"one team\" }\n"));
@@ -29,6 +25,9 @@ fn entering(on: On, family: Family, test: &str) {
     let whole = project.read(file);
     let shell = |words: &[&str]| project.run(&[&["shell", "entered"], words].concat());
 
+    if (on, family) == (On::Docker, Family::Deb) {
+        shell_is_asked_once(&project);
+    }
     // Before a build there is all that it begins with, and its variables.
     let begins = shell(&["sh", "-c", "echo $TEAM; pwd; ls /build; exit 3"]).fails_with(3);
     assert!(begins.out.starts_with("one team\n/build/"), "{}", begins.out);
@@ -47,10 +46,11 @@ fn entering(on: On, family: Family, test: &str) {
     assert!(said.starts_with("one team "), "{said}");
     shell(&["test", "!", "-e", "half"]).fails_with(1);
     project.run(&["shell", "--anew", "entered", "test", "!", "-e", "half"]).ok().says("this is all that its build begins with");
+    shell(&["cat", "half"]).ok().says("this is where its build failed");
 
     // A build that succeeds takes it away. It is in no channel before `repo`, which builds nothing then.
     project.run(&["build", "--keep-failed", "entered"]).fails_with(BUILD);
-    mend_build(&project, family, &whole);
+    project.write(file, &whole);
     let before = project.snapshot();
     let built = project.run(&["build", "entered"]).ok().out;
     assert!(built.contains("entered  entered 1.0"), "{built}");
@@ -58,6 +58,19 @@ fn entering(on: On, family: Family, test: &str) {
     shell(&["true"]).ok().says("this is all that its build begins with");
     assert_eq!(Project::outcomes(&project.run(&["--json", "repo"]).ok())["entered"], "unchanged");
     project.run(&["shell", "entred"]).fails_with(2).says("names no component entred").says("entered");
+}
+
+/// What a container needs that is prepared is locked, as by a build.
+fn shell_is_asked_once(project: &Project) {
+    uses(Used::Apt);
+    let closure = |lock: &str| lock.split("\n[[closure]]\n").any(|closure| closure.starts_with("of = \"build:entered\""));
+    project.edit("twostage.lock", |lock| {
+        let parts = lock.split("\n[[closure]]\n").filter(|part| !part.starts_with("of = \"build:entered\""));
+        parts.collect::<Vec<_>>().join("\n[[closure]]\n")
+    });
+    assert!(!closure(&project.read("twostage.lock")));
+    project.run(&["shell", "entered", "true"]).ok().says("entered: asking apt for what it needs");
+    assert!(closure(&project.read("twostage.lock")), "the answer is in the lock");
 }
 
 #[test]

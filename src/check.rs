@@ -72,12 +72,10 @@ async fn server(context: &Arc<Context>, image: &RuntimeImage, id: &str, until: &
             context.events.note(name, format!("check: {address} answered after {:.1} s{end}", after.as_secs_f64()));
             Ok(())
         }
-        Tried::Ended(status) => {
-            Err(failed(format!("ended (exit status {status}) before {address} answered")).because(said(&last, "it wrote nothing")))
-        }
+        Tried::Ended(status) => Err(failed(format!("ended (exit status {status}) before {address} answered")).because(said(&last))),
         Tried::Silent(why) => {
             let error = failed(format!("did not answer at {address} within {}", seconds(until.timeout)));
-            Err(error.because(format!("{}\nlast try: {why}", said(&last, "it wrote nothing"))))
+            Err(error.because(format!("{}\nlast try: {why}", said(&last))))
         }
     }
 }
@@ -87,8 +85,9 @@ fn failure(name: &str, command: &[String], why: &str) -> Error {
     Error::new(Class::Verdict, format!("{name}: its check `{}` {why}; nothing is tagged", command.join(" "))).hint(hint)
 }
 
-fn said(last: &LastLines, nothing: &str) -> String {
-    Some(last.text(SHOWN)).filter(|text| !text.trim().is_empty()).unwrap_or_else(|| nothing.to_string())
+/// The last lines that it wrote.
+fn said(last: &LastLines) -> String {
+    Some(last.text(SHOWN)).filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "it wrote nothing".to_string())
 }
 
 fn seconds(time: Duration) -> String {
