@@ -12,7 +12,8 @@ pub use images::{Audit, Compile, Diff, Flatten, Images, ImportImage, Load, Plan,
 pub use life::{Fsck, Gc, Pin, Unpin, Withdraw};
 pub use packages::{List, Promote, Remove, Rollback, Search, Show, Why};
 pub use project::{
-    BuildOnly, BuildOptions, Channel, Export, Import, ImportFrom, Init, Lock, Outdated, Publish, Repo, Runtime, Serve, Shell, Update, cores,
+    BuildOnly, BuildOptions, Channel, Export, Import, ImportFrom, Init, Lock, Outdated, Publish, Repo, Runtime, Serve, Shell, ShowRecipe,
+    Update, cores,
 };
 pub use run::{Run, Volume};
 
@@ -91,6 +92,8 @@ pub enum Command {
     Repo(Repo),
     /// Build some components and what they need, without publishing
     Build(BuildOnly),
+    /// Show what a recipe found in a component's tree, and where the files of its last build went
+    Recipe(ShowRecipe),
     /// Enter the container in which a component is built, or in which its build failed
     Shell(Shell),
     /// Add packages that someone else built to the channel

@@ -54,6 +54,7 @@ async fn run(cli: Cli, output: &Output) -> twostage_model::Result<ExitCode> {
         Command::Update(arguments) => commands::update::run(&arguments, project, output).await,
         Command::Repo(arguments) => commands::repo::run(&arguments, project, output).await,
         Command::Build(arguments) => commands::build::run(&arguments, project, output).await,
+        Command::Recipe(arguments) => commands::recipe::run(&arguments, project, output),
         Command::Shell(arguments) => commands::shell::run(&arguments, project, output).await.map(|ended| status = ended),
         Command::Publish(arguments) => commands::publish::run(&arguments, project, output),
         Command::Channel(arguments) => commands::channel::run(&arguments, project, output),

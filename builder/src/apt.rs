@@ -17,6 +17,9 @@ pub(crate) fn bare_name(clause: &str) -> &str {
 /// How a line of `closure.sh` begins that has the digest of a package which was not downloaded.
 pub(crate) const KNOWN: &str = "twostage: known ";
 
+/// How a line begins that names what is asked for and no package of the distribution has.
+const MISSING: &str = "twostage: missing ";
+
 /// What `apt-get --simulate` says: `Inst name [old] (version origin[, origin] [arch])`.
 #[derive(Debug, Default)]
 pub(crate) struct Simulation {
@@ -31,6 +34,8 @@ pub(crate) struct Simulation {
     downgraded: Vec<(String, String, String)>,
     /// `greet : Depends: libgreet1 (>= 2)`.
     unmet: Vec<String>,
+    /// What no package has: `pc glib-2.0`.
+    missing: Vec<String>,
     /// Packages that belong to the answer and were not downloaded, as the repository has them.
     pub(crate) known: BTreeSet<Sha256>,
 }
@@ -60,12 +65,20 @@ impl Simulation {
                     self.unmet.push(line.trim().to_string());
                 }
             }
+            line if line.starts_with(MISSING) => self.missing.push(line[MISSING.len()..].to_string()),
             line => self.known.extend(line.strip_prefix(KNOWN).and_then(|digest| digest.parse::<Sha256>().ok())),
         }
     }
 
     /// Why apt gave up, where we know more than it says, and what to do.
     pub(crate) fn explain(&self, of: &str, own: &[Stored]) -> Option<(String, String)> {
+        if let Some((kind, name)) = self.missing.first().and_then(|missing| missing.split_once(' ')) {
+            let what = format!("{of}: no package of the distribution has what {kind}:{name} asks for");
+            return Some((
+                what,
+                "if a component makes it, is that component in `needs`? Else the distribution has it by another name".into(),
+            ));
+        }
         if let Some((name, providers)) = &self.provided {
             let what = format!("{of}: {name} is a virtual package; these provide it: {}", providers.join(", "));
             return Some((what, "name the one that is meant".into()));

@@ -29,6 +29,8 @@ pub enum Question {
         control: String,
         /// Debian's build profiles, which leave some of them out.
         profiles: Vec<String>,
+        /// What is asked for by the files that packages have, one a line: `required pc glib-2.0`, `wanted cmd bison`.
+        by_file: Vec<String>,
     },
     /// Packages to install.
     Install {
@@ -106,6 +108,8 @@ async fn closure_now(
 
 /// Where the script of a closure finds the build profiles.
 const PROFILES: &str = "var/cache/twostage/profiles";
+/// And what is asked for by files.
+const BY_FILE: &str = "var/cache/twostage/by-file";
 
 /// `greet` of `build:greet`.
 fn subject(of: &str) -> &str {
@@ -137,8 +141,11 @@ async fn solve(
         add_file(&mut input, file, 0o644, 0, lines.as_bytes())?;
     }
     let arguments: Vec<String> = match question {
-        Question::Build { control, profiles } => {
+        Question::Build { control, profiles, by_file } => {
             add_file(&mut input, tools.question_file, 0o644, 0, control.as_bytes())?;
+            if !by_file.is_empty() {
+                add_file(&mut input, BY_FILE, 0o644, 0, by_file.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())?;
+            }
             if !profiles.is_empty() {
                 add_file(&mut input, PROFILES, 0o644, 0, profiles.join(" ").as_bytes())?;
             }

@@ -10,13 +10,14 @@ use crate::patches::{self, CONTROL, Patch};
 use crate::record::{Record, Records};
 use crate::source::{Packing, Tree, add_file, file_date, folder_of, packed, packing};
 use crate::tools::{self, Tools, exact_locked};
-use crate::{Context, ROOT, Stored, entered, rebuilt};
+use crate::{Context, ROOT, Stored, entered, generated, rebuilt};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument as _;
+use twostage_beneath::Folder;
 use twostage_engine::{Build, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
@@ -24,7 +25,8 @@ use twostage_model::lock::{Closure, LockedPackage, LockedSource};
 use twostage_model::names::COLLECTED;
 use twostage_model::project::{Component, Recipe, Source};
 use twostage_model::shown::count;
-use twostage_model::{Class, Error, Format, Hasher, Result, Sha256};
+use twostage_model::{Class, Error, Format, Hasher, Project, Result, Sha256};
+use twostage_recipe::Detected;
 
 /// Counts up when the way we build changes so that old results no longer stand for new ones.
 const RECIPE: &str = "2";
@@ -48,23 +50,46 @@ struct Inputs {
     tree: Option<Tree>,
     locked_source: Option<LockedSource>,
     patches: Vec<Patch>,
-    /// `debian/control`, the `.dsc` or the spec file, for native builds, as the patches leave it.
-    control: Option<String>,
+    /// What its build asks for; none for one by a Dockerfile.
+    asks: Option<Asks>,
     closure: Option<Closure>,
     key: Sha256,
 }
 
+/// What says what a build needs.
+enum Asks {
+    /// `debian/control`, the `.dsc` or the spec file, as the patches leave it.
+    Packaging(String),
+    /// The build system.
+    Recipe(Detected),
+}
+
 /// One build of a component: all that decides it.
 #[derive(Clone, Copy)]
-struct ComponentBuild<'a> {
-    context: &'a Arc<Context>,
-    component: &'a Component,
+pub(crate) struct ComponentBuild<'a> {
+    pub(crate) context: &'a Arc<Context>,
+    pub(crate) component: &'a Component,
     /// The packages of all components that it needs.
-    needs: &'a [Stored],
+    pub(crate) needs: &'a [Stored],
     base: &'a BaseImage,
     inputs: &'a Inputs,
     /// Of what it makes.
-    date: i64,
+    pub(crate) date: i64,
+}
+
+impl ComponentBuild<'_> {
+    /// Its tree, what its build system says, and what it needs: of a build by a recipe.
+    pub(crate) fn generated(&self) -> Result<(&Tree, &Detected, &Closure)> {
+        match (&self.inputs.tree, &self.inputs.asks, &self.inputs.closure) {
+            (Some(tree), Some(Asks::Recipe(detected)), Some(closure)) => Ok((tree, detected, closure)),
+            _ => Err(Error::new(Class::Build, format!("{}: its tree is unknown", self.component.name.value))),
+        }
+    }
+
+    /// Its patches, and the key of all that it is made from.
+    pub(crate) fn patches_and_key(&self) -> (&[Patch], &Sha256) {
+        (&self.inputs.patches, &self.inputs.key)
+    }
 }
 
 /// Builds a component if its inputs are new. `needs` are the packages of all components that it
@@ -102,6 +127,7 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     let build = ComponentBuild { context, component, needs, base: &base, inputs: &inputs, date };
     let collected = match &component.recipe {
         Recipe::Native => build_native(build, folder.path(), &mut log).await?,
+        Recipe::Generated(recipe) => generated::build(build, recipe, folder.path(), &mut log).await?,
         Recipe::Dockerfile { dockerfile, packages } => build_dockerfile(build, dockerfile, packages, folder.path(), &mut log).await?,
     };
     if collected.packages.is_empty() {
@@ -148,10 +174,12 @@ fn dates(context: &Context, component: &Component, inputs: &Inputs, before: Opti
 pub async fn prepare(context: &Arc<Context>, component: &Component, needs: &[Stored]) -> Result<String> {
     let name = component.name.value.as_str();
     if component.recipe != Recipe::Native {
-        return Err(context
-            .project
-            .error_at(component.name.line, format!("component `{name}` is built by its own Dockerfile"))
-            .hint("`twostage compile` builds one, and so does the engine"));
+        let (how, hint) = match component.recipe {
+            Recipe::Generated(_) => ("a recipe", "`twostage build` with --keep-failed keeps the container in which its build fails"),
+            _ => ("its own Dockerfile", "`twostage compile` builds one, and so does the engine"),
+        };
+        let what = format!("component `{name}` is built by {how}, and has no build to begin");
+        return Err(context.project.error_at(component.name.line, what).hint(hint));
     }
     let base = ensure(context, &context.project.base.value, false).await?;
     let inputs = read_inputs(context, component, needs, &base).await?;
@@ -186,10 +214,10 @@ async fn lock_now(context: &Arc<Context>, component: &Component, needs: &[Stored
     if let Source::Distribution { name: source, version } = &component.source.value {
         closure::locked_source(context, name, &base, source, version.as_deref(), freshness).await?;
     }
-    if component.recipe == Recipe::Native {
-        let (_, _, control) = read_source(context, component, &base, &read_patches(context, component)?).await?;
-        if let Some(control) = control {
-            let closure = build_closure(context, component, &base, &control, needs, freshness).await?;
+    if !matches!(component.recipe, Recipe::Dockerfile { .. }) {
+        let (_, _, asks) = read_source(context, component, &base, &read_patches(&context.files, &context.project, component)?).await?;
+        if let Some(asks) = asks {
+            let closure = build_closure(context, component, &base, &asks, needs, freshness).await?;
             makers.check(&context.project, component, &closure)?;
         }
     }
@@ -200,19 +228,24 @@ async fn build_closure(
     context: &Arc<Context>,
     component: &Component,
     base: &BaseImage,
-    control: &str,
+    asks: &Asks,
     needs: &[Stored],
     freshness: Freshness,
 ) -> Result<Closure> {
     let (format, name) = (context.project.format, &component.name.value);
+    let (control, by_file) = match asks {
+        Asks::Packaging(control) => (control.clone(), Vec::new()),
+        Asks::Recipe(detected) => generated::question(context, name, detected, needs)?,
+    };
     let (mut roots, question) =
-        tools::build_question(format, control).or_fail(Class::Project, || format!("{name}: what its build needs cannot be read"))?;
+        tools::build_question(format, &control).or_fail(Class::Project, || format!("{name}: what its build needs cannot be read"))?;
+    roots.extend(by_file.iter().cloned());
     let profiles = component.build.profiles.clone();
     if !profiles.is_empty() {
         roots.push(format!("profiles {}", profiles.join(" ")));
     }
     let asked = tools::external(format, &roots, needs);
-    let question = Question::Build { control: question, profiles };
+    let question = Question::Build { control: question, profiles, by_file };
     closure(context, &format!("build:{name}"), base, &question, asked, needs, freshness).await
 }
 
@@ -221,7 +254,7 @@ async fn read_source(
     component: &Component,
     base: &BaseImage,
     patches: &[Patch],
-) -> Result<(Option<Tree>, Option<LockedSource>, Option<String>)> {
+) -> Result<(Option<Tree>, Option<LockedSource>, Option<Asks>)> {
     let name = component.name.value.as_str();
     if let Source::Distribution { name: source, version } = &component.source.value {
         let locked = closure::locked_source(context, name, base, source, version.as_deref(), Freshness::Keep).await?;
@@ -238,7 +271,7 @@ async fn read_source(
             Format::Deb => tools::source_control(Format::Deb, &described)?,
             Format::Rpm => tools::patched_needs(tools::source_control(Format::Rpm, &described)?, patches),
         };
-        return Ok((None, Some(locked), Some(control)));
+        return Ok((None, Some(locked), Some(Asks::Packaging(control))));
     }
     let (fetching, source) = (context.clone(), component.source.value.clone());
     let subject = name.to_string();
@@ -248,7 +281,7 @@ async fn read_source(
         Tree::read(root, made)
     })
     .await?;
-    let control = match component.recipe {
+    let asks = match &component.recipe {
         Recipe::Native => {
             let (path, what) = match context.project.format {
                 Format::Deb => (Ok("debian/control"), "no debian/control"),
@@ -257,29 +290,36 @@ async fn read_source(
             let read = path.and_then(|path| Ok((path.to_string(), tree.text(path)?)));
             let (path, text) = read.map_err(|cause| {
                 let error = context.project.error_at(component.source.line, format!("component `{name}` has {what}"));
-                error.because(cause).hint("add it to its source, or say how it is built with `dockerfile` and `packages`")
+                error.because(cause).hint(match context.project.format {
+                    Format::Deb => "write recipe = \"auto\" and it is made of what the build system says; or add it; or use `dockerfile` and `packages`",
+                    Format::Rpm => "add it to its source, or say how it is built with `dockerfile` and `packages`",
+                })
             })?;
-            Some(patches::applied(patches, &path, text)?)
+            Some(Asks::Packaging(patches::applied(patches, &path, text)?))
+        }
+        Recipe::Generated(recipe) => {
+            let detected = generated::detected(name, &tree, patches, recipe);
+            Some(Asks::Recipe(detected.map_err(|cause| context.project.refused(recipe.line, &cause))?))
         }
         Recipe::Dockerfile { .. } => None,
     };
-    Ok((Some(tree), None, control))
+    Ok((Some(tree), None, asks))
 }
 
-pub(crate) fn read_patches(context: &Context, component: &Component) -> Result<Vec<Patch>> {
+pub(crate) fn read_patches(files: &Folder, project: &Project, component: &Component) -> Result<Vec<Patch>> {
     let mut patches = Vec::new();
     for patch in &component.patches {
-        let content = context.files.read(&patch.value, MAX_PATCH).map_err(|cause| context.project.refused(patch.line, &cause))?;
+        let content = files.read(&patch.value, MAX_PATCH).map_err(|cause| project.refused(patch.line, &cause))?;
         patches.push(Patch::new(patch_name(patches.len(), &patch.value), patch.value.clone(), content));
     }
     Ok(patches)
 }
 
 async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Stored], base: &BaseImage) -> Result<Inputs> {
-    let patches = read_patches(context, component)?;
-    let (tree, locked_source, control) = read_source(context, component, base, &patches).await?;
-    let closure = match &control {
-        Some(control) => Some(build_closure(context, component, base, control, needs, Freshness::Keep).await?),
+    let patches = read_patches(&context.files, &context.project, component)?;
+    let (tree, locked_source, asks) = read_source(context, component, base, &patches).await?;
+    let closure = match &asks {
+        Some(asks) => Some(build_closure(context, component, base, asks, needs, Freshness::Keep).await?),
         None => None,
     };
 
@@ -292,6 +332,7 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
     field("architecture", context.engine.architecture().as_bytes());
     match &component.recipe {
         Recipe::Native => field("how", b"native"),
+        Recipe::Generated(recipe) => generated::key(recipe, &mut field),
         Recipe::Dockerfile { dockerfile, packages } => {
             field("dockerfile", dockerfile.as_bytes());
             field("packages", packages.as_bytes());
@@ -331,7 +372,7 @@ async fn read_inputs(context: &Arc<Context>, component: &Component, needs: &[Sto
     for digest in needed {
         field("needs", digest.as_bytes());
     }
-    Ok(Inputs { tree, locked_source, patches, control, closure, key: hasher.finish() })
+    Ok(Inputs { tree, locked_source, patches, asks, closure, key: hasher.finish() })
 }
 
 /// What a patch is called in the builder container, where its name gets into a line of a series file and of a spec file.
@@ -425,7 +466,7 @@ async fn builder_image(context: &Arc<Context>, name: &str, base: &BaseImage, pac
 }
 
 /// Runs a container whose output goes to the component's log.
-async fn run_logged(
+pub(crate) async fn run_logged(
     context: &Arc<Context>,
     name: &str,
     image: &str,
@@ -467,13 +508,10 @@ async fn build_native(build: ComponentBuild<'_>, folder: &Path, log: &mut Log) -
 
 /// Runs the build in its container, or only what comes before it.
 async fn run_native(build: ComponentBuild<'_>, only_prepare: bool, log: &mut Log) -> Result<twostage_engine::Container> {
-    let ComponentBuild { context, component, needs, base, inputs, date } = build;
+    let ComponentBuild { context, component, inputs, date, .. } = build;
     let name = component.name.value.as_str();
-    let closure = inputs.closure.as_ref().filter(|_| inputs.control.is_some());
-    let closure = closure.ok_or_else(|| Error::new(Class::Build, format!("{name}: its build dependencies are unknown")))?;
-    let in_image = independent(context.packages.as_ref(), context.project.format, &closure.packages, needs)?;
-    let image = builder_image(context, name, base, &in_image, log).await?;
-
+    let closure = inputs.closure.as_ref().ok_or_else(|| Error::new(Class::Build, format!("{name}: its build dependencies are unknown")))?;
+    let image = image_of(build, closure, log).await?;
     log.begin(Phase::Unpack);
     context.events.started(name, if only_prepare { "preparing its build" } else { "building" });
     let tools = Tools::of(context.project.format);
@@ -504,12 +542,37 @@ async fn run_native(build: ComponentBuild<'_>, only_prepare: bool, log: &mut Log
             }
         }
     }
-    if !needs.is_empty() {
-        let members: Vec<Sha256> =
-            needs.iter().map(|package| package.sha256).chain(closure.packages.iter().map(|package| package.sha256)).collect();
-        closure::offer(context, &mut input, &members)?;
-        add_file(&mut input, "build/needs", 0o644, 0, b"")?;
+    offer_needs(build, closure, &mut input)?;
+    let mut env = environment(build);
+    if only_prepare {
+        env.push(("ONLY_PREPARE".to_string(), "1".to_string()));
     }
+    let cmd = tools.command(tools.native, []);
+    run_logged(context, name, &image, &cmd, &env, input, log).await
+}
+
+/// The builder image of a component's build.
+pub(crate) async fn image_of(build: ComponentBuild<'_>, closure: &Closure, log: &mut Log) -> Result<String> {
+    let ComponentBuild { context, component, needs, base, .. } = build;
+    let in_image = independent(context.packages.as_ref(), context.project.format, &closure.packages, needs)?;
+    builder_image(context, &component.name.value, base, &in_image, log).await
+}
+
+/// Packs the way to what is installed with the build: the project's own packages, and what needs those.
+pub(crate) fn offer_needs(build: ComponentBuild<'_>, closure: &Closure, input: &mut Packing) -> Result<()> {
+    if build.needs.is_empty() {
+        return Ok(());
+    }
+    let needs = build.needs.iter().map(|package| package.sha256);
+    let members: Vec<Sha256> = needs.chain(closure.packages.iter().map(|package| package.sha256)).collect();
+    closure::offer(build.context, input, &members)?;
+    add_file(input, "build/needs", 0o644, 0, b"")
+}
+
+/// The variables of a build's script.
+pub(crate) fn environment(build: ComponentBuild<'_>) -> Vec<(String, String)> {
+    let ComponentBuild { context, component, inputs, date, .. } = build;
+    let tools = Tools::of(context.project.format);
     let settings = &component.build;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = settings.parallel.map_or_else(|| cores.to_string(), |jobs| jobs.to_string());
@@ -532,11 +595,7 @@ async fn run_native(build: ComponentBuild<'_>, only_prepare: bool, log: &mut Log
     if !settings.profiles.is_empty() {
         env.push(("DEB_BUILD_PROFILES".to_string(), settings.profiles.join(" ")));
     }
-    if only_prepare {
-        env.push(("ONLY_PREPARE".to_string(), "1".to_string()));
-    }
-    let cmd = tools.command(tools.native, []);
-    run_logged(context, name, &image, &cmd, &env, input, log).await
+    env
 }
 
 /// The Broadway way: the team's own builder Dockerfile, run as it is.

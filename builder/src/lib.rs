@@ -20,6 +20,7 @@ pub mod collect;
 pub mod component;
 mod dnf;
 pub mod entered;
+pub mod generated;
 mod git;
 pub mod graph;
 mod independent;

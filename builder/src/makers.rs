@@ -96,12 +96,12 @@ fn by_source(context: &Context, component: &Component) -> Result<Option<BTreeSet
         return Ok(None);
     }
     let format = context.project.format;
-    let patches = read_patches(context, component)?;
+    let patches = read_patches(&context.files, &context.project, component)?;
     let control = match (&component.source.value, format) {
         (Source::Distribution { name, version }, Format::Deb) => by_locked_source(context, component, name, version.as_deref(), &patches)?,
         // (Which packages a source rpm makes stands in no header of it.)
         (Source::Distribution { .. }, Format::Rpm) => None,
-        (source, _) => match folder_here(context, source)? {
+        (source, _) => match folder_here(&context.files, &context.state, source)? {
             None => None,
             Some(folder) => {
                 let path = match format {

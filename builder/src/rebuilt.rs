@@ -176,14 +176,13 @@ mod tests {
         }
     }
 
-    /// The words of `native.sh`, by what a base's os-release says.
+    /// The words of `version.sh`, by what a base's os-release says.
     #[test]
     fn the_mark_is_that_of_the_base() {
-        let (_, mark) = include_str!("../scripts/deb/native.sh").split_once("# mark:").expect("the script chooses a mark");
-        let (mark, _) = mark.split_once("\nsource=").expect("it goes on");
+        let mark = include_str!("../scripts/deb/version.sh");
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("os-release");
-        let script = format!("set -eu\n#{}\necho \"$mark\"\n", mark.replace("/etc/os-release", &file.to_string_lossy()));
+        let script = format!("set -eu\n{}\nversion_mark\n", mark.replace("/etc/os-release", &file.to_string_lossy()));
         for (os_release, expected) in [
             ("ID=debian\nVERSION_CODENAME=bookworm\n", "+bts"),
             ("ID=raspbian\nID_LIKE=debian\n", "+bts"),

@@ -28,6 +28,9 @@ pub struct Record {
     pub patched: i64,
 }
 
+/// The file that says where each file of a component went.
+const PLACES: &str = "places";
+
 /// The records of one component.
 #[derive(Debug)]
 pub struct Records {
@@ -72,6 +75,19 @@ impl Records {
             return Ok(());
         }
         self.write("current", text.as_bytes())
+    }
+
+    /// Keeps which package of the last build by a recipe has which file, and by what rule: `PACKAGE RULE /PATH` a line.
+    ///
+    /// # Errors
+    /// The disk says no.
+    pub fn put_places(&self, text: &str) -> Result<()> {
+        self.write(PLACES, text.as_bytes())
+    }
+
+    /// What [`Records::put_places`] kept; nothing where no recipe built it.
+    pub fn places(&self) -> Option<String> {
+        fs::read_to_string(self.folder.join(PLACES)).ok()
     }
 
     fn write(&self, name: &str, text: &[u8]) -> Result<()> {

@@ -27,14 +27,14 @@ const MAX_PATH: usize = 4096;
 
 /// One file, link or folder of a tree.
 #[derive(Debug)]
-struct Node {
-    path: String,
-    kind: NodeKind,
+pub(crate) struct Node {
+    pub(crate) path: String,
+    pub(crate) kind: NodeKind,
     mtime: i64,
 }
 
 #[derive(Debug)]
-enum NodeKind {
+pub(crate) enum NodeKind {
     Folder,
     File { executable: bool },
     Link { target: String },
@@ -79,6 +79,16 @@ impl Tree {
     /// There is no such file, or it is no text of at most 16 MiB.
     pub fn text(&self, path: &str) -> Result<String> {
         self.root.read_text(path, MAX_TEXT)
+    }
+
+    /// What is in it, by path; folders stand before what is in them.
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Opens a file of the tree.
+    pub(crate) fn open(&self, path: &str) -> Result<fs::File> {
+        self.root.file(path)
     }
 
     /// The one spec file at the top of the tree.
@@ -140,9 +150,19 @@ impl Tree {
     /// # Errors
     /// A file cannot be read.
     pub fn pack<W: std::io::Write>(&self, tar: &mut tar::Builder<W>, prefix: &str, date: i64) -> Result<()> {
+        self.pack_as(tar, date, |path| Some(format!("{prefix}/{path}")))
+    }
+
+    /// The same with a path of its own for each of them; one without a path is left out.
+    pub(crate) fn pack_as<W: std::io::Write>(
+        &self,
+        tar: &mut tar::Builder<W>,
+        date: i64,
+        place: impl Fn(&str) -> Option<String>,
+    ) -> Result<()> {
         let mut files = Opener::of(&self.root);
         for node in &self.nodes {
-            let path = format!("{prefix}/{}", node.path);
+            let Some(path) = place(&node.path) else { continue };
             let mut header = header(date);
             let result = match &node.kind {
                 NodeKind::Folder => {
@@ -323,15 +343,15 @@ pub fn folder_of(context: &Context, subject: &str, source: &Source) -> Result<Op
 ///
 /// # Errors
 /// It leads out of where it must be, or cannot be opened.
-pub(crate) fn folder_here(context: &Context, source: &Source) -> Result<Option<Folder>> {
+pub(crate) fn folder_here(files: &Folder, state: &Path, source: &Source) -> Result<Option<Folder>> {
     let name = match source {
-        Source::Folder(folder) => return context.files.folder(folder).map(Some),
+        Source::Folder(folder) => return files.folder(folder).map(Some),
         Source::Distribution { .. } => return Ok(None),
         Source::Tarball { sha256, .. } => sha256.to_string(),
         Source::Git { revision, .. } => format!("git-{revision}"),
     };
     let path = Path::new("sources").join(name);
-    let state = Folder::open(&context.state)?;
+    let state = Folder::open(state)?;
     if state.kind(&path)?.is_some() { state.folder(&path).map(Some) } else { Ok(None) }
 }
 

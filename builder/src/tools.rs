@@ -26,6 +26,8 @@ pub(crate) struct Tools {
     pub(crate) install: &'static str,
     pub(crate) names: &'static str,
     pub(crate) native: &'static str,
+    /// Builds and installs a tree that has no packaging, and packs what was installed; nothing where no recipe is known.
+    pub(crate) generated: Option<[&'static str; 2]>,
     pub(crate) upgrades: &'static str,
     /// Where the build dependencies go, and the words that ask for them.
     pub(crate) question_file: &'static str,
@@ -44,7 +46,15 @@ const DEB: Tools = Tools {
     fetch_source: include_str!("../scripts/deb/fetch-source.sh"),
     install: include_str!("../scripts/deb/install.sh"),
     names: include_str!("../scripts/deb/names.sh"),
-    native: concat!(include_str!("../scripts/environment.sh"), include_str!("../scripts/deb/native.sh")),
+    native: concat!(
+        include_str!("../scripts/environment.sh"),
+        include_str!("../scripts/deb/version.sh"),
+        include_str!("../scripts/deb/native.sh")
+    ),
+    generated: Some([
+        concat!(include_str!("../scripts/environment.sh"), include_str!("../scripts/deb/recipe-install.sh")),
+        concat!(include_str!("../scripts/deb/version.sh"), include_str!("../scripts/deb/recipe-pack.sh")),
+    ]),
     upgrades: include_str!("../scripts/deb/upgrades.sh"),
     question_file: "var/cache/twostage/control/debian/control",
     question: ["build-dep", "/var/cache/twostage/control"],
@@ -65,6 +75,7 @@ const RPM: Tools = Tools {
     install: include_str!("../scripts/rpm/install.sh"),
     names: include_str!("../scripts/rpm/names.sh"),
     native: concat!(include_str!("../scripts/environment.sh"), include_str!("../scripts/rpm/native.sh")),
+    generated: None,
     upgrades: include_str!("../scripts/rpm/upgrades.sh"),
     question_file: "var/cache/twostage/control/twostage.spec",
     question: ["build-dep", "/var/cache/twostage/control/twostage.spec"],

@@ -4,10 +4,12 @@
 //! what serde cannot (names, references, cycles). Every complaint names file, line and the edit
 //! that mends it.
 
+mod build_need;
 mod mirror;
 mod raw;
 mod release;
 
+pub use build_need::{BuildNeed, NeedKind};
 pub use mirror::Mirror;
 pub use release::Release;
 
@@ -153,6 +155,52 @@ pub enum Recipe {
         /// The folder in the built image that holds the packages.
         packages: String,
     },
+    /// The tree has no packaging: it is made of what its build system says and installs.
+    Generated(Generated),
+}
+
+/// How packaging is made for a tree that has none. All of it is part of the component's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generated {
+    /// Where `recipe` stands.
+    pub line: usize,
+    /// The build system; none means the one that the tree has.
+    pub system: Option<BuildSystem>,
+    /// The version, where the build system does not say it or is not to be asked.
+    pub version: Option<String>,
+    /// Options of the build system's configuration.
+    pub options: Vec<String>,
+    /// What the build needs besides what the build system asks for.
+    pub build: Vec<BuildNeed>,
+}
+
+/// What configures, builds and installs a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BuildSystem {
+    /// `meson.build`.
+    Meson,
+    /// `CMakeLists.txt`.
+    Cmake,
+    /// `configure`, or `configure.ac` that makes it.
+    Autotools,
+    /// A `Makefile` alone.
+    Make,
+}
+
+impl BuildSystem {
+    /// All of them, in the order in which a tree is asked.
+    pub const ALL: [BuildSystem; 4] = [BuildSystem::Meson, BuildSystem::Cmake, BuildSystem::Autotools, BuildSystem::Make];
+
+    /// Its word in a project file.
+    pub fn word(self) -> &'static str {
+        match self {
+            BuildSystem::Meson => "meson",
+            BuildSystem::Cmake => "cmake",
+            BuildSystem::Autotools => "autotools",
+            BuildSystem::Make => "make",
+        }
+    }
 }
 
 /// `[repository]`: where packages are kept and how they are served.
@@ -401,6 +449,7 @@ impl Project {
                 match &component.recipe {
                     // A spec file has any name: the build stage looks for it.
                     Recipe::Native if self.format == Format::Rpm => {}
+                    Recipe::Generated(_) => paths.push((at(component.source.line, folder), Expect::Folder)),
                     Recipe::Native => paths.push((at(component.source.line, &format!("{folder}/debian/control")), Expect::File)),
                     Recipe::Dockerfile { dockerfile, .. } => {
                         paths.push((at(component.source.line, &format!("{folder}/{dockerfile}")), Expect::File));
@@ -545,6 +594,13 @@ fn parts(path: &str) -> Vec<&str> {
 /// An error about one line of a file of the user's.
 pub fn error_at(file: &str, line: usize, what: impl std::fmt::Display) -> Error {
     Error::new(Class::Project, format!("{file}:{line}: {what}"))
+}
+
+/// Whether this is the version of a source, as its authors may write it and every packaging takes it: without epoch and
+/// revision (deb-version(7)).
+pub fn is_upstream_version(version: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".+~".contains(&byte);
+    version.len() <= 100 && version.bytes().next().is_some_and(|first| first.is_ascii_digit()) && version.bytes().all(plain)
 }
 
 /// `write `needs`` for the candidate nearest to `word`, if one is near enough to be meant.

@@ -75,6 +75,22 @@ pub struct BuildOnly {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "What is printed can be pasted into twostage.toml, and changed there. Behind it stand the packages of the last build, if\n\
+    there was one. Which need is fulfilled by which package of the distribution is in twostage.lock.\n\n  \
+    twostage recipe calc\n  \
+    twostage recipe calc --why /usr/lib/x86_64-linux-gnu/libcalc.so"
+)]
+pub struct ShowRecipe {
+    /// The component
+    #[arg(value_name = "COMPONENT", value_parser = NonEmptyStringValueParser::new())]
+    pub component: String,
+    /// Say which rule put this file of the last build into which package
+    #[arg(long, value_name = "PATH", value_parser = NonEmptyStringValueParser::new())]
+    pub why: Option<String>,
+}
+
+#[derive(Args)]
 #[command(override_usage = "twostage shell [OPTIONS] COMPONENT [COMMAND]...")]
 #[command(
     after_help = "It is the container in which a build with --keep-failed stopped, or, where none is kept, one with the source and\n\

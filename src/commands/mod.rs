@@ -26,6 +26,7 @@ pub mod promote;
 pub mod prune;
 pub mod publish;
 pub mod push;
+pub mod recipe;
 pub mod remove;
 pub mod repo;
 pub mod rm;

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Every command that opens a project. `{HOME}` is a folder that is the user's.
-const COMMANDS: [&[&str]; 37] = [
+const COMMANDS: [&[&str]; 38] = [
     &["channel"],
     &["repo"],
     &["runtime"],
@@ -39,6 +39,7 @@ const COMMANDS: [&[&str]; 37] = [
     &["show", "demo"],
     &["why", "demo"],
     &["build", "demo"],
+    &["recipe", "recipe"],
     &["shell", "demo", "true"],
     &["remove", "demo"],
     &["promote", "main", "testing"],

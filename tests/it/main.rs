@@ -25,6 +25,7 @@ mod errors;
 mod failures;
 mod faults;
 mod gc;
+mod generated;
 mod hello;
 mod hostile;
 mod images;

@@ -15,9 +15,18 @@ if [ -e "$T/profiles" ]; then
 fi
 asked=$1
 shift
+if [ -e "$T/by-file" ]; then
+    cat >> "$APT_CONFIG" << 'END'
+Acquire::IndexTargets::deb::Contents-deb {
+    MetaKey "$(COMPONENT)/Contents-$(ARCHITECTURE)"; flatMetaKey "Contents-$(ARCHITECTURE)";
+    ShortDescription "Contents-$(ARCHITECTURE)"; Description "$(RELEASE)/$(COMPONENT) $(ARCHITECTURE) Contents (deb)";
+};
+END
+fi
 apt-get update
 claims
 index
+if [ -e "$T/by-file" ]; then by_file; fi
 echo 'twostage: simulation begins'
 apt-get -o quiet=0 --simulate --allow-downgrades "$asked" -- "$@"
 echo 'twostage: simulation ends'

@@ -37,17 +37,10 @@ if [ "$SOURCE_DATE_EPOCH" -lt 315532800 ] || { [ -d /build/source ] && [ "$chang
     SOURCE_DATE_EPOCH=$changed
 fi
 export SOURCE_DATE_EPOCH
-# mark: letters sort before a plus. 1-2ubuntu0.1 and 1-2kali1 mend something, and are below 1-2+anything.
-base=$(. /etc/os-release 2> /dev/null && echo "${ID:-} / ${ID_LIKE:-} ") || base=
-case " $base" in
-*" ubuntu "*) mark=$VERSION_MARK_UBUNTU ;;
-" debian / "* | " raspbian / "* | " devuan / "* | " pureos / "*) mark=$VERSION_MARK ;;
-*) mark=$VERSION_MARK_DERIVED ;;
-esac
 source=$(dpkg-parsechangelog -S Source)
 version=$(dpkg-parsechangelog -S Version)
 {
-    echo "$source ($version$mark$(date --utc --date="@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$VERSION_KEY) $(dpkg-parsechangelog -S Distribution); urgency=medium"
+    echo "$source ($version$(version_mark)$(date --utc --date="@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$VERSION_KEY) $(dpkg-parsechangelog -S Distribution); urgency=medium"
     printf '\n  * Built by twostage from inputs %s.\n\n' "$BUILD_KEY"
     echo " -- twostage <builder@twostage.invalid>  $(date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")"
     echo

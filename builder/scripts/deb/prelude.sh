@@ -63,3 +63,59 @@ index() {
     paste -d ' ' - - - - - - - - - - - - - - - - - - - - - - - - < "$T/indexed" | sed 's/^/twostage: index /'
     echo "twostage: end of index $(wc -l < "$T/indexed")"
 }
+# by_file: finds the packages that have what $T/by-file asks for, "required pc glib-2.0" or "wanted cmd bison" a line, in
+# the distribution's lists of files, and adds them to the build dependencies in $T/control. What is required and is in no
+# package is an error.
+by_file() {
+    # Each need with the paths that would fulfil it, without the folder of the architecture.
+    awk '{
+        kind = $2; name = $3
+        if (kind == "pc") { print "usr/lib/pkgconfig/" name ".pc", NR; print "usr/share/pkgconfig/" name ".pc", NR }
+        if (kind == "cmd") { n = split("usr/bin/ usr/sbin/ bin/ sbin/", folder, " "); for (i = 1; i <= n; i++) print folder[i] name, NR }
+        if (kind == "header") print "usr/include/" name, NR
+        if (kind == "cmake") {
+            n = split("usr/lib/cmake/ usr/share/cmake/ usr/share/", folder, " ")
+            for (i = 1; i <= n; i++) { print folder[i] name "/" name "Config.cmake", NR; print folder[i] name "/" tolower(name) "-config.cmake", NR }
+            for (i = 1; i <= n; i++) print folder[i] tolower(name) "/" tolower(name) "-config.cmake", NR
+        }
+    }' "$T/by-file" > "$T/paths"
+    sed 's,^\([^ ]*/\)*\([^ /]*\) [0-9]*$,/\2,' "$T/paths" | sort -u > "$T/ends"
+    : > "$T/having"
+    apt-get indextargets --format '$(FILENAME)' 'Created-By: Contents-deb' > "$T/contents"
+    while read -r list; do
+        if [ ! -e "$list" ]; then continue; fi
+        /usr/lib/apt/apt-helper cat-file "$list" > "$T/list"
+        # (Most lines go before they are looked at one by one.)
+        grep -F -f "$T/ends" -- "$T/list" | awk -v paths="$T/paths" '
+            BEGIN { while ((getline line < paths) > 0) { split(line, word, " "); wanted[word[1]] = wanted[word[1]] " " word[2] } }
+            {
+                path = $1
+                sub(/^usr\/lib\/[a-z0-9_]+-linux-[a-z0-9]+\//, "usr/lib/", path)
+                sub(/^usr\/include\/[a-z0-9_]+-linux-[a-z0-9]+\//, "usr/include/", path)
+                if (path in wanted) {
+                    n = split(wanted[path], need, " "); m = split($NF, owner, ",")
+                    for (i = 1; i <= n; i++) for (j = 1; j <= m; j++) { sub(/.*\//, "", owner[j]); print need[i], owner[j] }
+                }
+            }' >> "$T/having"
+        rm -f "$T/list"
+    done < "$T/contents"
+    # Of several packages: the one of that name, else one for development, else the first.
+    sort -u "$T/having" | awk -v needs="$T/by-file" '
+        BEGIN { while ((getline line < needs) > 0) { count++; split(line, word, " "); must[count] = word[1]; kind[count] = word[2]; name[count] = word[3] } }
+        {
+            rank = 3
+            if ($2 == name[$1]) rank = 1
+            else if (kind[$1] != "cmd" && $2 ~ /-dev$/) rank = 2
+            if (!($1 in best) || rank < best[$1]) { best[$1] = rank; package[$1] = $2 }
+        }
+        END {
+            for (i = 1; i <= count; i++) {
+                if (i in package) print "twostage: found", kind[i], name[i], package[i]
+                else print "twostage: " (must[i] == "required" ? "missing" : "unknown"), kind[i], name[i]
+            }
+        }' > "$T/answers"
+    cat "$T/answers"
+    if grep -q '^twostage: missing ' "$T/answers"; then exit 1; fi
+    found=$(sed -n 's/^twostage: found [^ ]* [^ ]* //p' "$T/answers" | sort -u | sed 's/^/, /' | tr -d '\n')
+    sed -i "s/^Build-Depends: .*/&$found/" "$T/control/debian/control"
+}

@@ -72,6 +72,10 @@ struct ComponentTable {
     replaces: Vec<Spanned<String>>,
     dockerfile: Option<Spanned<String>>,
     packages: Option<Spanned<String>>,
+    recipe: Option<Spanned<String>>,
+    version: Option<Spanned<String>>,
+    #[serde(default)]
+    build: Vec<Spanned<String>>,
     options: Option<Spanned<Vec<Spanned<String>>>>,
     profiles: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]

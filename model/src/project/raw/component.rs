@@ -2,16 +2,22 @@
 
 use super::text::{KERNELS, absolute, shown};
 use super::{BuildTable, ComponentTable, Reader, SourceTable, SourceValue};
-use crate::project::{At, BuildSettings, Component, Recipe, Source};
+use crate::project::{At, BuildNeed, BuildSettings, BuildSystem, Component, Generated, Recipe, Source, is_upstream_version, near_miss};
 use crate::{Format, Result, url};
 use serde_spanned::Spanned;
 
 impl Reader<'_> {
-    pub(super) fn component(&self, raw: ComponentTable, defaults: &BuildSettings) -> Result<Component> {
-        let name = self.at(raw.name);
+    pub(super) fn component(&self, mut raw: ComponentTable, defaults: &BuildSettings) -> Result<Component> {
+        let name = self.at(raw.name.clone());
         self.check_name("a component", &name)?;
+        let generated = self.generated(&mut raw, &name)?;
         let recipe = match (raw.dockerfile, raw.packages) {
-            (None, None) => Recipe::Native,
+            (None, None) => generated.map_or(Recipe::Native, Recipe::Generated),
+            (Some(_), _) | (_, Some(_)) if generated.is_some() => {
+                return Err(self
+                    .error(name.line, format!("component `{}` has a `recipe`, and a Dockerfile too", name.value))
+                    .hint("remove `recipe`, or `dockerfile` and `packages`"));
+            }
             (Some(dockerfile), Some(packages)) => {
                 let (dockerfile, packages) = (self.at(dockerfile), self.at(packages));
                 self.check_relative(&dockerfile)?;
@@ -43,6 +49,11 @@ impl Reader<'_> {
                 .error(source.line, "a distribution's source package is built natively, not with a Dockerfile")
                 .hint("remove `dockerfile` and `packages`"));
         }
+        if let (Recipe::Generated(_), Source::Distribution { .. }) = (&recipe, &source.value) {
+            return Err(self
+                .error(source.line, "a distribution's source package has packaging, which its build uses")
+                .hint("remove `recipe`, or name the tree of its authors as the source"));
+        }
         let patches: Vec<At<String>> = raw.patches.into_iter().map(|patch| self.at(patch)).collect();
         patches.iter().try_for_each(|patch| self.check_relative(patch))?;
         self.check_once("patches", &patches)?;
@@ -70,6 +81,63 @@ impl Reader<'_> {
         let needs: Vec<At<String>> = raw.needs.into_iter().map(|need| self.at(need)).collect();
         self.check_once("needs", &needs)?;
         Ok(Component { name, source, patches, needs, replaces, recipe, build })
+    }
+
+    /// What a component says of packaging that is to be made for it. It takes `options` out of the table: they are the
+    /// build system's.
+    fn generated(&self, raw: &mut ComponentTable, name: &At<String>) -> Result<Option<Generated>> {
+        let Some(word) = raw.recipe.take().map(|word| self.at(word)) else {
+            let said = [
+                raw.version.as_ref().map(|version| ("version", self.line(version.span().start))),
+                raw.build.first().map(|need| ("build", self.line(need.span().start))),
+            ];
+            return match said.into_iter().flatten().next() {
+                Some((key, line)) => Err(self
+                    .error(line, format!("`{key}` goes with `recipe`, which component `{}` has not", name.value))
+                    .hint(format!("add recipe = \"auto\" where its tree has no packaging, or remove `{key}`"))),
+                None => Ok(None),
+            };
+        };
+        if self.format == Format::Rpm {
+            return Err(self
+                .error(word.line, "recipes make debs; there is none for rpms yet")
+                .hint("give the source a spec file, or build it with `dockerfile` and `packages`"));
+        }
+        let system = match word.value.as_str() {
+            "auto" => None,
+            text => {
+                let known = BuildSystem::ALL.into_iter().find(|system| system.word() == text);
+                let words = || std::iter::once("auto").chain(BuildSystem::ALL.map(BuildSystem::word));
+                Some(known.ok_or_else(|| {
+                    let hint =
+                        near_miss(text, words()).unwrap_or_else(|| format!("write one of {}", words().collect::<Vec<_>>().join(", ")));
+                    self.error(word.line, format!("`{}` is no recipe", shown(text))).hint(hint)
+                })?)
+            }
+        };
+        let version = raw.version.take().map(|version| self.at(version));
+        if let Some(version) = version.as_ref().filter(|version| !is_upstream_version(&version.value)) {
+            return Err(self
+                .error(version.line, format!("`{}` is not a version of a source", shown(&version.value)))
+                .hint("write it without epoch and revision, such as \"1.2.3\""));
+        }
+        let mut build = Vec::new();
+        for need in std::mem::take(&mut raw.build).into_iter().map(|need| self.at(need)) {
+            let parsed = need.value.parse::<BuildNeed>().map_err(|why| {
+                self.error(need.line, format!("`{}` is nothing that a build can need: {why}", shown(&need.value)))
+                    .hint("write \"pc:glib-2.0\", \"cmd:bison\", \"header:zlib.h\", \"cmake:Qt5Widgets\" or the name of a package")
+            })?;
+            build.push(parsed);
+        }
+        let options = raw.options.take().map(|options| options.into_inner().into_iter().map(|option| self.at(option)).collect());
+        let options: Vec<At<String>> = options.unwrap_or_default();
+        if let Some(option) = options.iter().find(|option| !is_word(&option.value)) {
+            return Err(self
+                .error(option.line, format!("`{}` is not an option of a build system", shown(&option.value)))
+                .hint("write one word, such as \"-Dtests=false\""));
+        }
+        let options = options.into_iter().map(|option| option.value).collect();
+        Ok(Some(Generated { line: word.line, system, version: version.map(|version| version.value), options, build }))
     }
 
     /// What a table says, and for the rest what holds anyway. A list takes the place of a list; variables are added.

@@ -1,0 +1,200 @@
+//! `CMakeLists.txt`: the commands `project`, `set`, `find_package`, `pkg_check_modules` and `add_subdirectory`, as they are
+//! written.
+//!
+//! Nothing is evaluated but variables that are set to plain words before. Source of the language: cmake-language(7).
+
+use super::Said;
+use crate::detect::SourceTexts;
+use std::collections::{BTreeMap, BTreeSet};
+use twostage_model::project::NeedKind;
+
+/// Files that are read, at most, and commands of each.
+const MAX_FILES: usize = 2000;
+const MAX_COMMANDS: usize = 100_000;
+
+/// Packages that CMake finds by modules of its own, by the names that pkg-config has for them. A name that is empty: the
+/// compiler or CMake has it.
+const MODULES: [(&str, &str); 26] = [
+    ("ALSA", "alsa"),
+    ("BZip2", "bzip2"),
+    ("CURL", "libcurl"),
+    ("Doxygen", ""),
+    ("EXPAT", "expat"),
+    ("Fontconfig", "fontconfig"),
+    ("Freetype", "freetype2"),
+    ("GTest", "gtest"),
+    ("Git", ""),
+    ("GnuTLS", "gnutls"),
+    ("ICU", "icu-uc"),
+    ("JPEG", "libjpeg"),
+    ("LibLZMA", "liblzma"),
+    ("LibXml2", "libxml-2.0"),
+    ("OpenMP", ""),
+    ("OpenSSL", "openssl"),
+    ("PNG", "libpng"),
+    ("Perl", ""),
+    ("PkgConfig", ""),
+    ("Python", ""),
+    ("Python3", ""),
+    ("SQLite3", "sqlite3"),
+    ("TIFF", "libtiff-4"),
+    ("Threads", ""),
+    ("X11", "x11"),
+    ("ZLIB", "zlib"),
+];
+/// Words of `pkg_check_modules` that are no modules.
+const WORDS: [&str; 7] = ["REQUIRED", "QUIET", "IMPORTED_TARGET", "GLOBAL", "NO_CMAKE_PATH", "NO_CMAKE_ENVIRONMENT_PATH", "STATIC_TARGET"];
+
+/// Reads the tree's `CMakeLists.txt` and those of its folders.
+pub(crate) fn read(tree: &dyn SourceTexts) -> Said {
+    let mut said = Said::default();
+    said.need(NeedKind::Command, "cmake");
+    let mut variables = BTreeMap::new();
+    let (mut left, mut seen) = (vec![String::new()], BTreeSet::new());
+    while let Some(folder) = left.pop() {
+        let path = format!("{folder}CMakeLists.txt");
+        if seen.len() >= MAX_FILES || !seen.insert(path.clone()) {
+            continue;
+        }
+        let Some(text) = tree.text(&path) else { continue };
+        for (name, arguments) in commands(&text) {
+            let arguments: Vec<String> = arguments.iter().map(|argument| expanded(argument, &variables)).collect();
+            match (name.as_str(), arguments.as_slice()) {
+                ("set", [variable, value]) => drop(variables.insert(variable.clone(), value.clone())),
+                ("project", [_, rest @ ..]) if folder.is_empty() => project(&mut said, rest, &mut variables),
+                ("find_package", [name, rest @ ..]) if rest.iter().any(|word| word == "REQUIRED") => package(&mut said, name),
+                ("pkg_check_modules" | "pkg_search_module", [_, rest @ ..]) => {
+                    said.need(NeedKind::Command, "pkg-config");
+                    if rest.iter().any(|word| word == "REQUIRED") {
+                        let modules = rest.iter().filter(|word| !WORDS.contains(&word.as_str()));
+                        modules.for_each(|module| said.need(NeedKind::PkgConfig, module.split(['<', '>', '=']).next().unwrap_or_default()));
+                    }
+                }
+                ("add_subdirectory", [below, ..]) => left.push(format!("{folder}{}/", below.trim_end_matches('/'))),
+                _ => {}
+            }
+        }
+    }
+    said
+}
+
+fn project(said: &mut Said, rest: &[String], variables: &mut BTreeMap<String, String>) {
+    let after = |word: &str| rest.iter().skip_while(|known| *known != word).nth(1).cloned();
+    said.version = after("VERSION").filter(|version| !version.is_empty());
+    said.summary = after("DESCRIPTION");
+    said.homepage = after("HOMEPAGE_URL");
+    if let Some(version) = &said.version {
+        variables.insert("PROJECT_VERSION".into(), version.clone());
+    }
+}
+
+fn package(said: &mut Said, name: &str) {
+    match MODULES.iter().find(|(module, _)| *module == name) {
+        Some((_, "")) => {}
+        Some((_, module)) => said.need(NeedKind::PkgConfig, module),
+        None => said.need(NeedKind::CmakePackage, name),
+    }
+}
+
+/// An argument with its `${VARIABLE}`s, where they are known. One that is not known leaves nothing, as in CMake.
+fn expanded(argument: &str, variables: &BTreeMap<String, String>) -> String {
+    let mut text = String::new();
+    let mut rest = argument;
+    while let Some((before, inside)) = rest.split_once("${") {
+        text.push_str(before);
+        let (name, behind) = inside.split_once('}').unwrap_or((inside, ""));
+        text.push_str(variables.get(name).map_or("", String::as_str));
+        rest = behind;
+        if text.len() > 10_000 {
+            break;
+        }
+    }
+    text + rest
+}
+
+/// The commands of a file, their names in lower case, with their arguments.
+fn commands(text: &str) -> Vec<(String, Vec<String>)> {
+    let mut commands = Vec::new();
+    let mut rest = without_comments(text);
+    while let Some((before, inside)) = rest.split_once('(') {
+        let name = before.trim_end().rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap_or_default();
+        let (arguments, behind) = arguments(inside);
+        commands.push((name.to_ascii_lowercase(), arguments));
+        rest = behind.to_string();
+        if commands.len() >= MAX_COMMANDS {
+            break;
+        }
+    }
+    commands
+}
+
+fn without_comments(text: &str) -> String {
+    let mut result = String::new();
+    for line in text.lines() {
+        // (A `#` in a string: then the string goes on.)
+        let end = line.char_indices().find(|(at, c)| *c == '#' && line[..*at].matches('"').count().is_multiple_of(2));
+        result.push_str(&line[..end.map_or(line.len(), |(at, _)| at)]);
+        result.push('\n');
+    }
+    result
+}
+
+/// The arguments up to the parenthesis that ends them, and what is behind it.
+fn arguments(text: &str) -> (Vec<String>, &str) {
+    let (mut arguments, mut word, mut depth, mut in_string) = (Vec::new(), String::new(), 0usize, false);
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => word.extend(chars.next().map(|(_, c)| c)),
+            '"' => {
+                in_string = !in_string;
+                if !in_string {
+                    arguments.push(std::mem::take(&mut word));
+                }
+            }
+            c if in_string => word.push(c),
+            ')' if depth == 0 => {
+                arguments.extend(Some(word).filter(|word| !word.is_empty()));
+                return (arguments, &text[at + 1..]);
+            }
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            c if c.is_whitespace() || c == ';' => arguments.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty())),
+            c => word.push(c),
+        }
+    }
+    (arguments, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::tests::Texts;
+
+    #[test]
+    fn a_project_tells_its_version_summary_and_needs() {
+        let tree = Texts::of(&[
+            (
+                "CMakeLists.txt",
+                "cmake_minimum_required(VERSION 3.10) # project(no VERSION 9)\nset(MAJOR 1)\nset(MINOR 4)\n\
+                 PROJECT(calc VERSION ${MAJOR}.${MINOR}.0\n  DESCRIPTION \"A (small) calculator # really\" HOMEPAGE_URL \"https://example.invalid/\" LANGUAGES C)\n\
+                 find_package(ZLIB REQUIRED)\nfind_package(Threads REQUIRED)\nfind_package(Qt5Widgets 5.12 REQUIRED)\nfind_package(Maybe)\n\
+                 find_package(PkgConfig REQUIRED)\npkg_check_modules(GLIB REQUIRED IMPORTED_TARGET glib-2.0>=2.50 gio-2.0)\npkg_check_modules(OPT opt)\n\
+                 add_subdirectory(src)\n",
+            ),
+            ("src/CMakeLists.txt", "find_package(OpenSSL 1.1 REQUIRED)\nproject(inner VERSION 7)\n"),
+        ]);
+        let said = read(&tree);
+        assert_eq!((said.version.as_deref(), said.summary.as_deref()), (Some("1.4.0"), Some("A (small) calculator # really")));
+        assert_eq!(said.homepage.as_deref(), Some("https://example.invalid/"));
+        let needs: Vec<String> = said.needs.iter().map(ToString::to_string).collect();
+        assert_eq!(needs, ["pc:gio-2.0", "pc:glib-2.0", "pc:openssl", "pc:zlib", "cmd:cmake", "cmd:pkg-config", "cmake:Qt5Widgets"]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_cmake_ends_nowhere_else() {
+        for text in ["project(", "project(x VERSION", "\"", "((((", "))))", "project(x VERSION ${", "set(a ${a}${a})", "é(é \"é", "\\"] {
+            assert_eq!(read(&Texts::of(&[("CMakeLists.txt", text)])).version, None, "{text}");
+        }
+    }
+}
