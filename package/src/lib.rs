@@ -19,6 +19,7 @@ pub mod content;
 pub mod control;
 pub mod deb;
 pub mod dpkg;
+pub mod packed_files;
 pub mod rpm;
 pub mod rpmdb;
 pub mod version;

@@ -24,6 +24,7 @@ mod content;
 mod contents;
 mod cpio;
 mod evr;
+mod packed_files;
 mod payload;
 pub mod prefix;
 pub mod signature;
@@ -36,6 +37,7 @@ pub use contents::{
 };
 pub use evr::compare_evr;
 pub use header::{Header, tag};
+pub(crate) use packed_files::{each_file, paths};
 
 const LEAD: usize = 96;
 const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
