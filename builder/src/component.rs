@@ -4,6 +4,7 @@ use crate::base::{BaseImage, ensure};
 use crate::closure::{self, Freshness, Question, closure};
 use crate::collect::{Collected, collect};
 use crate::independent::independent;
+use crate::linked_packages::{PackageLinks, check_packages};
 use crate::log::{Log, Phase};
 use crate::makers::Makers;
 use crate::patches::{self, CONTROL, Patch};
@@ -135,6 +136,8 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     }
 
     log.begin(Phase::Collect);
+    let links = PackageLinks { component: name, needs, closure: inputs.closure.as_ref(), base: &base };
+    check_packages(context, links, &collected).await?;
     context.events.started(name, "publishing its packages");
     let (sink, format, key) = (context.packages.clone(), context.project.format, inputs.key);
     let stored_build = Context::blocking(move || store(sink.as_ref(), &collected, format, &key)).await;

@@ -24,6 +24,7 @@ pub mod generated;
 mod git;
 pub mod graph;
 mod independent;
+mod linked_packages;
 mod log;
 pub mod makers;
 pub mod members;

@@ -21,6 +21,8 @@ pub struct Member<'a> {
     pub kind: EntryType,
     /// Bytes of its content.
     pub size: u64,
+    /// Where a link leads, if it says so in fewer than 100 bytes.
+    pub link: Option<String>,
     /// Its content; what is left of it is skipped.
     pub content: &'a mut dyn Read,
 }
@@ -42,7 +44,7 @@ pub fn for_each<E>(stream: impl Read, wrong: impl Fn(io::Error) -> E, mut each: 
                 let held = match kind {
                     EntryType::GNULongName => long.replace(record),
                     EntryType::XHeader => records.replace(record),
-                    // Where links lead is nobody's affair here: they are refused.
+                    // Whoever takes links takes no long ones.
                     _ => None,
                 };
                 if held.is_some() {
@@ -54,7 +56,8 @@ pub fn for_each<E>(stream: impl Read, wrong: impl Fn(io::Error) -> E, mut each: 
                 let mut path = long.take().or(pax).unwrap_or_else(|| entry.path_bytes().into_owned());
                 // (GNU tar ends its names with one.)
                 path.truncate(path.iter().position(|byte| *byte == 0).unwrap_or(path.len()));
-                each(Member { path: String::from_utf8_lossy(&path).into_owned(), kind, size, content: &mut entry })?;
+                let link = entry.header().link_name_bytes().map(|link| String::from_utf8_lossy(&link).into_owned());
+                each(Member { path: String::from_utf8_lossy(&path).into_owned(), kind, size, link, content: &mut entry })?;
             }
         }
     }
