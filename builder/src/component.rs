@@ -136,7 +136,7 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     }
 
     log.begin(Phase::Collect);
-    let links = PackageLinks { component: name, needs, closure: inputs.closure.as_ref(), base: &base };
+    let links = PackageLinks { component, needs, closure: inputs.closure.as_ref(), base: &base };
     check_packages(context, links, &collected).await?;
     context.events.started(name, "publishing its packages");
     let (sink, format, key) = (context.packages.clone(), context.project.format, inputs.key);

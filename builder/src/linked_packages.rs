@@ -19,17 +19,20 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use twostage_image::path::shown;
+use twostage_image::rules::matches;
 use twostage_linking::{
     Lack, LibraryRoot, LibrarySearch, LinkCheckResult, LinkFault, Linkage, LinkageState, MAGIC, MAX_FILE, Machine, check,
 };
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::Closure;
+use twostage_model::project::Component;
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Result, Sha256};
 use twostage_package::packed_files::{PackedFile, each_file, library_names};
 
 /// Folders of the base in which libraries are looked for.
-const BASE_FOLDERS: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
+const BASE_FOLDERS: [&str; 7] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64", "/opt"];
 /// Folders whose files are nobody's programs: documentation, examples, data of tests.
 const DATA_FOLDERS: [&str; 3] = ["usr/share/", "usr/src/", "usr/lib/debug/"];
 /// Links that lead from one to the next.
@@ -39,7 +42,7 @@ const MAX_TOLD: usize = 8;
 
 /// What the check of a component's packages is told.
 pub(crate) struct PackageLinks<'a> {
-    pub component: &'a str,
+    pub component: &'a Component,
     pub needs: &'a [Stored],
     /// None where a Dockerfile says what the build has: then nobody knows all libraries that there were.
     pub closure: Option<&'a Closure>,
@@ -52,11 +55,15 @@ pub(crate) struct PackageLinks<'a> {
 /// Class `Build`: a file needs what neither these packages, those of `needs` and of the closure nor the base have.
 pub(crate) async fn check_packages(context: &Arc<Context>, links: PackageLinks<'_>, collected: &Collected) -> Result<()> {
     let own: Vec<PathBuf> = collected.packages.iter().filter(|path| is_judged(&file_name(path))).cloned().collect();
-    let root = Context::blocking(move || {
+    let mut root = Context::blocking(move || {
         let mut root = PackageRoot::default();
         for path in &own {
             let file = File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
-            root.add_package(Origin::Own(file_name(path)), file, &|_| true)?;
+            match root.add_package(Origin::Own(file_name(path)), file, &|_| true) {
+                // What is wrong with it is told when it is stored.
+                Err(cause) if cause.class() == Class::Repository => {}
+                added => added?,
+            }
         }
         Ok(root)
     })
@@ -72,21 +79,34 @@ pub(crate) async fn check_packages(context: &Arc<Context>, links: PackageLinks<'
     );
     let (sink, machine) = (Arc::clone(&context.packages), machine(context.engine.architecture()));
     let is_whole = links.closure.is_some();
-    let component = links.component.to_string();
+    root.unlinked.clone_from(&links.component.unlinked);
+    let component = links.component.name.value.clone();
     Context::blocking(move || {
         let mut root = root;
         root.add_base(&base);
-        let mut others = OtherPackages::index(sink.as_ref(), others)?;
-        others.open_needed(sink.as_ref(), &mut root)?;
-        let mut faults = root.faults(machine, is_whole);
-        if faults.iter().any(|fault| !fault.plugin.is_empty() && matches!(fault.lacks, Lack::Symbols(_))) {
-            // What a library leaves to whoever loads it may be in any of them.
-            others.open_all(sink.as_ref(), &mut root)?;
-            faults = root.faults(machine, is_whole);
-        }
-        told(&component, &root, &faults)
+        judge(&component, sink.as_ref(), root, others, machine, is_whole)
     })
     .await
+}
+
+/// Judges the own packages of a root, to which libraries of others are added as they are needed.
+fn judge(
+    component: &str,
+    sink: &dyn PackageSink,
+    mut root: PackageRoot,
+    others: Vec<(Origin, Sha256)>,
+    machine: Option<Machine>,
+    is_whole: bool,
+) -> Result<()> {
+    let mut others = OtherPackages::index(sink, others)?;
+    others.open_needed(sink, &mut root)?;
+    let mut faults = root.faults(machine, is_whole);
+    if faults.iter().any(|fault| !fault.plugin.is_empty() && matches!(fault.lacks, Lack::Symbols(_))) {
+        // What a library leaves to whoever loads it may be in any of them.
+        others.open_all(sink, &mut root)?;
+        faults = root.faults(machine, is_whole);
+    }
+    told(component, &root, &faults)
 }
 
 fn file_name(path: &Path) -> String {
@@ -133,6 +153,8 @@ struct PackageRoot {
     names: BTreeMap<String, BTreeSet<String>>,
     /// Packages of a component may have the same path where one is installed instead of the other: whose files are seen.
     seen: Option<Origin>,
+    /// Patterns of paths of files that may lack what they need.
+    unlinked: Vec<String>,
 }
 
 /// A path as all distributions have it since `/lib` is a link to `/usr/lib`.
@@ -202,7 +224,7 @@ impl PackageRoot {
         let mut asked = BTreeSet::new();
         for (origin, node) in self.files.values().flatten() {
             if let (true, RootNode::File(LinkageState::Is(linkage))) = (*origin != Origin::Base, node) {
-                asked.extend(linkage.needed.iter().map(|name| last(name).to_string()));
+                asked.extend(linkage.needed.iter().chain(&linkage.interpreter).map(|name| last(name).to_string()));
             }
         }
         asked.retain(|name| !self.names.get(name).into_iter().flatten().any(|path| !self.packages_with(path).is_empty()));
@@ -234,6 +256,10 @@ impl PackageRoot {
 
     /// Whether a fault is one whatever else is installed.
     fn is_told(&self, fault: &LinkFault, is_whole: bool) -> bool {
+        let is_pattern = |pattern: &String| matches(&canonical(pattern.trim_start_matches('/')), &fault.file);
+        if self.unlinked.iter().any(is_pattern) {
+            return false;
+        }
         match &fault.lacks {
             Lack::Interpreter(_) => is_whole,
             // Where it is, a script or the linker's configuration may lead.
@@ -450,7 +476,8 @@ fn told(component: &str, root: &PackageRoot, faults: &[LinkFault]) -> Result<()>
         [only] => format!("{component}: {only}"),
         _ => format!("{component}: {} cannot be linked: {}", count(faults.len(), "file"), lines.join("; ")),
     };
-    Err(Error::new(Class::Build, what).hint(hint(first)))
+    let allowed = format!("; or let it be with unlinked = [\"/{}\"] in the component", first.file);
+    Err(Error::new(Class::Build, what).hint(shown(&(hint(first) + &allowed))))
 }
 
 fn line(root: &PackageRoot, fault: &LinkFault) -> String {
@@ -470,7 +497,7 @@ fn line(root: &PackageRoot, fault: &LinkFault) -> String {
             )
         }
     };
-    format!("{}: /{} needs {lacks}", root.packages_with(&fault.file).join(", "), fault.file)
+    shown(&format!("{}: /{} needs {lacks}", root.packages_with(&fault.file).join(", "), fault.file))
 }
 
 fn hint(fault: &LinkFault) -> String {

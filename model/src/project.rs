@@ -96,6 +96,8 @@ pub struct Component {
     /// Package names that are somebody else's (the base's, the distribution's, another component's) and that this
     /// component's packages take.
     pub replaces: Vec<At<String>>,
+    /// Patterns of paths, absolute, whose programs and libraries may lack what they need.
+    pub unlinked: Vec<String>,
     /// How it is built.
     pub recipe: Recipe,
     /// With what a native build is run: `[build]`, and what the component says instead.

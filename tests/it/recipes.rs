@@ -394,6 +394,48 @@ fn a_package_of_the_distribution_that_needs_one_of_ours_is_there_when_another_co
 }
 
 #[test]
+fn packages_whose_programs_lack_a_library_or_symbols_are_not_published() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_on(EMBEDDED, Family::Deb, "unlinked");
+    let before = published(&project);
+    let build = "include /usr/share/dpkg/architecture.mk\nL = debian/lost/usr/lib/$(DEB_HOST_MULTIARCH)\n\
+        override_dh_auto_install:\n\tmkdir -p debian/lost/usr/bin $L\n\
+        \t$(CC) -shared -fPIC -Wl,-soname,liblost.so.1 -o $L/liblost.so.1 lost.c\n\
+        \t$(CC) -o debian/lost/usr/bin/lost main.c $L/liblost.so.1 -Wl,--allow-shlib-undefined\n\
+        \ttrue made\n";
+    write_small(&project, "lost", "", "lost", build);
+    project.write("lost/main.c", "int lost(void); int main(void) { return lost(); }\n");
+    project.write("lost/lost.c", "int nowhere(void); int lost(void) { return nowhere(); }\n");
+    add_component(&project, "name = \"lost\"\nsource = \"lost\"\n");
+    project
+        .run(&["repo"])
+        .fails_with(4)
+        .says("lost: lost_0.2.9")
+        .says("/liblost.so.1 needs the symbol nowhere, which none of its libraries has")
+        .says("hint: link it with the library that has them");
+    assert_eq!(published(&project), before);
+
+    // A library that is there when it is linked, and that no package brings.
+    project.write("lost/lost.c", "int lost(void) { return 0; }\n");
+    project.edit("lost/debian/rules", |text| {
+        // (debhelper would find it, where nobody tells it not to look.)
+        let text = text.replace("-soname,liblost.so.1", "-soname,libgone.so.1").replace("true made", "rm $L/liblost.so.1");
+        format!("{text}override_dh_shlibdeps:\n")
+    });
+    project
+        .run(&["repo"])
+        .fails_with(4)
+        .says("/usr/bin/lost needs libgone.so.1, which neither the component's packages, ")
+        .says("hint: let one of the component's packages bring libgone.so.1");
+    assert_eq!(published(&project), before);
+
+    project.edit("twostage.toml", |text| text.replace("source = \"lost\"\n", "source = \"lost\"\nunlinked = [\"/usr/bin/lo*\"]\n"));
+    project.run(&["repo"]).ok();
+    assert!(published(&project).iter().any(|file| file.contains("/lost_0.2.9")));
+}
+
+#[test]
 fn a_teams_own_dockerfile_builds_against_our_packages() {
     uses(Used::Engine);
     uses(Used::Apt);

@@ -70,6 +70,8 @@ struct ComponentTable {
     needs: Vec<Spanned<String>>,
     #[serde(default)]
     replaces: Vec<Spanned<String>>,
+    #[serde(default)]
+    unlinked: Vec<Spanned<String>>,
     dockerfile: Option<Spanned<String>>,
     packages: Option<Spanned<String>>,
     recipe: Option<Spanned<String>>,

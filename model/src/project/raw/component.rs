@@ -80,7 +80,8 @@ impl Reader<'_> {
         self.check_once("replaces", &replaces)?;
         let needs: Vec<At<String>> = raw.needs.into_iter().map(|need| self.at(need)).collect();
         self.check_once("needs", &needs)?;
-        Ok(Component { name, source, patches, needs, replaces, recipe, build })
+        let unlinked = self.unlinked(raw.unlinked)?;
+        Ok(Component { name, source, patches, needs, replaces, unlinked, recipe, build })
     }
 
     /// What a component says of packaging that is to be made for it. It takes `options` out of the table: they are the

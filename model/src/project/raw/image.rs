@@ -134,12 +134,12 @@ impl Reader<'_> {
     }
 
     /// Patterns of absolute paths.
-    fn unlinked(&self, raw: Vec<Spanned<String>>) -> Result<Vec<String>> {
+    pub(super) fn unlinked(&self, raw: Vec<Spanned<String>>) -> Result<Vec<String>> {
         let patterns: Vec<At<String>> = raw.into_iter().map(|pattern| self.at(pattern)).collect();
         for pattern in &patterns {
             if absolute(&pattern.value).is_none_or(|parts| parts.is_empty()) {
                 return Err(self
-                    .error(pattern.line, format!("`{}` is not an absolute path of the image", shown(&pattern.value)))
+                    .error(pattern.line, format!("`{}` is not an absolute path", shown(&pattern.value)))
                     .hint("write it like \"/usr/lib/app/plugins/*.so\""));
             }
         }
