@@ -60,7 +60,8 @@ pub fn library_names(input: impl Read, hint: &str) -> Result<BTreeSet<String>> {
     read.map_err(|stop| deb::stopped(stop, hint))
 }
 
-fn opened<R: Read>(mut input: R) -> std::result::Result<(bool, std::io::Chain<std::io::Cursor<Vec<u8>>, R>), Stop> {
+/// Whether it is an rpm, and all of it.
+fn opened<R: Read>(mut input: R) -> std::result::Result<(bool, impl Read), Stop> {
     let mut start = Vec::new();
     (&mut input).take(4).read_to_end(&mut start).map_err(Stop::Unreadable)?;
     let is_rpm = rpm::looks_like_rpm(&start);

@@ -432,7 +432,7 @@ fn packages_whose_programs_lack_a_library_or_symbols_are_not_published() {
 
     project.edit("twostage.toml", |text| text.replace("source = \"lost\"\n", "source = \"lost\"\nunlinked = [\"/usr/bin/lo*\"]\n"));
     project.run(&["repo"]).ok();
-    assert!(published(&project).iter().any(|file| file.contains("/lost_0.2.9")));
+    assert!(published(&project).iter().any(|file| file.starts_with("lost_0.2.9")));
 }
 
 #[test]
