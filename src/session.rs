@@ -44,6 +44,8 @@ pub struct WorkOptions {
     pub lock: bool,
     /// It keeps the containers of builds that fail.
     pub keep_failed: bool,
+    /// Native builds ask a compiler cache.
+    pub ccache: bool,
 }
 
 /// A project that is being worked on.
@@ -181,6 +183,7 @@ impl Session {
             lock: Mutex::new(self.read_lock()?),
             id: self.id()?,
             keep_failed: allowed.keep_failed,
+            ccache: allowed.ccache,
             may_lock: allowed.lock,
             now: self.now,
         }))
@@ -188,7 +191,7 @@ impl Session {
 
     /// [`Session::context`] to build components.
     pub async fn building(&self, how: &BuildOptions) -> Result<Arc<Context>> {
-        self.context(&how.engine, WorkOptions { lock: !how.locked, keep_failed: how.keep_failed }).await
+        self.context(&how.engine, WorkOptions { lock: !how.locked, keep_failed: how.keep_failed, ccache: how.ccache }).await
     }
 
     /// What tells this project's containers from those of others on the same engine. Kept in its

@@ -11,7 +11,7 @@ use crate::patches::{self, CONTROL, Patch};
 use crate::record::{Record, Records};
 use crate::source::{Packing, Tree, add_file, file_date, folder_of, packed, packing};
 use crate::tools::{self, Tools, exact_locked};
-use crate::{Context, ROOT, Stored, entered, generated, rebuilt};
+use crate::{Context, ROOT, Stored, ccache, entered, generated, rebuilt};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -496,6 +496,10 @@ pub(crate) async fn run_logged(
 async fn build_native(build: ComponentBuild<'_>, folder: &Path, log: &mut Log) -> Result<Collected> {
     let (context, name) = (build.context, build.component.name.value.as_str());
     let container = run_native(build, false, log).await?;
+    if context.ccache {
+        // Of a build that failed, too: the next one has less to do.
+        ccache::keep(context, name, &container).await;
+    }
     if container.exit_code != 0 {
         let memory = if container.oom_killed { ": it ran out of memory" } else { "" };
         let failure = log.failure(name, &format!("the build failed (exit status {}{memory})", container.exit_code));
@@ -511,7 +515,7 @@ async fn build_native(build: ComponentBuild<'_>, folder: &Path, log: &mut Log) -
 
 /// Runs the build in its container, or only what comes before it.
 async fn run_native(build: ComponentBuild<'_>, only_prepare: bool, log: &mut Log) -> Result<twostage_engine::Container> {
-    let ComponentBuild { context, component, inputs, date, .. } = build;
+    let ComponentBuild { context, component, base, inputs, date, .. } = build;
     let name = component.name.value.as_str();
     let closure = inputs.closure.as_ref().ok_or_else(|| Error::new(Class::Build, format!("{name}: its build dependencies are unknown")))?;
     let image = image_of(build, closure, log).await?;
@@ -549,6 +553,9 @@ async fn run_native(build: ComponentBuild<'_>, only_prepare: bool, log: &mut Log
     let mut env = environment(build);
     if only_prepare {
         env.push(("ONLY_PREPARE".to_string(), "1".to_string()));
+    }
+    if context.ccache && !only_prepare {
+        ccache::give(context, name, base, closure, &mut input, log).await?;
     }
     let cmd = tools.command(tools.native, []);
     run_logged(context, name, &image, &cmd, &env, input, log).await

@@ -13,6 +13,7 @@
 mod apt;
 pub mod base;
 mod bootstrapped;
+mod ccache;
 mod checkout;
 pub mod claims;
 pub mod closure;
@@ -129,6 +130,8 @@ pub struct Context {
     pub id: String,
     /// Whether the container of a build that failed is kept as an image.
     pub keep_failed: bool,
+    /// Whether native builds ask a compiler cache. It is no part of a key.
+    pub ccache: bool,
     /// Whether the lock may change: `false` under `--locked`.
     pub may_lock: bool,
     /// Now, in seconds since 1970.

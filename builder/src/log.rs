@@ -40,6 +40,8 @@ impl Phase {
 /// How a line of our scripts begins that says what comes now. (A build that says it, too, deceives nobody but whoever reads
 /// where its time went.)
 const MARK: &str = "twostage: phase ";
+/// How a line begins that says how many of all compilations a cache spared: `3 of 4`.
+const CCACHE: &str = "twostage: ccache ";
 /// Time of a phase that is worth a word.
 const WORTH_A_WORD: Duration = Duration::from_millis(50);
 
@@ -50,6 +52,7 @@ pub(crate) struct Log {
     last: LastLines,
     start: Instant,
     times: PhaseTimes,
+    spared: Option<(u32, u32)>,
 }
 
 /// How long each phase took until now.
@@ -88,13 +91,16 @@ impl Log {
         let path = folder.path().join(format!("{name}.log"));
         let file = log_file(&folder, name).or_fail(Class::System, || format!("cannot write {}", path.display()))?;
         let shown = path.strip_prefix(&context.folder).unwrap_or(&path).to_path_buf();
-        Ok(Log { shown, file, last: LastLines::default(), start, times: PhaseTimes::new() })
+        Ok(Log { shown, file, last: LastLines::default(), start, times: PhaseTimes::new(), spared: None })
     }
 
     pub(crate) fn line(&mut self, line: &str) {
         // A full disk must not end the build that a larger one could still finish.
         let _ = writeln!(self.file, "{} {line}", elapsed(self.start.elapsed()));
         let mark = line.strip_prefix(MARK).and_then(|word| Phase::ALL.into_iter().find(|phase| phase.word() == word));
+        if let Some((hits, all)) = line.strip_prefix(CCACHE).and_then(|rest| rest.split_once(" of ")) {
+            self.spared = hits.parse().ok().zip(all.parse().ok());
+        }
         match mark {
             Some(phase) => self.begin(phase),
             None => self.last.push(line),
@@ -106,11 +112,17 @@ impl Log {
         self.times.begin(phase, self.start.elapsed());
     }
 
-    /// Where the time went until now: `dependencies 12.1 s, build 3.0 s`.
+    /// Where the time went until now: `dependencies 12.1 s, build 3.0 s, ccache 3 of 4`.
     pub(crate) fn summary(&mut self) -> String {
         let phase = self.times.phase;
         self.begin(phase);
-        self.times.summary()
+        let spared = self.spared.map(|(hits, all)| format!("ccache {hits} of {all}"));
+        std::iter::once(self.times.summary()).filter(|times| !times.is_empty()).chain(spared).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The last lines.
+    pub(crate) fn last(&self) -> String {
+        self.last.text(3)
     }
 
     pub(crate) fn failure(&self, name: &str, what: &str) -> Error {
@@ -183,7 +195,14 @@ mod tests {
         let place = tempfile::tempdir().expect("a folder");
         let folder = Folder::open(place.path()).expect("a folder");
         let file = log_file(&folder, "demo").expect("a log");
-        let mut log = Log { shown: "demo.log".into(), file, last: LastLines::default(), start: Instant::now(), times: PhaseTimes::new() };
+        let mut log = Log {
+            shown: "demo.log".into(),
+            file,
+            last: LastLines::default(),
+            start: Instant::now(),
+            times: PhaseTimes::new(),
+            spared: None,
+        };
         ["one", "twostage: phase build", "twostage: phase nothing"].iter().for_each(|line| log.line(line));
         assert_eq!(log.times.phase, Phase::Build);
         let error = log.failure("demo", "failed");

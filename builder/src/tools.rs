@@ -20,6 +20,7 @@ pub(crate) struct Tools {
     /// What people know it as.
     pub(crate) manager: &'static str,
     prelude: &'static str,
+    pub(crate) ccache: &'static str,
     pub(crate) closure: &'static str,
     pub(crate) fetch: &'static str,
     pub(crate) fetch_source: &'static str,
@@ -41,6 +42,7 @@ pub(crate) struct Tools {
 const DEB: Tools = Tools {
     manager: "apt",
     prelude: include_str!("../scripts/deb/prelude.sh"),
+    ccache: include_str!("../scripts/deb/ccache.sh"),
     closure: include_str!("../scripts/deb/closure.sh"),
     fetch: include_str!("../scripts/deb/fetch.sh"),
     fetch_source: include_str!("../scripts/deb/fetch-source.sh"),
@@ -48,6 +50,7 @@ const DEB: Tools = Tools {
     names: include_str!("../scripts/deb/names.sh"),
     native: concat!(
         include_str!("../scripts/environment.sh"),
+        include_str!("../scripts/ccache.sh"),
         include_str!("../scripts/deb/version.sh"),
         include_str!("../scripts/deb/native.sh")
     ),
@@ -69,12 +72,17 @@ const RPM: Tools = Tools {
         include_str!("../scripts/rpm/zypper.sh"),
         include_str!("../scripts/rpm/prelude.sh")
     ),
+    ccache: include_str!("../scripts/rpm/ccache.sh"),
     closure: include_str!("../scripts/rpm/closure.sh"),
     fetch: include_str!("../scripts/rpm/fetch.sh"),
     fetch_source: include_str!("../scripts/rpm/fetch-source.sh"),
     install: include_str!("../scripts/rpm/install.sh"),
     names: include_str!("../scripts/rpm/names.sh"),
-    native: concat!(include_str!("../scripts/environment.sh"), include_str!("../scripts/rpm/native.sh")),
+    native: concat!(
+        include_str!("../scripts/environment.sh"),
+        include_str!("../scripts/ccache.sh"),
+        include_str!("../scripts/rpm/native.sh")
+    ),
     generated: None,
     upgrades: include_str!("../scripts/rpm/upgrades.sh"),
     question_file: "var/cache/twostage/control/twostage.spec",

@@ -42,6 +42,9 @@ pub struct BuildOptions {
     /// Keep the container of a build that fails: `twostage shell COMPONENT` enters it
     #[arg(long)]
     pub keep_failed: bool,
+    /// Ask a compiler cache, kept for each component: it changes no package, only how long a build takes
+    #[arg(long, env = "TWOSTAGE_CCACHE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub ccache: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
 }

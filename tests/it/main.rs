@@ -9,6 +9,7 @@ mod apt;
 mod attached;
 mod bases;
 mod browser;
+mod ccache;
 mod checks;
 mod claims;
 mod cli;

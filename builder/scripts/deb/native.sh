@@ -64,6 +64,7 @@ unset APT_CONFIG
 with_environment sh -c 'export -p' > /build/environment
 if [ -n "${ONLY_PREPARE:-}" ]; then exit 0; fi
 echo 'twostage: phase build'
+use_ccache
 if [ -d /build/source ] && [ ! -e /build/patches ] && [ ! -e /build/packaging ]; then
     # The distribution's own source, as it is: it is published as it is, and each package says that it comes from
     # it, as Debian's binary rebuilds do (deb-src-control(5), "Source: name (version)").

@@ -76,6 +76,7 @@ cd /build
 with_environment sh -c 'export -p' > /build/environment
 if [ -n "${ONLY_PREPARE:-}" ]; then exit 0; fi
 echo 'twostage: phase build'
+use_ccache
 set -f
 # shellcheck disable=SC2086 # options are words, and no patterns
 build -ba $RPM_BUILD_OPTIONS -- "$spec"
