@@ -2,7 +2,8 @@
 
 use crate::{Engine, ImageInfo, Pending, Within};
 use serde::Serialize;
-use twostage_model::{Class, Error, Result};
+use std::time::{Duration, SystemTime};
+use twostage_model::{Class, Error, Result, Sha256};
 
 /// What was taken out of the store. Its serialised field names are stable.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -19,6 +20,47 @@ pub struct Freed {
     pub bytes: u64,
     /// Bytes that nothing needs and that are left until they are a day old: another program may be writing an image.
     pub waiting: u64,
+}
+
+/// What is to go out of the store.
+#[derive(Debug, Clone, Copy)]
+pub struct Clearing {
+    /// Now.
+    pub now: SystemTime,
+    /// What builds made goes when nobody asked for it for so long.
+    pub older: Duration,
+    /// What builds keep to be faster goes, too: steps of Dockerfiles, folders of `RUN --mount=type=cache`.
+    pub all: bool,
+}
+
+/// What a clearing means for an image. Its serialised field names are stable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fate {
+    /// Its names, or its id.
+    pub image: String,
+    /// Whether it goes.
+    pub goes: bool,
+    /// Why it goes or stays.
+    pub why: String,
+    /// Bytes on the disk of those of its layers that no other image before it in the list has, and nothing that stays.
+    pub bytes: u64,
+    #[serde(skip)]
+    pub(crate) id: Sha256,
+    #[serde(skip)]
+    pub(crate) named: bool,
+}
+
+/// What a clearing would do. Its serialised field names are stable.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Fates {
+    /// Every image that can be read.
+    pub images: Vec<Fate>,
+    /// Steps of Dockerfiles that would be forgotten.
+    pub steps: usize,
+    /// Folders of `RUN --mount=type=cache` that would be removed.
+    pub caches: usize,
+    /// Bytes that would be free at least.
+    pub bytes: u64,
 }
 
 impl Engine {
@@ -63,13 +105,25 @@ impl Engine {
         }
     }
 
-    /// Removes images without a name and what nothing needs; with `all`, what builds keep to be faster, too.
+    /// What [`Engine::prune`] would remove, and why the rest stays.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the engine is a daemon.
+    pub fn fates(&self, clearing: Clearing) -> Pending<'_, Result<Fates>> {
+        match &self.0 {
+            Within::Embedded(session) => Box::pin(session.fates(clearing)),
+            Within::Docker(_) => self.no_store(),
+        }
+    }
+
+    /// Removes images without a name, those that builds made and nobody asked for of late, and what nothing needs; with
+    /// `all`, what builds keep to be faster, too. Nothing goes that a container uses.
     ///
     /// # Errors
     /// Something cannot be removed, or the engine is a daemon.
-    pub fn prune(&self, all: bool) -> Pending<'_, Result<Freed>> {
+    pub fn prune(&self, clearing: Clearing) -> Pending<'_, Result<Freed>> {
         match &self.0 {
-            Within::Embedded(session) => Box::pin(session.prune(all)),
+            Within::Embedded(session) => Box::pin(session.prune(clearing)),
             Within::Docker(_) => self.no_store(),
         }
     }
@@ -77,7 +131,7 @@ impl Engine {
     fn no_store<T: Send + 'static>(&self) -> Pending<'_, Result<T>> {
         let program = self.kind().to_string();
         let error = Error::new(Class::Usage, format!("the images of {program} are its own"))
-            .hint(format!("use {program} itself: `{program} image ls`, `{program} image rm`, `{program} image prune`"));
+            .hint(format!("use {program} itself: `{program} image ls`, `{program} image rm`; builder images of a month ago go with `{program} image prune --all --filter label=twostage.builder=true --filter until=720h`"));
         Box::pin(std::future::ready(Err(error)))
     }
 }

@@ -30,7 +30,7 @@ pub use container::{Container, Refusal};
 #[doc(hidden)]
 pub use embedded::sandbox;
 pub use images::{Saved, SavedAt, Write};
-pub use keeping::Freed;
+pub use keeping::{Clearing, Fate, Fates, Freed};
 use lines::BothLines;
 pub use lines::{LastLines, Piece};
 pub use reach::{Probe, Reach};

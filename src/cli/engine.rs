@@ -47,6 +47,13 @@ fn size(text: &str) -> std::result::Result<u64, String> {
     Ok(bytes)
 }
 
+/// A number of days, or one with h or d; an hour at least: what a command uses now was asked for when it began.
+pub(super) fn age(text: &str) -> std::result::Result<Duration, String> {
+    let hour = 3600;
+    let seconds = counted(text, &[("", 24 * hour), ("h", hour), ("d", 24 * hour)]).filter(|seconds| *seconds >= hour);
+    seconds.map(Duration::from_secs).ok_or_else(|| "write a number of days, or of hours, at least one: 30d, 12h".to_string())
+}
+
 /// Seconds, or a number with s, m or h.
 fn duration(text: &str) -> std::result::Result<Duration, String> {
     counted(text, &[("", 1), ("s", 1), ("m", 60), ("h", 3600)])

@@ -1,10 +1,11 @@
 //! The commands of images, wherever they are.
 
-use super::engine::{Daemon, EngineArgs, NetworkKind, StoreArgs};
+use super::engine::{Daemon, EngineArgs, NetworkKind, StoreArgs, age};
 use crate::images::{Place, SYNTAX};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What `push --help` says besides.
 const PUSHED: &str = "Layers go as they are, so the registry calls the image by the digest that it has here. Those of the embedded\n\
@@ -74,10 +75,20 @@ pub struct Tag {
 }
 
 #[derive(Args)]
-#[command(
-    after_help = "Blobs that nothing needs and that are younger than a day stay: another program, such as skopeo, may be writing an image."
-)]
+#[command(after_help = "What goes: images without a name; and those that builds make for themselves (twostage-base, twostage-builder,\n\
+    twostage-entered, twostage-component), when no build asked for them for so long. The next build that needs one makes it\n\
+    again. Images that you named stay, and what a container uses. Blobs that nothing needs and that are younger than a day\n\
+    stay, too: another program, such as skopeo, may be writing an image.")]
 pub struct Prune {
+    /// Free it; without this it is only said
+    #[arg(long)]
+    pub yes: bool,
+    /// Say why each image stays
+    #[arg(long)]
+    pub why: bool,
+    /// For how long no build asked for what goes: 30d, 12h
+    #[arg(long, value_name = "TIME", value_parser = age, default_value = "30d")]
+    pub older: Duration,
     /// Also forget the steps of Dockerfiles that were built, and the folders of RUN --mount=type=cache: the next builds
     /// do everything again
     #[arg(short, long)]

@@ -115,10 +115,17 @@ fn images_come_in_are_named_listed_and_removed_and_what_that_frees_is_said() {
         kept.twostage(&["compile", &text(&kept.path("build")), "--tag", "made:1", "--network", "none"]).ok();
     }
     assert_eq!(kept.names(), ["base:latest", "made:1", "(no name)"]);
-    let pruned = kept.result(&["prune"]);
+    let said = kept.said(&["prune", "--why"]);
+    assert!(
+        said.contains("waste  sha256:") && said.contains("it has no name\n1 image: ") && said.contains("`twostage prune --yes`"),
+        "{said}"
+    );
+    assert!(said.contains("stays  made:1  no build made made:1 for itself\n"), "{said}");
+    assert_eq!(kept.names(), ["base:latest", "made:1", "(no name)"], "it was only said");
+    let pruned = kept.result(&["prune", "--yes"]);
     assert_eq!((pruned["freed"]["images"].as_array().map(Vec::len), pruned["freed"]["steps"].as_u64()), (Some(1), Some(0)), "{pruned}");
     assert_eq!(kept.names(), ["base:latest", "made:1"]);
-    let pruned = kept.result(&["prune", "--all"]);
+    let pruned = kept.result(&["prune", "--all", "--yes"]);
     assert!(pruned["freed"]["bytes"].as_u64() > Some(0) && pruned["freed"]["caches"] == 1, "{pruned}");
     assert_eq!(kept.twostage(&["run", "made:1", "cat", "/x"]).ok().out, "two\n", "what has a name stays whole");
 
@@ -224,7 +231,7 @@ fn a_bad_entry_of_the_index_is_told_by_every_command_and_stops_none() {
     let doctor = kept.twostage(&["doctor"]);
     assert!(doctor.out.contains("passed over: other:latest") && doctor.out.contains("twostage rm NAME"), "{}", doctor.out);
     kept.twostage(&["run", "other"]).fails_with(6).says("the image other cannot be read").says("twostage rm other");
-    kept.twostage(&["prune"]).ok();
+    kept.twostage(&["prune", "--yes"]).ok();
     assert!(kept.said(&["rm", "other"]).contains("untagged: other:latest"));
     let doctor = kept.twostage(&["doctor"]);
     assert!(doctor.out.contains("2 images, and all can be read"), "{}", doctor.out);
@@ -252,7 +259,7 @@ fn skopeo_beside_a_compile_loses_nothing_and_neither_does_the_compile() {
             kept.twostage(&["compile", &text(&kept.path("build")), "--tag", &format!("made:{number}"), "--network", "none"]).ok();
             // Names that move and go make what nothing needs.
             kept.twostage(&["compile", &text(&kept.path("build")), "--tag", "moving", "--network", "none"]).ok();
-            kept.twostage(&["prune"]).ok();
+            kept.twostage(&["prune", "--yes"]).ok();
         }
     });
     let names = kept.names();

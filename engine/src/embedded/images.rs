@@ -190,8 +190,18 @@ pub(super) fn all(store: &Store, turn: &Turn) -> Result<Vec<Stored>> {
     Ok(images.into_iter().filter_map(|(digest, names)| stored(store, digest, names).ok()).collect())
 }
 
-/// The image of a name or an id.
+/// The image of a name or an id, which is used now.
 pub(super) fn find(store: &Store, turn: &Turn, text: &str) -> Result<Option<Stored>> {
+    let found = find_unused(store, turn, text)?;
+    if let Some(image) = &found {
+        // (Only its age counts, and what cannot be said of it makes it older.)
+        let _ = File::open(store.blob(&image.manifest)).and_then(|file| file.set_modified(SystemTime::now()));
+    }
+    Ok(found)
+}
+
+/// [`find`], for who removes it.
+fn find_unused(store: &Store, turn: &Turn, text: &str) -> Result<Option<Stored>> {
     let manifests = There::read(store, turn)?.images;
     let of = |digest: &str| -> Result<Option<Stored>> {
         let names = manifests.iter().filter(|other| other.digest == digest).filter_map(|other| other.name().map(str::to_string));
@@ -346,6 +356,11 @@ pub(super) fn tag(store: &Store, turn: &Turn, image: &str, name: &str) -> Result
     give_names(store, turn, &descriptor, &[new_name(name)?])
 }
 
+/// When an image was last asked for by somebody, or made: the time of its manifest, which every look for it sets.
+pub(super) fn last_used(store: &Store, image: &Stored) -> Option<SystemTime> {
+    fs::metadata(store.blob(&image.manifest)).and_then(|found| found.modified()).ok()
+}
+
 /// What a removal took away: names, and images with them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Removed {
@@ -366,7 +381,7 @@ pub(super) fn remove(store: &Store, turn: &Turn, text: &str) -> Result<Removed> 
             let id = named.digest.parse().and_then(|digest| stored(store, digest, Vec::new())).map(|image| image.id);
             (named.digest.clone(), id.ok())
         }
-        None => match find(store, turn, text)? {
+        None => match find_unused(store, turn, text)? {
             Some(found) => (format!("sha256:{}", found.manifest), Some(found.id)),
             None => return Ok(Removed::default()),
         },

@@ -405,3 +405,42 @@ fn a_flat_image_takes_the_layers_that_are_here_and_those_of_elsewhere() {
         assert_eq!(tree.layers.len(), 2);
     }
 }
+
+#[test]
+fn what_a_build_made_goes_when_nobody_asked_for_it_for_so_long() {
+    use crate::keeping::Clearing;
+    let root = folder();
+    let store = store(root.path());
+    for name in ["twostage-builder:old", "twostage-builder:new", "twostage-builder:asked", "twostage-base:both", "mine:1"] {
+        import(&store, &tar_of(&[("name", name.as_bytes())]), name).expect("imported");
+    }
+    let both = find(&store, "twostage-base:both").expect("it is there").id;
+    images::tag(&store, &store.change().expect("a turn"), &both.to_string(), "mine:2").expect("tagged");
+    let day = Duration::from_secs(24 * 3600);
+    for blob in fs::read_dir(store.images().join("blobs/sha256")).expect("a folder") {
+        let file = fs::File::open(blob.expect("a blob").path()).expect("it opens");
+        file.set_modified(SystemTime::now() - 40 * day).expect("a time");
+    }
+    let found = find(&store, "twostage-builder:new").expect("it is there");
+    let manifest = images::location(&store, &store.look().expect("a turn"), "twostage-builder:new").expect("a place").manifest;
+    fs::File::open(store.blob(&manifest)).and_then(|file| file.set_modified(SystemTime::now() - 29 * day)).expect("a time");
+    find(&store, "twostage-builder:asked").expect("it is there");
+
+    let clearing = Clearing { now: SystemTime::now(), older: 30 * day, all: false };
+    let fates = prune::fates(&store, &store.look().expect("a turn"), clearing).expect("judged");
+    let told: Vec<String> = fates.images.iter().map(|fate| format!("{} {} {}", fate.goes, fate.image, fate.why)).collect();
+    assert_eq!(
+        told,
+        [
+            "true twostage-builder:old no build asked for it for 40 days",
+            "false mine:1 no build made mine:1 for itself",
+            "false mine:2 twostage-base:both no build made mine:2 for itself",
+            "false twostage-builder:asked a build asked for it 0 days ago",
+            "false twostage-builder:new a build asked for it 29 days ago",
+        ]
+    );
+    assert!(fates.bytes > 0 && fates.images[0].bytes == fates.bytes && !found.diff_ids.is_empty());
+    let freed = prune::prune(&store, clearing).expect("pruned");
+    assert_eq!((freed.names, freed.images.len()), (vec!["twostage-builder:old".to_string()], 1));
+    assert!(find(&store, "twostage-builder:old").is_none() && find(&store, "twostage-builder:new").is_some());
+}
