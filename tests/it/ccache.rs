@@ -6,25 +6,16 @@ use std::collections::BTreeMap;
 use std::fs;
 
 /// A component of three C files whose objects are its package.
-fn write_objects(project: &Project, family: Family) {
+fn write_objects(project: &Project) {
     for name in ["one", "two", "three"] {
         project.write(&format!("cached/{name}.c"), &format!("const char *{name}(void) {{ return \"{name}\" __FILE__; }}\n"));
     }
-    match family {
-        Family::Deb => project.edit("cached/debian/rules", |rules| {
-            rules.replace(
-                "\tcp content",
-                "\tfor file in *.c; do gcc -O2 -g -c $$file || exit 1; done; cp *.o debian/tmp/usr/share/cached\n\tcp content",
-            )
-        }),
-        Family::Rpm => project.edit("cached/cached.spec", |spec| {
-            let names = ["one", "two", "three"];
-            let source: String = names.iter().enumerate().map(|(at, name)| format!("Source{}: {name}.c\n", at + 10)).collect();
-            let compile: String = names.iter().map(|name| format!("gcc -O2 -c %{{_sourcedir}}/{name}.c\n")).collect();
-            spec.replace("\n%description", &format!("\n{source}BuildRequires: gcc\n\n%description"))
-                .replace("%install\n", &format!("%install\n{compile}"))
-        }),
-    }
+    project.edit("cached/debian/rules", |rules| {
+        rules.replace(
+            "\tcp content",
+            "\tfor file in *.c; do gcc -O2 -g -c $$file || exit 1; done; cp *.o debian/tmp/usr/share/cached\n\tcp content",
+        )
+    });
 }
 
 /// Builds it anew, and gives the digests of its packages with what the line of its end says of the cache.
@@ -41,9 +32,9 @@ fn built(project: &Project, options: &[&str]) -> (BTreeMap<String, String>, Opti
     (packages.collect(), spared)
 }
 
-fn building(on: On, family: Family, test: &str) {
-    let project = Project::quick_on(on, family, test, "cached");
-    write_objects(&project, family);
+fn building(on: On, test: &str) {
+    let project = Project::quick_on(on, Family::Deb, test, "cached");
+    write_objects(&project);
     assert_eq!(built(&project, &["--ccache"]).1.as_deref(), Some("0 of 3"));
     project.edit("cached/two.c", |text| text.replace("return", "/* it is\n changed */ return"));
     let lock = project.read("twostage.lock");
@@ -70,6 +61,6 @@ fn building(on: On, family: Family, test: &str) {
 fn a_component_is_built_again_with_the_objects_of_the_build_before() {
     uses(Used::Engine);
     uses(Used::Apt);
-    building(EMBEDDED, Family::Deb, "ccache-alone");
-    building(On::Docker, Family::Deb, "ccache");
+    building(EMBEDDED, "ccache-alone");
+    building(On::Docker, "ccache");
 }
