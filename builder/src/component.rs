@@ -72,7 +72,7 @@ pub(crate) struct ComponentBuild<'a> {
     pub(crate) component: &'a Component,
     /// The packages of all components that it needs.
     pub(crate) needs: &'a [Stored],
-    base: &'a BaseImage,
+    pub(crate) base: &'a BaseImage,
     inputs: &'a Inputs,
     /// Of what it makes.
     pub(crate) date: i64,

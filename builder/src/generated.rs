@@ -13,7 +13,7 @@ use crate::record::Records;
 use crate::source::{Made, NodeKind, Packing, Tree, add_file, folder_here, packing};
 use crate::tools::{Tools, exact, exact_locked};
 use crate::unpack::Sink;
-use crate::{Context, Stored};
+use crate::{Context, Stored, ccache};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufReader, Read};
@@ -197,9 +197,15 @@ pub(crate) async fn build(build: ComponentBuild<'_>, recipe: &Generated, folder:
         add_file(&mut input, &format!("build/patches/{}", patch.name), 0o644, build.date, &patch.content)?;
     }
     offer(build, closure, &mut input)?;
+    if context.ccache {
+        ccache::give(context, name, build.base, closure, &mut input, log).await?;
+    }
     let mut env = environment(build);
     env.push(("RECIPE_SYSTEM".to_string(), detected.system.word().to_string()));
     let installed = run(build, &image, install_script, &recipe.options, &env, input, log).await?;
+    if context.ccache {
+        ccache::keep(context, name, &installed).await;
+    }
     let stream = installed.copy_out("/build/out").await?;
     let into = place.path().to_path_buf();
     let unpacked = Context::blocking(move || unpack(stream, &into)).await;

@@ -55,7 +55,11 @@ const DEB: Tools = Tools {
         include_str!("../scripts/deb/native.sh")
     ),
     generated: Some([
-        concat!(include_str!("../scripts/environment.sh"), include_str!("../scripts/deb/recipe-install.sh")),
+        concat!(
+            include_str!("../scripts/environment.sh"),
+            include_str!("../scripts/ccache.sh"),
+            include_str!("../scripts/deb/recipe-install.sh")
+        ),
         concat!(include_str!("../scripts/deb/version.sh"), include_str!("../scripts/deb/recipe-pack.sh")),
     ]),
     upgrades: include_str!("../scripts/deb/upgrades.sh"),

@@ -23,6 +23,7 @@ printf 'source (1) unstable; urgency=medium\n\n  * x\n\n -- x <x@x.invalid>  Thu
 export SOURCE_DATE_EPOCH HOME=/build/home LC_ALL=C.UTF-8
 unset APT_CONFIG
 step() { with_environment "$@"; }
+use_ccache
 echo 'twostage: phase build'
 case $RECIPE_SYSTEM in
 meson)

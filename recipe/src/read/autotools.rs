@@ -5,6 +5,7 @@
 
 use super::Said;
 use crate::detect::SourceTexts;
+use std::collections::BTreeMap;
 use twostage_model::project::NeedKind;
 
 /// Macros that run a program, and the program.
@@ -30,7 +31,7 @@ pub(crate) fn read(tree: &dyn SourceTexts, top: &[String]) -> Said {
     if let Some(text) = &source {
         let text: String = text.lines().map(|line| without_comment(line).to_string() + "\n").collect();
         if let Some(arguments) = macro_arguments(&text, "AC_INIT").next() {
-            said.version = arguments.get(1).filter(|version| is_plain(version)).cloned();
+            said.version = arguments.get(1).map(|version| defined(&text, version)).filter(|version| is_plain(version));
             said.homepage = arguments.get(4).cloned();
         }
         said.need(NeedKind::Command, "autoconf");
@@ -69,8 +70,26 @@ pub(crate) fn read(tree: &dyn SourceTexts, top: &[String]) -> Said {
     said
 }
 
+/// A version with the words that `m4_define` gives a value.
+fn defined(text: &str, version: &str) -> String {
+    let values: BTreeMap<String, String> = ["m4_define", "define"]
+        .into_iter()
+        .flat_map(|name| macro_arguments(text, name))
+        .filter_map(|arguments| Some((arguments.first()?.clone(), arguments.get(1)?.clone())))
+        .collect();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut result = String::new();
+    let mut rest = version;
+    while let Some(first) = rest.chars().next() {
+        let end = if is_word(first) { rest.find(|c| !is_word(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
+        result.push_str(values.get(&rest[..end]).map_or(&rest[..end], String::as_str));
+        rest = &rest[end..];
+    }
+    result
+}
+
 fn is_plain(version: &str) -> bool {
-    !version.is_empty() && !version.contains(['(', '$', '[', '`', ' '])
+    version.starts_with(|c: char| c.is_ascii_digit()) && !version.contains(['(', '$', '[', '`', ' '])
 }
 
 fn without_comment(line: &str) -> &str {
@@ -133,6 +152,8 @@ mod tests {
         ]);
         assert_eq!(read(&tree, &[]).version.as_deref(), Some("3.4"));
         assert_eq!(read(&Texts::of(&[("configure", "#!/bin/sh\n")]), &[]).version, None);
+        let tree = Texts::of(&[("configure.ac", "m4_define([X_MAJOR], 1)\nm4_define([X_MINOR], [8])\nAC_INIT([x], [X_MAJOR.X_MINOR])")]);
+        assert_eq!(read(&tree, &[]).version.as_deref(), Some("1.8"));
     }
 
     #[test]

@@ -49,7 +49,7 @@ const WORDS: [&str; 7] = ["REQUIRED", "QUIET", "IMPORTED_TARGET", "GLOBAL", "NO_
 pub(crate) fn read(tree: &dyn SourceTexts) -> Said {
     let mut said = Said::default();
     said.need(NeedKind::Command, "cmake");
-    let mut variables = BTreeMap::new();
+    let (mut variables, mut project_name) = (BTreeMap::new(), String::new());
     let (mut left, mut seen) = (vec![String::new()], BTreeSet::new());
     while let Some(folder) = left.pop() {
         let path = format!("{folder}CMakeLists.txt");
@@ -60,8 +60,13 @@ pub(crate) fn read(tree: &dyn SourceTexts) -> Said {
         for (name, arguments) in commands(&text) {
             let arguments: Vec<String> = arguments.iter().map(|argument| expanded(argument, &variables)).collect();
             match (name.as_str(), arguments.as_slice()) {
-                ("set", [variable, value]) => drop(variables.insert(variable.clone(), value.clone())),
-                ("project", [_, rest @ ..]) if folder.is_empty() => project(&mut said, rest, &mut variables),
+                ("set", [variable, value, rest @ ..]) if rest.first().is_none_or(|word| word == "CACHE") => {
+                    variables.insert(variable.clone(), value.clone());
+                }
+                ("project", [name, rest @ ..]) if folder.is_empty() => {
+                    project_name.clone_from(name);
+                    project(&mut said, rest, &mut variables);
+                }
                 ("find_package", [name, rest @ ..]) if rest.iter().any(|word| word == "REQUIRED") => package(&mut said, name),
                 ("pkg_check_modules" | "pkg_search_module", [_, rest @ ..]) => {
                     said.need(NeedKind::Command, "pkg-config");
@@ -74,6 +79,12 @@ pub(crate) fn read(tree: &dyn SourceTexts) -> Said {
                 _ => {}
             }
         }
+    }
+    // Before CMake 3.0 `project` had no version: projects had variables of these names, and many have them still.
+    if said.version.is_none() {
+        let name = project_name.to_uppercase();
+        let names = ["PROJECT_VERSION".to_string(), format!("{name}_VERSION"), format!("{name}_VERSION_STRING"), "VERSION".to_string()];
+        said.version = names.iter().find_map(|name| variables.get(name).cloned());
     }
     said
 }
@@ -189,6 +200,17 @@ mod tests {
         assert_eq!(said.homepage.as_deref(), Some("https://example.invalid/"));
         let needs: Vec<String> = said.needs.iter().map(ToString::to_string).collect();
         assert_eq!(needs, ["pc:gio-2.0", "pc:glib-2.0", "pc:openssl", "pc:zlib", "cmd:cmake", "cmd:pkg-config", "cmake:Qt5Widgets"]);
+    }
+
+    #[test]
+    fn a_version_that_is_only_in_variables_is_found_by_its_usual_names() {
+        for (text, expected) in [
+            ("project(cJSON C)\nset(A 1)\nset(B 7)\nset(PROJECT_VERSION \"${A}.${B}\")", Some("1.7")),
+            ("project (yaml C)\nset (YAML_VERSION_STRING \"0.2.5\" CACHE STRING \"x\")", Some("0.2.5")),
+            ("project(x)\nset(LIST 1 2 3)", None),
+        ] {
+            assert_eq!(read(&Texts::of(&[("CMakeLists.txt", text)])).version.as_deref(), expected, "{text}");
+        }
     }
 
     #[test]
