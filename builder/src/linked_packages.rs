@@ -59,7 +59,7 @@ pub(crate) async fn check_packages(context: &Arc<Context>, links: PackageLinks<'
         let mut root = PackageRoot::default();
         for path in &own {
             let file = File::open(path).or_fail(Class::System, || format!("cannot read {}", path.display()))?;
-            match root.add_package(Origin::Own(file_name(path)), file, &|_| true) {
+            match root.add_package(LibraryOrigin::Own(file_name(path)), file, &|_| true) {
                 // What is wrong with it is told when it is stored.
                 Err(cause) if cause.class() == Class::Repository => {}
                 added => added?,
@@ -72,10 +72,14 @@ pub(crate) async fn check_packages(context: &Arc<Context>, links: PackageLinks<'
         return Ok(());
     }
     let base = base_libraries(context, links.base).await?;
-    let mut others: Vec<(Origin, Sha256)> =
-        links.needs.iter().map(|package| (Origin::Needs(package.id.to_string()), package.sha256)).collect();
+    let mut others: Vec<(LibraryOrigin, Sha256)> =
+        links.needs.iter().map(|package| (LibraryOrigin::Needs(package.id.to_string()), package.sha256)).collect();
     others.extend(
-        links.closure.iter().flat_map(|closure| &closure.packages).map(|locked| (Origin::Closure(locked.id.to_string()), locked.sha256)),
+        links
+            .closure
+            .iter()
+            .flat_map(|closure| &closure.packages)
+            .map(|locked| (LibraryOrigin::Closure(locked.id.to_string()), locked.sha256)),
     );
     let (sink, machine) = (Arc::clone(&context.packages), machine(context.engine.architecture()));
     let is_whole = links.closure.is_some();
@@ -94,7 +98,7 @@ fn judge(
     component: &str,
     sink: &dyn PackageSink,
     mut root: PackageRoot,
-    others: Vec<(Origin, Sha256)>,
+    others: Vec<(LibraryOrigin, Sha256)>,
     machine: Option<Machine>,
     is_whole: bool,
 ) -> Result<()> {
@@ -131,7 +135,7 @@ fn machine(architecture: &str) -> Option<Machine> {
 
 /// Who brings a file. Whoever stands behind hides what one before has at the same path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Origin {
+enum LibraryOrigin {
     Base,
     Closure(String),
     Needs(String),
@@ -148,11 +152,11 @@ enum RootNode {
 /// The files that are known, by their paths, `/lib` being `/usr/lib`.
 #[derive(Debug, Default)]
 struct PackageRoot {
-    files: BTreeMap<String, BTreeMap<Origin, RootNode>>,
+    files: BTreeMap<String, BTreeMap<LibraryOrigin, RootNode>>,
     /// Paths by the last name of each, and by the name that the library at it wants to have.
     names: BTreeMap<String, BTreeSet<String>>,
     /// Packages of a component may have the same path where one is installed instead of the other: whose files are seen.
-    seen: Option<Origin>,
+    seen: Option<LibraryOrigin>,
     /// Patterns of paths of files that may lack what they need.
     unlinked: Vec<String>,
 }
@@ -168,7 +172,7 @@ fn last(path: &str) -> &str {
 }
 
 impl PackageRoot {
-    fn add(&mut self, origin: &Origin, path: &str, node: RootNode) {
+    fn add(&mut self, origin: &LibraryOrigin, path: &str, node: RootNode) {
         let path = canonical(path);
         if let RootNode::File(LinkageState::Is(linkage)) = &node
             && let Some(soname) = &linkage.soname
@@ -180,10 +184,10 @@ impl PackageRoot {
     }
 
     /// Adds the programs, libraries and links of a package, or only those with a path that is wanted.
-    fn add_package(&mut self, origin: Origin, package: File, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+    fn add_package(&mut self, origin: LibraryOrigin, package: File, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
         let hint = match &origin {
-            Origin::Own(name) | Origin::Needs(name) | Origin::Closure(name) => name.clone(),
-            Origin::Base => String::new(),
+            LibraryOrigin::Own(name) | LibraryOrigin::Needs(name) | LibraryOrigin::Closure(name) => name.clone(),
+            LibraryOrigin::Base => String::new(),
         };
         each_file(package, &hint, &mut |PackedFile { path, size, link }, content| {
             if !wanted(&path) {
@@ -198,7 +202,7 @@ impl PackageRoot {
 
     fn add_base(&mut self, base: &BaseLibraries) {
         for (path, node) in &base.0 {
-            self.add(&Origin::Base, path, node.clone());
+            self.add(&LibraryOrigin::Base, path, node.clone());
         }
     }
 
@@ -209,10 +213,10 @@ impl PackageRoot {
     }
 
     /// Programs and libraries of the component's own packages, and which package each is of.
-    fn own_files(&self) -> impl Iterator<Item = (&String, &Origin, &Arc<Linkage>)> {
+    fn own_files(&self) -> impl Iterator<Item = (&String, &LibraryOrigin, &Arc<Linkage>)> {
         self.files.iter().flat_map(|(path, there)| {
             there.iter().filter_map(move |(origin, node)| match (origin, node) {
-                (Origin::Own(_), RootNode::File(LinkageState::Is(linkage))) => Some((path, origin, linkage)),
+                (LibraryOrigin::Own(_), RootNode::File(LinkageState::Is(linkage))) => Some((path, origin, linkage)),
                 _ => None,
             })
         })
@@ -223,7 +227,7 @@ impl PackageRoot {
     fn asked(&self) -> BTreeSet<String> {
         let mut asked = BTreeSet::new();
         for (origin, node) in self.files.values().flatten() {
-            if let (true, RootNode::File(LinkageState::Is(linkage))) = (*origin != Origin::Base, node) {
+            if let (true, RootNode::File(LinkageState::Is(linkage))) = (*origin != LibraryOrigin::Base, node) {
                 asked.extend(linkage.needed.iter().chain(&linkage.interpreter).map(|name| last(name).to_string()));
             }
         }
@@ -234,7 +238,7 @@ impl PackageRoot {
     /// What own files lack, each with the package that has the file.
     fn faults(&mut self, machine: Option<Machine>, is_whole: bool) -> Vec<LinkFault> {
         let search = LibrarySearch { machine, ..LibrarySearch::default() };
-        let mut by_package: BTreeMap<Origin, BTreeSet<String>> = BTreeMap::new();
+        let mut by_package: BTreeMap<LibraryOrigin, BTreeSet<String>> = BTreeMap::new();
         for (path, origin, linkage) in self.own_files() {
             let is_here = machine.is_none_or(|machine| machine == linkage.machine);
             if is_here && !DATA_FOLDERS.iter().any(|folder| path.starts_with(folder)) {
@@ -272,7 +276,7 @@ impl PackageRoot {
     /// The own packages that have a file.
     fn packages_with(&self, file: &str) -> Vec<&str> {
         let there = self.files.get(file).into_iter().flat_map(BTreeMap::keys);
-        there.filter_map(|origin| if let Origin::Own(name) = origin { Some(name.as_str()) } else { None }).collect()
+        there.filter_map(|origin| if let LibraryOrigin::Own(name) = origin { Some(name.as_str()) } else { None }).collect()
     }
 }
 
@@ -351,13 +355,13 @@ impl LibraryRoot for PackageRoot {
 
 /// Packages of others, of which only those are unpacked that have a library that somebody needs.
 struct OtherPackages {
-    packages: Vec<(Origin, Sha256, bool)>,
+    packages: Vec<(LibraryOrigin, Sha256, bool)>,
     /// Which of them have a library of a name.
     by_name: BTreeMap<String, Vec<usize>>,
 }
 
-fn open(sink: &dyn PackageSink, origin: &Origin, digest: &Sha256) -> Result<File> {
-    let (Origin::Needs(name) | Origin::Closure(name) | Origin::Own(name)) = origin else {
+fn open(sink: &dyn PackageSink, origin: &LibraryOrigin, digest: &Sha256) -> Result<File> {
+    let (LibraryOrigin::Needs(name) | LibraryOrigin::Closure(name) | LibraryOrigin::Own(name)) = origin else {
         return Err(Error::new(Class::Repository, "the base is no package"));
     };
     let path = sink.blob(digest).ok_or_else(|| Error::new(Class::Repository, format!("{name} is not in the repository")))?;
@@ -365,7 +369,7 @@ fn open(sink: &dyn PackageSink, origin: &Origin, digest: &Sha256) -> Result<File
 }
 
 impl OtherPackages {
-    fn index(sink: &dyn PackageSink, packages: Vec<(Origin, Sha256)>) -> Result<OtherPackages> {
+    fn index(sink: &dyn PackageSink, packages: Vec<(LibraryOrigin, Sha256)>) -> Result<OtherPackages> {
         let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (at, (origin, digest)) in packages.iter().enumerate() {
             for name in library_names(open(sink, origin, digest)?, &digest.to_string())? {

@@ -3,7 +3,7 @@
 //! Sources: Debian Policy 8 (shared libraries) and 5.6 (fields of control files), dpkg-shlibdeps(1), deb-substvars(5).
 
 use crate::detect::Detected;
-use crate::split::{FileContent, InstalledFile, InstalledKind, Part, Placed};
+use crate::split::{ComponentPart, FileContent, InstalledFile, InstalledKind, Placed};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of data above which they are a package of their own, for all architectures.
@@ -36,13 +36,13 @@ pub struct DebianPackage {
 /// The packages of a component, by name. `name` is the component's; `placed` is what [`crate::split()`] says of `files`.
 pub fn packages(name: &str, files: &[InstalledFile], placed: &[Placed]) -> Vec<DebianPackage> {
     let by_path: BTreeMap<&str, &InstalledFile> = files.iter().map(|file| (file.path.as_str(), file)).collect();
-    let mut parts: BTreeMap<&Part, Vec<&InstalledFile>> = BTreeMap::new();
+    let mut parts: BTreeMap<&ComponentPart, Vec<&InstalledFile>> = BTreeMap::new();
     for file in placed {
         if let (Some(part), Some(installed)) = (&file.part, by_path.get(file.path.as_str())) {
             parts.entry(part).or_default().push(installed);
         }
     }
-    let names = Names::of(name, &parts);
+    let names = DebianNames::of(name, &parts);
     let mut packages: BTreeMap<String, DebianPackage> = BTreeMap::new();
     for (part, files) in &parts {
         let (package, section, role) = names.of_part(part);
@@ -69,14 +69,17 @@ pub fn packages(name: &str, files: &[InstalledFile], placed: &[Placed]) -> Vec<D
     for part in parts.keys() {
         let (package, _, _) = names.of_part(part);
         let Some(package) = packages.get_mut(&package) else { continue };
-        if matches!(part, Part::Development) {
+        if matches!(part, ComponentPart::Development) {
             package.depends.extend(libraries.iter().map(|library| format!("{library} (= ${{binary:Version}})")));
             package.depends.extend(names.typelibs.values().map(|typelib| format!("{typelib} (= ${{binary:Version}})")));
         }
-        if matches!(part, Part::Library(_)) {
+        if matches!(part, ComponentPart::Library(_)) {
             package.is_multiarch = package.files.iter().all(|path| is_in_triplet(path));
         }
-        if matches!(part, Part::Library(_) | Part::Program) && parts.contains_key(&Part::Data) && package.name != names.data {
+        if matches!(part, ComponentPart::Library(_) | ComponentPart::Program)
+            && parts.contains_key(&ComponentPart::Data)
+            && package.name != names.data
+        {
             package.depends.push(format!("{} (= ${{source:Version}})", names.data));
         }
     }
@@ -95,7 +98,7 @@ fn is_in_triplet(path: &str) -> bool {
 }
 
 /// What the packages of a component are called.
-struct Names {
+struct DebianNames {
     /// Of each SONAME.
     libraries: BTreeMap<String, String>,
     typelibs: BTreeMap<String, String>,
@@ -106,29 +109,29 @@ struct Names {
     tests: String,
 }
 
-impl Names {
-    fn of(name: &str, parts: &BTreeMap<&Part, Vec<&InstalledFile>>) -> Names {
+impl DebianNames {
+    fn of(name: &str, parts: &BTreeMap<&ComponentPart, Vec<&InstalledFile>>) -> DebianNames {
         let name = plain(name);
         let stem = name.strip_prefix("lib").filter(|stem| !stem.is_empty()).unwrap_or(&name);
         let mut libraries = BTreeMap::new();
         let mut typelibs = BTreeMap::new();
         for part in parts.keys() {
             match part {
-                Part::Library(soname) => drop(libraries.insert(soname.clone(), library_name(soname))),
-                Part::Typelib(typelib) => drop(typelibs.insert(typelib.clone(), plain(&format!("gir1.2-{typelib}")))),
+                ComponentPart::Library(soname) => drop(libraries.insert(soname.clone(), library_name(soname))),
+                ComponentPart::Typelib(typelib) => drop(typelibs.insert(typelib.clone(), plain(&format!("gir1.2-{typelib}")))),
                 _ => {}
             }
         }
         let is_taken = libraries.values().any(|library| *library == name);
         let program = if (name.starts_with("lib") && !libraries.is_empty()) || is_taken { format!("{name}-bin") } else { name.clone() };
-        let data_size: u64 = parts.get(&Part::Data).into_iter().flatten().map(|file| file.size).sum();
-        let has_program = parts.contains_key(&Part::Program);
+        let data_size: u64 = parts.get(&ComponentPart::Data).into_iter().flatten().map(|file| file.size).sum();
+        let has_program = parts.contains_key(&ComponentPart::Program);
         // (Two versions of a library can be there at once, so that it has no file whose path is the same in both.)
         let data = match libraries.is_empty() {
             true if !has_program || data_size <= WORTH_A_PACKAGE => program.clone(),
             _ => format!("{name}-common"),
         };
-        Names {
+        DebianNames {
             libraries,
             typelibs,
             development: format!("lib{stem}-dev"),
@@ -140,15 +143,15 @@ impl Names {
     }
 
     /// The package of a part, its section, and what it is.
-    fn of_part(&self, part: &Part) -> (String, &'static str, &'static str) {
+    fn of_part(&self, part: &ComponentPart) -> (String, &'static str, &'static str) {
         match part {
-            Part::Library(soname) => (self.libraries.get(soname).cloned().unwrap_or_default(), "libs", "shared library"),
-            Part::Typelib(name) => (self.typelibs.get(name).cloned().unwrap_or_default(), "introspection", "introspection data"),
-            Part::Development => (self.development.clone(), "libdevel", "development files"),
-            Part::Program => (self.program.clone(), "misc", "programs"),
-            Part::Data => (self.data.clone(), "misc", "common files"),
-            Part::Documentation => (self.documentation.clone(), "doc", "documentation"),
-            Part::Tests => (self.tests.clone(), "misc", "installed tests"),
+            ComponentPart::Library(soname) => (self.libraries.get(soname).cloned().unwrap_or_default(), "libs", "shared library"),
+            ComponentPart::Typelib(name) => (self.typelibs.get(name).cloned().unwrap_or_default(), "introspection", "introspection data"),
+            ComponentPart::Development => (self.development.clone(), "libdevel", "development files"),
+            ComponentPart::Program => (self.program.clone(), "misc", "programs"),
+            ComponentPart::Data => (self.data.clone(), "misc", "common files"),
+            ComponentPart::Documentation => (self.documentation.clone(), "doc", "documentation"),
+            ComponentPart::Tests => (self.tests.clone(), "misc", "installed tests"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a source tree is built with, and what its build system says of it.
 
-use crate::read::{Said, autotools, cmake, meson};
+use crate::read::{SourceFacts, autotools, cmake, meson};
 use std::collections::BTreeSet;
 use twostage_model::project::{BuildNeed, BuildSystem, Generated, NeedKind, is_upstream_version};
 use twostage_model::{Class, Error, Result};
@@ -65,7 +65,7 @@ pub fn detect(name: &str, tree: &dyn SourceTexts, recipe: &Generated) -> Result<
         BuildSystem::Meson => meson::read(tree, &recipe.options),
         BuildSystem::Cmake => cmake::read(tree),
         BuildSystem::Autotools => autotools::read(tree, &top),
-        BuildSystem::Make => Said::default(),
+        BuildSystem::Make => SourceFacts::default(),
     };
     let version = match (&recipe.version, &said.version) {
         (Some(version), _) => version.clone(),

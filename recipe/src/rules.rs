@@ -5,7 +5,7 @@
 
 /// What a file's content must be for a rule to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Content {
+pub(crate) enum RuleContent {
     /// Anything.
     Any,
     /// A shared library with a versioned SONAME in a folder of the linker's, or one of the names by which programs find it.
@@ -40,11 +40,11 @@ pub(crate) struct SplitRule {
     pub(crate) tag: Option<&'static str>,
     /// Patterns of paths.
     pub(crate) paths: &'static [&'static str],
-    pub(crate) content: Content,
+    pub(crate) content: RuleContent,
     pub(crate) goes: Goes,
 }
 
-const ANY: SplitRule = SplitRule { name: "", tag: None, paths: &["**"], content: Content::Any, goes: Goes::LeftOut };
+const ANY: SplitRule = SplitRule { name: "", tag: None, paths: &["**"], content: RuleContent::Any, goes: Goes::LeftOut };
 
 /// The rules.
 pub(crate) const SPLIT: &[SplitRule] = &[
@@ -75,10 +75,10 @@ pub(crate) const SPLIT: &[SplitRule] = &[
     SplitRule { name: "meson-i18n", tag: Some("i18n"), goes: Goes::Data, ..ANY },
     SplitRule { name: "meson-doc", tag: Some("doc"), goes: Goes::Documentation, ..ANY },
     // What the content says.
-    SplitRule { name: "shared-library", content: Content::SharedLibrary, goes: Goes::Library, ..ANY },
-    SplitRule { name: "library-link", content: Content::LibraryLink, goes: Goes::Development, ..ANY },
+    SplitRule { name: "shared-library", content: RuleContent::SharedLibrary, goes: Goes::Library, ..ANY },
+    SplitRule { name: "library-link", content: RuleContent::LibraryLink, goes: Goes::Development, ..ANY },
     SplitRule { name: "static-library", paths: &["usr/lib/*.a", "usr/lib/*.o"], goes: Goes::Development, ..ANY },
-    SplitRule { name: "config-script", paths: &["usr/bin/*-config"], content: Content::ConfigScript, goes: Goes::Development, ..ANY },
+    SplitRule { name: "config-script", paths: &["usr/bin/*-config"], content: RuleContent::ConfigScript, goes: Goes::Development, ..ANY },
     // What the path says.
     SplitRule {
         name: "development-path",

@@ -1,6 +1,6 @@
 //! Each installed file into one part of its component, by a rule that has a name.
 
-use crate::rules::{Content, Goes, SPLIT, SplitRule};
+use crate::rules::{Goes, RuleContent, SPLIT, SplitRule};
 use std::collections::{BTreeMap, BTreeSet};
 use twostage_image::rules::matches;
 
@@ -41,7 +41,7 @@ pub enum FileContent {
 
 /// What a file is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum ComponentPart {
     /// A shared library, by its SONAME, and what belongs to it.
     Library(String),
     /// What others are built with.
@@ -64,7 +64,7 @@ pub struct Placed {
     /// Its path, without a leading slash.
     pub path: String,
     /// Nothing, where it is left out.
-    pub part: Option<Part>,
+    pub part: Option<ComponentPart>,
     /// The rule that says so.
     pub rule: &'static str,
 }
@@ -172,29 +172,29 @@ impl Libraries {
         Libraries(names)
     }
 
-    fn fit(&self, content: Content, file: &InstalledFile, key: &str) -> bool {
+    fn fit(&self, content: RuleContent, file: &InstalledFile, key: &str) -> bool {
         let is_link = key.ends_with(".so");
         match content {
-            Content::Any => true,
-            Content::SharedLibrary => self.0.get(&file.path).is_some_and(|soname| !is_link || key.ends_with(&format!("/{soname}"))),
-            Content::LibraryLink => is_link && self.0.contains_key(&file.path),
-            Content::ConfigScript => matches!(file.kind, InstalledKind::File(FileContent::Script(_))),
+            RuleContent::Any => true,
+            RuleContent::SharedLibrary => self.0.get(&file.path).is_some_and(|soname| !is_link || key.ends_with(&format!("/{soname}"))),
+            RuleContent::LibraryLink => is_link && self.0.contains_key(&file.path),
+            RuleContent::ConfigScript => matches!(file.kind, InstalledKind::File(FileContent::Script(_))),
         }
     }
 
-    fn part(&self, goes: Goes, file: &InstalledFile, key: &str) -> Option<Part> {
+    fn part(&self, goes: Goes, file: &InstalledFile, key: &str) -> Option<ComponentPart> {
         Some(match goes {
             Goes::LeftOut => return None,
-            Goes::Library => Part::Library(self.0.get(&file.path)?.clone()),
-            Goes::BesideLibrary => self.first().map_or(Part::Program, Part::Library),
-            Goes::Development => Part::Development,
-            Goes::Program => Part::Program,
-            Goes::Data => Part::Data,
-            Goes::Documentation => Part::Documentation,
-            Goes::Tests => Part::Tests,
+            Goes::Library => ComponentPart::Library(self.0.get(&file.path)?.clone()),
+            Goes::BesideLibrary => self.first().map_or(ComponentPart::Program, ComponentPart::Library),
+            Goes::Development => ComponentPart::Development,
+            Goes::Program => ComponentPart::Program,
+            Goes::Data => ComponentPart::Data,
+            Goes::Documentation => ComponentPart::Documentation,
+            Goes::Tests => ComponentPart::Tests,
             Goes::Typelib => match key.rsplit('/').next().and_then(|name| name.strip_suffix(".typelib")) {
-                Some(name) => Part::Typelib(name.to_string()),
-                None => Part::Development,
+                Some(name) => ComponentPart::Typelib(name.to_string()),
+                None => ComponentPart::Development,
             },
         })
     }
@@ -313,8 +313,8 @@ mod tests {
         let files = [file("usr/share/x/test.dat", FileContent::Other), file("usr/share/x/x.dat", FileContent::Other)];
         let tags = BTreeMap::from([("/usr/share/x/test.dat".to_string(), "tests".to_string())]);
         let placed = split(&files, &tags).expect("both have a place");
-        assert_eq!((placed[0].part.clone(), placed[0].rule), (Some(Part::Tests), "meson-tests"));
-        assert_eq!((placed[1].part.clone(), placed[1].rule), (Some(Part::Data), "data-path"));
+        assert_eq!((placed[0].part.clone(), placed[0].rule), (Some(ComponentPart::Tests), "meson-tests"));
+        assert_eq!((placed[1].part.clone(), placed[1].rule), (Some(ComponentPart::Data), "data-path"));
     }
 
     #[test]

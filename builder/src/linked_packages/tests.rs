@@ -72,13 +72,13 @@ impl Workshop {
     fn said(&self, own: &[PathBuf], others: &[PathBuf], is_whole: bool) -> String {
         let mut root = PackageRoot::default();
         for path in own.iter().filter(|path| is_judged(&file_name(path))) {
-            root.add_package(Origin::Own(file_name(path)), File::open(path).expect("there"), &|_| true).expect("it unpacks");
+            root.add_package(LibraryOrigin::Own(file_name(path)), File::open(path).expect("there"), &|_| true).expect("it unpacks");
         }
         let linker = self.library("ld.so.9", "int linker(void) { return 0; }\n", &[]);
         let state = node(linker.len() as u64, None, &mut linker.as_slice()).expect("it is read").expect("a library");
-        root.add(&Origin::Base, LINKER, state);
+        root.add(&LibraryOrigin::Base, LINKER, state);
         let sink = Folder(others.iter().map(|path| (Sha256::of(file_name(path).as_bytes()), path.clone())).collect());
-        let listed = others.iter().map(|path| (Origin::Closure(file_name(path)), Sha256::of(file_name(path).as_bytes())));
+        let listed = others.iter().map(|path| (LibraryOrigin::Closure(file_name(path)), Sha256::of(file_name(path).as_bytes())));
         let judged = judge("app", &sink, root, listed.collect(), None, is_whole);
         judged.map_or_else(|error| format!("{error}; hint: {}", error.hint_or_class()), |()| "nothing".into())
     }
@@ -202,7 +202,7 @@ fn what_only_whoever_loads_a_file_can_know_is_let_be() {
         assert_eq!(at.said(&[public], &[at.package(format, "host", &[("/usr/lib/libhost.so.1", &host)])], true), "nothing");
         let foreign = at.package(format, "foreign", &[("/usr/bin/foreign", &foreign)]);
         let mut root = PackageRoot::default();
-        root.add_package(Origin::Own("foreign".into()), File::open(foreign).expect("there"), &|_| true).expect("it unpacks");
+        root.add_package(LibraryOrigin::Own("foreign".into()), File::open(foreign).expect("there"), &|_| true).expect("it unpacks");
         assert_eq!(root.faults(machine("amd64"), true), []);
     }
 }
@@ -229,7 +229,8 @@ fn the_packages_of_needs_hide_those_of_the_closure_and_own_ones_hide_both() {
         node(bytes.len() as u64, None, &mut bytes.as_slice()).expect("it is read").expect("a library")
     };
     let mut root = PackageRoot::default();
-    let origins = [Origin::Own("a".into()), Origin::Base, Origin::Needs("a".into()), Origin::Closure("z".into())];
+    let origins =
+        [LibraryOrigin::Own("a".into()), LibraryOrigin::Base, LibraryOrigin::Needs("a".into()), LibraryOrigin::Closure("z".into())];
     for origin in &origins {
         root.add(origin, "lib/libx.so.1", linkage(&format!("{origin:?}")));
     }
@@ -244,7 +245,7 @@ fn the_packages_of_needs_hide_those_of_the_closure_and_own_ones_hide_both() {
     at.library("libgone.so.1", LIBRARY, &[]);
     let lost = at.program(PROGRAM, &["-l:libgone.so.1"]);
     let package = at.package(Format::Deb, "app", &[("/bin/lost", &lost)]);
-    root.add_package(Origin::Own("app".into()), File::open(package).expect("there"), &|_| true).expect("it unpacks");
+    root.add_package(LibraryOrigin::Own("app".into()), File::open(package).expect("there"), &|_| true).expect("it unpacks");
     root.unlinked = vec!["/usr/bin/l*".into()];
     assert_eq!(root.faults(None, true), []);
     root.unlinked = vec!["/usr/bin/x*".into()];
@@ -277,6 +278,6 @@ fn the_base_is_read_as_an_engine_gives_its_folders() {
         assert_eq!(root.real(path).as_deref(), Some("usr/lib/x/libx.so.1.0"), "{path}");
     }
     assert_eq!(root.real("usr/lib/text.so"), None);
-    root.add(&Origin::Own("a".into()), "usr/lib/loop.so", RootNode::Link("loop.so".into()));
+    root.add(&LibraryOrigin::Own("a".into()), "usr/lib/loop.so", RootNode::Link("loop.so".into()));
     assert_eq!(root.real("usr/lib/loop.so"), None);
 }

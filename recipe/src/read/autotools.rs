@@ -3,7 +3,7 @@
 //!
 //! Sources: autoconf(1)'s manual, chapters 4 and 5; pkg.m4.
 
-use super::Said;
+use super::SourceFacts;
 use crate::detect::SourceTexts;
 use std::collections::BTreeMap;
 use twostage_model::project::NeedKind;
@@ -25,8 +25,8 @@ const MACROS: [(&str, &str); 12] = [
 ];
 
 /// Reads the tree's `configure.ac`, or what it has in its place.
-pub(crate) fn read(tree: &dyn SourceTexts, top: &[String]) -> Said {
-    let mut said = Said::default();
+pub(crate) fn read(tree: &dyn SourceTexts, top: &[String]) -> SourceFacts {
+    let mut said = SourceFacts::default();
     let source = ["configure.ac", "configure.in"].into_iter().find_map(|path| tree.text(path));
     if let Some(text) = &source {
         let text: String = text.lines().map(|line| without_comment(line).to_string() + "\n").collect();

@@ -3,7 +3,7 @@
 //!
 //! Nothing is evaluated but variables that are set to plain words before. Source of the language: cmake-language(7).
 
-use super::Said;
+use super::SourceFacts;
 use crate::detect::SourceTexts;
 use std::collections::{BTreeMap, BTreeSet};
 use twostage_model::project::NeedKind;
@@ -46,8 +46,8 @@ const MODULES: [(&str, &str); 26] = [
 const WORDS: [&str; 7] = ["REQUIRED", "QUIET", "IMPORTED_TARGET", "GLOBAL", "NO_CMAKE_PATH", "NO_CMAKE_ENVIRONMENT_PATH", "STATIC_TARGET"];
 
 /// Reads the tree's `CMakeLists.txt` and those of its folders.
-pub(crate) fn read(tree: &dyn SourceTexts) -> Said {
-    let mut said = Said::default();
+pub(crate) fn read(tree: &dyn SourceTexts) -> SourceFacts {
+    let mut said = SourceFacts::default();
     said.need(NeedKind::Command, "cmake");
     let (mut variables, mut project_name) = (BTreeMap::new(), String::new());
     let (mut left, mut seen) = (vec![String::new()], BTreeSet::new());
@@ -89,7 +89,7 @@ pub(crate) fn read(tree: &dyn SourceTexts) -> Said {
     said
 }
 
-fn project(said: &mut Said, rest: &[String], variables: &mut BTreeMap<String, String>) {
+fn project(said: &mut SourceFacts, rest: &[String], variables: &mut BTreeMap<String, String>) {
     let after = |word: &str| rest.iter().skip_while(|known| *known != word).nth(1).cloned();
     said.version = after("VERSION").filter(|version| !version.is_empty());
     said.summary = after("DESCRIPTION");
@@ -99,7 +99,7 @@ fn project(said: &mut Said, rest: &[String], variables: &mut BTreeMap<String, St
     }
 }
 
-fn package(said: &mut Said, name: &str) {
+fn package(said: &mut SourceFacts, name: &str) {
     match MODULES.iter().find(|(module, _)| *module == name) {
         Some((_, "")) => {}
         Some((_, module)) => said.need(NeedKind::PkgConfig, module),

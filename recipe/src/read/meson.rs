@@ -4,7 +4,7 @@
 //! have is left out later, and meson itself says when it cannot do without. Source of the language:
 //! <https://mesonbuild.com/Syntax.html>.
 
-use super::Said;
+use super::SourceFacts;
 use crate::detect::SourceTexts;
 use std::collections::{BTreeMap, BTreeSet};
 use twostage_model::project::NeedKind;
@@ -35,8 +35,8 @@ const LANGUAGES: [(&str, &str); 5] =
 
 /// Reads the tree's `meson.build` and those of its folders. `options` are those of the configuration, such as
 /// `-Dtests=false`.
-pub(crate) fn read(tree: &dyn SourceTexts, options: &[String]) -> Said {
-    let mut said = Said::default();
+pub(crate) fn read(tree: &dyn SourceTexts, options: &[String]) -> SourceFacts {
+    let mut said = SourceFacts::default();
     said.need(NeedKind::Command, "meson");
     said.need(NeedKind::Command, "pkg-config");
     let features = Features::of(tree, options);
@@ -57,7 +57,7 @@ pub(crate) fn read(tree: &dyn SourceTexts, options: &[String]) -> Said {
     said
 }
 
-fn take(said: &mut Said, tree: &dyn SourceTexts, folder: &str, features: &Features, call: &Call) {
+fn take(said: &mut SourceFacts, tree: &dyn SourceTexts, folder: &str, features: &Features, call: &Call) {
     match call.name.as_str() {
         "project" if folder.is_empty() => {
             said.version = call.named.get("version").and_then(|value| version(tree, value));
@@ -90,11 +90,11 @@ fn take(said: &mut Said, tree: &dyn SourceTexts, folder: &str, features: &Featur
 }
 
 /// `'1.2'`, `['1.2']`, or `files('VERSION')`: then the first line of that file.
-fn version(tree: &dyn SourceTexts, value: &[Token]) -> Option<String> {
+fn version(tree: &dyn SourceTexts, value: &[MesonToken]) -> Option<String> {
     let first = texts(value).into_iter().next()?;
     match value.first() {
-        Some(Token::Word(word)) if word == "files" => tree.text(first)?.lines().next().map(|line| line.trim().to_string()),
-        Some(Token::Text(_) | Token::Sign('[')) => Some(first.to_string()),
+        Some(MesonToken::Word(word)) if word == "files" => tree.text(first)?.lines().next().map(|line| line.trim().to_string()),
+        Some(MesonToken::Text(_) | MesonToken::Sign('[')) => Some(first.to_string()),
         _ => None,
     }
 }
@@ -107,7 +107,7 @@ impl Features {
         let mut values = BTreeMap::new();
         let text = ["meson.options", "meson_options.txt"].into_iter().find_map(|path| tree.text(path)).unwrap_or_default();
         for call in calls(&tokens(&text)).iter().filter(|call| call.name == "option") {
-            let value = call.named.get("value").map(|value| value.iter().map(Token::shown).collect::<String>());
+            let value = call.named.get("value").map(|value| value.iter().map(MesonToken::shown).collect::<String>());
             if let Some(name) = call.text(0) {
                 values.insert(name.to_string(), value.unwrap_or_else(|| "auto".into()));
             }
@@ -124,8 +124,10 @@ impl Features {
     fn requires(&self, call: &Call) -> bool {
         match call.named.get("required").map(Vec::as_slice) {
             None => true,
-            Some([Token::Word(word)]) => word != "false",
-            Some([Token::Word(word), Token::Sign('('), Token::Text(name), Token::Sign(')')]) if word == "get_option" => {
+            Some([MesonToken::Word(word)]) => word != "false",
+            Some([MesonToken::Word(word), MesonToken::Sign('('), MesonToken::Text(name), MesonToken::Sign(')')])
+                if word == "get_option" =>
+            {
                 matches!(self.0.get(name.as_str()).map(String::as_str), Some("enabled" | "true"))
             }
             Some(_) => true,
@@ -134,26 +136,26 @@ impl Features {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
+enum MesonToken {
     Word(String),
     Text(String),
     Sign(char),
 }
 
-impl Token {
+impl MesonToken {
     fn shown(&self) -> String {
         match self {
-            Token::Word(text) | Token::Text(text) => text.clone(),
-            Token::Sign(sign) => sign.to_string(),
+            MesonToken::Word(text) | MesonToken::Text(text) => text.clone(),
+            MesonToken::Sign(sign) => sign.to_string(),
         }
     }
 }
 
-fn texts(tokens: &[Token]) -> Vec<&str> {
-    tokens.iter().filter_map(|token| if let Token::Text(text) = token { Some(text.as_str()) } else { None }).collect()
+fn texts(tokens: &[MesonToken]) -> Vec<&str> {
+    tokens.iter().filter_map(|token| if let MesonToken::Text(text) = token { Some(text.as_str()) } else { None }).collect()
 }
 
-fn tokens(text: &str) -> Vec<Token> {
+fn tokens(text: &str) -> Vec<MesonToken> {
     let mut tokens = Vec::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
@@ -164,17 +166,17 @@ fn tokens(text: &str) -> Vec<Token> {
             '#' => rest.find('\n').unwrap_or(rest.len()),
             '\'' => {
                 let (text, length) = quoted(rest);
-                tokens.push(Token::Text(text));
+                tokens.push(MesonToken::Text(text));
                 length
             }
             c if c.is_ascii_alphanumeric() || c == '_' => {
                 let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
-                tokens.push(Token::Word(rest[..end].to_string()));
+                tokens.push(MesonToken::Word(rest[..end].to_string()));
                 end
             }
             c if c.is_whitespace() => c.len_utf8(),
             c => {
-                tokens.push(Token::Sign(c));
+                tokens.push(MesonToken::Sign(c));
                 c.len_utf8()
             }
         };
@@ -204,43 +206,43 @@ fn quoted(rest: &str) -> (String, usize) {
 /// A call of a function, or of a method: then its name begins with a dot.
 struct Call {
     name: String,
-    values: Vec<Vec<Token>>,
-    named: BTreeMap<String, Vec<Token>>,
+    values: Vec<Vec<MesonToken>>,
+    named: BTreeMap<String, Vec<MesonToken>>,
 }
 
 impl Call {
     /// A value that is one string.
     fn text(&self, number: usize) -> Option<&str> {
         match self.values.get(number).map(Vec::as_slice) {
-            Some([Token::Text(text)]) => Some(text),
+            Some([MesonToken::Text(text)]) => Some(text),
             _ => None,
         }
     }
 }
 
-fn calls(tokens: &[Token]) -> Vec<Call> {
+fn calls(tokens: &[MesonToken]) -> Vec<Call> {
     let mut calls = Vec::new();
     for (at, window) in tokens.windows(2).enumerate() {
-        let [Token::Word(name), Token::Sign('(')] = window else { continue };
-        let is_method = at > 0 && tokens.get(at - 1) == Some(&Token::Sign('.'));
+        let [MesonToken::Word(name), MesonToken::Sign('(')] = window else { continue };
+        let is_method = at > 0 && tokens.get(at - 1) == Some(&MesonToken::Sign('.'));
         let mut call = Call { name: if is_method { format!(".{name}") } else { name.clone() }, values: Vec::new(), named: BTreeMap::new() };
         let (mut depth, mut value, mut key) = (0usize, Vec::new(), None);
         for token in &tokens[at + 1..] {
             match token {
-                Token::Sign('(' | '[' | '{') => {
+                MesonToken::Sign('(' | '[' | '{') => {
                     depth += 1;
                     if depth == 1 {
                         continue;
                     }
                 }
-                Token::Sign(')' | ']' | '}') => depth -= 1,
-                Token::Sign(':') if depth == 1 && matches!(value.as_slice(), [Token::Word(_)]) => {
+                MesonToken::Sign(')' | ']' | '}') => depth -= 1,
+                MesonToken::Sign(':') if depth == 1 && matches!(value.as_slice(), [MesonToken::Word(_)]) => {
                     key = value.pop().map(|token| token.shown());
                     continue;
                 }
                 _ => {}
             }
-            if depth == 0 || (depth == 1 && *token == Token::Sign(',')) {
+            if depth == 0 || (depth == 1 && *token == MesonToken::Sign(',')) {
                 let value = std::mem::take(&mut value);
                 match key.take() {
                     Some(key) => drop(call.named.insert(key, value)),
@@ -264,7 +266,7 @@ mod tests {
     use super::*;
     use crate::detect::tests::Texts;
 
-    fn needs(said: &Said) -> Vec<String> {
+    fn needs(said: &SourceFacts) -> Vec<String> {
         said.needs.iter().map(ToString::to_string).collect()
     }
 

@@ -9,7 +9,7 @@ use twostage_model::project::{BuildNeed, NeedKind};
 
 /// What the files of a build system say.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct SourceFacts {
     pub(crate) version: Option<String>,
     pub(crate) summary: Option<String>,
     pub(crate) licence: Option<String>,
@@ -17,7 +17,7 @@ pub(crate) struct Said {
     pub(crate) needs: BTreeSet<BuildNeed>,
 }
 
-impl Said {
+impl SourceFacts {
     /// Takes a need. What is no name (a variable, an option) is none.
     pub(crate) fn need(&mut self, kind: NeedKind, name: &str) {
         self.needs.extend(BuildNeed::new(kind, name));
