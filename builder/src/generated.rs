@@ -37,6 +37,10 @@ const MOST_INSTALLED: u64 = 16 << 30;
 const MOST_TEXT: u64 = 16 << 20;
 /// Bytes of the text of a licence.
 const MOST_LICENCE: usize = 256 << 10;
+/// Files with the text of a licence, at most.
+const MOST_LICENCES: usize = 20;
+/// Bytes of a file of a build system, at most.
+const MOST_BUILD_FILE: usize = 2 << 20;
 /// What debhelper needs of itself, as a clause of build dependencies.
 const DEBHELPER: &str = "debhelper-compat (= 13)";
 
@@ -49,7 +53,7 @@ struct Patched<'a> {
 impl SourceTexts for Patched<'_> {
     fn text(&self, path: &str) -> Option<String> {
         let path = normal(path)?;
-        let text = self.tree.text(&path).ok();
+        let text = self.tree.text(&path).ok().filter(|text| text.len() <= MOST_BUILD_FILE);
         match self.patches.iter().any(|patch| patch.touches(|touched| touched == path)) {
             true => patches::applied(self.patches, &path, text.unwrap_or_default()).ok(),
             false => text,
@@ -339,7 +343,7 @@ fn divide(name: &str, place: &Path, tree: &Tree, detected: &Detected, closure: &
         .hint("give the component, or the library, another name"));
     }
     let source = Patched { tree, patches };
-    let licences = detected.licence_files.iter().filter_map(|path| source.text(path));
+    let licences = detected.licence_files.iter().take(MOST_LICENCES).filter_map(|path| source.text(path));
     let licences: Vec<String> = licences.map(|text| text.chars().take(MOST_LICENCE).collect()).collect();
     // What the build was asked with, by name, so that whoever reads the packaging knows.
     let mut build_depends = vec![DEBHELPER.to_string()];

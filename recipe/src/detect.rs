@@ -185,6 +185,25 @@ pub(crate) mod tests {
         }
     }
 
+    /// (Without bounds it does not end.)
+    #[test]
+    fn files_that_are_made_to_be_read_for_ever_are_read_to_their_bounds() {
+        let many = |text: &str| text.repeat((2 << 20) / text.len());
+        for (path, text) in [
+            ("meson.build", many("dependency(")),
+            ("meson.build", many("[")),
+            ("CMakeLists.txt", many("set(a ${a}${a}b)")),
+            ("CMakeLists.txt", many("f()")),
+            ("CMakeLists.txt", "\"".to_string() + &many("#")),
+            ("configure.ac", many("AC_INIT(")),
+            ("configure.ac", many("m4_define([a],[b])")),
+        ] {
+            let shown: String = text.chars().take(20).collect();
+            let result = detect("x", &Texts::of(&[(path, &text)]), &recipe(None, None));
+            assert!(result.is_err(), "{path} {shown}");
+        }
+    }
+
     #[test]
     fn the_licence_is_where_people_look_for_it() {
         let files = [

@@ -8,6 +8,10 @@ use crate::detect::SourceTexts;
 use std::collections::BTreeMap;
 use twostage_model::project::NeedKind;
 
+/// Calls of one macro that are read, at most, and characters of one call.
+const MAX_CALLS: usize = 10_000;
+const MAX_CALL: usize = 20_000;
+
 /// Macros that run a program, and the program.
 const MACROS: [(&str, &str); 12] = [
     ("LT_INIT", "libtoolize"),
@@ -99,10 +103,10 @@ fn without_comment(line: &str) -> &str {
 
 /// The arguments of each call of a macro, without the brackets around them.
 fn macro_arguments<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = Vec<String>> + 'a {
-    text.match_indices(name).filter_map(move |(at, _)| {
+    text.match_indices(name).take(MAX_CALLS).filter_map(move |(at, _)| {
         let inside = text[at + name.len()..].strip_prefix('(')?;
         let (mut arguments, mut argument, mut brackets, mut parentheses) = (Vec::new(), String::new(), 0usize, 0usize);
-        for c in inside.chars() {
+        for c in inside.chars().take(MAX_CALL) {
             match c {
                 '[' => brackets += 1,
                 ']' => brackets = brackets.saturating_sub(1),

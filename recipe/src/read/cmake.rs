@@ -3,14 +3,15 @@
 //!
 //! Nothing is evaluated but variables that are set to plain words before. Source of the language: cmake-language(7).
 
-use super::SourceFacts;
+use super::{BuildFiles, SourceFacts};
 use crate::detect::SourceTexts;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use twostage_model::project::NeedKind;
 
-/// Files that are read, at most, and commands of each.
-const MAX_FILES: usize = 2000;
+/// Commands of a file that are read, at most.
 const MAX_COMMANDS: usize = 100_000;
+/// Bytes of a variable's value. What is longer is no version and no name.
+const MAX_VALUE: usize = 1000;
 
 /// Packages that CMake finds by modules of its own, by the names that pkg-config has for them. A name that is empty: the
 /// compiler or CMake has it.
@@ -50,17 +51,12 @@ pub(crate) fn read(tree: &dyn SourceTexts) -> SourceFacts {
     let mut said = SourceFacts::default();
     said.need(NeedKind::Command, "cmake");
     let (mut variables, mut project_name) = (BTreeMap::new(), String::new());
-    let (mut left, mut seen) = (vec![String::new()], BTreeSet::new());
-    while let Some(folder) = left.pop() {
-        let path = format!("{folder}CMakeLists.txt");
-        if seen.len() >= MAX_FILES || !seen.insert(path.clone()) {
-            continue;
-        }
-        let Some(text) = tree.text(&path) else { continue };
+    let mut files = BuildFiles::of(tree, "CMakeLists.txt");
+    while let Some((folder, text)) = files.next() {
         for (name, arguments) in commands(&text) {
             let arguments: Vec<String> = arguments.iter().map(|argument| expanded(argument, &variables)).collect();
             match (name.as_str(), arguments.as_slice()) {
-                ("set", [variable, value, rest @ ..]) if rest.first().is_none_or(|word| word == "CACHE") => {
+                ("set", [variable, value, rest @ ..]) if rest.first().is_none_or(|word| word == "CACHE") && value.len() <= MAX_VALUE => {
                     variables.insert(variable.clone(), value.clone());
                 }
                 ("project", [name, rest @ ..]) if folder.is_empty() => {
@@ -75,7 +71,7 @@ pub(crate) fn read(tree: &dyn SourceTexts) -> SourceFacts {
                         modules.for_each(|module| said.need(NeedKind::PkgConfig, module.split(['<', '>', '=']).next().unwrap_or_default()));
                     }
                 }
-                ("add_subdirectory", [below, ..]) => left.push(format!("{folder}{}/", below.trim_end_matches('/'))),
+                ("add_subdirectory", [below, ..]) => files.lead_to(&folder, below),
                 _ => {}
             }
         }
@@ -116,7 +112,7 @@ fn expanded(argument: &str, variables: &BTreeMap<String, String>) -> String {
         let (name, behind) = inside.split_once('}').unwrap_or((inside, ""));
         text.push_str(variables.get(name).map_or("", String::as_str));
         rest = behind;
-        if text.len() > 10_000 {
+        if text.len() > MAX_VALUE {
             break;
         }
     }
@@ -126,12 +122,13 @@ fn expanded(argument: &str, variables: &BTreeMap<String, String>) -> String {
 /// The commands of a file, their names in lower case, with their arguments.
 fn commands(text: &str) -> Vec<(String, Vec<String>)> {
     let mut commands = Vec::new();
-    let mut rest = without_comments(text);
+    let text = without_comments(text);
+    let mut rest = text.as_str();
     while let Some((before, inside)) = rest.split_once('(') {
         let name = before.trim_end().rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap_or_default();
         let (arguments, behind) = arguments(inside);
         commands.push((name.to_ascii_lowercase(), arguments));
-        rest = behind.to_string();
+        rest = behind;
         if commands.len() >= MAX_COMMANDS {
             break;
         }
@@ -142,8 +139,11 @@ fn commands(text: &str) -> Vec<(String, Vec<String>)> {
 fn without_comments(text: &str) -> String {
     let mut result = String::new();
     for line in text.lines() {
-        // (A `#` in a string: then the string goes on.)
-        let end = line.char_indices().find(|(at, c)| *c == '#' && line[..*at].matches('"').count().is_multiple_of(2));
+        let mut in_string = false;
+        let end = line.char_indices().find(|(_, c)| {
+            in_string ^= *c == '"';
+            *c == '#' && !in_string
+        });
         result.push_str(&line[..end.map_or(line.len(), |(at, _)| at)]);
         result.push('\n');
     }

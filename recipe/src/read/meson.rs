@@ -4,14 +4,14 @@
 //! have is left out later, and meson itself says when it cannot do without. Source of the language:
 //! <https://mesonbuild.com/Syntax.html>.
 
-use super::SourceFacts;
+use super::{BuildFiles, SourceFacts};
 use crate::detect::SourceTexts;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use twostage_model::project::NeedKind;
 
-/// Files that are read, at most, and tokens of each.
-const MAX_FILES: usize = 2000;
-const MAX_TOKENS: usize = 400_000;
+/// Tokens of a file that are read, at most, and those of one call.
+const MAX_TOKENS: usize = 200_000;
+const MAX_CALL: usize = 1000;
 
 /// Dependencies that the compiler or the C library has, or that meson finds by other means.
 const BUILTIN: [&str; 14] =
@@ -40,17 +40,12 @@ pub(crate) fn read(tree: &dyn SourceTexts, options: &[String]) -> SourceFacts {
     said.need(NeedKind::Command, "meson");
     said.need(NeedKind::Command, "pkg-config");
     let features = Features::of(tree, options);
-    let (mut left, mut seen) = (vec![String::new()], BTreeSet::new());
-    while let Some(folder) = left.pop() {
-        let path = format!("{folder}meson.build");
-        if seen.len() >= MAX_FILES || !seen.insert(path.clone()) {
-            continue;
-        }
-        let Some(text) = tree.text(&path) else { continue };
+    let mut files = BuildFiles::of(tree, "meson.build");
+    while let Some((folder, text)) = files.next() {
         for call in calls(&tokens(&text)) {
             take(&mut said, tree, &folder, &features, &call);
             if let ("subdir", Some(below)) = (call.name.as_str(), call.text(0)) {
-                left.push(format!("{folder}{}/", below.trim_end_matches('/')));
+                files.lead_to(&folder, below);
             }
         }
     }
@@ -227,7 +222,7 @@ fn calls(tokens: &[MesonToken]) -> Vec<Call> {
         let is_method = at > 0 && tokens.get(at - 1) == Some(&MesonToken::Sign('.'));
         let mut call = Call { name: if is_method { format!(".{name}") } else { name.clone() }, values: Vec::new(), named: BTreeMap::new() };
         let (mut depth, mut value, mut key) = (0usize, Vec::new(), None);
-        for token in &tokens[at + 1..] {
+        for token in tokens[at + 1..].iter().take(MAX_CALL) {
             match token {
                 MesonToken::Sign('(' | '[' | '{') => {
                     depth += 1;
