@@ -1,7 +1,7 @@
 //! Builds that ask a compiler cache.
 
 use crate::on::{EMBEDDED, On};
-use crate::support::{Family, Project, Used, uses};
+use crate::support::{Family, Project, Used, long, uses};
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -59,8 +59,10 @@ fn building(on: On, test: &str) {
 
 #[test]
 fn a_component_is_built_again_with_the_objects_of_the_build_before() {
-    uses(Used::Engine);
     uses(Used::Apt);
     building(EMBEDDED, "ccache-alone");
-    building(On::Docker, "ccache");
+    if long() {
+        uses(Used::Engine);
+        building(On::Docker, "ccache");
+    }
 }

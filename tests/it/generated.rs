@@ -94,6 +94,14 @@ fn trees_without_packaging_become_packages_by_debians_rules_and_an_image() {
 fn a_tree_that_no_recipe_can_make_packages_of_is_refused_by_name() {
     uses(Used::Apt);
     let project = project("recipe-refused");
+    // The program alone: neither a library nor lists of files are asked for.
+    project.edit("twostage.toml", |text| {
+        let (before, rest) = text.split_once("[[component]]\nname = \"calq\"").expect("the library");
+        let (_, program) = rest.split_once("[[component]]").expect("the program");
+        format!("{before}[[component]]{program}").replace("build = [\"pc:calq\", \"cmd:pkg-config\"]\nneeds = [\"calq\"]\n", "")
+    });
+    project.edit("sums/Makefile", |text| text.replace(" `pkg-config --cflags --libs calq`", ""));
+    project.write("sums/sums.c", "int main(void) { return 0; }\n");
     project.edit("sums/Makefile", |text| text.replace("$(DESTDIR)$(PREFIX)/bin/sums-report", "$(DESTDIR)/opt/sums/report"));
     project
         .run(&["repo"])
@@ -104,7 +112,7 @@ fn a_tree_that_no_recipe_can_make_packages_of_is_refused_by_name() {
     project.edit("sums/Makefile", |text| text.replace("$(DESTDIR)/opt/sums/report", "-m 4755 $(DESTDIR)$(PREFIX)/bin/sums-report"));
     project.run(&["repo"]).fails_with(4).says("it installs /usr/bin/sums-report, which runs with the rights of another user");
 
-    project.edit("twostage.toml", |text| text.replace("\"cmd:pkg-config\"", "\"pc:nobody-has-this\""));
+    project.edit("twostage.toml", |text| text.replace("version = \"0.4\"\n", "version = \"0.4\"\nbuild = [\"pc:nobody-has-this\"]\n"));
     project.run(&["repo"]).fails_with(3).says("build:sums: no package of the distribution has what pc:nobody-has-this asks for");
 
     project.edit("twostage.toml", |text| text.replace("version = \"0.4\"\n", ""));
