@@ -34,7 +34,8 @@ const MOST_NAME: usize = 200;
 /// Counts up when what the scripts take of ccache changes.
 const TAKEN: &str = "1";
 
-/// Adds the program and the component's cache to a build's input. Where there is no ccache it is built without.
+/// Adds the program and the component's cache to a build's input, if that is wanted. Where there is no ccache it is built
+/// without.
 ///
 /// # Errors
 /// The input cannot be written.
@@ -46,6 +47,9 @@ pub(crate) async fn give(
     input: &mut Packing,
     log: &mut Log,
 ) -> Result<()> {
+    if !context.ccache {
+        return Ok(());
+    }
     let program = match program(context, name, base, log).await {
         Ok(program) => program,
         Err(cause) => {
@@ -68,8 +72,11 @@ pub(crate) async fn give(
     Ok(())
 }
 
-/// Keeps what a build's container has in its cache, if it has one.
+/// Keeps what a build's container has in its cache, if that is wanted and it has one.
 pub(crate) async fn keep(context: &Arc<Context>, name: &str, container: &Container) {
+    if !context.ccache {
+        return;
+    }
     let kept = async {
         if container.find("/build/ccache/kept").await?.is_some() {
             store(context, container, "/build/ccache/kept", format!("{name}.tar")).await?;

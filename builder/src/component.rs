@@ -87,9 +87,9 @@ impl ComponentBuild<'_> {
         }
     }
 
-    /// Its patches, and the key of all that it is made from.
-    pub(crate) fn patches_and_key(&self) -> (&[Patch], &Sha256) {
-        (&self.inputs.patches, &self.inputs.key)
+    /// Its patches, in order.
+    pub(crate) fn patches(&self) -> &[Patch] {
+        &self.inputs.patches
     }
 }
 
@@ -126,9 +126,14 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     let before = records.current();
     let (date, patched) = dates(context, component, &inputs, before.as_ref());
     let build = ComponentBuild { context, component, needs, base: &base, inputs: &inputs, date };
+    let mut places = Vec::new();
     let collected = match &component.recipe {
         Recipe::Native => build_native(build, folder.path(), &mut log).await?,
-        Recipe::Generated(recipe) => generated::build(build, recipe, folder.path(), &mut log).await?,
+        Recipe::Generated(recipe) => {
+            let (collected, divided) = generated::build(build, recipe, folder.path(), &mut log).await?;
+            places = divided;
+            collected
+        }
         Recipe::Dockerfile { dockerfile, packages } => build_dockerfile(build, dockerfile, packages, folder.path(), &mut log).await?,
     };
     if collected.packages.is_empty() {
@@ -146,7 +151,7 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
         Class::Repository => log.not_taken(format!("{name}: what it left is not taken"), cause),
         _ => cause,
     })?;
-    let mut record = Record { packages: packages.iter().map(|p| p.sha256).collect(), sources, content, patched };
+    let mut record = Record { packages: packages.iter().map(|p| p.sha256).collect(), sources, content, patched, places };
     let mut built = Built { packages, sources: record.sources.clone(), outcome: Outcome::Done };
     // The same content as before, but for its version: then before is what everybody keeps.
     if let Some(current) = records.current().filter(|current| current.content == record.content)
@@ -238,7 +243,7 @@ async fn build_closure(
     let (format, name) = (context.project.format, &component.name.value);
     let (control, by_file) = match asks {
         Asks::Packaging(control) => (control.clone(), Vec::new()),
-        Asks::Recipe(detected) => generated::question(context, name, detected, needs)?,
+        Asks::Recipe(detected) => generated::question(context, detected, needs)?,
     };
     let (mut roots, question) =
         tools::build_question(format, &control).or_fail(Class::Project, || format!("{name}: what its build needs cannot be read"))?;
@@ -496,15 +501,32 @@ pub(crate) async fn run_logged(
 async fn build_native(build: ComponentBuild<'_>, folder: &Path, log: &mut Log) -> Result<Collected> {
     let (context, name) = (build.context, build.component.name.value.as_str());
     let container = run_native(build, false, log).await?;
-    if context.ccache {
-        // Of a build that failed, too: the next one has less to do.
-        ccache::keep(context, name, &container).await;
+    // Of a build that failed, too: the next one has less to do.
+    ccache::keep(context, name, &container).await;
+    let container = ended_well(context, name, container, log).await?;
+    packages_of(name, container, folder, log).await
+}
+
+/// The container of a build that ended well.
+///
+/// # Errors
+/// Class `Build`: it did not; the container is kept if that is wanted.
+pub(crate) async fn ended_well(
+    context: &Context,
+    name: &str,
+    container: twostage_engine::Container,
+    log: &Log,
+) -> Result<twostage_engine::Container> {
+    if container.exit_code == 0 {
+        return Ok(container);
     }
-    if container.exit_code != 0 {
-        let memory = if container.oom_killed { ": it ran out of memory" } else { "" };
-        let failure = log.failure(name, &format!("the build failed (exit status {}{memory})", container.exit_code));
-        return Err(entered::keep_failed(context, name, container, failure).await);
-    }
+    let memory = if container.oom_killed { ": it ran out of memory" } else { "" };
+    let failure = log.failure(name, &format!("the build failed (exit status {}{memory})", container.exit_code));
+    Err(entered::keep_failed(context, name, container, failure).await)
+}
+
+/// Takes the packages out of the container of a build, which goes.
+pub(crate) async fn packages_of(name: &str, container: twostage_engine::Container, folder: &Path, log: &mut Log) -> Result<Collected> {
     log.begin(Phase::Collect);
     let stream = container.copy_out("/build/out").await?;
     let into = folder.to_path_buf();
@@ -554,7 +576,7 @@ async fn run_native(build: ComponentBuild<'_>, only_prepare: bool, log: &mut Log
     if only_prepare {
         env.push(("ONLY_PREPARE".to_string(), "1".to_string()));
     }
-    if context.ccache && !only_prepare {
+    if !only_prepare {
         ccache::give(context, name, base, closure, &mut input, log).await?;
     }
     let cmd = tools.command(tools.native, []);

@@ -5,11 +5,11 @@
 //!         installed files ─► split ─► packages ─► [container: debhelper's last steps] ─► .deb
 //! ```
 
-use crate::collect::{Collected, collect};
-use crate::component::{ComponentBuild, environment, image_of, offer_needs, read_patches, run_logged};
+use crate::collect::Collected;
+use crate::component::{ComponentBuild, ended_well, environment, image_of, offer_needs, packages_of, read_patches, run_logged};
 use crate::log::{Log, Phase};
 use crate::patches::{self, Patch};
-use crate::record::Records;
+use crate::record::FilePlace;
 use crate::source::{Made, NodeKind, Packing, Tree, add_file, folder_here, packing};
 use crate::tools::{Tools, exact, exact_locked};
 use crate::unpack::Sink;
@@ -17,7 +17,7 @@ use crate::{Context, Stored, ccache};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use twostage_beneath::Folder;
 use twostage_image::Tarball;
 use twostage_linking::Linkage;
@@ -25,9 +25,12 @@ use twostage_model::error::OrFail as _;
 use twostage_model::lock::Closure;
 use twostage_model::names::COLLECTED;
 use twostage_model::project::{BuildNeed, Component, Generated, NeedKind, Recipe};
+use twostage_model::shown::count;
 use twostage_model::{Class, Error, Format, Project, Result};
 use twostage_recipe::debian::{self, DebianPackage};
-use twostage_recipe::{Detected, FileContent, InstalledFile, InstalledKind, Placed, SourceTexts, content_of_text, detect, split, tags};
+use twostage_recipe::{
+    Detected, FileContent, InstalledFile, InstalledKind, Placed, SourceTexts, content_of_text, detect, split, tags, without_triplet,
+};
 
 /// Counts up when the way we divide and pack changes, so that old results no longer stand for new ones.
 const RULES: &str = "1";
@@ -119,7 +122,7 @@ pub(crate) fn key(recipe: &Generated, field: &mut impl FnMut(&str, &[u8])) {
 
 /// What its build needs: a `debian/control` that asks for packages, and the lines that ask for files of the distribution's
 /// packages. What a component makes that it `needs` is asked for by its package.
-pub(crate) fn question(context: &Context, name: &str, detected: &Detected, needs: &[Stored]) -> Result<(String, Vec<String>)> {
+pub(crate) fn question(context: &Context, detected: &Detected, needs: &[Stored]) -> Result<(String, Vec<String>)> {
     let mut clauses = BTreeSet::from([DEBHELPER.to_string()]);
     let mut by_file = BTreeSet::new();
     let own = Own::of(context, needs)?;
@@ -133,8 +136,12 @@ pub(crate) fn question(context: &Context, name: &str, detected: &Detected, needs
         }
     }
     let clauses: Vec<String> = clauses.into_iter().collect();
-    let control = format!("Source: {name}\nBuild-Depends: {}\n\nPackage: {name}\nArchitecture: any\n", clauses.join(", "));
-    Ok((control, by_file.into_iter().collect()))
+    Ok((asking_for(&clauses), by_file.into_iter().collect()))
+}
+
+/// A `debian/control` of which apt reads what is needed, and nothing else.
+fn asking_for(clauses: &[String]) -> String {
+    format!("Source: source\nBuild-Depends: {}\n\nPackage: source\nArchitecture: any\n", clauses.join(", "))
 }
 
 /// The files of the project's own packages that fulfil needs.
@@ -172,15 +179,19 @@ fn fulfils(path: &str) -> Option<BuildNeed> {
     match folder {
         "usr/bin" | "usr/sbin" | "bin" | "sbin" => BuildNeed::new(NeedKind::Command, name),
         _ => {
-            let header = path.strip_prefix("usr/include/")?;
-            let header = header.split_once('/').filter(|(first, _)| first.contains("-linux-")).map_or(header, |(_, rest)| rest);
-            BuildNeed::new(NeedKind::Header, header)
+            let path = without_triplet(path);
+            BuildNeed::new(NeedKind::Header, path.strip_prefix("usr/include/")?)
         }
     }
 }
 
-/// Builds a component by its recipe.
-pub(crate) async fn build(build: ComponentBuild<'_>, recipe: &Generated, folder: &Path, log: &mut Log) -> Result<Collected> {
+/// Builds a component by its recipe. Gives its packages, and where each file went.
+pub(crate) async fn build(
+    build: ComponentBuild<'_>,
+    recipe: &Generated,
+    folder: &Path,
+    log: &mut Log,
+) -> Result<(Collected, Vec<FilePlace>)> {
     let (context, name) = (build.context, build.component.name.value.as_str());
     let (tree, detected, closure) = build.generated()?;
     let [install_script, pack_script] = Tools::of(context.project.format)
@@ -196,62 +207,48 @@ pub(crate) async fn build(build: ComponentBuild<'_>, recipe: &Generated, folder:
     context.events.started(name, &format!("building with {}", detected.system.word()));
     let mut input = packing(context)?;
     tree.pack(&mut input, "build/src", build.date)?;
-    let (patches, _) = build.patches_and_key();
-    for patch in patches {
+    for patch in build.patches() {
         add_file(&mut input, &format!("build/patches/{}", patch.name), 0o644, build.date, &patch.content)?;
     }
     offer(build, closure, &mut input)?;
-    if context.ccache {
-        ccache::give(context, name, build.base, closure, &mut input, log).await?;
-    }
+    ccache::give(context, name, build.base, closure, &mut input, log).await?;
     let mut env = environment(build);
     env.push(("RECIPE_SYSTEM".to_string(), detected.system.word().to_string()));
-    let installed = run(build, &image, install_script, &recipe.options, &env, input, log).await?;
-    if context.ccache {
-        ccache::keep(context, name, &installed).await;
-    }
+    let tools = Tools::of(context.project.format);
+    let cmd = tools.command(install_script, recipe.options.iter().cloned());
+    let installed = run_logged(context, name, &image, &cmd, &env, input, log).await?;
+    ccache::keep(context, name, &installed).await;
+    let installed = ended_well(context, name, installed, log).await?;
     let stream = installed.copy_out("/build/out").await?;
     let into = place.path().to_path_buf();
     let unpacked = Context::blocking(move || unpack(stream, &into)).await;
     installed.remove().await?;
     unpacked.map_err(|cause| log.not_taken(format!("{name}: what it installed is not taken"), cause))?;
 
-    let divided = divide(name, place.path(), tree, detected, closure, patches);
+    let installed = InstalledTree {
+        name: name.to_string(),
+        place: place.path().to_path_buf(),
+        detected: detected.clone(),
+        licences: licences(&Patched { tree, patches: build.patches() }, detected),
+        // By name, so that whoever reads the packaging knows with which packages of the project it was built.
+        needs: closure.asked.iter().filter_map(|asked| asked.strip_prefix("own ")).map(String::from).collect(),
+    };
+    let divided = Context::blocking(move || installed.divide()).await;
     let divided = divided.map_err(|cause| log.not_taken(format!("{name}: what it installed cannot be divided into packages"), cause))?;
-    record(context, name, &divided)?;
-    context.events.started(name, &format!("packing {}", twostage_model::shown::count(divided.packages.len(), "package")));
+    context.events.started(name, &format!("packing {}", count(divided.packages.len(), "package")));
     let mut input = packing(context)?;
     divided.pack(&mut input, build.date)?;
     offer(build, closure, &mut input)?;
     env.push(("RECIPE_VERSION".to_string(), detected.version.clone()));
-    let packed = run(build, &image, pack_script, &[], &env, input, log).await?;
-    log.begin(Phase::Collect);
-    let stream = packed.copy_out("/build/out").await?;
-    let into = folder.to_path_buf();
-    let collected = Context::blocking(move || collect(stream, &into)).await;
-    packed.remove().await?;
-    collected.map_err(|cause| log.not_taken(format!("{name}: what it left is not taken"), cause))
+    let packed = run_logged(context, name, &image, &tools.command(pack_script, []), &env, input, log).await?;
+    let packed = ended_well(context, name, packed, log).await?;
+    Ok((packages_of(name, packed, folder, log).await?, divided.places))
 }
 
-/// Runs one of the two scripts to its end.
-async fn run(
-    build: ComponentBuild<'_>,
-    image: &str,
-    script: &str,
-    arguments: &[String],
-    env: &[(String, String)],
-    input: Packing,
-    log: &mut Log,
-) -> Result<twostage_engine::Container> {
-    let (context, name) = (build.context, build.component.name.value.as_str());
-    let cmd = Tools::of(context.project.format).command(script, arguments.iter().cloned());
-    let container = run_logged(context, name, image, &cmd, env, input, log).await?;
-    if container.exit_code == 0 {
-        return Ok(container);
-    }
-    let memory = if container.oom_killed { ": it ran out of memory" } else { "" };
-    let failure = log.failure(name, &format!("the build failed (exit status {}{memory})", container.exit_code));
-    Err(crate::entered::keep_failed(context, name, container, failure).await)
+/// The texts of the licences of a tree.
+fn licences(source: &Patched<'_>, detected: &Detected) -> Vec<String> {
+    let texts = detected.licence_files.iter().take(MOST_LICENCES).filter_map(|path| source.text(path));
+    texts.map(|text| text.chars().take(MOST_LICENCE).collect()).collect()
 }
 
 /// Packs the way to the packages that are installed with the build, and a `debian/control` that asks for exactly them.
@@ -261,8 +258,7 @@ fn offer(build: ComponentBuild<'_>, closure: &Closure, input: &mut Packing) -> R
     let own = own.map(|package| exact(Format::Deb, &package.id.name, &package.id.version));
     let clauses: Vec<String> =
         own.chain(closure.packages.iter().map(|package| exact_locked(Format::Deb, package))).map(|name| clause(&name)).collect();
-    let control = format!("Source: source\nBuild-Depends: {}\n\nPackage: source\nArchitecture: any\n", clauses.join(", "));
-    add_file(input, "build/control/debian/control", 0o644, 0, control.as_bytes())
+    add_file(input, "build/control/debian/control", 0o644, 0, asking_for(&clauses).as_bytes())
 }
 
 /// `libx1 (= 1-1)` of `libx1:amd64=1-1`.
@@ -310,59 +306,74 @@ fn without_top(path: &[u8]) -> &[u8] {
     if matches!(path, b"out" | b".") { b"" } else { path }
 }
 
+/// What a build installed, and what is known of its source.
+struct InstalledTree {
+    /// The component's.
+    name: String,
+    /// The folder with the installed tree, and what the build system says of it.
+    place: PathBuf,
+    detected: Detected,
+    licences: Vec<String>,
+    /// The project's own packages that it was built with.
+    needs: Vec<String>,
+}
+
 /// What was installed, divided into packages.
 struct Divided {
     installed: Tree,
-    placed: Vec<Placed>,
     packages: Vec<DebianPackage>,
+    places: Vec<FilePlace>,
     control: String,
     copyright: String,
 }
 
-fn divide(name: &str, place: &Path, tree: &Tree, detected: &Detected, closure: &Closure, patches: &[Patch]) -> Result<Divided> {
-    let place = Folder::open(place)?;
-    let installed = Tree::read(place.folder("tree")?, Made::Elsewhere)?;
-    let files = files(&installed)?;
-    let text = |name: &str| place.read_text(name, MOST_TEXT).unwrap_or_default();
-    let placed = split(&files, &tags(&text("plan.json"), &text("installed.json"))).map_err(|unplaced| {
-        let shown: Vec<String> = unplaced.iter().take(5).map(|file| format!("/{}", file.0)).collect();
-        let more = if unplaced.len() > shown.len() { format!(" and {} more", unplaced.len() - shown.len()) } else { String::new() };
-        Error::new(Class::Build, format!("{name}: no rule says which package has {}{more}", shown.join(", ")))
-            .hint("packages have files below /usr and /etc: is the build system told another prefix?")
-    })?;
-    let packages = debian::packages(name, &files, &placed);
-    if packages.is_empty() {
-        return Err(Error::new(Class::Build, format!("{name}: its build system installs nothing"))
-            .hint("is something to be switched on with `options`? A Makefile has to know DESTDIR and PREFIX"));
+impl InstalledTree {
+    fn divide(self) -> Result<Divided> {
+        let name = self.name.as_str();
+        let place = Folder::open(&self.place)?;
+        let installed = Tree::read(place.folder("tree")?, Made::Elsewhere)?;
+        let files = files(&installed)?;
+        let text = |name: &str| place.read_text(name, MOST_TEXT).unwrap_or_default();
+        let placed = split(&files, &tags(&text("plan.json"), &text("installed.json"))).map_err(|unplaced| {
+            let shown: Vec<String> = unplaced.iter().take(5).map(|file| format!("/{}", file.0)).collect();
+            let more = if unplaced.len() > shown.len() { format!(" and {} more", unplaced.len() - shown.len()) } else { String::new() };
+            Error::new(Class::Build, format!("{name}: no rule says which package has {}{more}", shown.join(", ")))
+                .hint("packages have files below /usr and /etc: is the build system told another prefix?")
+        })?;
+        let packages = debian::packages(name, &files, &placed);
+        if packages.is_empty() {
+            return Err(Error::new(Class::Build, format!("{name}: its build system installs nothing"))
+                .hint("is something to be switched on with `options`? A Makefile has to know DESTDIR and PREFIX"));
+        }
+        if let Some(package) = packages.iter().find(|package| Format::Deb.check_name(&package.name, None).is_err()) {
+            let what = format!("{name}: a package would be called {:?}, which is no name of a package", package.name);
+            return Err(Error::new(Class::Build, what).hint("give the component, or the library, another name"));
+        }
+        let owners: BTreeMap<&str, &str> =
+            packages.iter().flat_map(|package| package.files.iter().map(|file| (file.as_str(), package.name.as_str()))).collect();
+        let place_of = |file: Placed| FilePlace {
+            package: owners.get(file.path.as_str()).map(ToString::to_string),
+            rule: file.rule.to_string(),
+            path: file.path,
+        };
+        let places = placed.into_iter().map(place_of).collect();
+        let build_depends: Vec<String> = std::iter::once(DEBHELPER.to_string()).chain(self.needs).collect();
+        Ok(Divided {
+            control: debian::control(name, &self.detected, &build_depends, &packages),
+            copyright: debian::copyright(name, &self.detected, &self.licences),
+            installed,
+            packages,
+            places,
+        })
     }
-    if let Some(package) = packages.iter().find(|package| Format::Deb.check_name(&package.name, None).is_err()) {
-        return Err(Error::new(
-            Class::Build,
-            format!("{name}: a package would be called {:?}, which is no name of a package", package.name),
-        )
-        .hint("give the component, or the library, another name"));
-    }
-    let source = Patched { tree, patches };
-    let licences = detected.licence_files.iter().take(MOST_LICENCES).filter_map(|path| source.text(path));
-    let licences: Vec<String> = licences.map(|text| text.chars().take(MOST_LICENCE).collect()).collect();
-    // What the build was asked with, by name, so that whoever reads the packaging knows.
-    let mut build_depends = vec![DEBHELPER.to_string()];
-    build_depends.extend(closure.asked.iter().filter_map(|asked| asked.strip_prefix("own ")).map(String::from));
-    Ok(Divided {
-        control: debian::control(name, detected, &build_depends, &packages),
-        copyright: debian::copyright(name, detected, &licences),
-        installed,
-        placed,
-        packages,
-    })
 }
 
 impl Divided {
     /// Packs the folders of all packages, as debhelper wants them.
     fn pack(&self, input: &mut Packing, date: i64) -> Result<()> {
-        let places: BTreeMap<&str, &str> =
-            self.packages.iter().flat_map(|package| package.files.iter().map(|file| (file.as_str(), package.name.as_str()))).collect();
-        self.installed.pack_as(input, date, |path| places.get(path).map(|package| format!("build/src/debian/{package}/{path}")))?;
+        let owners = self.places.iter().filter_map(|file| Some((file.path.as_str(), file.package.as_deref()?)));
+        let owners: BTreeMap<&str, &str> = owners.collect();
+        self.installed.pack_as(input, date, |path| owners.get(path).map(|package| format!("build/src/debian/{package}/{path}")))?;
         add_file(input, "build/src/debian/control", 0o644, date, self.control.as_bytes())?;
         add_file(input, "build/src/debian/copyright", 0o644, date, self.copyright.as_bytes())?;
         let mut asks = String::new();
@@ -421,15 +432,6 @@ fn content(path: &str, file: fs::File, size: u64) -> Result<FileContent> {
         file.take(MOST_TEXT).read_to_end(&mut bytes).or_fail(Class::System, cannot)?;
     }
     Ok(content_of_text(path, &String::from_utf8_lossy(&bytes)))
-}
-
-/// Keeps which package has which file, and by what rule.
-fn record(context: &Context, name: &str, divided: &Divided) -> Result<()> {
-    let places: BTreeMap<&str, &str> =
-        divided.packages.iter().flat_map(|package| package.files.iter().map(|file| (file.as_str(), package.name.as_str()))).collect();
-    let lines =
-        divided.placed.iter().map(|file| format!("{} {} /{}\n", places.get(file.path.as_str()).unwrap_or(&"-"), file.rule, file.path));
-    Records::of(&context.records, name).put_places(&lines.collect::<String>())
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use twostage_engine::execute::ready::platform;
 use twostage_image::path::shown;
 use twostage_image::rules::matches;
 use twostage_linking::{
@@ -30,6 +31,7 @@ use twostage_model::project::Component;
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Result, Sha256};
 use twostage_package::packed_files::{PackedFile, each_file, library_names};
+use twostage_recipe::without_triplet;
 
 /// Folders of the base in which libraries are looked for.
 const BASE_FOLDERS: [&str; 7] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64", "/opt"];
@@ -81,7 +83,7 @@ pub(crate) async fn check_packages(context: &Arc<Context>, links: PackageLinks<'
             .flat_map(|closure| &closure.packages)
             .map(|locked| (LibraryOrigin::Closure(locked.id.to_string()), locked.sha256)),
     );
-    let (sink, machine) = (Arc::clone(&context.packages), machine(context.engine.architecture()));
+    let (sink, machine) = (Arc::clone(&context.packages), Machine::of(&platform(&context.engine).architecture));
     let is_whole = links.closure.is_some();
     root.unlinked.clone_from(&links.component.unlinked);
     let component = links.component.name.value.clone();
@@ -121,16 +123,6 @@ fn file_name(path: &Path) -> String {
 fn is_judged(file: &str) -> bool {
     let is_debug = ["-dbgsym_", "-debuginfo-", "-debugsource-", "-dbg_"].iter().any(|word| file.contains(word));
     !is_debug && (file.ends_with(".deb") || file.ends_with(".rpm"))
-}
-
-/// `architecture` by Debian's name.
-fn machine(architecture: &str) -> Option<Machine> {
-    Machine::of(match architecture {
-        "i386" => "386",
-        "armhf" => "arm",
-        "ppc64el" => "ppc64le",
-        same => same,
-    })
 }
 
 /// Who brings a file. Whoever stands behind hides what one before has at the same path.
@@ -282,12 +274,8 @@ impl PackageRoot {
 
 /// Whether a library is where programs look for libraries. All others are plugins: a program has what they leave open.
 fn is_public(path: &str) -> bool {
-    let folders: Vec<&str> = path.split('/').collect();
-    match folders.as_slice() {
-        ["usr", "lib" | "lib64", _] => true,
-        ["usr", "lib", folder, _] => folder.contains("-linux-gnu"),
-        _ => false,
-    }
+    let path = without_triplet(path);
+    matches!(path.split('/').collect::<Vec<_>>().as_slice(), ["usr", "lib" | "lib64", _])
 }
 
 /// What a file is, if whoever looks for libraries may come upon it.

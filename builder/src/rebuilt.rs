@@ -176,10 +176,10 @@ mod tests {
         }
     }
 
-    /// The words of `version.sh`, by what a base's os-release says.
+    /// The words of `building.sh`, by what a base's os-release says.
     #[test]
     fn the_mark_is_that_of_the_base() {
-        let mark = include_str!("../scripts/deb/version.sh");
+        let mark = include_str!("../scripts/deb/building.sh");
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("os-release");
         let script = format!("set -eu\n{}\nversion_mark\n", mark.replace("/etc/os-release", &file.to_string_lossy()));
@@ -208,7 +208,8 @@ mod tests {
 
     #[test]
     fn taking_the_last_patch_away_is_a_newer_version() {
-        let record = |patched| Record { packages: Vec::new(), sources: Vec::new(), content: Default::default(), patched };
+        let record =
+            |patched| Record { packages: Vec::new(), sources: Vec::new(), content: Default::default(), patched, places: Vec::new() };
         assert_eq!(date(Some(100), None, None), 100);
         assert_eq!(date(Some(100), Some(500), Some(&record(0))), 500);
         assert_eq!(date(Some(100), None, Some(&record(500))), 501, "the patch is gone");

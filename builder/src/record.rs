@@ -26,10 +26,22 @@ pub struct Record {
     /// The newest date of a patch that this build or an earlier one of the component had, in seconds since 1970.
     #[serde(default)]
     pub patched: i64,
+    /// Where each file went that a recipe's build installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<FilePlace>,
 }
 
-/// The file that says where each file of a component went.
-const PLACES: &str = "places";
+/// Where a file went that a recipe's build installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilePlace {
+    /// Its path, without a leading slash.
+    pub path: String,
+    /// The package that has it; none where it is left out.
+    pub package: Option<String>,
+    /// The rule that says so.
+    pub rule: String,
+}
 
 /// The records of one component.
 #[derive(Debug)]
@@ -75,19 +87,6 @@ impl Records {
             return Ok(());
         }
         self.write("current", text.as_bytes())
-    }
-
-    /// Keeps which package of the last build by a recipe has which file, and by what rule: `PACKAGE RULE /PATH` a line.
-    ///
-    /// # Errors
-    /// The disk says no.
-    pub fn put_places(&self, text: &str) -> Result<()> {
-        self.write(PLACES, text.as_bytes())
-    }
-
-    /// What [`Records::put_places`] kept; nothing where no recipe built it.
-    pub fn places(&self) -> Option<String> {
-        fs::read_to_string(self.folder.join(PLACES)).ok()
     }
 
     fn write(&self, name: &str, text: &[u8]) -> Result<()> {

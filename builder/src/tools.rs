@@ -51,16 +51,19 @@ const DEB: Tools = Tools {
     native: concat!(
         include_str!("../scripts/environment.sh"),
         include_str!("../scripts/ccache.sh"),
-        include_str!("../scripts/deb/version.sh"),
+        include_str!("../scripts/patches.sh"),
+        include_str!("../scripts/deb/building.sh"),
         include_str!("../scripts/deb/native.sh")
     ),
     generated: Some([
         concat!(
             include_str!("../scripts/environment.sh"),
             include_str!("../scripts/ccache.sh"),
+            include_str!("../scripts/patches.sh"),
+            include_str!("../scripts/deb/building.sh"),
             include_str!("../scripts/deb/recipe-install.sh")
         ),
-        concat!(include_str!("../scripts/deb/version.sh"), include_str!("../scripts/deb/recipe-pack.sh")),
+        concat!(include_str!("../scripts/deb/building.sh"), include_str!("../scripts/deb/recipe-pack.sh")),
     ]),
     upgrades: include_str!("../scripts/deb/upgrades.sh"),
     question_file: "var/cache/twostage/control/debian/control",
@@ -85,6 +88,7 @@ const RPM: Tools = Tools {
     native: concat!(
         include_str!("../scripts/environment.sh"),
         include_str!("../scripts/ccache.sh"),
+        include_str!("../scripts/patches.sh"),
         include_str!("../scripts/rpm/native.sh")
     ),
     generated: None,

@@ -3,7 +3,7 @@
 //! Sources: Debian Policy 8 (shared libraries) and 5.6 (fields of control files), dpkg-shlibdeps(1), deb-substvars(5).
 
 use crate::detect::Detected;
-use crate::split::{ComponentPart, FileContent, InstalledFile, InstalledKind, Placed};
+use crate::split::{ComponentPart, FileContent, InstalledFile, InstalledKind, Placed, without_triplet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of data above which they are a package of their own, for all architectures.
@@ -93,8 +93,7 @@ pub fn packages(name: &str, files: &[InstalledFile], placed: &[Placed]) -> Vec<D
 }
 
 fn is_in_triplet(path: &str) -> bool {
-    let rest = path.strip_prefix("usr/lib/").or_else(|| path.strip_prefix("lib/"));
-    rest.and_then(|rest| rest.split_once('/')).is_some_and(|(first, _)| first.contains("-linux-"))
+    without_triplet(path) != path
 }
 
 /// What the packages of a component are called.

@@ -17,4 +17,4 @@ mod split;
 
 pub use detect::{Detected, SourceTexts, detect};
 pub use meson_plan::tags;
-pub use split::{ComponentPart, FileContent, InstalledFile, InstalledKind, Placed, Unplaced, content_of_text, split};
+pub use split::{ComponentPart, FileContent, InstalledFile, InstalledKind, Placed, Unplaced, content_of_text, split, without_triplet};

@@ -127,9 +127,9 @@ pub fn split(files: &[InstalledFile], tags: &BTreeMap<String, String>) -> Result
     if unplaced.is_empty() { Ok(placed) } else { Err(unplaced) }
 }
 
-/// `usr/lib/libx.so` of `usr/lib/x86_64-linux-gnu/libx.so`.
-fn without_triplet(path: &str) -> String {
-    for folder in ["usr/lib/", "lib/"] {
+/// A path without the folder of an architecture: `usr/lib/libx.so` of `usr/lib/x86_64-linux-gnu/libx.so`.
+pub fn without_triplet(path: &str) -> String {
+    for folder in ["usr/lib/", "lib/", "usr/include/"] {
         if let Some((first, rest)) = path.strip_prefix(folder).and_then(|rest| rest.split_once('/'))
             && first.split('-').count() >= 3
             && first.contains("-linux-")

@@ -8,7 +8,7 @@ use std::fs;
 /// A project with a library that meson builds, and a program above it that has a Makefile alone.
 fn project(test: &str) -> Project {
     let project = Project::built_on(EMBEDDED, Family::Deb, test);
-    ["calq", "sums"].iter().for_each(|folder| fs::create_dir(project.join(folder)).expect("a folder"));
+    ["calq", "sums", "ts-macros"].iter().for_each(|folder| fs::create_dir(project.join(folder)).expect("a folder"));
     for (path, text) in [
         (
             "calq/meson.build",
@@ -28,6 +28,14 @@ fn project(test: &str) -> Project {
              \tinstall -D sums $(DESTDIR)$(PREFIX)/bin/sums\n\tinstall -D sums-report $(DESTDIR)$(PREFIX)/bin/sums-report\n",
         ),
         ("sums/sums.c", "#include <calq.h>\n#include <stdio.h>\nint main(void) { printf(\"sum %d\\n\", calq_add(40, 2)); return 0; }\n"),
+        // A macro of autoconf's archive, which is a package of its own.
+        (
+            "ts-macros/configure.ac",
+            "AC_INIT([macros], [3.1])\nAM_INIT_AUTOMAKE([foreign])\nAC_PROG_CC\n\
+             AX_CHECK_COMPILE_FLAG([-Wall], [], [AC_MSG_ERROR([there is no -Wall])])\nAC_CONFIG_FILES([Makefile])\nAC_OUTPUT\n",
+        ),
+        ("ts-macros/Makefile.am", "bin_PROGRAMS = ts-macros\nts_macros_SOURCES = macros.c\n"),
+        ("ts-macros/macros.c", "int main(void) { return 0; }\n"),
         ("sums/sums-report", "#!/usr/bin/perl -w\nprint \"report\\n\";\n"),
     ] {
         project.write(path, text);
@@ -37,7 +45,8 @@ fn project(test: &str) -> Project {
         format!(
             "{before}[[component]]\nname = \"calq\"\nsource = \"calq\"\nrecipe = \"auto\"\n\n\
              [[component]]\nname = \"sums\"\nsource = \"sums\"\nrecipe = \"make\"\nversion = \"0.4\"\nbuild = [\"pc:calq\", \"cmd:pkg-config\"]\n\
-             needs = [\"calq\"]\n\n[runtime.{}]\npackages = [\"sums\"]\ncheck = [\"sums\"]\n",
+             needs = [\"calq\"]\n\n\
+             [[component]]\nname = \"ts-macros\"\nsource = \"ts-macros\"\nrecipe = \"auto\"\n\n[runtime.{}]\npackages = [\"sums\"]\ncheck = [\"sums\"]\n",
             project.image
         )
     });
@@ -79,6 +88,8 @@ fn trees_without_packaging_become_packages_by_debians_rules_and_an_image() {
     assert_eq!(field("libcalq1", "Multi-Arch"), "same");
     assert!(field("sums", "Depends").ends_with("libcalq1 (>= 1.2.3), perl"), "{}", field("sums", "Depends"));
 
+    assert!(field("ts-macros", "Version").starts_with("3.1-1+bts"), "{}", field("ts-macros", "Version"));
+
     let why = project.run(&["recipe", "calq", "--why", "/usr/include/calq.h"]).ok().out;
     assert_eq!(why, "/usr/include/calq.h is in libcalq-dev by the rule meson-devel\n");
     project.run(&["recipe", "calq", "--why", "/include/calq.h"]).fails_with(2).says("hint: it installed /usr/include/calq.h");
@@ -97,8 +108,11 @@ fn a_tree_that_no_recipe_can_make_packages_of_is_refused_by_name() {
     // The program alone: neither a library nor lists of files are asked for.
     project.edit("twostage.toml", |text| {
         let (before, rest) = text.split_once("[[component]]\nname = \"calq\"").expect("the library");
-        let (_, program) = rest.split_once("[[component]]").expect("the program");
-        format!("{before}[[component]]{program}").replace("build = [\"pc:calq\", \"cmd:pkg-config\"]\nneeds = [\"calq\"]\n", "")
+        let (_, rest) = rest.split_once("[[component]]").expect("the program");
+        let (program, rest) = rest.split_once("[[component]]").expect("the macros");
+        let (_, image) = rest.split_once("[runtime.").expect("the image");
+        format!("{before}[[component]]{program}[runtime.{image}")
+            .replace("build = [\"pc:calq\", \"cmd:pkg-config\"]\nneeds = [\"calq\"]\n", "")
     });
     project.edit("sums/Makefile", |text| text.replace(" `pkg-config --cflags --libs calq`", ""));
     project.write("sums/sums.c", "int main(void) { return 0; }\n");

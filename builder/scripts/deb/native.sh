@@ -5,11 +5,7 @@ mkdir -p /build/out
 if [ -d /build/source ]; then dpkg-source --no-check --extract /build/source/*.dsc /build/src; cp /build/source/*.orig*.tar.* /build 2>/dev/null || :; fi
 cd /build/src
 # What a patch changes below debian/ is changed before dpkg-source looks at it.
-for patch in /build/packaging/*; do
-    [ -e "$patch" ] || continue
-    echo "twostage: applying ${patch##*/} to debian/"
-    patch --strip=1 --batch --forward --input="$patch"
-done
+apply_patches /build/packaging debian/
 format=$(cat debian/source/format 2>/dev/null || echo 1.0)
 for patch in /build/patches/*; do
     [ -e "$patch" ] || continue
@@ -23,13 +19,7 @@ for patch in /build/patches/*; do
     *) patch --strip=1 --batch --forward --input="$patch" ;;
     esac
 done
-if [ -e /build/needs ]; then
-    echo 'twostage: phase dependencies'
-    only_snapshot
-    apt-get update
-    apt-get --no-install-recommends build-dep /build/src
-    echo 'twostage: phase unpack'
-fi
+install_needs /build/src
 # The distribution's own source has the date of its changelog, unless a patch is newer. So has a tree whose files
 # have no date: tar and zip write one before 1980 for none.
 changed=$(dpkg-parsechangelog -S Timestamp)
@@ -40,9 +30,7 @@ export SOURCE_DATE_EPOCH
 source=$(dpkg-parsechangelog -S Source)
 version=$(dpkg-parsechangelog -S Version)
 {
-    echo "$source ($version$(version_mark)$(date --utc --date="@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$VERSION_KEY) $(dpkg-parsechangelog -S Distribution); urgency=medium"
-    printf '\n  * Built by twostage from inputs %s.\n\n' "$BUILD_KEY"
-    echo " -- twostage <builder@twostage.invalid>  $(date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")"
+    changelog_entry "$source" "$version" "$(dpkg-parsechangelog -S Distribution)"
     echo
     cat debian/changelog
 } > /build/changelog

@@ -81,6 +81,10 @@ by_file() {
     }' "$T/by-file" > "$T/paths"
     sed 's,^\([^ ]*/\)*\([^ /]*\) [0-9]*$,/\2,' "$T/paths" | sort -u > "$T/ends"
     : > "$T/having"
+    # (A package that is wished for by its name has that name here or is left out.)
+    awk '$2 == "package" { print NR, $3 }' "$T/by-file" | while read -r number package; do
+        if apt-cache show -- "$package" > /dev/null 2>&1; then echo "$number $package" >> "$T/having"; fi
+    done
     apt-get indextargets --format '$(FILENAME)' 'Created-By: Contents-deb' > "$T/contents"
     while read -r list; do
         if [ ! -e "$list" ]; then continue; fi

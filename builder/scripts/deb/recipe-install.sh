@@ -3,18 +3,8 @@
 # says of it.
 mkdir -p /build/out/tree /build/home
 cd /build/src
-for patch in /build/patches/*; do
-    [ -e "$patch" ] || continue
-    echo "twostage: applying ${patch##*/}"
-    patch --strip=1 --batch --forward --input="$patch"
-done
-if [ -e /build/needs ]; then
-    echo 'twostage: phase dependencies'
-    only_snapshot
-    apt-get update
-    apt-get --no-install-recommends build-dep /build/control
-    echo 'twostage: phase unpack'
-fi
+apply_patches /build/patches
+install_needs /build/control
 # debhelper asks for a name and its own level of compatibility, and for nothing else here.
 rm -rf debian
 mkdir debian

@@ -3,23 +3,12 @@
 # source's version.
 mkdir -p /build/out /build/home
 cd /build/src
-if [ -e /build/needs ]; then
-    echo 'twostage: phase dependencies'
-    only_snapshot
-    apt-get update
-    apt-get --no-install-recommends build-dep /build/control
-fi
+install_needs /build/control
 echo 'twostage: phase build'
 if [ "$SOURCE_DATE_EPOCH" -lt 315532800 ]; then SOURCE_DATE_EPOCH=315532800; fi
 export SOURCE_DATE_EPOCH HOME=/build/home LC_ALL=C.UTF-8
 unset APT_CONFIG
-source=$(sed -n 's/^Source: //p' debian/control)
-version=$RECIPE_VERSION-1
-{
-    echo "$source ($version$(version_mark)$(date --utc --date="@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$VERSION_KEY) unstable; urgency=medium"
-    printf '\n  * Built by twostage from inputs %s.\n\n' "$BUILD_KEY"
-    echo " -- twostage <builder@twostage.invalid>  $(date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")"
-} > debian/changelog
+changelog_entry "$(sed -n 's/^Source: //p' debian/control)" "$RECIPE_VERSION-1" unstable > debian/changelog
 # owner FILE: the package that has it. Where /bin is a link, dpkg may know it by the other of its two names.
 owner() {
     for file in "$1" "${1#/usr}" "/usr$1" "$(realpath -- "$1")"; do

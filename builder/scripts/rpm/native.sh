@@ -18,11 +18,7 @@ if [ -d /build/source ]; then
     changed=$(rpm -qp --nosignature --qf '[%{CHANGELOGTIME}\n]' /build/source/*.src.rpm | head -n 1)
     if [ -z "$changed" ]; then changed=$(rpm -qp --nosignature --qf '%{BUILDTIME}' /build/source/*.src.rpm); fi
     if [ "$changed" -gt "$SOURCE_DATE_EPOCH" ]; then SOURCE_DATE_EPOCH=$changed; fi
-    for patch in /build/packaging/*; do
-        [ -e "$patch" ] || continue
-        echo "twostage: applying ${patch##*/} to the spec file"
-        patch --strip=1 --batch --forward --directory=/build/rpm/SPECS --input="$patch"
-    done
+    apply_patches /build/packaging 'the spec file' --directory=/build/rpm/SPECS
     number=90000
     for patch in /build/patches/*; do
         [ -e "$patch" ] || continue
@@ -34,11 +30,7 @@ if [ -d /build/source ]; then
     done
 else
     cd /build/src
-    for patch in /build/patches/*; do
-        [ -e "$patch" ] || continue
-        echo "twostage: applying ${patch##*/}"
-        patch --strip=1 --batch --forward --input="$patch"
-    done
+    apply_patches /build/patches
     spec=/build/rpm/SPECS/$(ls -- *.spec)
     mv -- *.spec "$spec"
     # Sources that lie beside the spec file are taken as they are; the first one that does not is

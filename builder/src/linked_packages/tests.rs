@@ -203,7 +203,7 @@ fn what_only_whoever_loads_a_file_can_know_is_let_be() {
         let foreign = at.package(format, "foreign", &[("/usr/bin/foreign", &foreign)]);
         let mut root = PackageRoot::default();
         root.add_package(LibraryOrigin::Own("foreign".into()), File::open(foreign).expect("there"), &|_| true).expect("it unpacks");
-        assert_eq!(root.faults(machine("amd64"), true), []);
+        assert_eq!(root.faults(Machine::of("amd64"), true), []);
     }
 }
 
