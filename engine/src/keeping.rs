@@ -22,9 +22,9 @@ pub struct Freed {
     pub waiting: u64,
 }
 
-/// What is to go out of the store.
+/// What of the store is to go.
 #[derive(Debug, Clone, Copy)]
-pub struct Clearing {
+pub struct PruneOptions {
     /// Now.
     pub now: SystemTime,
     /// What builds made goes when nobody asked for it for so long.
@@ -33,9 +33,9 @@ pub struct Clearing {
     pub all: bool,
 }
 
-/// What a clearing means for an image. Its serialised field names are stable.
+/// What a prune means for an image. Its serialised field names are stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fate {
+pub struct PruneDecision {
     /// Its names, or its id.
     pub image: String,
     /// Whether it goes.
@@ -50,11 +50,11 @@ pub struct Fate {
     pub(crate) named: bool,
 }
 
-/// What a clearing would do. Its serialised field names are stable.
+/// What a prune would do. Its serialised field names are stable.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Fates {
+pub struct PrunePlan {
     /// Every image that can be read.
-    pub images: Vec<Fate>,
+    pub images: Vec<PruneDecision>,
     /// Steps of Dockerfiles that would be forgotten.
     pub steps: usize,
     /// Folders of `RUN --mount=type=cache` that would be removed.
@@ -109,9 +109,9 @@ impl Engine {
     ///
     /// # Errors
     /// The store cannot be read, or the engine is a daemon.
-    pub fn fates(&self, clearing: Clearing) -> Pending<'_, Result<Fates>> {
+    pub fn prune_plan(&self, options: PruneOptions) -> Pending<'_, Result<PrunePlan>> {
         match &self.0 {
-            Within::Embedded(session) => Box::pin(session.fates(clearing)),
+            Within::Embedded(session) => Box::pin(session.prune_plan(options)),
             Within::Docker(_) => self.no_store(),
         }
     }
@@ -121,9 +121,9 @@ impl Engine {
     ///
     /// # Errors
     /// Something cannot be removed, or the engine is a daemon.
-    pub fn prune(&self, clearing: Clearing) -> Pending<'_, Result<Freed>> {
+    pub fn prune(&self, options: PruneOptions) -> Pending<'_, Result<Freed>> {
         match &self.0 {
-            Within::Embedded(session) => Box::pin(session.prune(clearing)),
+            Within::Embedded(session) => Box::pin(session.prune(options)),
             Within::Docker(_) => self.no_store(),
         }
     }

@@ -30,7 +30,7 @@ pub use container::{Container, Refusal};
 #[doc(hidden)]
 pub use embedded::sandbox;
 pub use images::{Saved, SavedAt, Write};
-pub use keeping::{Clearing, Fate, Fates, Freed};
+pub use keeping::{Freed, PruneDecision, PruneOptions, PrunePlan};
 use lines::BothLines;
 pub use lines::{LastLines, Piece};
 pub use reach::{Probe, Reach};

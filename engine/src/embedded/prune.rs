@@ -3,7 +3,7 @@
 use super::store::{self, Store, Trash};
 use super::{Session, about, cache, collect, containers, contents, images, shown, used};
 use crate::ImageInfo;
-use crate::keeping::{Clearing, Fate, Fates, Freed};
+use crate::keeping::{Freed, PruneDecision, PruneOptions, PrunePlan};
 use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -34,13 +34,13 @@ impl Session {
     }
 
     /// What [`Session::prune`] would remove.
-    pub(crate) async fn fates(&self, clearing: Clearing) -> Result<Fates> {
-        self.with(move |inner| fates(&inner.store, &inner.store.look()?, clearing)).await
+    pub(crate) async fn prune_plan(&self, options: PruneOptions) -> Result<PrunePlan> {
+        self.with(move |inner| plan(&inner.store, &inner.store.look()?, options)).await
     }
 
     /// Removes what has no name, or was made by a build and is old, and what nothing needs.
-    pub(crate) async fn prune(&self, clearing: Clearing) -> Result<Freed> {
-        let pruned = self.with(move |inner| prune(&inner.store, clearing)).await;
+    pub(crate) async fn prune(&self, options: PruneOptions) -> Result<Freed> {
+        let pruned = self.with(move |inner| prune(&inner.store, options)).await;
         pruned.map_err(|error| about("cannot clear up the store".into(), error))
     }
 }
@@ -56,33 +56,33 @@ pub(super) fn remove(store: &Store, name: &str) -> Result<Freed> {
 /// How the names of images begin that builds make for themselves, and make again when they are not there.
 const MADE: [&str; 4] = ["twostage-builder:", "twostage-entered:", "twostage-component:", "twostage-base:"];
 
-/// What a clearing means for each image.
-pub(super) fn fates(store: &Store, turn: &store::Turn, clearing: Clearing) -> Result<Fates> {
+/// What a prune means for each image.
+pub(super) fn plan(store: &Store, turn: &store::Turn, options: PruneOptions) -> Result<PrunePlan> {
     let used = containers::used(store);
     let all = images::all(store, turn)?;
-    let judged: Vec<(bool, String)> = all.iter().map(|image| judged(store, image, used.as_deref(), clearing)).collect();
-    let mut fates = Fates::default();
+    let judged: Vec<(bool, String)> = all.iter().map(|image| judged(store, image, used.as_deref(), options)).collect();
+    let mut plan = PrunePlan::default();
     let staying = all.iter().zip(&judged).filter(|(_, (goes, _))| !goes);
     let mut counted: BTreeSet<Sha256> = staying.flat_map(|(image, _)| image.diff_ids.iter().copied()).collect();
     counted.extend(super::used(store).unwrap_or_default().into_iter().flatten());
     for (image, (goes, why)) in all.iter().zip(judged) {
         let own = image.diff_ids.iter().filter(|layer| counted.insert(**layer));
         let own: u64 = own.map(|layer| bytes(&store.blob(layer)) + bytes(&store.root().join("layers").join(layer.to_string()))).sum();
-        fates.bytes += own;
+        plan.bytes += own;
         let name = if image.names.is_empty() { shown(&image.id) } else { image.names.join(" ") };
-        fates.images.push(Fate { image: name, goes, why, bytes: own, id: image.id, named: !image.names.is_empty() });
+        plan.images.push(PruneDecision { image: name, goes, why, bytes: own, id: image.id, named: !image.names.is_empty() });
     }
-    if clearing.all {
-        fates.steps = store::entries(&store.root().join("steps")).len();
+    if options.all {
+        plan.steps = store::entries(&store.root().join("steps")).len();
         let caches = store::entries(&store.root().join("caches"));
-        (fates.caches, fates.bytes) = (caches.len(), fates.bytes + caches.iter().map(|path| bytes(path)).sum::<u64>());
+        (plan.caches, plan.bytes) = (caches.len(), plan.bytes + caches.iter().map(|path| bytes(path)).sum::<u64>());
     }
-    fates.images.sort_by(|a, b| (!a.goes, &a.image).cmp(&(!b.goes, &b.image)));
-    Ok(fates)
+    plan.images.sort_by(|a, b| (!a.goes, &a.image).cmp(&(!b.goes, &b.image)));
+    Ok(plan)
 }
 
 /// Whether an image goes, and why it does or not.
-fn judged(store: &Store, image: &images::Stored, used: Option<&[Vec<Sha256>]>, clearing: Clearing) -> (bool, String) {
+fn judged(store: &Store, image: &images::Stored, used: Option<&[Vec<Sha256>]>, options: PruneOptions) -> (bool, String) {
     if image.names.is_empty() {
         return (true, "it has no name".into());
     }
@@ -96,25 +96,25 @@ fn judged(store: &Store, image: &images::Stored, used: Option<&[Vec<Sha256>]>, c
     }
     let day = 24 * 3600;
     // (A time that is to come is that of another clock: it was used just now.)
-    let age = images::last_used(store, image).map(|time| clearing.now.duration_since(time).unwrap_or_default());
+    let age = images::last_used(store, image).map(|time| options.now.duration_since(time).unwrap_or_default());
     match age {
         None => (false, "its files cannot be read".into()),
-        Some(age) if age >= clearing.older => (true, format!("no build asked for it for {} days", age.as_secs() / day)),
+        Some(age) if age >= options.older => (true, format!("no build asked for it for {} days", age.as_secs() / day)),
         Some(age) => (false, format!("a build asked for it {} days ago", age.as_secs() / day)),
     }
 }
 
-pub(super) fn prune(store: &Store, clearing: Clearing) -> Result<Freed> {
+pub(super) fn prune(store: &Store, options: PruneOptions) -> Result<Freed> {
     freeing(store, |turn| {
         let mut freed = Freed::default();
-        for fate in fates(store, turn, clearing)?.images.iter().filter(|fate| fate.goes && fate.named) {
-            let removed = images::remove(store, turn, &shown(&fate.id))?;
+        for decision in plan(store, turn, options)?.images.iter().filter(|decision| decision.goes && decision.named) {
+            let removed = images::remove(store, turn, &shown(&decision.id))?;
             freed.names.extend(removed.names);
             freed.images.extend(removed.images.iter().map(shown));
         }
         freed.images.extend(images::remove_nameless(store, turn)?.images.iter().map(shown));
         let mut trash = Trash::default();
-        if clearing.all {
+        if options.all {
             freed.steps = cache::forget(store, turn)?;
             freed.bytes = contents::forget(store);
             for path in store::entries(&store.root().join("caches")) {

@@ -408,7 +408,7 @@ fn a_flat_image_takes_the_layers_that_are_here_and_those_of_elsewhere() {
 
 #[test]
 fn what_a_build_made_goes_when_nobody_asked_for_it_for_so_long() {
-    use crate::keeping::Clearing;
+    use crate::keeping::PruneOptions;
     let root = folder();
     let store = store(root.path());
     for name in ["twostage-builder:old", "twostage-builder:new", "twostage-builder:asked", "twostage-base:both", "mine:1"] {
@@ -426,9 +426,9 @@ fn what_a_build_made_goes_when_nobody_asked_for_it_for_so_long() {
     fs::File::open(store.blob(&manifest)).and_then(|file| file.set_modified(SystemTime::now() - 29 * day)).expect("a time");
     find(&store, "twostage-builder:asked").expect("it is there");
 
-    let clearing = Clearing { now: SystemTime::now(), older: 30 * day, all: false };
-    let fates = prune::fates(&store, &store.look().expect("a turn"), clearing).expect("judged");
-    let told: Vec<String> = fates.images.iter().map(|fate| format!("{} {} {}", fate.goes, fate.image, fate.why)).collect();
+    let options = PruneOptions { now: SystemTime::now(), older: 30 * day, all: false };
+    let plan = prune::plan(&store, &store.look().expect("a turn"), options).expect("judged");
+    let told: Vec<String> = plan.images.iter().map(|decision| format!("{} {} {}", decision.goes, decision.image, decision.why)).collect();
     assert_eq!(
         told,
         [
@@ -439,8 +439,8 @@ fn what_a_build_made_goes_when_nobody_asked_for_it_for_so_long() {
             "false twostage-builder:new a build asked for it 29 days ago",
         ]
     );
-    assert!(fates.bytes > 0 && fates.images[0].bytes == fates.bytes && !found.diff_ids.is_empty());
-    let freed = prune::prune(&store, clearing).expect("pruned");
+    assert!(plan.bytes > 0 && plan.images[0].bytes == plan.bytes && !found.diff_ids.is_empty());
+    let freed = prune::prune(&store, options).expect("pruned");
     assert_eq!((freed.names, freed.images.len()), (vec!["twostage-builder:old".to_string()], 1));
     assert!(find(&store, "twostage-builder:old").is_none() && find(&store, "twostage-builder:new").is_some());
 }
