@@ -42,7 +42,8 @@ DISTRIBUTIONS = "Codename: bench\nComponents: main\nArchitectures: amd64\n"
 def run(*words, **more):
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
     if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, words[:6]))}: {done.stdout}{done.stderr}")
+        # Of a tool that names each of a thousand files, the end says what happened.
+        sys.exit(f"{' '.join(map(str, words[:6]))}: {(done.stdout + done.stderr)[-2000:]}")
     return done.stdout
 
 
@@ -162,6 +163,10 @@ class Bench:
         gpg = ["gpg", "--homedir", home, "--batch", "--quiet", "--passphrase", ""]
         run(*gpg, "--quick-generate-key", "bench", "rsa3072", "sign", "never")
 
+        # rpm looks for a gpg2, which not every distribution has.
+        macros = ["_gpg_name bench", f"_gpg_path {home}", f"__gpg {shutil.which('gpg')}"]
+        defined = [word for macro in macros for word in ("--define", macro)]
+
         def action():
             copies = self.at("copies")
             shutil.rmtree(copies, ignore_errors=True)
@@ -170,7 +175,7 @@ class Bench:
             copied = [os.path.join(copies, file) for file in os.listdir(copies)]
             # In portions, or the list of words is too long.
             for at in range(0, len(copied), 500):
-                run("rpmsign", "--define", "_gpg_name bench", "--define", f"_gpg_path {home}", "--addsign", *copied[at : at + 500])
+                run("rpmsign", *defined, "--addsign", *copied[at : at + 500])
             for file in copied:
                 subprocess.run(["rpm2cpio", file], stdout=subprocess.DEVNULL, check=True)
             run(*create)

@@ -176,12 +176,17 @@ pub(crate) fn assemble(outline: &Outline, packs: &Arc<Packs>, packings: &[Packin
     let bodies: Option<Vec<Bytes>> = base.and_then(|base| (0..packings.len()).map(|at| (base.read)(at)).collect());
     let there = base.zip(bodies.as_deref()).map(|(base, bodies)| places(base.blocks, packings, bodies)).unwrap_or_default();
     let new: Vec<usize> = (0..keys.len()).filter(|at| !there.contains_key(&keys[*at])).collect();
-    let compressed = workers::for_each(&new, |at| {
+    // Each block in each packing is work of its own: one package more makes one block new, which has several packings.
+    let work: Vec<(usize, Packing)> = new.iter().flat_map(|at| packings.iter().map(|packing| (*at, *packing))).collect();
+    let compressed = workers::for_each(&work, |(at, packing)| {
         let mut text = Vec::new();
         outline.each_text(&contents[*at], packs, |part| text.extend_from_slice(part))?;
-        packings.iter().map(|packing| compress(*packing, &text).map(Bytes::from)).collect::<Result<Vec<Bytes>>>()
+        compress(*packing, &text).map(Bytes::from)
     })?;
-    let mut fresh: HashMap<usize, Vec<Bytes>> = new.into_iter().zip(compressed).collect();
+    let mut fresh: HashMap<usize, Vec<Bytes>> = HashMap::with_capacity(new.len());
+    for ((at, _), part) in work.into_iter().zip(compressed) {
+        fresh.entry(at).or_default().push(part);
+    }
     let packed: Vec<Vec<Bytes>> =
         keys.iter().enumerate().map(|(at, key)| fresh.remove(&at).or_else(|| there.get(key).cloned()).unwrap_or_default()).collect();
     let length = |part: &Bytes| u32::try_from(part.len()).unwrap_or(u32::MAX);

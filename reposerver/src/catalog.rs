@@ -20,7 +20,7 @@
 pub(crate) mod compact;
 mod record;
 
-pub(crate) use record::{Entry, Rendered, Span};
+pub(crate) use record::{Entry, Rendered, Span, crc};
 
 use crate::rpms::Served;
 use crate::{PoolPackage, disk, lock, seal};

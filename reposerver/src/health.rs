@@ -1,21 +1,23 @@
 //! Whether the files of the repository are what they were when they came.
 //!
 //! A file of the pool is hashed when it is first relied on, and again when its stamp (inode, size, times)
-//! is another. What was found good is remembered, in memory and in `verified`, a record of 64 bytes for each file,
-//! numbers little-endian:
+//! is another. What was found good is remembered, in memory and in `verified`: [`START`], then a record of 100 bytes
+//! for each file, numbers little-endian:
 //!
 //! ```text
 //! key       32 bytes: the digest of a file of the pool; of another file the digest of its path below the root
+//! whole     32 bytes: of an rpm of the pool, which is not called by it, the digest of all of it; else zeros
 //! size      u64, bytes
 //! inode     u64
 //! modified  i64, nanoseconds since 1970
 //! changed   i64, the same
+//! crc       u32, CRC-32 of what is in front of it
 //! ```
 //!
 //! That file is only a memory: without it, or on another disk, every file is hashed once more. See
 //! `docs/decisions/damage.md`.
 
-use crate::catalog::{Entry, Rendered};
+use crate::catalog::{Entry, Rendered, crc};
 use crate::folder::RepositoryFolder;
 use crate::{Channel, Pool, PoolPackage, Repository, Signing, disk, lock, workers};
 use std::collections::BTreeSet;
@@ -33,6 +35,8 @@ use twostage_package::rpm::prefix;
 const TRUSTED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Files that are hashed at once, at most. A second reader of one waits for the first.
 const AT_ONCE: usize = 16;
+/// Files that are looked at in one go, by one thread: more takes longer than starting the next.
+const RUN: usize = 256;
 /// Packages that one message names.
 const NAMED: usize = 5;
 
@@ -48,15 +52,66 @@ pub(crate) struct Health {
 struct Seen {
     loaded: bool,
     /// By key: see above.
-    files: DigestMap<(Stamp, Instant)>,
+    files: DigestMap<Verified>,
     /// Not yet in `verified`.
     new: Vec<Sha256>,
     /// Records that `verified` has.
     records: usize,
 }
 
+/// What `verified` starts with. A file with another start is one of an earlier version: nothing is known then.
+const START: &[u8; 16] = b"twostage v2\n\0\0\0\0";
 /// Bytes of a record in `verified`.
-const RECORD: usize = 64;
+const RECORD: usize = 100;
+/// Those of them that the checksum is of.
+const SUMMED: usize = 96;
+
+/// What is known of a file that was found good.
+#[derive(Debug, Clone, Copy)]
+struct Verified {
+    stamp: Stamp,
+    /// Of an rpm of the pool: the digest of all of it.
+    whole: Option<Sha256>,
+    at: Instant,
+}
+
+impl Verified {
+    fn record(&self, key: &Sha256) -> [u8; RECORD] {
+        let mut record = [0; RECORD];
+        record[..32].copy_from_slice(key.as_bytes());
+        if let Some(whole) = &self.whole {
+            record[32..64].copy_from_slice(whole.as_bytes());
+        }
+        let Stamp { size, inode, modified, changed } = self.stamp;
+        let numbers = [size, inode, modified.cast_unsigned(), changed.cast_unsigned()];
+        for (place, number) in record[64..SUMMED].chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        let sum = crc(&record[..SUMMED]);
+        record[SUMMED..].copy_from_slice(&sum.to_le_bytes());
+        record
+    }
+
+    fn read(record: &[u8], at: Instant) -> Option<(Sha256, Verified)> {
+        let (record, sum) = record.split_last_chunk::<4>()?;
+        if crc(record).to_le_bytes() != *sum {
+            return None;
+        }
+        let (key, rest) = record.split_first_chunk::<32>()?;
+        let (whole, numbers) = rest.split_first_chunk::<32>()?;
+        let mut numbers = numbers.chunks_exact(8).map(|bytes| bytes.try_into().map(u64::from_le_bytes));
+        let mut number = || numbers.next()?.ok();
+        let (size, inode) = (number()?, number()?);
+        let stamp = Stamp { size, inode, modified: number()?.cast_signed(), changed: number()?.cast_signed() };
+        let whole = Some(Sha256::from_bytes(*whole)).filter(|_| *whole != [0; 32]);
+        Some((Sha256::from_bytes(*key), Verified { stamp, whole, at }))
+    }
+
+    /// Whether it counts for a file that has this stamp now.
+    fn is_of(&self, stamp: Stamp) -> bool {
+        self.stamp == stamp && self.at.elapsed() < TRUSTED
+    }
+}
 
 /// What changes when a file is written to, or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,25 +123,6 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    fn record(&self, key: &Sha256) -> [u8; RECORD] {
-        let mut record = [0; RECORD];
-        record[..32].copy_from_slice(key.as_bytes());
-        let numbers = [self.size, self.inode, self.modified.cast_unsigned(), self.changed.cast_unsigned()];
-        for (place, number) in record[32..].chunks_exact_mut(8).zip(numbers) {
-            place.copy_from_slice(&number.to_le_bytes());
-        }
-        record
-    }
-
-    fn read(record: &[u8]) -> Option<(Sha256, Stamp)> {
-        let (key, numbers) = record.split_first_chunk::<32>()?;
-        let mut numbers = numbers.chunks_exact(8).map(|bytes| bytes.try_into().map(u64::from_le_bytes));
-        let mut number = || numbers.next()?.ok();
-        let (size, inode) = (number()?, number()?);
-        let stamp = Stamp { size, inode, modified: number()?.cast_signed(), changed: number()?.cast_signed() };
-        Some((Sha256::from_bytes(*key), stamp))
-    }
-
     fn new(size: u64, inode: u64, modified: (i64, i64), changed: (i64, i64)) -> Stamp {
         let nanoseconds = |(seconds, rest): (i64, i64)| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
         Stamp { size, inode, modified: nanoseconds(modified), changed: nanoseconds(changed) }
@@ -176,11 +212,11 @@ impl Pool {
             let seen = lock(&self.root.health.seen);
             let files = &seen.files;
             let pool = Shards::of(self.root.join("pool"));
-            workers::for_runs(entries, 1024, |entry| {
+            workers::for_runs(entries, RUN, |entry| {
                 let mut all = std::iter::once((entry.sha256, entry.size)).chain(entry.files.iter().copied());
                 let good = all.all(|(digest, size)| {
-                    let known = files.get(&digest).filter(|(stamp, at)| stamp.size == size && at.elapsed() < TRUSTED);
-                    known.is_some_and(|(known, _)| pool.stamp(&digest) == Some(*known))
+                    let known = files.get(&digest).filter(|known| known.stamp.size == size);
+                    known.is_some_and(|known| pool.stamp(&digest).is_some_and(|stamp| known.is_of(stamp)))
                 });
                 if !good {
                     lock(&unsure).insert(entry.sha256);
@@ -259,13 +295,14 @@ impl Pool {
             return;
         }
         let path = self.root.join("verified");
-        // Twice as many records as files, or a torn one: time for a new file.
-        let torn = fs::metadata(&path).is_ok_and(|meta| !meta.len().is_multiple_of(RECORD as u64));
-        let anew = torn || seen.records.saturating_add(new.len()) > 64 + 2 * seen.files.len();
+        // Twice as many records as files, a torn one, or a file of another version: time for a new file.
+        let torn = |meta: Metadata| meta.len().checked_sub(START.len() as u64).is_none_or(|rest| !rest.is_multiple_of(RECORD as u64));
+        let anew = fs::metadata(&path).map_or(true, torn) || seen.records.saturating_add(new.len()) > 64 + 2 * seen.files.len();
         let keys: Vec<Sha256> = if anew { seen.files.keys().copied().filter(|key| !unsynced.contains(key)).collect() } else { new };
         seen.records = if anew { keys.len() } else { seen.records + keys.len() };
-        let records = keys.iter().filter_map(|key| Some(seen.files.get(key)?.0.record(key)));
-        let bytes: Vec<u8> = records.flatten().collect();
+        let start = if anew { START.as_slice() } else { &[] };
+        let records = keys.iter().filter_map(|key| Some(seen.files.get(key)?.record(key)));
+        let bytes: Vec<u8> = start.iter().copied().chain(records.flatten()).collect();
         let written = File::options().create(true).write(true).truncate(anew).append(!anew).open(&path);
         let _ = written.and_then(|mut file| file.write_all(&bytes));
     }
@@ -279,13 +316,13 @@ impl Signing {
         let seen = lock(&self.root.health.seen);
         let files = &seen.files;
         let signed = Shards::of(self.signed_folder(key));
-        workers::for_runs(texts, 1024, |rendered| {
+        workers::for_runs(texts, RUN, |rendered| {
             if *rendered.key != *key {
                 return Ok(());
             }
             let path = self.signed_path(key, &rendered.sha256);
-            let known = files.get(&self.root.key_of(&path)).filter(|(_, at)| at.elapsed() < TRUSTED);
-            if !known.is_some_and(|(known, _)| signed.stamp(&rendered.sha256) == Some(*known)) {
+            let known = files.get(&self.root.key_of(&path));
+            if !known.is_some_and(|known| signed.stamp(&rendered.sha256).is_some_and(|stamp| known.is_of(stamp))) {
                 lock(&unsure).push(Arc::clone(rendered));
             }
             Ok(())
@@ -359,7 +396,7 @@ impl RepositoryFolder {
             if !good {
                 return Err(Error::new(Class::Repository, format!("{} has another digest than when it came", path.display())));
             }
-            self.know(name, stamp);
+            self.know(name, stamp, wanted.whole);
         }
         Ok(file)
     }
@@ -373,27 +410,37 @@ impl RepositoryFolder {
 
     fn is_known(&self, key: &Sha256, stamp: Stamp) -> bool {
         self.load_stamps();
-        lock(&self.health.seen).files.get(key).is_some_and(|(known, at)| *known == stamp && at.elapsed() < TRUSTED)
+        lock(&self.health.seen).files.get(key).is_some_and(|known| known.is_of(stamp))
     }
 
-    /// Whether a file of the pool is as it was when it was last found good.
-    pub(crate) fn is_unchanged(&self, digest: &Sha256, file: &File) -> io::Result<bool> {
-        Ok(self.is_known(digest, Stamp::of(&file.metadata()?)))
+    /// The digest of all of an rpm of the pool, of which only the digest of what follows the prefix is its name; nothing
+    /// where it was not found good, or is another file since.
+    pub(crate) fn whole_digest(&self, name: &Sha256, file: &File) -> io::Result<Option<Sha256>> {
+        self.load_stamps();
+        let stamp = Stamp::of(&file.metadata()?);
+        Ok(lock(&self.health.seen).files.get(name).filter(|known| known.is_of(stamp)).and_then(|known| known.whole))
     }
 
-    fn know(&self, key: &Sha256, stamp: Stamp) {
+    fn know(&self, key: &Sha256, stamp: Stamp, whole: Option<Sha256>) {
         let mut seen = lock(&self.health.seen);
-        let earlier = seen.files.insert(*key, (stamp, Instant::now()));
-        if earlier.is_none_or(|(earlier, _)| earlier != stamp) {
+        let earlier = seen.files.get(key).filter(|earlier| earlier.stamp == stamp).copied();
+        let whole = whole.or_else(|| earlier.and_then(|earlier| earlier.whole));
+        seen.files.insert(*key, Verified { stamp, whole, at: Instant::now() });
+        if earlier.is_none_or(|earlier| earlier.whole != whole) {
             seen.new.push(*key);
         }
     }
 
     /// Remembers a file that was just written by us and hashed on the way.
     pub(crate) fn just_written(&self, path: &Path) {
+        self.just_written_rpm(path, None);
+    }
+
+    /// The same of a package of the pool, which is an rpm where all of it has a digest of its own.
+    pub(crate) fn just_written_rpm(&self, path: &Path, whole: Option<Sha256>) {
         if let Ok(meta) = fs::metadata(path) {
             self.load_stamps();
-            self.know(&self.key_of(path), Stamp::of(&meta));
+            self.know(&self.key_of(path), Stamp::of(&meta), whole);
         }
     }
 
@@ -405,11 +452,15 @@ impl RepositoryFolder {
         }
         // What cannot be read is not known: the files are hashed then.
         let Ok(bytes) = fs::read(self.join("verified")) else { return };
+        let Some(records) = bytes.strip_prefix(START) else {
+            // Of an earlier version: the next who writes down writes all anew.
+            seen.records = usize::MAX / 2;
+            return;
+        };
         let now = Instant::now();
-        seen.records = bytes.len() / RECORD;
+        seen.records = records.len() / RECORD;
         seen.files.reserve(seen.records);
-        let read = bytes.chunks_exact(RECORD).filter_map(Stamp::read);
-        seen.files.extend(read.map(|(key, stamp)| (key, (stamp, now))));
+        seen.files.extend(records.chunks_exact(RECORD).filter_map(|record| Verified::read(record, now)));
     }
 
     /// Forgets files that are gone.

@@ -210,7 +210,7 @@ impl Pool {
         let damaged = known && self.names.was_published(&digest)?;
         lock(&self.unsynced).insert(digest);
         disk::keep_for_now(file.into_temp_path(), &self.pool_path(&digest))?;
-        self.root.just_written(&self.pool_path(&digest));
+        self.root.just_written_rpm(&self.pool_path(&digest), package.rpm.as_ref().map(|rpm| rpm.file_sha256));
         self.catalog.add(self.root.scratch()?, &package, &paragraph)?;
         if damaged {
             self.root.mend(format!("{} was damaged in the pool, and is whole again", package.id));

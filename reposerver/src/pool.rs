@@ -362,15 +362,16 @@ impl Pool {
         (&mut file).take(ARCHIVE.len() as u64).read_to_end(&mut start).or_fail(Class::Repository, failed)?;
         file.rewind().or_fail(Class::Repository, failed)?;
         if rpm::looks_like_rpm(&start) {
-            // Of one whose file is as it was when it was hashed, only the digest of the whole is not known.
-            let whole = if self.root.is_unchanged(digest, &file).or_fail(Class::Repository, failed)? {
-                rpm::prefix::whole(&mut file).or_fail(Class::Repository, failed)?
-            } else {
-                let (identity, whole) = rpm::prefix::digests(&mut file).or_fail(Class::Repository, failed)?;
-                if identity != Some(*digest) {
-                    return Err(damaged());
+            // What is as it was when it was hashed is not hashed again.
+            let whole = match self.root.whole_digest(digest, &file).or_fail(Class::Repository, failed)? {
+                Some(whole) => whole,
+                None => {
+                    let (identity, whole) = rpm::prefix::digests(&mut file).or_fail(Class::Repository, failed)?;
+                    if identity != Some(*digest) {
+                        return Err(damaged());
+                    }
+                    whole
                 }
-                whole
             };
             file.rewind().or_fail(Class::Repository, failed)?;
             let mut package = from_rpm(rpm::describe(io::BufReader::new(file), *digest, size, &hint)?);

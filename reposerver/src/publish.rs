@@ -26,11 +26,21 @@ pub struct Published {
     pub mended: Vec<String>,
 }
 
+/// The state of a channel that is to be followed by another.
+struct Following<'a> {
+    channel: &'a str,
+    /// Nothing where the channel is new.
+    old: Option<Channel>,
+    /// That of `old`, where there is one.
+    suite: Option<&'a str>,
+}
+
 /// The state that a channel is to have, but for its date.
 pub(crate) struct NextState<'a> {
     pub(crate) channel: &'a str,
     /// The state that it follows; nothing where the channel is new.
     pub(crate) old: Option<&'a Channel>,
+    pub(crate) suite: Option<&'a str>,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) members: Members,
     /// Signs it.
@@ -60,42 +70,40 @@ impl Repository {
     /// architecture has two contents, here or in anything that a channel published earlier; or
     /// it cannot be written. The channel stays as it was then.
     pub fn publish(&self, channel: &str, now: i64, change: impl FnOnce(&mut Members)) -> Result<Published> {
-        check_channel_name(channel)?;
-        let _span = tracing::debug_span!("publish", channel).entered();
-        let key = self.signing.key(now)?;
-        let _held = self.root.hold()?;
-        let old = self.channels.channel_now(channel)?;
-        self.check_suite(channel, old.as_ref())?;
-        self.publish_after(channel, old, now, &key, change)
+        self.publish_for(channel, self.settings.suite.as_deref(), now, change)
     }
 
-    /// Refuses to change a channel that is for another suite than this repository was opened for.
-    fn check_suite(&self, name: &str, channel: Option<&Channel>) -> Result<()> {
-        let Some(channel) = channel else { return Ok(()) };
-        if channel.suite == self.settings.suite {
-            return Ok(());
-        }
-        let called = |suite: &Option<String>| suite.as_ref().map_or("no suite".to_string(), |suite| format!("the suite {suite}"));
-        let what = format!("channel {name} is for {}, and this project is for {}", called(&channel.suite), called(&self.settings.suite));
-        let hint = match &channel.suite {
-            Some(suite) => format!("name another channel, or set `suite = \"{suite}\"` in [repository] of the project file"),
-            None => "name another channel, or remove `suite` from [repository] of the project file".to_string(),
-        };
-        Err(Error::new(Class::Project, what).hint(hint))
+    /// [`Repository::publish`] to a channel of this suite, whichever the project's is.
+    ///
+    /// # Errors
+    /// As [`Repository::publish`].
+    pub fn publish_for(&self, channel: &str, suite: Option<&str>, now: i64, change: impl FnOnce(&mut Members)) -> Result<Published> {
+        check_channel_name(channel)?;
+        let _span = tracing::debug_span!("publish", channel).entered();
+        let _held = self.root.hold()?;
+        let old = self.channels.channel_now(channel)?;
+        check_suite(channel, old.as_ref(), suite)?;
+        std::thread::scope(|scope| {
+            // The key is read, and looked at, while the channel's packages are.
+            let reading = std::thread::Builder::new().spawn_scoped(scope, || self.signing.key(now)).ok();
+            let key = || reading.and_then(|thread| thread.join().ok()).unwrap_or_else(|| self.signing.key(now));
+            self.publish_after(Following { channel, old, suite }, now, key, change)
+        })
     }
 
     /// [`Repository::publish`] under the lock, whatever suite the channel is for.
-    pub(crate) fn publish_held(&self, channel: &str, now: i64, key: &Key, change: impl FnOnce(&mut Members)) -> Result<Published> {
-        self.publish_after(channel, self.channels.channel_now(channel)?, now, key, change)
+    pub(crate) fn publish_held(&self, channel: &str, now: i64, key: &Arc<Key>, change: impl FnOnce(&mut Members)) -> Result<Published> {
+        let old = self.channels.channel_now(channel)?;
+        let suite = old.as_ref().and_then(|old| old.suite.clone());
+        self.publish_after(Following { channel, old, suite: suite.as_deref() }, now, || Ok(Arc::clone(key)), change)
     }
 
     /// Makes the state that follows `old`.
     fn publish_after(
         &self,
-        channel: &str,
-        old: Option<Channel>,
+        Following { channel, old, suite }: Following<'_>,
         now: i64,
-        key: &Key,
+        key: impl FnOnce() -> Result<Arc<Key>>,
         change: impl FnOnce(&mut Members),
     ) -> Result<Published> {
         let mut members = old.as_ref().map(|old| old.members.clone()).unwrap_or_default();
@@ -106,6 +114,7 @@ impl Repository {
         members.retain(|_, group| !group.is_empty());
         let entries = self.whole_entries(members.values().flatten())?;
         let base = old.as_ref().and_then(|old| self.snapshots.stored(&old.snapshot).ok().flatten());
+        let key = &*key()?;
         // Where nothing is new, and all of it is as it was, nothing has to be made.
         if let (Some(old), Some(base)) = (&old, &base)
             && entries.len() == base.members.len()
@@ -116,7 +125,6 @@ impl Repository {
         {
             return self.regrouped(channel, old, members);
         }
-        let suite = self.suite_of(old.as_ref());
         let names = self.check_names(&entries, base.as_ref().map(|base| &base.members), suite)?;
         // Before there is a snapshot of them.
         self.pool.sync_packages(names.iter())?;
@@ -132,7 +140,7 @@ impl Repository {
             return self.regrouped(channel, old, members);
         }
         let add = || self.names.add_names(&lines(names.iter().map(|entry| (bound(suite, &entry.file_name()), entry.sha256))));
-        self.point(NextState { channel, old: old.as_ref(), snapshot: &snapshot, members, key }, now, add)?;
+        self.point(NextState { channel, old: old.as_ref(), suite, snapshot: &snapshot, members, key }, now, add)?;
         Ok(self.published(snapshot.id, old.as_ref(), true))
     }
 
@@ -158,14 +166,14 @@ impl Repository {
         let key = self.signing.key(now)?;
         let _held = self.root.hold()?;
         let old = self.channels.channel_now(channel)?;
-        self.check_suite(channel, old.as_ref())?;
+        let suite = self.settings.suite.as_deref();
+        check_suite(channel, old.as_ref(), suite)?;
         let then = old.as_ref().map(|old| self.channels.then(channel, old, id)).transpose()?.flatten();
         let members = match then {
             Some(members) => members,
             None => Members::from([("moved".to_string(), self.members_of(id)?)]),
         };
         let entries = self.whole_entries(members.values().flatten())?;
-        let suite = self.suite_of(old.as_ref());
         let names = self.check_names(&entries, None, suite)?;
         let snapshot = self.snapshots.persist_again(id, &entries, now)?;
         self.pool.catalog.sync()?;
@@ -179,18 +187,13 @@ impl Repository {
             return Ok(self.published(snapshot.id, Some(old), false));
         }
         let add = || self.names.add_names(&lines(names.iter().map(|entry| (bound(suite, &entry.file_name()), entry.sha256))));
-        self.point(NextState { channel, old: old.as_ref(), snapshot: &snapshot, members, key: &key }, now, add)?;
+        self.point(NextState { channel, old: old.as_ref(), suite, snapshot: &snapshot, members, key: &key }, now, add)?;
         Ok(self.published(snapshot.id, old.as_ref(), true))
     }
 
     pub(crate) fn published(&self, snapshot: SnapshotId, old: Option<&Channel>, changed: bool) -> Published {
         self.pool.remember();
         Published { snapshot, previous: old.map(|old| old.snapshot), changed, mended: self.root.mended() }
-    }
-
-    /// The suite of the state that follows.
-    fn suite_of<'a>(&'a self, old: Option<&'a Channel>) -> Option<&'a str> {
-        old.map_or(self.settings.suite.as_deref(), |old| old.suite.as_deref())
     }
 
     /// Whether signing a channel now would tell clients nothing new: the same files, by the same key, good for long enough.
@@ -285,7 +288,7 @@ impl Repository {
 
     /// The state that follows, with this date. The one before is in the history then.
     fn next(&self, state: NextState<'_>, mut dated: i64) -> Result<Channel> {
-        let NextState { channel, old, snapshot, members, key } = state;
+        let NextState { channel, old, suite, snapshot, members, key } = state;
         let keep = self.settings.keep;
         let mut history = Vec::new();
         let ends = self.settings.valid_days.is_some() || old.is_some_and(|old| old.signed.valid_until.is_some());
@@ -314,8 +317,7 @@ impl Repository {
             None => Signed::new(key, &self.settings.origin, dated, until, &snapshot.files)?,
         };
         let serial = old.map_or(0, |old| old.serial.saturating_add(1));
-        let suite = self.suite_of(old).map(String::from);
-        Ok(Channel { snapshot: snapshot.id, date: dated, members, history, suite, serial, signed })
+        Ok(Channel { snapshot: snapshot.id, date: dated, members, history, suite: suite.map(String::from), serial, signed })
     }
 }
 
@@ -324,4 +326,16 @@ impl Repository {
 fn next_date(old: Option<&Channel>, now: i64) -> i64 {
     let dated = old.map_or(now, |old| now.max(old.date.saturating_add(1)));
     if dated > now.saturating_add(AHEAD) { now } else { dated }
+}
+
+/// Refuses to change a channel that is for another suite than the one that is wanted.
+fn check_suite(name: &str, channel: Option<&Channel>, wanted: Option<&str>) -> Result<()> {
+    let Some(channel) = channel.filter(|channel| channel.suite.as_deref() != wanted) else { return Ok(()) };
+    let called = |suite: Option<&str>| suite.map_or("no suite".to_string(), |suite| format!("the suite {suite}"));
+    let what = format!("channel {name} is for {}, and this project is for {}", called(channel.suite.as_deref()), called(wanted));
+    let hint = match &channel.suite {
+        Some(suite) => format!("name another channel, or set `suite = \"{suite}\"` in [repository] of the project file"),
+        None => "name another channel, or remove `suite` from [repository] of the project file".to_string(),
+    };
+    Err(Error::new(Class::Project, what).hint(hint))
 }

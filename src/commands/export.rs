@@ -17,10 +17,10 @@ use twostage_model::shown::{count, size};
 use twostage_model::{Class, Result};
 
 /// The folders of an export. Our own secret key does not travel, nor does what is derived from the rest: a
-/// channel is the list of its members, and is signed anew where it arrives. But an rpm travels with our
+/// channel is the list of its members and its suite, and is signed anew where it arrives. But an rpm travels with our
 /// signature and the public key: rpm's database keeps the signature of what is installed, so with
 /// another one the same image would have other bytes.
-pub const FOLDERS: [&str; 5] = ["pool", "blobs", "builds", "keys", "channels"];
+pub const FOLDERS: [&str; 6] = ["pool", "blobs", "builds", "keys", "channels", "suites"];
 
 pub fn run(arguments: &Export, project: &ProjectArgs, output: &Output) -> Result<()> {
     let Some(archive) = &arguments.archive else { return plain::run(arguments, project, output) };
@@ -46,7 +46,8 @@ pub fn run(arguments: &Export, project: &ProjectArgs, output: &Output) -> Result
             session.repository.verify_channel(&channel)?;
             let members = serde_json::to_vec_pretty(&channel.members).or_fail(Class::System, failed)?;
             append_text(&mut tar, &format!("channels/{name}"), &members)?;
-            files += 1;
+            append_text(&mut tar, &format!("suites/{name}"), channel.suite.as_deref().unwrap_or_default().as_bytes())?;
+            files += 2;
         }
     }
     let file = tar.into_inner().or_fail(Class::System, failed)?;

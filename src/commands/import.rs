@@ -17,7 +17,7 @@ use twostage_builder::members;
 use twostage_builder::record::{Record, Records};
 use twostage_image::Tarball;
 use twostage_model::error::OrFail as _;
-use twostage_model::names::{INCOMING, check_channel_name};
+use twostage_model::names::{INCOMING, check_channel_name, is_suite_name};
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
 use twostage_package::control::dsc_files;
@@ -27,6 +27,9 @@ use twostage_reposerver::{Extra, Members};
 /// A description of a source package is small, a distribution's advisories some ten MiB; anything
 /// larger is neither.
 const LARGEST_TEXT: u64 = 64 << 20;
+
+/// Bytes of a suite's name, at most.
+const LONGEST_SUITE: u64 = 64;
 
 /// What to do about an archive that is not as it was written.
 const AGAIN: &str = "it is cut off, changed, or not what `twostage export` wrote: copy it again";
@@ -63,9 +66,11 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
         let members: Members = serde_json::from_slice(&text).map_err(|cause| wrong("a channel of it cannot be read").because(cause))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         check_channel_name(&name).map_err(|cause| wrong("a channel of it has a name that none has").because(cause))?;
-        channels.push((name, members));
+        let suite = suite_of(&folder.path().join("suites").join(&name), &session, &wrong)?;
+        check_same_suite(&session, archive, &name, suite.as_deref())?;
+        channels.push((name, suite, members));
     }
-    for digest in channels.iter().flat_map(|(_, members)| members.values().flatten()) {
+    for digest in channels.iter().flat_map(|(.., members)| members.values().flatten()) {
         let path = pool.get(digest).ok_or_else(|| wrong(&format!("a channel names {digest}, which is not in it")))?;
         if !is_package(path)? {
             import_source(&session, path, &pool).map_err(|cause| wrong("a source package of it").because(cause))?;
@@ -79,8 +84,8 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
     }
     let taken = channels.len();
     import_records(&session, &folder.path().join("builds"))?;
-    for (name, exported) in channels {
-        session.repository.publish(&name, session.now, |members| {
+    for (name, suite, exported) in channels {
+        session.repository.publish_for(&name, suite.as_deref(), session.now, |members| {
             // What was published to the channel on this machine stays.
             let published = members.remove(publish::GROUP);
             *members = exported;
@@ -92,6 +97,32 @@ pub fn run(arguments: &Import, project: &ProjectArgs, output: &Output) -> Result
         &serde_json::json!({ "event": "imported", "packages": packages, "channels": taken }),
     );
     Ok(())
+}
+
+/// The suite that a channel was for where it was exported; an archive of an earlier version does not say it, and then it
+/// is that of the project.
+fn suite_of(path: &Path, session: &Session, wrong: &dyn Fn(&str) -> Error) -> Result<Option<String>> {
+    if !path.exists() {
+        return Ok(session.project.repository.suite.clone());
+    }
+    let suite = read_text(path, LONGEST_SUITE, Class::Repository).map_err(|cause| wrong("a suite of it cannot be read").because(cause))?;
+    if !suite.is_empty() && !is_suite_name(&suite) {
+        return Err(wrong(&format!("{suite:?} cannot be a suite's name")));
+    }
+    Ok(Some(suite).filter(|suite| !suite.is_empty()))
+}
+
+/// Refuses a channel that is here for another suite: what has one name and version may have another content there.
+fn check_same_suite(session: &Session, archive: &Path, name: &str, suite: Option<&str>) -> Result<()> {
+    let Some(here) = session.repository.channels().get(name)?.filter(|here| here.suite.as_deref() != suite) else { return Ok(()) };
+    let called = |suite: Option<&str>| suite.map_or("no suite".to_string(), |suite| format!("the suite {suite}"));
+    let what = format!(
+        "channel {name} is for {} in {}, and for {} here",
+        called(suite),
+        archive.display(),
+        called(here.suite.as_deref())
+    );
+    Err(Error::new(Class::Repository, what).hint("take it into another repository: `twostage import ARCHIVE --repository FOLDER`"))
 }
 
 /// Unpacks regular files of the known folders, nothing else.

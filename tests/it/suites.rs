@@ -100,6 +100,34 @@ fn one_name_and_version_has_one_content_in_each_suite() {
 }
 
 #[test]
+fn an_export_takes_each_channel_to_its_suite() {
+    uses(Used::Apt);
+    let (team, made) = (Team::new("suites-export"), tempfile::tempdir().expect("a folder"));
+    for (shop, suite) in [(&team.bookworm, "bookworm"), (&team.trixie, "trixie")] {
+        team.publish(shop, &built(made.path(), suite, "1.0-1")).ok();
+    }
+    let archive = made.path().join("all.tar");
+    team.run(&team.bookworm, &["export", &archive.to_string_lossy()]).ok();
+
+    // A project of no suite takes them in: the archive says which is for which.
+    let elsewhere = Shop::new("suites-import");
+    run(&mut elsewhere.command(&["import", &archive.to_string_lossy()])).ok();
+    for suite in ["bookworm", "trixie"] {
+        assert!(run(&mut elsewhere.command(&["channel", suite])).ok().out.contains(&format!("of the suite {suite}")), "{suite}");
+    }
+    let another = built(made.path(), "elsewhere", "1.0-1");
+    run(&mut elsewhere.command(&["publish", &another.to_string_lossy()])).ok();
+
+    // A channel of that name that is for another suite stays as it is.
+    let taken = Shop::new("suites-taken");
+    run(&mut taken.command(&["publish", &another.to_string_lossy(), "--channel", "trixie"])).ok();
+    run(&mut taken.command(&["import", &archive.to_string_lossy()]))
+        .fails_with(REPOSITORY)
+        .says("channel trixie is for the suite trixie in")
+        .says("and for no suite here");
+}
+
+#[test]
 fn rpms_and_channels_without_a_suite_are_as_they_were() {
     let (team, made) = (Team::new("suites-rpm"), tempfile::tempdir().expect("a folder"));
     let plain = Shop::new("suites-none");

@@ -159,14 +159,6 @@ pub fn identity(file: &mut (impl Read + Seek)) -> io::Result<Option<Sha256>> {
     Ok(Some(hasher.finish()))
 }
 
-/// The digest of the whole file.
-pub fn whole(file: &mut (impl Read + Seek)) -> io::Result<Sha256> {
-    file.rewind()?;
-    let mut hasher = Hasher::default();
-    io::copy(&mut io::BufReader::with_capacity(64 << 10, file), &mut hasher)?;
-    Ok(hasher.finish())
-}
-
 /// [`identity`], and the digest of the whole file.
 pub fn digests(file: &mut (impl Read + Seek)) -> io::Result<(Option<Sha256>, Sha256)> {
     let mut start = Vec::new();

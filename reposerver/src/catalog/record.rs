@@ -175,7 +175,7 @@ fn sealed(body: &[u8]) -> Vec<u8> {
     record
 }
 
-pub(super) fn crc(bytes: &[u8]) -> u32 {
+pub(crate) fn crc(bytes: &[u8]) -> u32 {
     let mut crc = flate2::Crc::new();
     crc.update(bytes);
     crc.sum()

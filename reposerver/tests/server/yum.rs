@@ -89,6 +89,37 @@ fn an_rpm_is_known_by_header_and_payload_whoever_signs_it() {
 }
 
 #[test]
+fn what_is_remembered_of_an_rpm_can_be_lost_damaged_or_of_an_earlier_version() {
+    let shop = Shop::new();
+    let package = shop.repo.pool().ingest(&plain("greet", "1.0", "hello")[..], "greet").unwrap();
+    let first = shop.publish("main", "g", &[&package]).unwrap().snapshot;
+    let root = shop.repo.root().to_path_buf();
+    let verified = root.join("verified");
+    let whole = std::fs::read(&verified).unwrap();
+    let ways: [(&str, Vec<u8>); 6] = [
+        ("as it was", whole.clone()),
+        ("cut off in the start", whole[..9].to_vec()),
+        ("cut off in a record", whole[..whole.len() - 5].to_vec()),
+        ("of another version", [b"twostage v1\n\0\0\0\0", &whole[16..]].concat()),
+        ("of a version without a start", whole[16..].to_vec()),
+        ("every bit another", whole.iter().map(|byte| !byte).collect()),
+    ];
+    let bits = (0..whole.len()).step_by(7).map(|at| {
+        let mut changed = whole.clone();
+        changed[at] ^= 1 << (at % 8);
+        ("one bit another", changed)
+    });
+    for (how, bytes) in ways.into_iter().chain(bits) {
+        std::fs::write(&verified, bytes).unwrap();
+        std::fs::remove_dir_all(root.join("catalog")).unwrap();
+        let repo = shop.again();
+        assert_eq!(publish(&repo, "main", "g", &[&package], now()).unwrap().snapshot, first, "{how}");
+        assert_eq!(shop.again().pool().package(&package.sha256).unwrap(), package, "{how}");
+        assert!(shop.again().fsck(None, false, now()).unwrap().found.is_empty(), "{how}");
+    }
+}
+
+#[test]
 fn a_cut_or_changed_rpm_is_refused_and_leaves_nothing() {
     let shop = Shop::new();
     let good = plain("greet", "1.0", "hello");
