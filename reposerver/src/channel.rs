@@ -15,12 +15,12 @@
 
 use crate::folder::RepositoryFolder;
 use crate::snapshot::Signed;
-use crate::{disk, seal, workers};
+use crate::{disk, lock, seal, workers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use twostage_model::error::OrFail;
 use twostage_model::names::check_channel_name;
@@ -92,11 +92,13 @@ impl Channel {
 pub struct Channels {
     root: Arc<RepositoryFolder>,
     states: disk::Cache<String, Channel>,
+    /// What was parsed last of each channel, with the digest of its file: whoever publishes reads the file twice.
+    parsed: Mutex<BTreeMap<String, (Sha256, Arc<Channel>)>>,
 }
 
 impl Channels {
     pub(crate) fn new(root: &Arc<RepositoryFolder>) -> Channels {
-        Channels { root: Arc::clone(root), states: disk::Cache::default() }
+        Channels { root: Arc::clone(root), states: disk::Cache::default(), parsed: Mutex::default() }
     }
 
     /// The state of a channel; nothing when there is none of that name.
@@ -107,14 +109,25 @@ impl Channels {
         if check_channel_name(name).is_err() {
             return Ok(None);
         }
-        let read = self.states.get(&name.to_string(), &self.channel_path(name), seal::open);
+        let mut digest = None;
+        let read = self.states.get(&name.to_string(), &self.channel_path(name), |bytes| {
+            digest = Some(Sha256::of(bytes));
+            seal::open(bytes)
+        });
         let channel = read.map_err(|cause| self.broken(name, cause))?;
+        if let Some((digest, channel)) = digest.zip(channel.as_ref()) {
+            lock(&self.parsed).insert(name.to_string(), (digest, Arc::clone(channel)));
+        }
         if channel.is_none() { self.check_never_there(name).map(|()| None) } else { Ok(channel) }
     }
 
     /// The same past the cache, for whoever holds the lock and will build on it.
     pub(crate) fn channel_now(&self, name: &str) -> Result<Option<Channel>> {
-        let read = disk::read(&self.channel_path(name)).and_then(|bytes| bytes.map(|bytes| seal::open(&bytes)).transpose());
+        let parse = |bytes: Vec<u8>| match lock(&self.parsed).get(name) {
+            Some((digest, channel)) if *digest == Sha256::of(&bytes) => Ok(Channel::clone(channel)),
+            _ => seal::open(&bytes),
+        };
+        let read = disk::read(&self.channel_path(name)).and_then(|bytes| bytes.map(parse).transpose());
         let channel = read.map_err(|cause| self.broken(name, cause))?;
         if channel.is_none() { self.check_never_there(name).map(|()| None) } else { Ok(channel) }
     }

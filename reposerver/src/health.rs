@@ -14,6 +14,9 @@
 //! crc       u32, CRC-32 of what is in front of it
 //! ```
 //!
+//! A folder of files by digest has a record, too, whose key is the digest of its path: while its own stamp is the same,
+//! no file came there and none went, so that [`Verify::ChangedFolders`] looks at none of them.
+//!
 //! That file is only a memory: without it, or on another disk, every file is hashed once more. See
 //! `docs/decisions/damage.md`.
 
@@ -28,11 +31,17 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
-use twostage_model::{Class, DigestMap, DigestSet, Error, Result, Sha256};
+use twostage_model::{Class, DigestMap, DigestSet, Error, Result, Sha256, date};
 use twostage_package::rpm::prefix;
 
 /// How long a file counts as verified in one process: a disk may lose a byte and no stamp changes.
 const TRUSTED: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the stamp of a folder counts instead of those of its files, in seconds: a file that was changed in its place
+/// is found then.
+const FOLDER_TRUSTED: i64 = 24 * 60 * 60;
+/// How old a change of a folder is, in seconds, before its stamp is relied on: of two changes in one tick of the file
+/// system's clock the second is not seen.
+const FOLDER_AT_REST: i64 = 2;
 /// Files that are hashed at once, at most. A second reader of one waits for the first.
 const AT_ONCE: usize = 16;
 /// Files that are looked at in one go, by one thread: more takes longer than starting the next.
@@ -66,13 +75,32 @@ const RECORD: usize = 100;
 /// Those of them that the checksum is of.
 const SUMMED: usize = 96;
 
+/// How closely a channel's packages are looked at before it is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// The stamp of each file.
+    EachFile,
+    /// The stamp of each file in a folder that files came to, or went from, since they were looked at; of each file once a
+    /// day. What was changed in its place meanwhile is found by the server, which hashes a file whose stamp is another
+    /// before it gives it to anybody.
+    ChangedFolders,
+}
+
 /// What is known of a file that was found good.
 #[derive(Debug, Clone, Copy)]
 struct Verified {
     stamp: Stamp,
-    /// Of an rpm of the pool: the digest of all of it.
+    /// Of an rpm of the pool: the digest of all of it. Of a folder: when its files were looked at, in seconds since 1970.
     whole: Option<Sha256>,
     at: Instant,
+}
+
+/// When a folder's files were looked at, as [`Verified::whole`] has it.
+fn looked_at(when: i64) -> Sha256 {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&when.to_le_bytes());
+    bytes[31] = 1;
+    Sha256::from_bytes(bytes)
 }
 
 impl Verified {
@@ -153,11 +181,46 @@ impl Stamp {
 struct Shards {
     root: PathBuf,
     folders: [OnceLock<Option<OwnedFd>>; 256],
+    /// The stamps of those whose files have to be looked at, from before that.
+    changed: Vec<Option<Stamp>>,
 }
 
 impl Shards {
+    /// All of whose files are to be looked at.
     fn of(root: PathBuf) -> Shards {
-        Shards { root, folders: [const { OnceLock::new() }; 256] }
+        Shards { root, folders: [const { OnceLock::new() }; 256], changed: Vec::new() }
+    }
+
+    /// Of whose files those are to be looked at that are in folders which changed.
+    fn changed(root: PathBuf, known: &DigestMap<Verified>, key: impl Fn(&Path) -> Sha256, now: i64) -> Shards {
+        let mut shards = Shards::of(root);
+        for shard in 0..=u8::MAX {
+            let path = shards.root.join(format!("{shard:02x}"));
+            let Some(meta) = fs::symlink_metadata(&path).ok().filter(Metadata::is_dir) else {
+                shards.changed.push(None);
+                continue;
+            };
+            let stamp = Stamp::of(&meta);
+            let is_settled = known.get(&key(&path)).is_some_and(|known| {
+                let when = known.whole.and_then(|when| when.as_bytes().first_chunk::<8>().map(|bytes| i64::from_le_bytes(*bytes)));
+                known.stamp == stamp && when.is_some_and(|when| (0..FOLDER_TRUSTED).contains(&now.saturating_sub(when)))
+            });
+            shards.changed.push(Some(stamp).filter(|_| !is_settled));
+        }
+        shards
+    }
+
+    /// Whether a file of a folder is the one that is known, as its folder says.
+    fn is_settled(&self, digest: &Sha256) -> bool {
+        self.changed.get(usize::from(digest.as_bytes()[0])).is_some_and(Option::is_none)
+    }
+
+    /// The folders whose files were looked at now, with their stamps of before; those that changed just now are not among them.
+    fn settled(&self, now: i64) -> impl Iterator<Item = (PathBuf, Stamp)> {
+        let at_rest =
+            move |stamp: &Stamp| stamp.modified.max(stamp.changed) < now.saturating_sub(FOLDER_AT_REST).saturating_mul(1_000_000_000);
+        let changed = self.changed.iter().enumerate().filter_map(move |(shard, stamp)| Some((shard, stamp.filter(at_rest)?)));
+        changed.map(|(shard, stamp)| (self.root.join(format!("{shard:02x}")), stamp))
     }
 
     /// Of a file; nothing where there is none.
@@ -205,32 +268,36 @@ impl Pool {
 
     /// Whether every file of these packages is what it was when it came. A file whose stamp is the one that it had when
     /// it was hashed is not opened. All that are not are named.
-    pub(crate) fn verify_entries(&self, entries: &[Arc<Entry>]) -> Result<()> {
+    pub(crate) fn verify_entries(&self, entries: &[Arc<Entry>], verify: Verify) -> Result<()> {
         self.root.load_stamps();
         let unsure = Mutex::new(DigestSet::default());
-        {
+        let now = date::now();
+        let pool = {
             let seen = lock(&self.root.health.seen);
             let files = &seen.files;
-            let pool = Shards::of(self.root.join("pool"));
+            let pool = self.root.shards(self.root.join("pool"), files, verify, now);
             workers::for_runs(entries, RUN, |entry| {
                 let mut all = std::iter::once((entry.sha256, entry.size)).chain(entry.files.iter().copied());
                 let good = all.all(|(digest, size)| {
                     let known = files.get(&digest).filter(|known| known.stamp.size == size);
-                    known.is_some_and(|known| pool.stamp(&digest).is_some_and(|stamp| known.is_of(stamp)))
+                    known.is_some_and(|known| pool.is_settled(&digest) || pool.stamp(&digest).is_some_and(|stamp| known.is_of(stamp)))
                 });
                 if !good {
                     lock(&unsure).insert(entry.sha256);
                 }
                 Ok(())
             })?;
-        }
+            pool
+        };
         let unsure = std::mem::take(&mut *lock(&unsure));
         let packages: Vec<Arc<PoolPackage>> = entries
             .iter()
             .filter(|entry| unsure.contains(&entry.sha256))
             .map(|entry| self.package_or_described(&entry.sha256))
             .collect::<Result<_>>()?;
-        self.verify_all(&packages)
+        self.verify_all(&packages)?;
+        self.root.settle(&pool, now);
+        Ok(())
     }
 
     /// Whether every file of a package is what it was when it came.
@@ -310,24 +377,31 @@ impl Pool {
 
 impl Signing {
     /// Those of the packages that we signed whose signature's file has another stamp than when it was last found good.
-    pub(crate) fn unsure_signatures(&self, texts: &[Arc<Rendered>], key: &str) -> Result<Vec<Arc<Rendered>>> {
+    pub(crate) fn unsure_signatures(&self, texts: &[Arc<Rendered>], key: &str, verify: Verify) -> Result<Vec<Arc<Rendered>>> {
         self.root.load_stamps();
         let unsure = Mutex::new(Vec::new());
+        let now = date::now();
         let seen = lock(&self.root.health.seen);
         let files = &seen.files;
-        let signed = Shards::of(self.signed_folder(key));
+        let signed = self.root.shards(self.signed_folder(key), files, verify, now);
         workers::for_runs(texts, RUN, |rendered| {
             if *rendered.key != *key {
                 return Ok(());
             }
             let path = self.signed_path(key, &rendered.sha256);
             let known = files.get(&self.root.key_of(&path));
-            if !known.is_some_and(|known| signed.stamp(&rendered.sha256).is_some_and(|stamp| known.is_of(stamp))) {
+            let is_of = |known: &Verified| signed.stamp(&rendered.sha256).is_some_and(|stamp| known.is_of(stamp));
+            if !known.is_some_and(|known| signed.is_settled(&rendered.sha256) || is_of(known)) {
                 lock(&unsure).push(Arc::clone(rendered));
             }
             Ok(())
         })?;
-        Ok(std::mem::take(&mut *lock(&unsure)))
+        drop(seen);
+        let unsure = std::mem::take(&mut *lock(&unsure));
+        if unsure.is_empty() {
+            self.root.settle(&signed, now);
+        }
+        Ok(unsure)
     }
 }
 
@@ -355,7 +429,7 @@ impl Repository {
     /// # Errors
     /// What is not.
     pub fn verify_channel(&self, channel: &Channel) -> Result<()> {
-        self.pool.verify_entries(&self.pool.entries(channel.members.values().flatten())?)
+        self.pool.verify_entries(&self.pool.entries(channel.members.values().flatten())?, Verify::EachFile)
     }
 }
 
@@ -405,7 +479,27 @@ impl RepositoryFolder {
     fn key_of(&self, path: &Path) -> Sha256 {
         let name = path.strip_prefix(self.path()).unwrap_or(path);
         let digest = name.starts_with("pool").then(|| path.file_name()?.to_str()?.parse().ok()).flatten();
-        digest.unwrap_or_else(|| Sha256::of(name.as_os_str().as_encoded_bytes()))
+        digest.unwrap_or_else(|| self.key_of_other(path))
+    }
+
+    /// What a file is known by that is not called by its digest.
+    fn key_of_other(&self, path: &Path) -> Sha256 {
+        Sha256::of(path.strip_prefix(self.path()).unwrap_or(path).as_os_str().as_encoded_bytes())
+    }
+
+    /// The folders of files by digest below `folder`, as closely as they are to be looked at. `now` in seconds since 1970.
+    fn shards(&self, folder: PathBuf, known: &DigestMap<Verified>, verify: Verify, now: i64) -> Shards {
+        match verify {
+            Verify::EachFile => Shards::of(folder),
+            Verify::ChangedFolders => Shards::changed(folder, known, |path| self.key_of_other(path), now),
+        }
+    }
+
+    /// Remembers the folders whose files were all found good.
+    fn settle(&self, shards: &Shards, now: i64) {
+        for (path, stamp) in shards.settled(now) {
+            self.know(&self.key_of_other(&path), stamp, Some(looked_at(now)));
+        }
     }
 
     fn is_known(&self, key: &Sha256, stamp: Stamp) -> bool {

@@ -85,6 +85,7 @@ pub use changes::{Change, Version};
 pub use channel::{Channel, Channels, Earlier, Members};
 pub use fsck::{Checked, Found, State};
 pub use gc::{GRACE, Needs, Plan, Thing, What};
+pub use health::Verify;
 pub use http::{AccessEntry, Server};
 pub use keys::Signing;
 pub use listing::{Item, Listing, Scope};

@@ -10,6 +10,7 @@
 //! with them the snapshot is made anew from the pool when it is damaged, and nothing of it is ever freed.
 
 use crate::folder::RepositoryFolder;
+use crate::health::Verify;
 use crate::{Repository, twice};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,7 +78,7 @@ impl Repository {
             None => {
                 // What is pinned is to stay whole, so it has to be that.
                 let entries = self.pool.entries_again(members.iter())?;
-                self.pool.verify_entries(&entries)?;
+                self.pool.verify_entries(&entries, Verify::EachFile)?;
                 self.snapshots.persist_again(id, &entries, now)?;
                 self.pool.catalog.sync()?;
                 self.pool.sync_new_packages(&entries)?;

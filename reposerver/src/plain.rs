@@ -20,6 +20,7 @@
 mod folder;
 
 use crate::channel::no_channel;
+use crate::health::Verify;
 use crate::snapshot::{Signed, Snapshot};
 use crate::{Kind, PoolPackage, Repository, apt, yum};
 use bytes::Bytes;
@@ -240,7 +241,7 @@ impl Repository {
             self.withdrawals.check_not_withdrawn(digest)?;
         }
         let entries = self.pool.entries_again(snapshot.members.iter())?;
-        self.pool.verify_entries(&entries)?;
+        self.pool.verify_entries(&entries, Verify::EachFile)?;
         for entry in entries.iter().filter(|entry| !matches!(entry.kind, Kind::Extra(_))) {
             let package = self.pool.package_or_described(&entry.sha256)?;
             let folder = apt::pool_folder(&package.sha256);

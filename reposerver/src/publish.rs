@@ -2,6 +2,7 @@
 
 use crate::catalog::Entry;
 use crate::channel::{Members, repair_hint};
+use crate::health::Verify;
 use crate::names::{bound, lines};
 use crate::sign::Key;
 use crate::snapshot::{MOST_AHEAD, Signed, Snapshot};
@@ -33,6 +34,8 @@ struct Following<'a> {
     old: Option<Channel>,
     /// That of `old`, where there is one.
     suite: Option<&'a str>,
+    /// How closely its packages are looked at.
+    verify: Verify,
 }
 
 /// The state that a channel is to have, but for its date.
@@ -70,7 +73,16 @@ impl Repository {
     /// architecture has two contents, here or in anything that a channel published earlier; or
     /// it cannot be written. The channel stays as it was then.
     pub fn publish(&self, channel: &str, now: i64, change: impl FnOnce(&mut Members)) -> Result<Published> {
-        self.publish_for(channel, self.settings.suite.as_deref(), now, change)
+        self.publish_verified(channel, self.settings.suite.as_deref(), Verify::EachFile, now, change)
+    }
+
+    /// [`Repository::publish`] for whoever brings some packages to a channel that has many: of those that are there, see
+    /// [`Verify::ChangedFolders`].
+    ///
+    /// # Errors
+    /// As [`Repository::publish`].
+    pub fn publish_more(&self, channel: &str, now: i64, change: impl FnOnce(&mut Members)) -> Result<Published> {
+        self.publish_verified(channel, self.settings.suite.as_deref(), Verify::ChangedFolders, now, change)
     }
 
     /// [`Repository::publish`] to a channel of this suite, whichever the project's is.
@@ -78,6 +90,17 @@ impl Repository {
     /// # Errors
     /// As [`Repository::publish`].
     pub fn publish_for(&self, channel: &str, suite: Option<&str>, now: i64, change: impl FnOnce(&mut Members)) -> Result<Published> {
+        self.publish_verified(channel, suite, Verify::EachFile, now, change)
+    }
+
+    fn publish_verified(
+        &self,
+        channel: &str,
+        suite: Option<&str>,
+        verify: Verify,
+        now: i64,
+        change: impl FnOnce(&mut Members),
+    ) -> Result<Published> {
         check_channel_name(channel)?;
         let _span = tracing::debug_span!("publish", channel).entered();
         let _held = self.root.hold()?;
@@ -87,7 +110,7 @@ impl Repository {
             // The key is read, and looked at, while the channel's packages are.
             let reading = std::thread::Builder::new().spawn_scoped(scope, || self.signing.key(now)).ok();
             let key = || reading.and_then(|thread| thread.join().ok()).unwrap_or_else(|| self.signing.key(now));
-            self.publish_after(Following { channel, old, suite }, now, key, change)
+            self.publish_after(Following { channel, old, suite, verify }, now, key, change)
         })
     }
 
@@ -95,13 +118,14 @@ impl Repository {
     pub(crate) fn publish_held(&self, channel: &str, now: i64, key: &Arc<Key>, change: impl FnOnce(&mut Members)) -> Result<Published> {
         let old = self.channels.channel_now(channel)?;
         let suite = old.as_ref().and_then(|old| old.suite.clone());
-        self.publish_after(Following { channel, old, suite: suite.as_deref() }, now, || Ok(Arc::clone(key)), change)
+        let following = Following { channel, old, suite: suite.as_deref(), verify: Verify::EachFile };
+        self.publish_after(following, now, || Ok(Arc::clone(key)), change)
     }
 
     /// Makes the state that follows `old`.
     fn publish_after(
         &self,
-        Following { channel, old, suite }: Following<'_>,
+        Following { channel, old, suite, verify }: Following<'_>,
         now: i64,
         key: impl FnOnce() -> Result<Arc<Key>>,
         change: impl FnOnce(&mut Members),
@@ -112,7 +136,7 @@ impl Repository {
         members.values_mut().for_each(|group| group.retain(|digest| !withdrawn.contains(digest)));
         change(&mut members);
         members.retain(|_, group| !group.is_empty());
-        let entries = self.whole_entries(members.values().flatten())?;
+        let entries = self.whole_entries(members.values().flatten(), verify)?;
         let base = old.as_ref().and_then(|old| self.snapshots.stored(&old.snapshot).ok().flatten());
         let key = &*key()?;
         // Where nothing is new, and all of it is as it was, nothing has to be made.
@@ -120,7 +144,7 @@ impl Repository {
             && entries.len() == base.members.len()
             && entries.iter().all(|entry| base.members.contains(&entry.sha256))
             && self.is_current(old, base, key, now)
-            && self.snapshots.is_whole_and_current(base, &entries, key)?
+            && self.snapshots.is_whole_and_current(base, &entries, key, verify)?
             && self.check_names(&[], None, None)?.is_empty()
         {
             return self.regrouped(channel, old, members);
@@ -173,7 +197,7 @@ impl Repository {
             Some(members) => members,
             None => Members::from([("moved".to_string(), self.members_of(id)?)]),
         };
-        let entries = self.whole_entries(members.values().flatten())?;
+        let entries = self.whole_entries(members.values().flatten(), Verify::EachFile)?;
         let names = self.check_names(&entries, None, suite)?;
         let snapshot = self.snapshots.persist_again(id, &entries, now)?;
         self.pool.catalog.sync()?;
@@ -217,14 +241,14 @@ impl Repository {
     }
 
     /// The entries of packages, each once, in no order, every one of them whole.
-    pub(crate) fn whole_entries<'a>(&self, members: impl Iterator<Item = &'a Sha256> + Clone) -> Result<Vec<Arc<Entry>>> {
+    pub(crate) fn whole_entries<'a>(&self, members: impl Iterator<Item = &'a Sha256> + Clone, verify: Verify) -> Result<Vec<Arc<Entry>>> {
         for digest in self.withdrawals.all_withdrawn()? {
             if members.clone().any(|member| *member == digest) {
                 self.withdrawals.check_not_withdrawn(&digest)?;
             }
         }
         let entries = self.pool.entries_again(members)?;
-        self.pool.verify_entries(&entries)?;
+        self.pool.verify_entries(&entries, verify)?;
         Ok(entries)
     }
 

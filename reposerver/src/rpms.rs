@@ -21,6 +21,7 @@
 //! anew. Those of earlier keys stay, for clients that still hold their metadata.
 
 use crate::catalog::Rendered;
+use crate::health::Verify;
 use crate::sign::{Key, Upstream};
 use crate::{PoolPackage, RpmFile, Signing, disk, lock, pool, workers};
 use bytes::Bytes;
@@ -196,8 +197,8 @@ impl Signing {
     }
 
     /// Makes those signatures of ours anew that are not there whole: with the same key they are the same.
-    pub(crate) fn sign_again(&self, texts: &[Arc<Rendered>], key: &Key) -> Result<()> {
-        let unsure = self.unsure_signatures(texts, key.fingerprint())?;
+    pub(crate) fn sign_again(&self, texts: &[Arc<Rendered>], key: &Key, verify: Verify) -> Result<()> {
+        let unsure = self.unsure_signatures(texts, key.fingerprint(), verify)?;
         let made = Mutex::new(BTreeSet::new());
         let signed = workers::for_each(&unsure, |rendered| {
             let package = self.pool.package_or_described(&rendered.sha256)?;

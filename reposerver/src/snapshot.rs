@@ -16,6 +16,7 @@ use crate::apt::{self, Listed};
 use crate::assemble::{self, Blocks, Packing};
 use crate::catalog::Entry;
 use crate::folder::RepositoryFolder;
+use crate::health::Verify;
 use crate::sign::Key;
 use crate::{Pool, Settings, Signing, disk, lock, pool, seal, workers, yum};
 use bytes::Bytes;
@@ -308,7 +309,7 @@ impl Snapshots {
         {
             let texts = self.yum_texts(entries, &key)?;
             if snapshot.files.is_current(&key, &self.settings) {
-                self.signing.sign_again(&texts, &key)?;
+                self.signing.sign_again(&texts, &key, Verify::EachFile)?;
             }
             // A release from the future, made when the clock was wrong, is taken by no client.
             let from_future = snapshot.signed.date > date::now().saturating_add(MOST_AHEAD);
@@ -344,14 +345,14 @@ impl Snapshots {
     }
 
     /// Whether a snapshot on disk is all that [`Snapshots::persist`] of these packages would make.
-    pub(crate) fn is_whole_and_current(&self, snapshot: &Snapshot, entries: &[Arc<Entry>], key: &Key) -> Result<bool> {
+    pub(crate) fn is_whole_and_current(&self, snapshot: &Snapshot, entries: &[Arc<Entry>], key: &Key, verify: Verify) -> Result<bool> {
         let listed = |arch: &String| snapshot.files.apt.contains_key(&format!("{}/binary-{arch}/Packages", apt::COMPONENT));
         let current = self.settings.architectures.iter().all(listed)
             && snapshot.signed.date <= date::now().saturating_add(MOST_AHEAD)
             && snapshot.signed.is_current(key, &self.settings, &snapshot.files)
             && self.damaged_in(snapshot)?.is_none();
         if current {
-            self.signing.sign_again(&self.yum_texts(entries, key)?, key)?;
+            self.signing.sign_again(&self.yum_texts(entries, key)?, key, verify)?;
         }
         Ok(current)
     }

@@ -47,7 +47,7 @@ pub fn run(arguments: &Publish, project: &ProjectArgs, output: &Output) -> Resul
     }
     let shown: Vec<String> = packages.iter().map(|package| package.id.to_string()).collect();
     let mut left = Vec::new();
-    let published = repository.publish(channel, session.now, |members| {
+    let published = repository.publish_more(channel, session.now, |members| {
         let named = packages.iter().map(|package| package.sha256).collect();
         let group = members.entry(GROUP.to_string()).or_default();
         group.extend(&named);

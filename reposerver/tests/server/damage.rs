@@ -481,3 +481,45 @@ fn fsck_makes_every_damage_whole_or_names_the_loss() {
 fn may_be_gone(file: &str) -> bool {
     ["blobs/", "names.again"].iter().any(|start| file.starts_with(start))
 }
+
+/// Of thousands of packages a publish that brings one looks at folders; the server looks at each file that it gives away.
+#[test]
+fn whoever_brings_a_package_looks_at_folders_that_changed_and_the_server_at_files() {
+    let shop = Shop::new();
+    let packages: Vec<_> = (0..3).map(|i| shop.add(&format!("package{i}"), "1", "x")).collect();
+    shop.publish("main", "g", &packages.iter().map(|package| &**package).collect::<Vec<_>>()).unwrap();
+    let name = packages[0].sha256.to_string();
+    let path = shop.repo.root().join(format!("pool/{}/{name}", &name[..2]));
+    let whole = fs::read(&path).unwrap();
+    let more = || shop.again().publish_more("main", now(), |_| {});
+    let settled = || {
+        // A folder that changed just now is not relied on.
+        std::thread::sleep(std::time::Duration::from_millis(3100));
+        assert!(!more().unwrap().changed);
+    };
+    settled();
+
+    // What comes or goes is seen, under whatever name it came.
+    let elsewhere = path.with_extension("elsewhere");
+    fs::rename(&path, &elsewhere).unwrap();
+    assert!(more().unwrap_err().to_string().contains("in the pool is damaged"));
+    fs::rename(&elsewhere, &path).unwrap();
+    settled();
+    fs::write(&elsewhere, [&whole[..whole.len() - 1], b"?"].concat()).unwrap();
+    fs::rename(&elsewhere, &path).unwrap();
+    assert!(more().unwrap_err().to_string().contains("in the pool is damaged"));
+    fs::write(&path, &whole).unwrap();
+    settled();
+
+    // A bit that changed in its place is not: but no client gets it, and who looks at each file says so.
+    fs::write(&path, [&whole[..whole.len() - 1], b"?"].concat()).unwrap();
+    assert!(!more().unwrap().changed);
+    let served = Served::new(&Arc::new(shop.again()));
+    let index = served.get("/main/dists/twostage/main/binary-amd64/Packages", &[]).text();
+    let file = index.lines().filter_map(|line| line.strip_prefix("Filename: ")).find(|file| file.contains("package0")).unwrap();
+    let answer = served.get(&format!("/main/{file}"), &[]);
+    assert!(answer.status >= 500, "{}", answer.status);
+    served.stop();
+    let members = shop.again().channels().get("main").unwrap().unwrap().members.clone();
+    assert!(shop.again().publish("main", now(), |all| *all = members).unwrap_err().to_string().contains("in the pool is damaged"));
+}
