@@ -8,6 +8,8 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use twostage_model::Sha256;
+use twostage_model::project::YumCompression;
 use twostage_reposerver::Repository;
 
 const FOLDER: &str = "TWOSTAGE_TEST_PUBLISHER_IN";
@@ -252,4 +254,68 @@ fn a_pair_ends_with_its_connection() {
     let newer = get(again, "repomd.xml.asc");
     assert_ne!(newer, signature, "not that of the file which the port's earlier connection fetched");
     served.stop();
+}
+
+/// Index files are put together from blocks: frames of zstd, flushed parts of gzip. Every client reads all of them, and those
+/// of the next snapshot, in which most blocks are copies.
+#[test]
+fn apt_dnf_and_zypper_read_all_of_an_index_of_many_blocks() {
+    if !has(&["dnf", "zypper", "apt-get"]) {
+        return;
+    }
+    count("zypper");
+    let number = if common::long() { 20_000 } else { 400 };
+    let shop = Shop::new();
+    let names = |kind: &str| -> BTreeSet<String> { (0..number).map(|at| format!("{kind}-{at}")).collect() };
+    let (debs, rpms) = (names("deb"), names("rpm"));
+    let taken = |name: &String| {
+        let bytes = if name.starts_with("deb") { common::deb(name, "1", "all", "", "x") } else { plain(name, "1", "x") };
+        shop.repo.pool().ingest(&bytes[..], name).unwrap().sha256
+    };
+    let members: BTreeSet<_> = debs.iter().chain(&rpms).map(taken).collect();
+    let add = |repo: &Repository, digests: &BTreeSet<Sha256>| {
+        let change = |members: &mut twostage_reposerver::Members| members.entry("all".into()).or_default().extend(digests);
+        assert!(repo.publish("main", now(), change).unwrap().changed);
+    };
+    add(&shop.repo, &members);
+    let [mut debs, mut rpms] = [debs, rpms];
+    let mut blocks = 0;
+    for compression in [YumCompression::Gzip, YumCompression::Zstd] {
+        // One more of each kind: what is served is mostly copied.
+        let kind = format!("{compression:?}").to_lowercase();
+        let more = [format!("deb-more-{kind}"), format!("rpm-more-{kind}")];
+        let settings = twostage_reposerver::Settings { yum_compression: compression, ..shop.repo.settings().clone() };
+        let repo = std::sync::Arc::new(Repository::open(shop.repo.root(), settings).unwrap());
+        add(&repo, &more.each_ref().map(taken).into());
+        let [deb, rpm] = more;
+        debs.insert(deb);
+        rpms.insert(rpm);
+        let served = Served::new(&repo);
+        let client = served.get("/main.repo", &[]).text();
+        let apt = Apt::new(&served.get("/main.sources", &[]).text());
+        apt.get(&["update"]);
+        let lists = fs::read_dir(apt.path("lists")).unwrap().map(|entry| entry.unwrap().path());
+        let text: String =
+            lists.filter(|path| path.to_string_lossy().ends_with("_Packages")).map(|path| fs::read_to_string(path).unwrap()).collect();
+        let by_apt: BTreeSet<_> = text.lines().filter_map(|line| Some(line.strip_prefix("Package: ")?.to_string())).collect();
+        let dnf = Dnf::new(&client);
+        let (good, said) = dnf.run(&["--refresh", "repoquery", "--available", "--qf", "seen:%{name} "]);
+        assert!(good, "{said}");
+        let by_dnf: BTreeSet<_> = said.split_whitespace().filter_map(|word| Some(word.strip_prefix("seen:")?.to_string())).collect();
+        let zypper = Zypper::new(&client);
+        let (good, said) = zypper.run(&["--gpg-auto-import-keys", "refresh", "--force"]);
+        assert!(good, "{said}");
+        let by_zypper = zypper.packages();
+        for (who, seen, all) in [("apt", by_apt, &debs), ("dnf", by_dnf, &rpms), ("zypper", by_zypper, &rpms)] {
+            let missing: Vec<_> = all.difference(&seen).take(5).collect();
+            assert!(seen == *all, "{who} sees {} of {} with {kind}; not {missing:?}", seen.len(), all.len());
+        }
+        if compression == YumCompression::Zstd {
+            let packed = served.get(&format!("/main/{}", crate::yum::listed(&served, "/main")["primary"]), &[]).body;
+            blocks = packed.windows(4).filter(|start| *start == [0x28, 0xb5, 0x2f, 0xfd]).count();
+        }
+        served.stop();
+    }
+    assert!(blocks > number / 200, "{blocks} frames of {number} packages");
+    tell(&format!("{number} debs and {number} rpms, {blocks} frames in primary.xml.zst: apt, dnf and zypper see all"));
 }
