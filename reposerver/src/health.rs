@@ -181,45 +181,55 @@ impl Stamp {
 struct Shards {
     root: PathBuf,
     folders: [OnceLock<Option<OwnedFd>>; 256],
-    /// The stamps of those whose files have to be looked at, from before that.
-    changed: Vec<Option<Stamp>>,
+    /// What is known of each; nothing where all files are to be looked at.
+    shards: Vec<Shard>,
+}
+
+/// What is known of a folder of files by digest.
+enum Shard {
+    /// Its files were looked at, and none came or went since.
+    Settled,
+    /// Its files have to be looked at. This is its stamp from before that; it has none where it is no folder.
+    Changed(Option<Stamp>),
 }
 
 impl Shards {
     /// All of whose files are to be looked at.
     fn of(root: PathBuf) -> Shards {
-        Shards { root, folders: [const { OnceLock::new() }; 256], changed: Vec::new() }
+        Shards { root, folders: [const { OnceLock::new() }; 256], shards: Vec::new() }
     }
 
     /// Of whose files those are to be looked at that are in folders which changed.
     fn changed(root: PathBuf, known: &DigestMap<Verified>, key: impl Fn(&Path) -> Sha256, now: i64) -> Shards {
-        let mut shards = Shards::of(root);
+        let mut all = Shards::of(root);
+        let is_settled = |path: &Path, stamp: Stamp| {
+            let Some(known) = known.get(&key(path)).filter(|known| known.stamp == stamp) else { return false };
+            let when = known.whole.and_then(|when| when.as_bytes().first_chunk::<8>().map(|bytes| i64::from_le_bytes(*bytes)));
+            when.is_some_and(|when| (0..FOLDER_TRUSTED).contains(&now.saturating_sub(when)))
+        };
         for shard in 0..=u8::MAX {
-            let path = shards.root.join(format!("{shard:02x}"));
-            let Some(meta) = fs::symlink_metadata(&path).ok().filter(Metadata::is_dir) else {
-                shards.changed.push(None);
-                continue;
-            };
-            let stamp = Stamp::of(&meta);
-            let is_settled = known.get(&key(&path)).is_some_and(|known| {
-                let when = known.whole.and_then(|when| when.as_bytes().first_chunk::<8>().map(|bytes| i64::from_le_bytes(*bytes)));
-                known.stamp == stamp && when.is_some_and(|when| (0..FOLDER_TRUSTED).contains(&now.saturating_sub(when)))
+            let path = all.root.join(format!("{shard:02x}"));
+            let stamp = fs::symlink_metadata(&path).ok().filter(Metadata::is_dir).map(|meta| Stamp::of(&meta));
+            all.shards.push(match stamp {
+                Some(stamp) if is_settled(&path, stamp) => Shard::Settled,
+                stamp => Shard::Changed(stamp),
             });
-            shards.changed.push(Some(stamp).filter(|_| !is_settled));
         }
-        shards
+        all
     }
 
     /// Whether a file of a folder is the one that is known, as its folder says.
     fn is_settled(&self, digest: &Sha256) -> bool {
-        self.changed.get(usize::from(digest.as_bytes()[0])).is_some_and(Option::is_none)
+        matches!(self.shards.get(usize::from(digest.as_bytes()[0])), Some(Shard::Settled))
     }
 
     /// The folders whose files were looked at now, with their stamps of before; those that changed just now are not among them.
     fn settled(&self, now: i64) -> impl Iterator<Item = (PathBuf, Stamp)> {
-        let at_rest =
-            move |stamp: &Stamp| stamp.modified.max(stamp.changed) < now.saturating_sub(FOLDER_AT_REST).saturating_mul(1_000_000_000);
-        let changed = self.changed.iter().enumerate().filter_map(move |(shard, stamp)| Some((shard, stamp.filter(at_rest)?)));
+        let before = now.saturating_sub(FOLDER_AT_REST).saturating_mul(1_000_000_000);
+        let changed = self.shards.iter().enumerate().filter_map(move |(shard, known)| match known {
+            Shard::Changed(stamp) => Some((shard, stamp.filter(|stamp| stamp.modified.max(stamp.changed) < before)?)),
+            Shard::Settled => None,
+        });
         changed.map(|(shard, stamp)| (self.root.join(format!("{shard:02x}")), stamp))
     }
 

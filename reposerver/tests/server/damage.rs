@@ -510,6 +510,16 @@ fn whoever_brings_a_package_looks_at_folders_that_changed_and_the_server_at_file
     assert!(more().unwrap_err().to_string().contains("in the pool is damaged"));
     fs::write(&path, &whole).unwrap();
     settled();
+    // So is a folder that is gone, or is none.
+    let folder = path.parent().unwrap().to_path_buf();
+    let aside = shop.dir.path().join("aside");
+    fs::rename(&folder, &aside).unwrap();
+    assert!(more().unwrap_err().to_string().contains("in the pool is damaged"));
+    fs::write(&folder, "no folder").unwrap();
+    assert!(more().unwrap_err().to_string().contains("in the pool"));
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&aside, &folder).unwrap();
+    settled();
 
     // A bit that changed in its place is not: but no client gets it, and who looks at each file says so.
     fs::write(&path, [&whole[..whole.len() - 1], b"?"].concat()).unwrap();
