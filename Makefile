@@ -12,8 +12,8 @@ PROJECT ?= examples/hello
 PROFILE ?= quick
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 TWOSTAGE = $(TARGET)/$(PROFILE)/twostage
-SOURCES := $(shell find Cargo.toml Cargo.lock src model beneath package image engine builder reposerver runtime-templates -type f \
-	-not -path '*/tests/*' -not -path '*/target/*')
+SOURCES := $(shell find Cargo.toml Cargo.lock src beneath builder engine image linking model package patches recipe reposerver \
+	runtime-templates -type f -not -path '*/tests/*' -not -path '*/target/*')
 
 .NOTPARALLEL:
 .PHONY: all repo runtime serve test test-all bench lint setup base clean
