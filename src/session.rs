@@ -46,6 +46,8 @@ pub struct WorkOptions {
     pub keep_failed: bool,
     /// Native builds ask a compiler cache.
     pub ccache: bool,
+    /// Components are built twice.
+    pub check_reproducible: bool,
 }
 
 /// A project that is being worked on.
@@ -183,7 +185,9 @@ impl Session {
             lock: Mutex::new(self.read_lock()?),
             id: self.id()?,
             keep_failed: allowed.keep_failed,
-            ccache: allowed.ccache,
+            // What a cache gives back says nothing of what a compiler makes.
+            ccache: allowed.ccache && !allowed.check_reproducible,
+            check_reproducible: allowed.check_reproducible,
             may_lock: allowed.lock,
             now: self.now,
         }))
@@ -191,7 +195,9 @@ impl Session {
 
     /// [`Session::context`] to build components.
     pub async fn building(&self, how: &BuildOptions) -> Result<Arc<Context>> {
-        self.context(&how.engine, WorkOptions { lock: !how.locked, keep_failed: how.keep_failed, ccache: how.ccache }).await
+        let allowed =
+            WorkOptions { lock: !how.locked, keep_failed: how.keep_failed, ccache: how.ccache, check_reproducible: how.check_reproducible };
+        self.context(&how.engine, allowed).await
     }
 
     /// What tells this project's containers from those of others on the same engine. Kept in its

@@ -8,10 +8,10 @@ use crate::linked_packages::{PackageLinks, check_packages};
 use crate::log::{Log, Phase};
 use crate::makers::Makers;
 use crate::patches::{self, CONTROL, Patch};
-use crate::record::{Record, Records};
+use crate::record::{FilePlace, Record, Records};
 use crate::source::{Packing, Tree, add_file, file_date, folder_of, packed, packing};
 use crate::tools::{self, Tools, exact_locked};
-use crate::{Context, ROOT, Stored, ccache, entered, generated, rebuilt};
+use crate::{Context, ROOT, Stored, ccache, entered, generated, rebuilt, twice};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -31,6 +31,8 @@ use twostage_recipe::Detected;
 
 /// Counts up when the way we build changes so that old results no longer stand for new ones.
 const RECIPE: &str = "2";
+/// The variable that tells the scripts that this is the second build.
+const AGAIN: &str = "BUILD_AGAIN";
 /// Bytes of a patch, at most.
 const MAX_PATCH: u64 = 64 << 20;
 
@@ -76,6 +78,8 @@ pub(crate) struct ComponentBuild<'a> {
     inputs: &'a Inputs,
     /// Of what it makes.
     pub(crate) date: i64,
+    /// Whether this is the second build, which is to make the same.
+    pub(crate) again: bool,
 }
 
 impl ComponentBuild<'_> {
@@ -85,6 +89,11 @@ impl ComponentBuild<'_> {
             (Some(tree), Some(Asks::Recipe(detected)), Some(closure)) => Ok((tree, detected, closure)),
             _ => Err(Error::new(Class::Build, format!("{}: its tree is unknown", self.component.name.value))),
         }
+    }
+
+    /// The second build of the same.
+    pub(crate) fn again(self) -> Self {
+        ComponentBuild { again: true, ..self }
     }
 
     /// Its patches, in order.
@@ -111,33 +120,30 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
         makers.check(&context.project, component, closure)?;
     }
     let records = Records::of(&context.records, name);
-    if let Some(built) = earlier(context, &records, &inputs.key)? {
+    // (Its own Dockerfile decides what of it is the engine's cache.)
+    let twice = context.check_reproducible && !matches!(component.recipe, Recipe::Dockerfile { .. });
+    let earlier = earlier(context, &records, &inputs.key)?;
+    if let Some(built) = earlier.clone().filter(|_| !twice) {
         records.make_current(&inputs.key)?;
         entered::forget(context, &entered::failed(context, name)).await?;
         context.events.finished(name, Outcome::Unchanged, describe(&built.packages), start);
         return Ok(built);
     }
 
-    let folder = tempfile::Builder::new()
-        .prefix(COLLECTED)
-        .tempdir_in(&context.state)
-        .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
+    let folder = collected_folder(context)?;
     let mut log = Log::create(context, name, start)?;
     let before = records.current();
     let (date, patched) = dates(context, component, &inputs, before.as_ref());
-    let build = ComponentBuild { context, component, needs, base: &base, inputs: &inputs, date };
-    let mut places = Vec::new();
-    let collected = match &component.recipe {
-        Recipe::Native => build_native(build, folder.path(), &mut log).await?,
-        Recipe::Generated(recipe) => {
-            let (collected, divided) = generated::build(build, recipe, folder.path(), &mut log).await?;
-            places = divided;
-            collected
-        }
-        Recipe::Dockerfile { dockerfile, packages } => build_dockerfile(build, dockerfile, packages, folder.path(), &mut log).await?,
-    };
+    let build = ComponentBuild { context, component, needs, base: &base, inputs: &inputs, date, again: false };
+    let (collected, places) = build_once(build, folder.path(), &mut log).await?;
     if collected.packages.is_empty() {
         return Err(log.failure(name, "the build left no package"));
+    }
+    let collected = if twice { twice::build_again(build, collected, &mut log).await? } else { collected };
+    if let Some(built) = earlier {
+        records.make_current(&inputs.key)?;
+        context.events.finished(name, Outcome::Unchanged, format!("{}, the same when it is built again", describe(&built.packages)), start);
+        return Ok(built);
     }
 
     log.begin(Phase::Collect);
@@ -163,8 +169,30 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     records.put(&inputs.key, &record)?;
     records.make_current(&inputs.key)?;
     entered::forget(context, &entered::failed(context, name)).await?;
-    context.events.finished(name, built.outcome, format!("{}: {}", describe(&built.packages), log.summary()), start);
+    context.events.finished(
+        name,
+        built.outcome,
+        format!("{}{}: {}", describe(&built.packages), if twice { ", built twice and the same" } else { "" }, log.summary()),
+        start,
+    );
     Ok(built)
+}
+
+/// Runs a component's build. Gives what it left, and where a recipe put each file.
+pub(crate) async fn build_once(build: ComponentBuild<'_>, folder: &Path, log: &mut Log) -> Result<(Collected, Vec<FilePlace>)> {
+    match &build.component.recipe {
+        Recipe::Native => build_native(build, folder, log).await.map(|collected| (collected, Vec::new())),
+        Recipe::Generated(recipe) => generated::build(build, recipe, folder, log).await,
+        Recipe::Dockerfile { dockerfile, packages } => {
+            build_dockerfile(build, dockerfile, packages, folder, log).await.map(|collected| (collected, Vec::new()))
+        }
+    }
+}
+
+/// A folder for what a build leaves.
+pub(crate) fn collected_folder(context: &Context) -> Result<tempfile::TempDir> {
+    let made = tempfile::Builder::new().prefix(COLLECTED).tempdir_in(&context.state);
+    made.or_fail(Class::System, || format!("cannot write in {}", context.state.display()))
 }
 
 /// The date of what a build makes, and that of the newest patch that its source ever had.
@@ -193,7 +221,7 @@ pub async fn prepare(context: &Arc<Context>, component: &Component, needs: &[Sto
     let inputs = read_inputs(context, component, needs, &base).await?;
     let mut log = Log::create(context, name, Instant::now())?;
     let (date, _) = dates(context, component, &inputs, Records::of(&context.records, name).current().as_ref());
-    let build = ComponentBuild { context, component, needs, base: &base, inputs: &inputs, date };
+    let build = ComponentBuild { context, component, needs, base: &base, inputs: &inputs, date, again: false };
     let container = run_native(build, true, &mut log).await?;
     let is_made = container.exit_code == 0;
     let image = if is_made { entered::prepared(context, name) } else { entered::failed(context, name) };
@@ -487,8 +515,9 @@ pub(crate) async fn run_logged(
     let mut env = env.to_vec();
     env.push(("TWOSTAGE_PROXY".into(), reach.proxy.clone()));
     let input = packed(input)?;
+    let hostname = if env.iter().any(|(name, _)| name == AGAIN) { "elsewhere" } else { "builder" };
     let run =
-        Run { env: &env, network: reach.network, input: Some(&input), hostname: Some("builder"), user: Some(ROOT), ..Run::new(image, cmd) };
+        Run { env: &env, network: reach.network, input: Some(&input), hostname: Some(hostname), user: Some(ROOT), ..Run::new(image, cmd) };
     context
         .engine
         .run(run, &mut |line| {
@@ -607,7 +636,11 @@ pub(crate) fn environment(build: ComponentBuild<'_>) -> Vec<(String, String)> {
     let tools = Tools::of(context.project.format);
     let settings = &component.build;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = settings.parallel.map_or_else(|| cores.to_string(), |jobs| jobs.to_string());
+    let jobs = match (build.again, settings.parallel) {
+        (true, _) => "1".to_string(),
+        (false, Some(jobs)) => jobs.to_string(),
+        (false, None) => cores.to_string(),
+    };
     let mut options = settings.options.clone();
     if context.project.format == Format::Deb {
         // As sbuild does it: what is not made or run has an option of the same name.
@@ -626,6 +659,9 @@ pub(crate) fn environment(build: ComponentBuild<'_>) -> Vec<(String, String)> {
     env.extend(settings.env.iter().map(|(name, value)| (format!("BUILD_VARIABLE_{name}"), value.clone())));
     if !settings.profiles.is_empty() {
         env.push(("DEB_BUILD_PROFILES".to_string(), settings.profiles.join(" ")));
+    }
+    if build.again {
+        env.push((AGAIN.to_string(), "1".to_string()));
     }
     env
 }

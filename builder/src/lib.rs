@@ -36,6 +36,7 @@ pub mod record;
 pub mod source;
 pub mod taken;
 pub mod tools;
+mod twice;
 mod unpack;
 pub mod why;
 
@@ -132,6 +133,8 @@ pub struct Context {
     pub keep_failed: bool,
     /// Whether native builds ask a compiler cache. It is no part of a key.
     pub ccache: bool,
+    /// Whether each component is built twice, and has to be the same.
+    pub check_reproducible: bool,
     /// Whether the lock may change: `false` under `--locked`.
     pub may_lock: bool,
     /// Now, in seconds since 1970.

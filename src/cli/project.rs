@@ -45,6 +45,10 @@ pub struct BuildOptions {
     /// Ask a compiler cache, kept for each component: it changes no package, only how long a build takes
     #[arg(long, env = "TWOSTAGE_CCACHE", value_parser = clap::builder::FalseyValueParser::new())]
     pub ccache: bool,
+    /// Build each component twice, the second time with another folder, host name, time zone, locale, umask and number of
+    /// jobs: one that is not the same, byte for byte, is refused, and the first file that differs is named (exit status 4)
+    #[arg(long)]
+    pub check_reproducible: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
 }

@@ -431,7 +431,8 @@ fn runtime_killed(on: On, family: Family, test: &str) {
     check_found(on, &containers, || project.command(&["runtime", "--no-cache"]));
     let (_, mut old) = finish(&[]);
     let mut named = vec![first, old.clone()];
-    let (kills, mut dice) = (kills(), Dice(8));
+    // (Each kill costs a build.)
+    let (kills, mut dice) = (if long() { KILLS } else { 4 }, Dice(8));
     // (A client takes long to read all of it. Images are made from the channel, and nothing is written to it.)
     let read = || if kills == KILLS { client.read(&server) } else { listed(family, &server) };
     let (mut alive, mut new_seen) = (0, 0);

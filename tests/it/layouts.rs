@@ -696,7 +696,7 @@ async fn ours(layout: &Layout, engine: &Engine, place: &Path, archive: &Path, na
 fn every_reader_of_layers_sees_the_tree_that_docker_makes_or_it_is_known_why_not() {
     uses(Used::Engine);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let every = step(6);
+    let every = step(9);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let all = layouts();
     assert!(all.len() >= 60, "{}", all.len());

@@ -1,11 +1,13 @@
 //! Built at other times, on other ports: the same layer.
 
-use crate::on::On;
+use crate::on::{EMBEDDED, On};
 use crate::support::{Family, Project, Serving, Used, docker, image_name, long, root, run, tool, uses};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+const BUILD: i32 = 4;
 
 /// What leaves caches, databases and links behind when it is installed.
 const RICH: &str = "\"greet\", \"fontconfig\", \"dbus\", \"shared-mime-info\", \"ca-certificates\", \"python3-minimal\"";
@@ -212,4 +214,85 @@ fn dirty(image: &Image, address: &str, key: &str) -> Image {
         image.0
     );
     Image::build(&format!("{}-dirty", image.0), &dockerfile, &[&binary, Path::new(key)])
+}
+
+/// What a build writes that depends on where and when it runs, each into a file of its own.
+const MOODY: [(&str, &str); 5] =
+    [("day", "date +%d.%H"), ("folder", "pwd"), ("host", "cat /proc/sys/kernel/hostname"), ("locale", "echo $LC_ALL"), ("umask", "umask")];
+
+fn a_component_twice(family: Family) {
+    uses(Used::Apt);
+    let project = Project::quick_on(EMBEDDED, family, &format!("twice-{family:?}").to_lowercase(), "moody");
+    let (file, place) = match family {
+        Family::Deb => ("moody/debian/rules", "debian/tmp"),
+        Family::Rpm => ("moody/moody.spec", "%{buildroot}"),
+    };
+    let whole = project.read(file);
+    let build = |words: &[&str]| project.run(&[&["build", "moody"], words].concat());
+    let writing = |what: &[(&str, &str)]| {
+        let lines = what.iter().map(|(name, command)| match family {
+            Family::Deb => {
+                format!("\t{} > {place}/usr/share/moody/{name}\n\tchmod 644 {place}/usr/share/moody/{name}\n", command.replace('$', "$$"))
+            }
+            Family::Rpm => format!("{command} > {place}/usr/share/moody/{name}\nchmod 644 {place}/usr/share/moody/{name}\n"),
+        });
+        let lines: String = lines.collect();
+        match family {
+            Family::Deb => whole.replacen("\tdpkg-gencontrol\n", &format!("{lines}\tdpkg-gencontrol\n"), 1),
+            Family::Rpm => whole.replacen("\n%files\n", &format!("\n{lines}\n%files\n"), 1),
+        }
+    };
+    // (A folder that a build makes with the umask that it finds is no accident of the test: dh_fixperms is there for that.)
+    let fixed = |text: &str| text.replace("\tdpkg-gencontrol\n", "\tchmod -R u=rwX,go=rX debian/tmp\n\tdpkg-gencontrol\n");
+
+    if family == Family::Deb && long() {
+        let refused = build(&["--check-reproducible"]).fails_with(BUILD);
+        refused
+            .says("moody is not the same when it is built again: moody_1.0+bts")
+            .says(".deb: its files are the same, and")
+            .says("modes or times differ");
+    }
+    // One thing after the other, and the first file that differs is named. (An rpm is built in one folder.)
+    project.write(file, &fixed(&writing(&MOODY)));
+    let refused = build(&["--check-reproducible"]).fails_with(BUILD);
+    refused.says(": /usr/share/moody/day differs").says("diffoscope ");
+    let kept = |turn: &str| {
+        let folder = project.join(".twostage/different/moody").join(turn);
+        let package = fs::read_dir(folder).expect("what differed is kept").next().expect("a package").expect("a file").path();
+        let into = project.join(&format!("unpacked-{turn}"));
+        fs::create_dir(&into).expect("a folder");
+        let (package, into) = (package.to_string_lossy().into_owned(), into.to_string_lossy().into_owned());
+        match family {
+            Family::Deb => tool("dpkg-deb", &["--extract", &package, &into]).ok(),
+            Family::Rpm => tool("bsdtar", &["-xf", &package, "-C", &into]).ok(),
+        };
+        MOODY.map(|(name, _)| fs::read_to_string(format!("{into}/usr/share/moody/{name}")).expect("a file"))
+    };
+    let (first, again) = (kept("first"), kept("again"));
+    for ((name, _), (a, b)) in MOODY.iter().zip(first.iter().zip(&again)) {
+        let same = family == Family::Rpm && *name == "folder";
+        assert_eq!(a == b, same, "{name}: {a} {b}");
+    }
+
+    // Nothing of it is in the repository: it is built when somebody asks for it. What is the same is taken, once more, too.
+    project.write(file, &fixed(&whole));
+    let done = build(&["--check-reproducible"]).ok();
+    done.says("built twice and the same");
+    assert!(!project.join(".twostage/different/moody").exists());
+    if long() {
+        build(&["--check-reproducible"]).ok().says("the same when it is built again");
+    }
+    assert_eq!(Project::outcomes(&build(&["--json"]).ok())["moody"], "unchanged");
+}
+
+#[test]
+fn a_deb_that_is_not_the_same_twice_is_refused_and_its_first_file_is_named() {
+    a_component_twice(Family::Deb);
+}
+
+#[test]
+fn an_rpm_that_is_not_the_same_twice_is_refused_and_its_first_file_is_named() {
+    if long() {
+        a_component_twice(Family::Rpm);
+    }
 }

@@ -1,6 +1,6 @@
 # Builds one component from /build/src (a tree with debian/) or /build/source (a .dsc and its
 # files). VERSION_MARK, VERSION_MARK_UBUNTU, VERSION_MARK_DERIVED, VERSION_KEY, SOURCE_DATE_EPOCH, DEB_BUILD_OPTIONS,
-# DEB_BUILD_PROFILES and BUILD_KEY come in; packages and the source package go to /build/out.
+# DEB_BUILD_PROFILES, BUILD_KEY and BUILD_AGAIN come in; packages and the source package go to /build/out.
 mkdir -p /build/out
 if [ -d /build/source ]; then dpkg-source --no-check --extract /build/source/*.dsc /build/src; cp /build/source/*.orig*.tar.* /build 2>/dev/null || :; fi
 cd /build/src
@@ -53,6 +53,12 @@ with_environment sh -c 'export -p' > /build/environment
 if [ -n "${ONLY_PREPARE:-}" ]; then exit 0; fi
 echo 'twostage: phase build'
 use_ccache
+if [ -n "${BUILD_AGAIN:-}" ]; then
+    # (The name of the tree itself is in its source package.)
+    mkdir /build/again
+    for file in /build/src /build/*.orig*.tar.*; do if [ -e "$file" ]; then mv "$file" /build/again; fi; done
+    cd /build/again/src
+fi
 if [ -d /build/source ] && [ ! -e /build/patches ] && [ ! -e /build/packaging ]; then
     # The distribution's own source, as it is: it is published as it is, and each package says that it comes from
     # it, as Debian's binary rebuilds do (deb-src-control(5), "Source: name (version)").
@@ -65,7 +71,7 @@ if [ -d /build/source ] && [ ! -e /build/patches ] && [ ! -e /build/packaging ];
 else
     with_environment dpkg-buildpackage --unsigned-source --unsigned-changes --build=full
 fi
-cd /build
+cd ..
 for file in *.deb *.ddeb *.udeb *.dsc *.tar.* *.diff.gz; do
     if [ -e "$file" ] && [ ! -e "/build/out/$file" ]; then mv "$file" /build/out; fi
 done
