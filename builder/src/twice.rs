@@ -7,7 +7,7 @@
 //! host name     builder          elsewhere
 //! time zone     UTC              14 hours ahead of it, so that the day may be another one
 //! locale        C.UTF-8          POSIX
-//! umask         022              002
+//! umask         022              002 (rpmbuild has its own)
 //! jobs          all processors   1
 //! ```
 //!
