@@ -116,12 +116,7 @@ fn suite_of(path: &Path, session: &Session, wrong: &dyn Fn(&str) -> Error) -> Re
 fn check_same_suite(session: &Session, archive: &Path, name: &str, suite: Option<&str>) -> Result<()> {
     let Some(here) = session.repository.channels().get(name)?.filter(|here| here.suite.as_deref() != suite) else { return Ok(()) };
     let called = |suite: Option<&str>| suite.map_or("no suite".to_string(), |suite| format!("the suite {suite}"));
-    let what = format!(
-        "channel {name} is for {} in {}, and for {} here",
-        called(suite),
-        archive.display(),
-        called(here.suite.as_deref())
-    );
+    let what = format!("channel {name} is for {} in {}, and for {} here", called(suite), archive.display(), called(here.suite.as_deref()));
     Err(Error::new(Class::Repository, what).hint("take it into another repository: `twostage import ARCHIVE --repository FOLDER`"))
 }
 
