@@ -11,7 +11,7 @@
 use super::{DATA_FOLDERS, LibraryOrigin, MAX_TOLD, PackageRoot, RootNode, is_public, last, open};
 use crate::PackageSink;
 use crate::tools::compare;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use twostage_image::path::shown;
 use twostage_linking::{Linkage, LinkageState, lost_symbols};
@@ -30,8 +30,8 @@ impl Originals {
     /// What the lock has: another component's build, or an image, needs it, or did before the project took the name.
     pub fn of(root: &PackageRoot, lock: &Lock, format: Format) -> Originals {
         let mut originals = Originals(BTreeMap::new());
-        let own: Vec<&str> = root.own_files().filter_map(|(_, origin, _)| own_name(origin)).collect();
-        for package in lock.packages().into_values().filter(|package| own.contains(&package.id.name.as_str())) {
+        let own: BTreeSet<&str> = root.own_files().filter_map(|(_, origin, _)| own_name(origin)).collect();
+        for package in lock.packages().into_values().filter(|package| own.contains(package.id.name.as_str())) {
             let before = originals.0.get(&package.id.name);
             if before.is_none_or(|before| compare(format, &before.id.version, &package.id.version).is_lt()) {
                 originals.0.insert(package.id.name.clone(), package.clone());
