@@ -132,12 +132,20 @@ impl Output {
                 );
                 self.line(&text);
             }
-            Event::Note { subject, message } => {
-                let text = format!("{}: {} {}", self.paint(Colour::Bold, subject), self.paint(Colour::Yellow, "note:"), printable(message));
-                self.line(&text);
+            Event::Note { subject, message } => self.note(subject, message),
+            Event::SymbolsLost { subject, package, library, original, count, symbols } => {
+                let more = if *count > symbols.len() { format!(" and {} more", count - symbols.len()) } else { String::new() };
+                let what = if *count == 1 { "a symbol".into() } else { format!("{count} symbols") };
+                let names = symbols.join(", ");
+                self.note(subject, &format!("{package}: {library} lacks {what} that it has in {original}: {names}{more}"));
             }
         }
         self.status(&mut running);
+    }
+
+    fn note(&self, subject: &str, message: &str) {
+        let text = format!("{}: {} {}", self.paint(Colour::Bold, subject), self.paint(Colour::Yellow, "note:"), printable(message));
+        self.line(&text);
     }
 
     /// A line that stays, above the status line.

@@ -14,6 +14,7 @@
 use crate::base::BaseImage;
 use crate::collect::Collected;
 use crate::{Context, PackageSink, Stored, members};
+use lost::{Originals, lost_symbols_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
@@ -51,7 +52,8 @@ pub(crate) struct PackageLinks<'a> {
     pub base: &'a BaseImage,
 }
 
-/// Checks what a build left. Packages of debug symbols and for Debian's installer are not looked into.
+/// Checks what a build left, and tells which symbols a library lacks that the distribution's has. Packages of debug symbols and
+/// for Debian's installer are not looked into.
 ///
 /// # Errors
 /// Class `Build`: a file needs what neither these packages, those of `needs` and of the closure nor the base have.
@@ -87,32 +89,36 @@ pub(crate) async fn check_packages(context: &Arc<Context>, links: PackageLinks<'
     let is_whole = links.closure.is_some();
     root.unlinked.clone_from(&links.component.unlinked);
     let component = links.component.name.value.clone();
-    Context::blocking(move || {
+    let originals = Originals::of(&root, &context.lock(), context.project.format);
+    let lost = Context::blocking(move || {
         let mut root = root;
         root.add_base(&base);
-        judge(&component, sink.as_ref(), root, others, machine, is_whole)
+        judge(&component, sink.as_ref(), &mut root, others, machine, is_whole)?;
+        lost_symbols_of(&component, sink.as_ref(), &root, &originals)
     })
-    .await
+    .await?;
+    lost.into_iter().for_each(|event| context.events.send(event));
+    Ok(())
 }
 
 /// Judges the own packages of a root, to which libraries of others are added as they are needed.
 fn judge(
     component: &str,
     sink: &dyn PackageSink,
-    mut root: PackageRoot,
+    root: &mut PackageRoot,
     others: Vec<(LibraryOrigin, Sha256)>,
     machine: Option<Machine>,
     is_whole: bool,
 ) -> Result<()> {
     let mut others = OtherPackages::index(sink, others)?;
-    others.open_needed(sink, &mut root)?;
+    others.open_needed(sink, root)?;
     let mut faults = root.faults(machine, is_whole);
     if faults.iter().any(|fault| !fault.plugin.is_empty() && matches!(fault.lacks, Lack::Symbols(_))) {
         // What a library leaves to whoever loads it may be in any of them.
-        others.open_all(sink, &mut root)?;
+        others.open_all(sink, root)?;
         faults = root.faults(machine, is_whole);
     }
-    told(component, &root, &faults)
+    told(component, root, &faults)
 }
 
 fn file_name(path: &Path) -> String {
@@ -510,5 +516,6 @@ fn hint(fault: &LinkFault) -> String {
     }
 }
 
+mod lost;
 #[cfg(test)]
 mod tests;

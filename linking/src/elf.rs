@@ -10,7 +10,7 @@
 
 use object::elf::{
     DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_SONAME, ET_DYN, ET_EXEC, FileHeader32, FileHeader64, PT_INTERP, SHN_UNDEF, SHT_DYNSYM, STB_GLOBAL,
-    STB_GNU_UNIQUE, STB_LOCAL, STB_WEAK, VER_FLG_BASE, VER_FLG_WEAK,
+    STB_GNU_UNIQUE, STB_LOCAL, STB_WEAK, STV_HIDDEN, STV_INTERNAL, VER_FLG_BASE, VER_FLG_WEAK,
 };
 use object::read::elf::{FileHeader, ProgramHeader as _, Sym as _};
 use object::{Endianness, SymbolIndex};
@@ -285,6 +285,10 @@ fn symbols<Elf: FileHeader<Endian = Endianness>>(header: &Elf, endian: Endiannes
             if binding != STB_WEAK {
                 linkage.imports.insert(ImportedSymbol::new(&text(name), version.map(|version| text(version.name())).as_deref()));
             }
+            continue;
+        }
+        // The dynamic linker passes over them (`do_lookup_x` in `elf/dl-lookup.c`).
+        if [STV_HIDDEN, STV_INTERNAL].contains(&symbol.st_visibility()) {
             continue;
         }
         let version = match version {

@@ -8,7 +8,9 @@
 mod check;
 mod elf;
 mod folders;
+mod lost;
 
 pub use check::{Lack, LibraryRoot, LibrarySearch, LinkCheckResult, LinkFault, LinkageState, check};
 pub use elf::{ImportedSymbol, Linkage, MAGIC, MAX_FILE, Machine};
 pub use folders::configured;
+pub use lost::lost_symbols;

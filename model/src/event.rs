@@ -41,6 +41,21 @@ pub enum Event {
         /// The sentence.
         message: String,
     },
+    /// A library that a component built lacks symbols that the distribution's of that name gives. Nothing failed.
+    SymbolsLost {
+        /// The component.
+        subject: String,
+        /// The file of the package that brings the library.
+        package: String,
+        /// The library's path, absolute.
+        library: String,
+        /// Whose library has them: the distribution's package, with version and architecture, or `the base`.
+        original: String,
+        /// How many they are.
+        count: usize,
+        /// The first of them, in order of their names: `x_new`, `x_new@X_1`.
+        symbols: Vec<String>,
+    },
 }
 
 /// How a subject ended.

@@ -436,6 +436,50 @@ fn packages_whose_programs_lack_a_library_or_symbols_are_not_published() {
 }
 
 #[test]
+fn symbols_that_a_rebuilt_library_of_the_distribution_lost_are_told() {
+    uses(Used::Engine);
+    uses(Used::Apt);
+    let project = Project::built_on(EMBEDDED, Family::Deb, "lost-symbols");
+    // A library with the functions that the distribution's has, but for those of one name.
+    let build = |package: &str, library: &str| {
+        let folder = format!("debian/{package}/usr/lib/$(DEB_HOST_MULTIARCH)");
+        format!(
+            "include /usr/share/dpkg/architecture.mk\noverride_dh_auto_install:\n\tmkdir -p {folder}\n\
+             \tnm -D --defined-only /usr/lib/$(DEB_HOST_MULTIARCH)/{library} | sed -n 's/.* [TW] //p' | grep -vxf dropped >names\n\
+             \tsed 's/.*/int &(void) {{ return 0; }}/' names >made.c\n\
+             \t$(CC) -shared -fPIC -fno-builtin -Wl,-soname,{library} -o {folder}/{library} made.c\n"
+        )
+    };
+    // One is in the lock, because a build dependency of the project needs it; the other one is in the base.
+    for (name, needs, package, library) in
+        [("libyaml", ", libyaml-dev", "libyaml-0-2", "libyaml-0.so.2"), ("lz4", "", "liblz4-1", "liblz4.so.1")]
+    {
+        write_small(&project, name, needs, package, &build(package, library));
+        project.write(&format!("{name}/dropped"), "none\n");
+        add_component(&project, &format!("name = \"{name}\"\nsource = \"{name}\"\nreplaces = [\"{package}\"]\n"));
+    }
+    let same = project.run(&["--json", "build", "libyaml", "lz4"]).ok();
+    assert!(!same.out.contains("symbols-lost"), "{}", same.out);
+    assert!(Project::outcomes(&same)["libyaml"] == "done" && Project::outcomes(&same)["lz4"] == "done", "{}", same.out);
+
+    project.write("libyaml/dropped", "yaml_get_version\nyaml_parser_parse\n");
+    project.write("lz4/dropped", "LZ4_compress_default\n");
+    let told = project.run(&["build", "libyaml", "lz4"]).ok();
+    let note = told.err.lines().find(|line| line.contains("libyaml: note: libyaml-0-2_0.2.9")).expect("it is told").to_string();
+    assert!(note.contains("/libyaml-0.so.2 lacks 2 symbols that it has in libyaml-0-2 0.2.5-1 amd64: "), "{note}");
+    assert!(note.ends_with(": yaml_get_version, yaml_parser_parse"), "{note}");
+    told.says("/liblz4.so.1 lacks a symbol that it has in the base: LZ4_compress_default\n");
+
+    project.write("lz4/dropped", "LZ4_compress_default\nLZ4_decompress_safe\n");
+    let told = project.run(&["--json", "build", "libyaml", "lz4"]).ok();
+    let events: Vec<serde_json::Value> = told.out.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lost: Vec<_> = events.iter().filter(|event| event["event"] == "symbols-lost").collect();
+    let [lost] = lost.as_slice() else { panic!("what is unchanged is not looked into again: {lost:?}") };
+    assert_eq!((&lost["subject"], &lost["original"], &lost["count"]), (&"lz4".into(), &"the base".into(), &2.into()));
+    assert_eq!(lost["symbols"], serde_json::json!(["LZ4_compress_default", "LZ4_decompress_safe"]));
+}
+
+#[test]
 fn a_teams_own_dockerfile_builds_against_our_packages() {
     uses(Used::Engine);
     uses(Used::Apt);

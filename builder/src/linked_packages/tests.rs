@@ -79,7 +79,7 @@ impl Workshop {
         root.add(&LibraryOrigin::Base, LINKER, state);
         let sink = Folder(others.iter().map(|path| (Sha256::of(file_name(path).as_bytes()), path.clone())).collect());
         let listed = others.iter().map(|path| (LibraryOrigin::Closure(file_name(path)), Sha256::of(file_name(path).as_bytes())));
-        let judged = judge("app", &sink, root, listed.collect(), None, is_whole);
+        let judged = judge("app", &sink, &mut root, listed.collect(), None, is_whole);
         judged.map_or_else(|error| format!("{error}; hint: {}", error.hint_or_class()), |()| "nothing".into())
     }
 }
@@ -280,4 +280,86 @@ fn the_base_is_read_as_an_engine_gives_its_folders() {
     assert_eq!(root.real("usr/lib/text.so"), None);
     root.add(&LibraryOrigin::Own("a".into()), "usr/lib/loop.so", RootNode::Link("loop.so".into()));
     assert_eq!(root.real("usr/lib/loop.so"), None);
+}
+
+/// What is told of own packages' libraries, beside packages of a lock, those of them that the pool has, and a base's library.
+fn lost(own: &[PathBuf], locked: &[(&str, &str, &PathBuf)], pool: &[&PathBuf], base: Option<&[u8]>, format: Format) -> Vec<String> {
+    let mut root = PackageRoot::default();
+    for path in own {
+        root.add_package(LibraryOrigin::Own(file_name(path)), File::open(path).expect("there"), &|_| true).expect("it unpacks");
+    }
+    if let Some(mut bytes) = base {
+        let state = node(bytes.len() as u64, None, &mut bytes).expect("it is read").expect("a library");
+        root.add(&LibraryOrigin::Base, "lib/libx.so.1", state);
+    }
+    let digest = |path: &Path| Sha256::of(path.to_string_lossy().as_bytes());
+    let arch = if format == Format::Deb { "amd64" } else { "x86_64" };
+    let packages = locked.iter().map(|(name, version, path)| twostage_model::lock::LockedPackage {
+        id: format.id(name, version, arch).expect("a package"),
+        size: 1,
+        sha256: digest(path),
+        origin: "Debian".into(),
+    });
+    let closure = Closure { base: Sha256::of(b""), asked: Vec::new(), own: Vec::new(), packages: packages.collect() };
+    let lock = twostage_model::lock::Lock { closures: BTreeMap::from([("runtime:app".into(), closure)]), ..Default::default() };
+    let sink = Folder(pool.iter().map(|path| (digest(path), path.to_path_buf())).collect());
+    let events = lost::lost_symbols_of("app", &sink, &root, &Originals::of(&root, &lock, format)).expect("they unpack");
+    events.iter().map(|event| serde_json::to_string(event).expect("JSON")).collect()
+}
+
+#[test]
+fn symbols_are_told_that_a_rebuilt_library_lacks_and_the_distributions_package_of_that_name_has() {
+    let at = Workshop::new();
+    let whole = at.library("libx.so.1", "int x_one(void) { return 1; } int x_two(void) { return 2; }\n", &[]);
+    let less = at.library("libx.so.1", LIBRARY, &[]);
+    let other = at.library("libx.so.2", LIBRARY, &[]);
+    for format in FORMATS {
+        let package = |name: &str, library: &[u8]| at.package(format, name, &[("/usr/lib/libx.so.1", library)]);
+        let theirs = at.0.path().join("theirs");
+        std::fs::rename(package("libx", &whole), &theirs).expect("moved");
+        let own = [package("libx", &less)];
+        let locked = [("libx", "1-1", &theirs)];
+        let told = lost(&own, &locked, &[&theirs], None, format);
+        let (arch, file) = match format {
+            Format::Deb => ("amd64", "libx_1_all.deb"),
+            Format::Rpm => ("x86_64", "libx-1-1.noarch.rpm"),
+        };
+        let said = format!(
+            "{{\"event\":\"symbols-lost\",\"subject\":\"app\",\"package\":\"{file}\",\"library\":\"/usr/lib/libx.so.1\",\
+             \"original\":\"libx 1-1 {arch}\",\"count\":1,\"symbols\":[\"x_two\"]}}"
+        );
+        assert_eq!(told, [said]);
+        // Nothing is known of what the pool does not have, nor of a package of another name.
+        assert_eq!(lost(&own, &locked, &[], None, format), [""; 0]);
+        assert_eq!(lost(&own, &[("liby", "1-1", &theirs)], &[&theirs], None, format), [""; 0]);
+        // The newest one that is locked counts.
+        let older = at.0.path().join("older");
+        std::fs::rename(package("libx", &less), &older).expect("moved");
+        let own = [package("libx", &less)];
+        for (version, is_told) in [("1-0", true), ("1-2", false)] {
+            let locked = [("libx", "1-1", &theirs), ("libx", version, &older)];
+            assert_eq!(lost(&own, &locked, &[&theirs, &older], None, format).is_empty(), !is_told, "{version}");
+        }
+        // The same, and more, is nothing; neither is another library, nor a plugin of that name.
+        assert_eq!(lost(&[package("libx", &whole)], &locked, &[&theirs], None, format), [""; 0]);
+        assert_eq!(lost(&[at.package(format, "libx", &[("/usr/lib/libx.so.2", &other)])], &locked, &[&theirs], None, format), [""; 0]);
+        let plugin = at.package(format, "libx", &[("/usr/lib/app/libx.so.1", &less)]);
+        assert_eq!(lost(&[plugin], &locked, &[&theirs], None, format), [""; 0]);
+    }
+}
+
+#[test]
+fn symbols_of_a_library_of_the_base_are_told_and_the_first_few_are_named() {
+    let at = Workshop::new();
+    let many: String = (10..30).map(|number| format!("int x_{number}(void) {{ return 1; }}\n")).collect();
+    let whole = at.library("libx.so.1", &many, &[]);
+    let less = at.library("libx.so.1", "int x_29(void) { return 1; }\n", &[]);
+    for format in FORMATS {
+        // (`/lib` of the base is `/usr/lib` of the package.)
+        let own = [at.package(format, "libx", &[("/usr/lib/libx.so.1", &less)])];
+        let told = lost(&own, &[], &[], Some(&whole), format);
+        assert!(told[0].contains("\"original\":\"the base\",\"count\":19,\"symbols\":[\"x_10\",\"x_11\","), "{told:?}");
+        assert!(told[0].ends_with("\"x_17\"]}"), "{told:?}");
+        assert_eq!(lost(&own, &[], &[], Some(&less), format), [""; 0]);
+    }
 }
