@@ -437,6 +437,10 @@ fn packages_whose_programs_lack_a_library_or_symbols_are_not_published() {
 
 #[test]
 fn symbols_that_a_rebuilt_library_of_the_distribution_lost_are_told() {
+    // It builds two of the distribution's sources: the comparison itself has tests that are quick.
+    if !long() {
+        return;
+    }
     uses(Used::Engine);
     uses(Used::Apt);
     let project = Project::built_on(EMBEDDED, Family::Deb, "lost-symbols");
