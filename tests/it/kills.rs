@@ -294,13 +294,27 @@ fn half_done(on: On) -> Vec<String> {
 /// Shows that the containers of a running command are found: else no check would mean anything.
 fn check_found(on: On, of: &[Of<'_>], command: impl Fn() -> Command) {
     for of in of {
-        let running = Running::start(command(), None);
-        wait_until("a running command has a container", || match on {
+        let end = Instant::now() + Duration::from_secs(180);
+        // On a machine with much to do, a look may take longer than the container is there.
+        while !is_found(on, of, Running::start(command(), None)) {
+            assert!(Instant::now() < end, "waited in vain: a running command has a container");
+        }
+    }
+}
+
+/// Whether a container was seen while this command ran. It is killed then.
+fn is_found(on: On, of: &Of<'_>, mut running: Running) -> bool {
+    while running.0.try_wait().expect("our child").is_none() {
+        let found = match on {
             On::Docker => !of.containers().is_empty(),
             On::Embedded(_) => !half_done(on).is_empty() && descendants(running.0.id()).len() > 2,
-        });
-        assert!(running.kill(on), "the container was there while the command ran");
+        };
+        if found {
+            return running.kill(on);
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
+    false
 }
 
 #[test]
