@@ -1,7 +1,7 @@
 //! Whether the files of the repository are what they were when they came.
 //!
 //! A file of the pool is hashed when it is first relied on, and again when its stamp (inode, size, times)
-//! is another. What was found good is remembered, in memory and in `verified`: [`START`], then a record of 100 bytes
+//! is another. What was found good is remembered, in memory and in `verified`: [`START`], then a record of 116 bytes
 //! for each file, numbers little-endian:
 //!
 //! ```text
@@ -11,11 +11,13 @@
 //! inode     u64
 //! modified  i64, nanoseconds since 1970
 //! changed   i64, the same
+//! folder    u64, of the stamp of the file's folder when the file was looked at last; 0 where that is not known
+//! looked    i64, when that was, in seconds since 1970
 //! crc       u32, CRC-32 of what is in front of it
 //! ```
 //!
-//! A folder of files by digest has a record, too, whose key is the digest of its path: while its own stamp is the same,
-//! no file came there and none went, so that [`Verify::ChangedFolders`] looks at none of them.
+//! While the stamp of its folder is the same, no file came there, went, or was replaced since this one was looked at, so
+//! that [`Verify::ChangedFolders`] does not look at it.
 //!
 //! That file is only a memory: without it, or on another disk, every file is hashed once more. See
 //! `docs/decisions/damage.md`.
@@ -36,7 +38,7 @@ use twostage_package::rpm::prefix;
 
 /// How long a file counts as verified in one process: a disk may lose a byte and no stamp changes.
 const TRUSTED: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long the stamp of a folder counts instead of those of its files, in seconds: a file that was changed in its place
+/// How long the stamp of a folder counts instead of that of a file, in seconds: a file that was written to in its place
 /// is found then.
 const FOLDER_TRUSTED: i64 = 24 * 60 * 60;
 /// How old a change of a folder is, in seconds, before its stamp is relied on: of two changes in one tick of the file
@@ -69,20 +71,20 @@ struct Seen {
 }
 
 /// What `verified` starts with. A file with another start is one of an earlier version: nothing is known then.
-const START: &[u8; 16] = b"twostage v2\n\0\0\0\0";
+const START: &[u8; 16] = b"twostage v3\n\0\0\0\0";
 /// Bytes of a record in `verified`.
-const RECORD: usize = 100;
+const RECORD: usize = 116;
 /// Those of them that the checksum is of.
-const SUMMED: usize = 96;
+const SUMMED: usize = 112;
 
 /// How closely a channel's packages are looked at before it is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
     /// The stamp of each file.
     EachFile,
-    /// The stamp of each file in a folder that files came to, or went from, since they were looked at; of each file once a
-    /// day. What was changed in its place meanwhile is found by the server, which hashes a file whose stamp is another
-    /// before it gives it to anybody.
+    /// The stamp of each file whose folder has another stamp than when the file was looked at last, and of each file once a
+    /// day. A file that was written to in its place meanwhile is found by the server, which hashes a file whose stamp is
+    /// another before it gives it to anybody.
     ChangedFolders,
 }
 
@@ -90,17 +92,13 @@ pub enum Verify {
 #[derive(Debug, Clone, Copy)]
 struct Verified {
     stamp: Stamp,
-    /// Of an rpm of the pool: the digest of all of it. Of a folder: when its files were looked at, in seconds since 1970.
+    /// Of an rpm of the pool: the digest of all of it.
     whole: Option<Sha256>,
+    /// [`Stamp::short`] of its folder when it was looked at last; 0 where that is not known.
+    folder: u64,
+    /// When that was, in seconds since 1970.
+    looked: i64,
     at: Instant,
-}
-
-/// When a folder's files were looked at, as [`Verified::whole`] has it.
-fn looked_at(when: i64) -> Sha256 {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&when.to_le_bytes());
-    bytes[31] = 1;
-    Sha256::from_bytes(bytes)
 }
 
 impl Verified {
@@ -111,7 +109,7 @@ impl Verified {
             record[32..64].copy_from_slice(whole.as_bytes());
         }
         let Stamp { size, inode, modified, changed } = self.stamp;
-        let numbers = [size, inode, modified.cast_unsigned(), changed.cast_unsigned()];
+        let numbers = [size, inode, modified.cast_unsigned(), changed.cast_unsigned(), self.folder, self.looked.cast_unsigned()];
         for (place, number) in record[64..SUMMED].chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }
@@ -132,12 +130,18 @@ impl Verified {
         let (size, inode) = (number()?, number()?);
         let stamp = Stamp { size, inode, modified: number()?.cast_signed(), changed: number()?.cast_signed() };
         let whole = Some(Sha256::from_bytes(*whole)).filter(|_| *whole != [0; 32]);
-        Some((Sha256::from_bytes(*key), Verified { stamp, whole, at }))
+        let (folder, looked) = (number()?, number()?.cast_signed());
+        Some((Sha256::from_bytes(*key), Verified { stamp, whole, folder, looked, at }))
     }
 
     /// Whether it counts for a file that has this stamp now.
     fn is_of(&self, stamp: Stamp) -> bool {
         self.stamp == stamp && self.at.elapsed() < TRUSTED
+    }
+
+    /// Whether it counts for a file whose folder has this stamp now.
+    fn is_below(&self, folder: u64, now: i64) -> bool {
+        self.folder == folder && (0..FOLDER_TRUSTED).contains(&now.saturating_sub(self.looked))
     }
 }
 
@@ -175,62 +179,56 @@ impl Stamp {
     fn of(meta: &Metadata) -> Stamp {
         Stamp::new(meta.size(), meta.ino(), (meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()))
     }
+
+    /// Whether it can be relied on: of two changes in one tick of the clock the second is not seen.
+    fn is_at_rest(&self, now: i64) -> bool {
+        self.modified.max(self.changed) < now.saturating_sub(FOLDER_AT_REST).saturating_mul(1_000_000_000)
+    }
+
+    /// Eight bytes of its digest.
+    fn short(&self) -> u64 {
+        let numbers = [self.size, self.inode, self.modified.cast_unsigned(), self.changed.cast_unsigned()];
+        let digest = Sha256::of(numbers.map(u64::to_le_bytes).as_flattened());
+        digest.as_bytes().first_chunk().copied().map_or(0, u64::from_le_bytes)
+    }
 }
 
 /// The folders of files by digest, each opened once: a look at a file then follows no path.
 struct Shards {
     root: PathBuf,
     folders: [OnceLock<Option<OwnedFd>>; 256],
-    /// What is known of each; nothing where all files are to be looked at.
-    shards: Vec<Shard>,
-}
-
-/// What is known of a folder of files by digest.
-enum Shard {
-    /// Its files were looked at, and none came or went since.
-    Settled,
-    /// Its files have to be looked at. This is its stamp from before that; it has none where it is no folder.
-    Changed(Option<Stamp>),
+    /// [`Stamp::short`] of each: nothing where it is no folder, or has changed just now. Empty where each file is looked at.
+    stamps: Vec<Option<u64>>,
 }
 
 impl Shards {
-    /// All of whose files are to be looked at.
-    fn of(root: PathBuf) -> Shards {
-        Shards { root, folders: [const { OnceLock::new() }; 256], shards: Vec::new() }
-    }
-
-    /// Of whose files those are to be looked at that are in folders which changed.
-    fn changed(root: PathBuf, known: &DigestMap<Verified>, key: impl Fn(&Path) -> Sha256, now: i64) -> Shards {
-        let mut all = Shards::of(root);
-        let is_settled = |path: &Path, stamp: Stamp| {
-            let Some(known) = known.get(&key(path)).filter(|known| known.stamp == stamp) else { return false };
-            let when = known.whole.and_then(|when| when.as_bytes().first_chunk::<8>().map(|bytes| i64::from_le_bytes(*bytes)));
-            when.is_some_and(|when| (0..FOLDER_TRUSTED).contains(&now.saturating_sub(when)))
+    fn of(root: PathBuf, verify: Verify, now: i64) -> Shards {
+        let stamp = |shard: u8| {
+            let meta = fs::symlink_metadata(root.join(format!("{shard:02x}"))).ok().filter(Metadata::is_dir)?;
+            Some(Stamp::of(&meta)).filter(|stamp| stamp.is_at_rest(now)).map(|stamp| stamp.short())
         };
-        for shard in 0..=u8::MAX {
-            let path = all.root.join(format!("{shard:02x}"));
-            let stamp = fs::symlink_metadata(&path).ok().filter(Metadata::is_dir).map(|meta| Stamp::of(&meta));
-            all.shards.push(match stamp {
-                Some(stamp) if is_settled(&path, stamp) => Shard::Settled,
-                stamp => Shard::Changed(stamp),
-            });
+        let stamps = match verify {
+            Verify::EachFile => Vec::new(),
+            Verify::ChangedFolders => (0..=u8::MAX).map(stamp).collect(),
+        };
+        Shards { root, folders: [const { OnceLock::new() }; 256], stamps }
+    }
+
+    /// The stamp of the folder that a file is in.
+    fn folder(&self, digest: &Sha256) -> Option<u64> {
+        self.stamps.get(usize::from(digest.as_bytes()[0])).copied().flatten()
+    }
+
+    /// How a file that is known is now.
+    fn look(&self, digest: &Sha256, known: &Verified, now: i64) -> Look {
+        let folder = self.folder(digest);
+        if folder.is_some_and(|folder| known.is_below(folder, now)) {
+            return Look::Settled;
         }
-        all
-    }
-
-    /// Whether a file of a folder is the one that is known, as its folder says.
-    fn is_settled(&self, digest: &Sha256) -> bool {
-        matches!(self.shards.get(usize::from(digest.as_bytes()[0])), Some(Shard::Settled))
-    }
-
-    /// The folders whose files were looked at now, with their stamps of before; those that changed just now are not among them.
-    fn settled(&self, now: i64) -> impl Iterator<Item = (PathBuf, Stamp)> {
-        let before = now.saturating_sub(FOLDER_AT_REST).saturating_mul(1_000_000_000);
-        let changed = self.shards.iter().enumerate().filter_map(move |(shard, known)| match known {
-            Shard::Changed(stamp) => Some((shard, stamp.filter(|stamp| stamp.modified.max(stamp.changed) < before)?)),
-            Shard::Settled => None,
-        });
-        changed.map(|(shard, stamp)| (self.root.join(format!("{shard:02x}")), stamp))
+        match self.stamp(digest).filter(|stamp| known.is_of(*stamp)) {
+            Some(_) => folder.map_or(Look::Settled, Look::Seen),
+            None => Look::Unsure,
+        }
     }
 
     /// Of a file; nothing where there is none.
@@ -248,6 +246,16 @@ impl Shards {
             }
         })
     }
+}
+
+/// What a look at a file says.
+enum Look {
+    /// It is as it was, and there is nothing to remember of that.
+    Settled,
+    /// It is as it was, in a folder with this stamp.
+    Seen(u64),
+    /// It has to be hashed.
+    Unsure,
 }
 
 /// What a file is to be.
@@ -280,34 +288,38 @@ impl Pool {
     /// it was hashed is not opened. All that are not are named.
     pub(crate) fn verify_entries(&self, entries: &[Arc<Entry>], verify: Verify) -> Result<()> {
         self.root.load_stamps();
-        let unsure = Mutex::new(DigestSet::default());
+        let (unsure, looked) = (Mutex::new(DigestSet::default()), Mutex::new(Vec::new()));
         let now = date::now();
-        let pool = {
+        {
             let seen = lock(&self.root.health.seen);
-            let files = &seen.files;
-            let pool = self.root.shards(self.root.join("pool"), files, verify, now);
+            let pool = Shards::of(self.root.join("pool"), verify, now);
             workers::for_runs(entries, RUN, |entry| {
                 let mut all = std::iter::once((entry.sha256, entry.size)).chain(entry.files.iter().copied());
                 let good = all.all(|(digest, size)| {
-                    let known = files.get(&digest).filter(|known| known.stamp.size == size);
-                    known.is_some_and(|known| pool.is_settled(&digest) || pool.stamp(&digest).is_some_and(|stamp| known.is_of(stamp)))
+                    let known = seen.files.get(&digest).filter(|known| known.stamp.size == size);
+                    match known.map_or(Look::Unsure, |known| pool.look(&digest, known, now)) {
+                        Look::Settled => true,
+                        Look::Seen(folder) => {
+                            lock(&looked).push((digest, folder));
+                            true
+                        }
+                        Look::Unsure => false,
+                    }
                 });
                 if !good {
                     lock(&unsure).insert(entry.sha256);
                 }
                 Ok(())
             })?;
-            pool
-        };
+        }
+        self.root.remember_looks(&lock(&looked), now);
         let unsure = std::mem::take(&mut *lock(&unsure));
         let packages: Vec<Arc<PoolPackage>> = entries
             .iter()
             .filter(|entry| unsure.contains(&entry.sha256))
             .map(|entry| self.package_or_described(&entry.sha256))
             .collect::<Result<_>>()?;
-        self.verify_all(&packages)?;
-        self.root.settle(&pool, now);
-        Ok(())
+        self.verify_all(&packages)
     }
 
     /// Whether every file of a package is what it was when it came.
@@ -389,29 +401,26 @@ impl Signing {
     /// Those of the packages that we signed whose signature's file has another stamp than when it was last found good.
     pub(crate) fn unsure_signatures(&self, texts: &[Arc<Rendered>], key: &str, verify: Verify) -> Result<Vec<Arc<Rendered>>> {
         self.root.load_stamps();
-        let unsure = Mutex::new(Vec::new());
+        let (unsure, looked) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
         let now = date::now();
-        let seen = lock(&self.root.health.seen);
-        let files = &seen.files;
-        let signed = self.root.shards(self.signed_folder(key), files, verify, now);
-        workers::for_runs(texts, RUN, |rendered| {
-            if *rendered.key != *key {
-                return Ok(());
-            }
-            let path = self.signed_path(key, &rendered.sha256);
-            let known = files.get(&self.root.key_of(&path));
-            let is_of = |known: &Verified| signed.stamp(&rendered.sha256).is_some_and(|stamp| known.is_of(stamp));
-            if !known.is_some_and(|known| signed.is_settled(&rendered.sha256) || is_of(known)) {
-                lock(&unsure).push(Arc::clone(rendered));
-            }
-            Ok(())
-        })?;
-        drop(seen);
-        let unsure = std::mem::take(&mut *lock(&unsure));
-        if unsure.is_empty() {
-            self.root.settle(&signed, now);
+        {
+            let seen = lock(&self.root.health.seen);
+            let signed = Shards::of(self.signed_folder(key), verify, now);
+            workers::for_runs(texts, RUN, |rendered| {
+                if *rendered.key != *key {
+                    return Ok(());
+                }
+                let name = self.root.key_of(&self.signed_path(key, &rendered.sha256));
+                match seen.files.get(&name).map_or(Look::Unsure, |known| signed.look(&rendered.sha256, known, now)) {
+                    Look::Settled => {}
+                    Look::Seen(folder) => lock(&looked).push((name, folder)),
+                    Look::Unsure => lock(&unsure).push(Arc::clone(rendered)),
+                }
+                Ok(())
+            })?;
         }
-        Ok(unsure)
+        self.root.remember_looks(&lock(&looked), now);
+        Ok(std::mem::take(&mut *lock(&unsure)))
     }
 }
 
@@ -489,26 +498,17 @@ impl RepositoryFolder {
     fn key_of(&self, path: &Path) -> Sha256 {
         let name = path.strip_prefix(self.path()).unwrap_or(path);
         let digest = name.starts_with("pool").then(|| path.file_name()?.to_str()?.parse().ok()).flatten();
-        digest.unwrap_or_else(|| self.key_of_other(path))
+        digest.unwrap_or_else(|| Sha256::of(name.as_os_str().as_encoded_bytes()))
     }
 
-    /// What a file is known by that is not called by its digest.
-    fn key_of_other(&self, path: &Path) -> Sha256 {
-        Sha256::of(path.strip_prefix(self.path()).unwrap_or(path).as_os_str().as_encoded_bytes())
-    }
-
-    /// The folders of files by digest below `folder`, as closely as they are to be looked at. `now` in seconds since 1970.
-    fn shards(&self, folder: PathBuf, known: &DigestMap<Verified>, verify: Verify, now: i64) -> Shards {
-        match verify {
-            Verify::EachFile => Shards::of(folder),
-            Verify::ChangedFolders => Shards::changed(folder, known, |path| self.key_of_other(path), now),
-        }
-    }
-
-    /// Remembers the folders whose files were all found good.
-    fn settle(&self, shards: &Shards, now: i64) {
-        for (path, stamp) in shards.settled(now) {
-            self.know(&self.key_of_other(&path), stamp, Some(looked_at(now)));
+    /// Remembers which folders files were in when they were looked at: by key, [`Stamp::short`] of the folder.
+    fn remember_looks(&self, looked: &[(Sha256, u64)], now: i64) {
+        let mut seen = lock(&self.health.seen);
+        for (key, folder) in looked {
+            if let Some(known) = seen.files.get_mut(key) {
+                (known.folder, known.looked) = (*folder, now);
+                seen.new.push(*key);
+            }
         }
     }
 
@@ -529,7 +529,8 @@ impl RepositoryFolder {
         let mut seen = lock(&self.health.seen);
         let earlier = seen.files.get(key).filter(|earlier| earlier.stamp == stamp).copied();
         let whole = whole.or_else(|| earlier.and_then(|earlier| earlier.whole));
-        seen.files.insert(*key, Verified { stamp, whole, at: Instant::now() });
+        let (folder, looked) = earlier.map_or((0, 0), |earlier| (earlier.folder, earlier.looked));
+        seen.files.insert(*key, Verified { stamp, whole, folder, looked, at: Instant::now() });
         if earlier.is_none_or(|earlier| earlier.whole != whole) {
             seen.new.push(*key);
         }

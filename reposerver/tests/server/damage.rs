@@ -533,3 +533,37 @@ fn whoever_brings_a_package_looks_at_folders_that_changed_and_the_server_at_file
     let members = shop.again().channels().get("main").unwrap().unwrap().members.clone();
     assert!(shop.again().publish("main", now(), |all| *all = members).unwrap_err().to_string().contains("in the pool is damaged"));
 }
+
+/// A folder has packages of several channels. What one channel's publish saw there says nothing of those of another.
+#[test]
+fn a_folder_that_one_channel_was_looked_at_for_is_looked_at_again_for_another() {
+    let shop = Shop::new();
+    let ingest = |i: usize| shop.repo.pool().ingest(&plain(&format!("package{i}"), "1", "x")[..], "x").unwrap();
+    let packages: Vec<_> = (0..60).map(ingest).collect();
+    let shard = |package: &twostage_reposerver::PoolPackage| package.sha256.to_string()[..2].to_string();
+    let pairs = packages.iter().enumerate().flat_map(|(at, one)| packages[at + 1..].iter().map(move |two| (one, two)));
+    let (one, two) = pairs.into_iter().find(|(one, two)| shard(one) == shard(two)).expect("two packages of one folder");
+    shop.publish("main", "g", &[one]).unwrap();
+    shop.publish("other", "g", &[two]).unwrap();
+    let more = |channel: &str| shop.again().publish_more(channel, now(), |_| {});
+    // A folder that changed just now is not relied on.
+    let rest = || std::thread::sleep(std::time::Duration::from_millis(3100));
+    rest();
+    more("main").unwrap();
+    more("other").unwrap();
+
+    let name = one.sha256.to_string();
+    let signed = fs::read_dir(shop.repo.root().join("signed")).unwrap().next().unwrap().unwrap().path();
+    for folder in [signed, shop.repo.root().join("pool")] {
+        let path = folder.join(&name[..2]).join(&name);
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        let changed = path.with_extension("changed");
+        fs::write(&changed, bytes).unwrap();
+        fs::rename(&changed, &path).unwrap();
+        rest();
+        assert!(!more("other").unwrap().changed, "{}", folder.display());
+        let seen = more("main").map_or_else(|error| error.to_string(), |done| done.mended.join("; "));
+        assert!(seen.contains("signature of") || seen.contains("in the pool is damaged"), "{}: {seen:?}", path.display());
+    }
+}

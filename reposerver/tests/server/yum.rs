@@ -100,7 +100,7 @@ fn what_is_remembered_of_an_rpm_can_be_lost_damaged_or_of_an_earlier_version() {
         ("as it was", whole.clone()),
         ("cut off in the start", whole[..9].to_vec()),
         ("cut off in a record", whole[..whole.len() - 5].to_vec()),
-        ("of another version", [b"twostage v1\n\0\0\0\0", &whole[16..]].concat()),
+        ("of another version", [b"twostage v2\n\0\0\0\0", &whole[16..]].concat()),
         ("of a version without a start", whole[16..].to_vec()),
         ("every bit another", whole.iter().map(|byte| !byte).collect()),
     ];
