@@ -74,7 +74,8 @@ impl Kept {
     }
 }
 
-fn digest_of(file: &mut File) -> io::Result<Sha256> {
+/// The digest of what follows in a file, which is at its start then.
+pub(crate) fn digest_of(file: &mut File) -> io::Result<Sha256> {
     let mut hasher = Hasher::default();
     io::copy(&mut Read::by_ref(file), &mut hasher)?;
     file.rewind()?;

@@ -6,7 +6,7 @@
 
 use crate::base::BaseImage;
 use crate::claims::{self, Answers};
-use crate::collect::{Collected, collect};
+use crate::collect::{Collected, collect, collected_folder};
 use crate::parallel::in_parallel;
 use crate::source::{Packing, add_file, packed, packing};
 use crate::tools::{Answer, Tools, exact, exact_locked, source_package};
@@ -15,9 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tracing::Instrument as _;
 use twostage_engine::{LastLines, Pending, Run};
-use twostage_model::error::OrFail as _;
 use twostage_model::lock::{Closure, LockedPackage, LockedSource};
-use twostage_model::names::COLLECTED;
 use twostage_model::{Class, Error, Format, Result, Sha256};
 
 /// What a closure is found for.
@@ -268,10 +266,7 @@ async fn fetch(
             .because(errors(&last))
             .hint("if the distribution has it, is it in what the base's package manager asks? If a component makes it, is that component in `needs`?"));
     }
-    let folder = tempfile::Builder::new()
-        .prefix(COLLECTED)
-        .tempdir_in(&context.state)
-        .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
+    let folder = collected_folder(context)?;
     let stream = container.copy_out("/var/cache/twostage/out").await?;
     let into = folder.path().to_path_buf();
     let collected = Context::blocking(move || collect(stream, &into)).await?;

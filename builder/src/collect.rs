@@ -4,11 +4,12 @@
 //! controls that stream, so: only regular files directly in the folder, only names of packages,
 //! only so many, only so large. Everything else is refused by name.
 
-use crate::members;
+use crate::{Context, members};
 use std::fs;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use twostage_model::error::OrFail as _;
+use twostage_model::names::COLLECTED;
 use twostage_model::{Class, Error, Result};
 
 /// Files that one component may leave.
@@ -23,6 +24,15 @@ pub struct Collected {
     pub packages: Vec<PathBuf>,
     /// Descriptions of source packages; the files that they list are beside them.
     pub sources: Vec<PathBuf>,
+}
+
+/// A folder in the state for what a container leaves. It goes with its value.
+///
+/// # Errors
+/// It cannot be made.
+pub(crate) fn collected_folder(context: &Context) -> Result<tempfile::TempDir> {
+    let made = tempfile::Builder::new().prefix(COLLECTED).tempdir_in(&context.state);
+    made.or_fail(Class::System, || format!("cannot write in {}", context.state.display()))
 }
 
 /// Copies the packages in a tar stream of a folder into `into`, which must be empty.

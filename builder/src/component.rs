@@ -2,7 +2,7 @@
 
 use crate::base::{BaseImage, ensure};
 use crate::closure::{self, Freshness, Question, closure};
-use crate::collect::{Collected, collect};
+use crate::collect::{Collected, collect, collected_folder};
 use crate::independent::independent;
 use crate::linked_packages::{PackageLinks, check_packages};
 use crate::log::{Log, Phase};
@@ -23,7 +23,6 @@ use twostage_engine::{Build, Pending, Run};
 use twostage_model::error::OrFail as _;
 use twostage_model::event::Outcome;
 use twostage_model::lock::{Closure, LockedPackage, LockedSource};
-use twostage_model::names::COLLECTED;
 use twostage_model::project::{Component, Recipe, Source};
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Format, Hasher, Project, Result, Sha256};
@@ -120,14 +119,14 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
         makers.check(&context.project, component, closure)?;
     }
     let records = Records::of(&context.records, name);
-    // (Its own Dockerfile decides what of it is the engine's cache.)
+    // (A second build by a Dockerfile would come out of the engine's cache.)
     let twice = context.check_reproducible && !matches!(component.recipe, Recipe::Dockerfile { .. });
     let earlier = earlier(context, &records, &inputs.key)?;
-    if let Some(built) = earlier.clone().filter(|_| !twice) {
+    if let (Some(built), false) = (&earlier, twice) {
         records.make_current(&inputs.key)?;
         entered::forget(context, &entered::failed(context, name)).await?;
         context.events.finished(name, Outcome::Unchanged, describe(&built.packages), start);
-        return Ok(built);
+        return Ok(built.clone());
     }
 
     let folder = collected_folder(context)?;
@@ -142,6 +141,7 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     let collected = if twice { twice::build_again(build, collected, &mut log).await? } else { collected };
     if let Some(built) = earlier {
         records.make_current(&inputs.key)?;
+        entered::forget(context, &entered::failed(context, name)).await?;
         context.events.finished(name, Outcome::Unchanged, format!("{}, the same when it is built again", describe(&built.packages)), start);
         return Ok(built);
     }
@@ -169,12 +169,8 @@ async fn build_now(context: &Arc<Context>, component: &Component, needs: &[Store
     records.put(&inputs.key, &record)?;
     records.make_current(&inputs.key)?;
     entered::forget(context, &entered::failed(context, name)).await?;
-    context.events.finished(
-        name,
-        built.outcome,
-        format!("{}{}: {}", describe(&built.packages), if twice { ", built twice and the same" } else { "" }, log.summary()),
-        start,
-    );
+    let said = if twice { ", built twice and the same" } else { "" };
+    context.events.finished(name, built.outcome, format!("{}{said}: {}", describe(&built.packages), log.summary()), start);
     Ok(built)
 }
 
@@ -187,12 +183,6 @@ pub(crate) async fn build_once(build: ComponentBuild<'_>, folder: &Path, log: &m
             build_dockerfile(build, dockerfile, packages, folder, log).await.map(|collected| (collected, Vec::new()))
         }
     }
-}
-
-/// A folder for what a build leaves.
-pub(crate) fn collected_folder(context: &Context) -> Result<tempfile::TempDir> {
-    let made = tempfile::Builder::new().prefix(COLLECTED).tempdir_in(&context.state);
-    made.or_fail(Class::System, || format!("cannot write in {}", context.state.display()))
 }
 
 /// The date of what a build makes, and that of the newest patch that its source ever had.
@@ -636,11 +626,8 @@ pub(crate) fn environment(build: ComponentBuild<'_>) -> Vec<(String, String)> {
     let tools = Tools::of(context.project.format);
     let settings = &component.build;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = match (build.again, settings.parallel) {
-        (true, _) => "1".to_string(),
-        (false, Some(jobs)) => jobs.to_string(),
-        (false, None) => cores.to_string(),
-    };
+    let jobs = if build.again { Some(1) } else { settings.parallel };
+    let jobs = jobs.map_or_else(|| cores.to_string(), |jobs| jobs.to_string());
     let mut options = settings.options.clone();
     if context.project.format == Format::Deb {
         // As sbuild does it: what is not made or run has an option of the same name.

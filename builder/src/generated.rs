@@ -5,7 +5,7 @@
 //!         installed files ─► split ─► packages ─► [container: debhelper's last steps] ─► .deb
 //! ```
 
-use crate::collect::Collected;
+use crate::collect::{Collected, collected_folder};
 use crate::component::{ComponentBuild, ended_well, environment, image_of, offer_needs, packages_of, read_patches, run_logged};
 use crate::log::{Log, Phase};
 use crate::patches::{self, Patch};
@@ -23,7 +23,6 @@ use twostage_image::Tarball;
 use twostage_linking::Linkage;
 use twostage_model::error::OrFail as _;
 use twostage_model::lock::Closure;
-use twostage_model::names::COLLECTED;
 use twostage_model::project::{BuildNeed, Component, Generated, NeedKind, Recipe};
 use twostage_model::shown::count;
 use twostage_model::{Class, Error, Format, Project, Result};
@@ -198,10 +197,7 @@ pub(crate) async fn build(
         .generated
         .ok_or_else(|| Error::new(Class::Project, format!("{name}: no recipe makes packages of this format")))?;
     let image = image_of(build, closure, log).await?;
-    let place = tempfile::Builder::new()
-        .prefix(COLLECTED)
-        .tempdir_in(&context.state)
-        .or_fail(Class::System, || format!("cannot write in {}", context.state.display()))?;
+    let place = collected_folder(context)?;
 
     log.begin(Phase::Unpack);
     context.events.started(name, &format!("building with {}", detected.system.word()));

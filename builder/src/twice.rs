@@ -1,5 +1,5 @@
-//! A component built twice: whether it makes the same packages, byte for byte, where all that must make no difference is
-//! otherwise.
+//! A component built twice: whether its packages are the same, byte for byte, although the second build runs under other
+//! conditions.
 //!
 //! ```text
 //!               first            again
@@ -11,11 +11,12 @@
 //! jobs          all processors   1
 //! ```
 //!
-//! User and clock are those of every build; a compiler cache is asked by neither.
+//! Both builds have the same user and the same clock, and neither asks a compiler cache.
 
 use crate::Context;
-use crate::collect::Collected;
-use crate::component::{ComponentBuild, build_once, collected_folder};
+use crate::bootstrapped::digest_of;
+use crate::collect::{Collected, collected_folder};
+use crate::component::{ComponentBuild, build_once};
 use crate::log::Log;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -95,10 +96,7 @@ fn files(collected: &Collected) -> Result<BTreeMap<String, PathBuf>> {
 }
 
 fn digest(path: &Path) -> Result<Sha256> {
-    let mut hasher = Hasher::default();
-    let failed = || format!("cannot read {}", path.display());
-    io::copy(&mut File::open(path).or_fail(Class::System, failed)?, &mut hasher).or_fail(Class::System, failed)?;
-    Ok(hasher.finish())
+    File::open(path).and_then(|mut file| digest_of(&mut file)).or_fail(Class::System, || format!("cannot read {}", path.display()))
 }
 
 fn is_package(path: &Path) -> bool {

@@ -92,7 +92,7 @@ impl Channel {
 pub struct Channels {
     root: Arc<RepositoryFolder>,
     states: disk::Cache<String, Channel>,
-    /// What was parsed last of each channel, with the digest of its file: whoever publishes reads the file twice.
+    /// The state that was parsed last of each channel, and the digest of its file: whoever publishes reads the file twice.
     parsed: Mutex<BTreeMap<String, (Sha256, Arc<Channel>)>>,
 }
 
@@ -123,7 +123,8 @@ impl Channels {
 
     /// The same past the cache, for whoever holds the lock and will build on it.
     pub(crate) fn channel_now(&self, name: &str) -> Result<Option<Channel>> {
-        let parse = |bytes: Vec<u8>| match lock(&self.parsed).get(name) {
+        let parsed = lock(&self.parsed).get(name).cloned();
+        let parse = |bytes: Vec<u8>| match &parsed {
             Some((digest, channel)) if *digest == Sha256::of(&bytes) => Ok(Channel::clone(channel)),
             _ => seal::open(&bytes),
         };

@@ -94,7 +94,7 @@ pub use pattern::Pattern;
 pub use pins::{Pin, Pins, Reason};
 pub use plain::{PlainExport, PlainSource};
 pub use pool::{Blob, Extra, Kind, Pool, PoolFile, PoolPackage, RpmFile};
-pub use publish::Published;
+pub use publish::{Published, shown_suite};
 pub use repair::Repaired;
 pub use retention::Retention;
 pub use snapshot::{SnapshotInfo, Snapshots};

@@ -27,7 +27,7 @@ pub struct Published {
     pub mended: Vec<String>,
 }
 
-/// The state of a channel that is to be followed by another.
+/// The state of a channel that another one will follow.
 struct Following<'a> {
     channel: &'a str,
     /// Nothing where the channel is new.
@@ -43,11 +43,19 @@ pub(crate) struct NextState<'a> {
     pub(crate) channel: &'a str,
     /// The state that it follows; nothing where the channel is new.
     pub(crate) old: Option<&'a Channel>,
+    /// That of `old`, where there is one.
     pub(crate) suite: Option<&'a str>,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) members: Members,
     /// Signs it.
     pub(crate) key: &'a Key,
+}
+
+impl<'a> NextState<'a> {
+    /// The state that follows with the same members, signed anew.
+    pub(crate) fn again(channel: &'a str, old: &'a Channel, snapshot: &'a Snapshot, key: &'a Key) -> NextState<'a> {
+        NextState { channel, old: Some(old), suite: old.suite.as_deref(), snapshot, members: old.members.clone(), key }
+    }
 }
 
 /// apt refuses a release that is more than 10 seconds in the future; dates that must grow by a
@@ -352,11 +360,16 @@ fn next_date(old: Option<&Channel>, now: i64) -> i64 {
     if dated > now.saturating_add(AHEAD) { now } else { dated }
 }
 
+/// For messages: what a channel is for.
+pub fn shown_suite(suite: Option<&str>) -> String {
+    suite.map_or("no suite".to_string(), |suite| format!("the suite {suite}"))
+}
+
 /// Refuses to change a channel that is for another suite than the one that is wanted.
 fn check_suite(name: &str, channel: Option<&Channel>, wanted: Option<&str>) -> Result<()> {
     let Some(channel) = channel.filter(|channel| channel.suite.as_deref() != wanted) else { return Ok(()) };
-    let called = |suite: Option<&str>| suite.map_or("no suite".to_string(), |suite| format!("the suite {suite}"));
-    let what = format!("channel {name} is for {}, and this project is for {}", called(channel.suite.as_deref()), called(wanted));
+    let (is, wanted) = (shown_suite(channel.suite.as_deref()), shown_suite(wanted));
+    let what = format!("channel {name} is for {is}, and this project is for {wanted}");
     let hint = match &channel.suite {
         Some(suite) => format!("name another channel, or set `suite = \"{suite}\"` in [repository] of the project file"),
         None => "name another channel, or remove `suite` from [repository] of the project file".to_string(),

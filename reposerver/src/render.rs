@@ -194,6 +194,7 @@ impl Snapshots {
         }
         let mut texts = self.pool.catalog.rendered(&rpms, key.fingerprint())?;
         let ours = |rendered: &Arc<Rendered>| rendered.signers.iter().all(|signer| signer == key.fingerprint());
+        // Keys of others take milliseconds to read, and are asked only of what is theirs, or new.
         if texts.iter().all(|text| text.as_ref().is_some_and(ours)) {
             return Ok(texts.into_iter().flatten().collect());
         }

@@ -152,14 +152,7 @@ impl Repository {
     fn repair_pointer(&self, name: &str, state: &Channel, now: i64, key: &Key) -> Result<()> {
         let Some(snapshot) = self.snapshots.stored(&state.snapshot)? else { return Ok(()) };
         if !self.is_current(state, &snapshot, key, now) {
-            let next = NextState {
-                channel: name,
-                old: Some(state),
-                suite: state.suite.as_deref(),
-                snapshot: &snapshot,
-                members: state.members.clone(),
-                key,
-            };
+            let next = NextState::again(name, state, &snapshot, key);
             self.write_next(next, now.max(state.date.saturating_add(1)))?;
             self.root.mend(format!("channel {name} was signed anew"));
         }
@@ -240,14 +233,7 @@ impl Repository {
         let snapshot = self.snapshots.persist_again(&old.snapshot, &entries, now)?;
         let changed = old.date > now.saturating_add(MOST_AHEAD);
         if changed {
-            let next = NextState {
-                channel,
-                old: Some(&old),
-                suite: old.suite.as_deref(),
-                snapshot: &snapshot,
-                members: old.members.clone(),
-                key: &key,
-            };
+            let next = NextState::again(channel, &old, &snapshot, &key);
             self.write_next(next, now)?;
         }
         self.pool.remember();
@@ -286,14 +272,7 @@ impl Repository {
             return Ok(self.published(snapshot.id, Some(&old), false));
         }
         self.check_names(&[], None, None)?;
-        let next = NextState {
-            channel,
-            old: Some(&old),
-            suite: old.suite.as_deref(),
-            snapshot: &snapshot,
-            members: old.members.clone(),
-            key: &key,
-        };
+        let next = NextState::again(channel, &old, &snapshot, &key);
         self.point(next, now, || self.names.add_names(""))?;
         Ok(self.published(snapshot.id, Some(&old), true))
     }

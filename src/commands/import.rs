@@ -22,7 +22,7 @@ use twostage_model::shown::count;
 use twostage_model::{Class, Error, Hasher, Result, Sha256};
 use twostage_package::control::dsc_files;
 use twostage_package::rpm::looks_like_rpm;
-use twostage_reposerver::{Extra, Members};
+use twostage_reposerver::{Extra, Members, shown_suite};
 
 /// A description of a source package is small, a distribution's advisories some ten MiB; anything
 /// larger is neither.
@@ -115,8 +115,12 @@ fn suite_of(path: &Path, session: &Session, wrong: &dyn Fn(&str) -> Error) -> Re
 /// Refuses a channel that is here for another suite: what has one name and version may have another content there.
 fn check_same_suite(session: &Session, archive: &Path, name: &str, suite: Option<&str>) -> Result<()> {
     let Some(here) = session.repository.channels().get(name)?.filter(|here| here.suite.as_deref() != suite) else { return Ok(()) };
-    let called = |suite: Option<&str>| suite.map_or("no suite".to_string(), |suite| format!("the suite {suite}"));
-    let what = format!("channel {name} is for {} in {}, and for {} here", called(suite), archive.display(), called(here.suite.as_deref()));
+    let what = format!(
+        "channel {name} is for {} in {}, and for {} here",
+        shown_suite(suite),
+        archive.display(),
+        shown_suite(here.suite.as_deref())
+    );
     Err(Error::new(Class::Repository, what).hint("take it into another repository: `twostage import ARCHIVE --repository FOLDER`"))
 }
 

@@ -242,7 +242,7 @@ fn a_component_twice(family: Family) {
             Family::Rpm => whole.replacen("\n%files\n", &format!("\n{lines}\n%files\n"), 1),
         }
     };
-    // (A folder that a build makes with the umask that it finds is no accident of the test: dh_fixperms is there for that.)
+    // (Folders get the build's umask; debhelper's dh_fixperms sets their modes, and these small rules have to do it themselves.)
     let fixed = |text: &str| text.replace("\tdpkg-gencontrol\n", "\tchmod -R u=rwX,go=rX debian/tmp\n\tdpkg-gencontrol\n");
 
     if family == Family::Deb && long() {
@@ -274,7 +274,7 @@ fn a_component_twice(family: Family) {
         assert_eq!(a == b, same, "{name}: {a} {b}");
     }
 
-    // Nothing of it is in the repository: it is built when somebody asks for it. What is the same is taken, once more, too.
+    // What was refused is not in the repository. What is the same twice is taken, and passes once more.
     project.write(file, &fixed(&whole));
     let done = build(&["--check-reproducible"]).ok();
     done.says("built twice and the same");

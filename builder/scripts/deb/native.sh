@@ -54,7 +54,7 @@ if [ -n "${ONLY_PREPARE:-}" ]; then exit 0; fi
 echo 'twostage: phase build'
 use_ccache
 if [ -n "${BUILD_AGAIN:-}" ]; then
-    # (The name of the tree itself is in its source package.)
+    # (The tree keeps its name, src, which its source package has inside.)
     mkdir /build/again
     for file in /build/src /build/*.orig*.tar.*; do if [ -e "$file" ]; then mv "$file" /build/again; fi; done
     cd /build/again/src

@@ -17,7 +17,6 @@ use twostage_image::path::shown;
 use twostage_linking::{Linkage, LinkageState, lost_symbols};
 use twostage_model::event::Event;
 use twostage_model::lock::{Lock, LockedPackage};
-
 use twostage_model::{Format, Result};
 
 /// Libraries of one component that are told; more say no more.
